@@ -1,0 +1,1 @@
+"""Stage 1a: labelled clips in, diffusion-made video and audio variants of them out."""
