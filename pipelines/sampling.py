@@ -1,0 +1,76 @@
+"""Which frames stand at a constant rate: arithmetic on times, with no decoder in it.
+
+A file's frames come with times of their own, often uneven. A clip here is the picture that
+is on the screen at 0, 1/fps, 2/fps, ... seconds. Where the frames are already even, at the
+rate that is asked for, each is taken once.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+# Containers round times: Matroska to 1 ms, MPEG to 1/90,000 s. Below this two times are one.
+ROUNDING_S = 0.0015
+_COMMON_RATES = [Fraction(n) for n in (10, 12, 15, 20, 24, 25, 30, 48, 50, 60)] + [
+    Fraction(n * 1000, 1001) for n in (24, 30, 48, 60)
+]
+
+
+def frame_gap(times: np.ndarray) -> float:
+    """The usual time between two frames in seconds; NaN for fewer than two."""
+    return float(np.median(np.diff(times))) if len(times) > 1 else float("nan")
+
+
+def is_constant(times: np.ndarray) -> bool:
+    """Whether frames are evenly spaced, but for the rounding of their times."""
+    if len(times) < 3:
+        return True
+    even = np.linspace(times[0], times[-1], len(times))
+    return bool(np.abs(times - even).max() <= ROUNDING_S)
+
+
+def average_rate(times: np.ndarray, duration_s: float) -> float:
+    """Frames a second.
+
+    Evenly spaced frames give the rate of their spacing, snapped to a common rate (25,
+    24000/1001, ...) that it cannot be told apart from; others their count over the duration.
+    """
+    if len(times) < 2 or not is_constant(times):
+        return max(len(times), 1) / duration_s
+    span = float(times[-1] - times[0])
+    rate = (len(times) - 1) / span
+    near = min(_COMMON_RATES, key=lambda common: abs(float(common) - rate))
+    unsure = rate * ROUNDING_S / span
+    return float(near) if abs(float(near) - rate) <= unsure else rate
+
+
+def grid_length(duration_s: float, fps: float) -> int:
+    """How many frames a clip of `duration_s` seconds has at `fps`; at least one."""
+    return max(1, round(duration_s * fps))
+
+
+def shown_at(times: np.ndarray, fps: float, length: int) -> np.ndarray:
+    """The frames on the screen at 0, 1/fps, ... as indices into `times`, shape (length,).
+
+    Args:
+        times: Ascending display times in seconds.
+        fps: Frames a second of the result.
+        length: Frames of the result.
+
+    Returns:
+        For each point of the grid the last frame that has begun; before the first frame, and
+        after the last, that frame.
+    """
+    grid = np.arange(length) / fps
+    slack = min(ROUNDING_S, 0.25 / fps)
+    return np.clip(np.searchsorted(times, grid + slack, side="right") - 1, 0, len(times) - 1)
+
+
+def fitted_size(width: int, height: int, max_side: int | None) -> tuple[int, int]:
+    """Width and height, in proportion, so that the longer is at most `max_side`; even when shrunk."""
+    if max_side is None or max(width, height) <= max_side:
+        return width, height
+    scale = max_side / max(width, height)
+    return max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
