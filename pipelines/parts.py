@@ -1,0 +1,146 @@
+"""Finished work on disk, part by part: what makes a stage resumable.
+
+A part is one Parquet file with the results of one batch, written beside its place and renamed
+into it, so it is whole or absent. Each result carries the key of its work: a digest of the
+work's inputs, of the settings that matter, and of the seed. A result is looked up by its key
+in the parts, then in the store that the stage committed last; a changed setting changes the
+keys of what it touches and of nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.atomic import read_json_lines, replacing, write_json, write_json_lines
+from pipelines.sample import Row, digest
+from pipelines.store import StoreReader, committed_generation
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a piece of work gave no row."""
+
+    id: str
+    stage: str
+    error: str
+    """The class of the exception."""
+    message: str
+    attempts: int
+    key: str
+
+
+class Parts:
+    """The finished work of one stage in the folder of its store.
+
+    Args:
+        directory: The store that the stage writes.
+        schema: The columns of a result, without the key.
+    """
+
+    def __init__(self, directory: Path, schema: pyarrow.Schema) -> None:
+        import pyarrow
+
+        self.directory = directory
+        self.folder = directory / "parts"
+        self.schema = schema.insert(0, pyarrow.field("key", pyarrow.string()))
+        self._where: dict[str, tuple[Path, int]] = {}
+        self._committed: dict[str, str] = {}
+        self._failures: dict[str, Failure] = {}
+        self._reader: StoreReader | None = None
+        self._open_part: tuple[Path, list[Row]] | None = None
+        self._seen: set[Path] = set()
+        self._read_committed()
+        self.refresh()
+
+    def _read_committed(self) -> None:
+        generation, index = committed_generation(self.directory), self.directory / "works.json"
+        works = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
+        if generation and works.get("generation") == generation:
+            self._reader = StoreReader(self.directory)
+            self._committed = works["rows"]
+        for record in read_json_lines(self.directory / "failures.jsonl"):
+            self._failures[record["key"]] = Failure(**record)
+
+    def refresh(self) -> None:
+        """Take in what this or another process has finished since the last look."""
+        import pyarrow.parquet
+
+        for path in sorted(set(self.folder.glob("*/*.parquet")) - self._seen):
+            keys = pyarrow.parquet.read_table(path, columns=["key"])["key"].to_pylist()
+            self._where |= {key: (path, index) for index, key in enumerate(keys)}
+            self._seen.add(path)
+        for path in sorted(set(self.folder.glob("*/*.failed.json")) - self._seen):
+            failure = Failure(**json.loads(path.read_text(encoding="utf-8")))
+            self._failures[failure.key] = failure
+            self._seen.add(path)
+
+    def done(self, key: str) -> bool:
+        """Whether there is a result for this key."""
+        return key in self._where or key in self._committed
+
+    def failure(self, key: str) -> Failure | None:
+        """The failure recorded for this key, unless it was made good since."""
+        return None if self.done(key) else self._failures.get(key)
+
+    def put(self, keys: Sequence[str], rows: Sequence[Row]) -> None:
+        """Record the results of a batch."""
+        import pyarrow
+        import pyarrow.parquet
+
+        table = pyarrow.Table.from_pylist(
+            [{"key": key, **row} for key, row in zip(keys, rows, strict=True)], schema=self.schema
+        )
+        path = self._path(digest(list(keys)), ".parquet")
+        with replacing(path) as temporary:
+            pyarrow.parquet.write_table(table, temporary)
+        self._where |= {key: (path, index) for index, key in enumerate(keys)}
+        self._seen.add(path)
+
+    def put_failure(self, failure: Failure) -> None:
+        """Record that a piece of work failed."""
+        path = self._path(digest(failure.key), ".failed.json")
+        write_json(path, asdict(failure))
+        self._failures[failure.key] = failure
+        self._seen.add(path)
+
+    def get(self, key: str) -> Row:
+        """The result for a key that is done: a row with the schema's columns."""
+        if key in self._where:
+            path, index = self._where[key]
+            return {name: value for name, value in self._rows(path)[index].items() if name != "key"}
+        assert self._reader is not None
+        row = self._reader.row(self._reader.index_of(self._committed[key]))
+        return {name: row[name] for name in self.schema.names if name != "key"}
+
+    def close(self, works: Iterable[tuple[str, str]]) -> None:
+        """After the commit: keep the index of `works` (key, row id) and their failures, drop the parts."""
+        import shutil
+
+        works = list(works)
+        write_json_lines(self.directory / "failures.jsonl", self.failures(key for key, _ in works))
+        rows = {key: row_id for key, row_id in works if self.done(key)}
+        index = {"generation": committed_generation(self.directory), "rows": rows}
+        write_json(self.directory / "works.json", index)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def failures(self, keys: Iterable[str]) -> list[dict[str, Any]]:
+        """The failures among these keys, for `failures.jsonl`."""
+        found = (self.failure(key) for key in keys)
+        return [asdict(failure) for failure in found if failure]
+
+    def _path(self, name: str, suffix: str) -> Path:
+        return self.folder / name[:2] / (name[:32] + suffix)
+
+    def _rows(self, path: Path) -> list[Row]:
+        import pyarrow.parquet
+
+        if self._open_part is None or self._open_part[0] != path:
+            self._open_part = path, pyarrow.parquet.read_table(path).to_pylist()
+        return self._open_part[1]

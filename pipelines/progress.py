@@ -1,0 +1,112 @@
+"""How far a stage is: `status.json` in its folder, and a bar where the output is a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+from pipelines.atomic import write_json
+from pipelines.device import Share
+
+INTERVAL_S = 1.0  # between two writings of status.json
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Rows of a stage by what became of them."""
+
+    done: int
+    failed: int
+    left: int
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.done + other.done, self.failed + other.failed, self.left + other.left)
+
+    @property
+    def total(self) -> int:
+        return self.done + self.failed + self.left
+
+
+class Progress:
+    """Keeps the status of one process' share; the first process adds up all shares.
+
+    Args:
+        directory: The folder of the stage's store.
+        stage: The stage's name.
+        share: Which process this is.
+        tally: Where its share stands at the start.
+    """
+
+    def __init__(self, directory: Path, stage: str, share: Share, tally: Tally) -> None:
+        self.directory, self.stage, self.share, self.tally = directory, stage, share, tally
+        self._started = time.monotonic()
+        self._at_start = self._everywhere()
+        self._shown = -INTERVAL_S
+        self._bar = tqdm(
+            desc=stage,
+            total=self._at_start.total,
+            initial=self._at_start.total - self._at_start.left,
+            unit="row",
+            disable=not sys.stderr.isatty() or share.rank > 0,
+        )
+
+    def __enter__(self) -> Self:
+        self.show(state="running")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.show(state="stopped" if error else "done")
+        self._bar.close()
+
+    def advance(self, done: int, failed: int) -> None:
+        """Count rows that were done and rows that failed."""
+        tally = self.tally
+        self.tally = replace(
+            tally, done=tally.done + done, failed=tally.failed + failed, left=tally.left - done - failed
+        )
+        if time.monotonic() - self._shown >= INTERVAL_S:
+            self.show()
+
+    def show(self, state: str = "running") -> None:
+        """Write the status, and move the bar."""
+        self._shown = time.monotonic()
+        if self.share.rank > 0:
+            write_json(self._file(self.share.rank), asdict(self.tally))
+            return
+        tally = self._everywhere()
+        write_json(self.directory / "status.json", self._status(state, tally))
+        self._bar.update(tally.total - tally.left - self._bar.n)
+
+    def _status(self, state: str, tally: Tally) -> dict[str, Any]:
+        now = datetime.now(UTC)
+        finished = self._at_start.left - tally.left
+        rate = finished / max(time.monotonic() - self._started, 1e-9)
+        end = now + timedelta(seconds=tally.left / rate) if rate > 0 else None
+        return {
+            "stage": self.stage,
+            "state": state,
+            **asdict(tally),
+            "rows_per_second": round(rate, 3),
+            "expected_end": end.isoformat(timespec="seconds") if end else None,
+            "updated": now.isoformat(timespec="seconds"),
+        }
+
+    def _everywhere(self) -> Tally:
+        tally = self.tally
+        for rank in range(1, self.share.processes) if self.share.rank == 0 else ():
+            if self._file(rank).exists():
+                tally += Tally(**json.loads(self._file(rank).read_text(encoding="utf-8")))
+        return tally
+
+    def _file(self, rank: int) -> Path:
+        return self.directory / "parts" / f"progress-{rank}.json"

@@ -1,0 +1,231 @@
+"""Runs a stage's operator over its work, in this process, so that nothing finished is done twice.
+
+    works = [Work(id, key, payload), ...]       what there is to do, in the store's order
+    stage = Stage("augment", out, schema, run_settings)
+    stage.perform(works, load, make_operator)       resumes; quarantines what fails
+    if stage.leads:
+        stage.commit(works, rows, settings)         the store, once all work is accounted for
+
+Several processes may run the same stage on the same folder: each does the works whose key
+falls to it, the first one waits for the others and commits.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipelines.atomic import write_json_lines
+from pipelines.device import Share, share
+from pipelines.parts import Failure, Parts
+from pipelines.progress import Progress, Tally
+from pipelines.sample import Row, digest
+from pipelines.store import commit
+
+if TYPE_CHECKING:
+    import pyarrow
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.5  # how often the first process looks whether the others have ended
+
+
+class Operator(Protocol):
+    """Holds a loaded model and turns loaded works into results, one for one.
+
+    A call raises for a batch with a row that it cannot do; the rows are then tried one by one.
+    """
+
+    def __call__(self, rows: list[Row]) -> list[Row]: ...
+
+
+@dataclass(frozen=True)
+class Work:
+    """One result that a stage owes."""
+
+    id: str
+    """The id of the row that it makes or completes."""
+    key: str
+    """Digest of the inputs, of the settings that matter and of the seed: see `work_key`."""
+    payload: Any = None
+    """What the stage needs to load it."""
+
+
+class StageFailed(RuntimeError):
+    """A stage stopped, or ended without a single row; what is done stays on disk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How a stage goes through its work; none of it changes a result."""
+
+    batch_size: int = 1
+    """Rows that the operator gets at a time."""
+    max_failures: int | None = None
+    """Stop once more rows than this have failed."""
+    retry_failed: bool = False
+    """Take the rows again that failed earlier."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size: {self.batch_size} is not 1 or more")
+        if self.max_failures is not None and self.max_failures < 0:
+            raise ValueError(f"max_failures: {self.max_failures} is negative")
+
+
+def work_key(row_id: str, inputs: Any, settings: Any, seed: int) -> str:
+    """The key of a piece of work: a SHA-256 hex digest over all that its result depends on."""
+    return digest([row_id, inputs, settings, seed])
+
+
+class Stage:
+    """One stage at work on the folder of its store.
+
+    Args:
+        name: The stage's name, for the records.
+        directory: The folder of the store that it writes.
+        schema: The columns of one result.
+        settings: How to go through the work.
+    """
+
+    def __init__(self, name: str, directory: Path, schema: pyarrow.Schema, settings: RunSettings) -> None:
+        self.name, self.directory, self.settings = name, Path(directory), settings
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.share: Share = share()
+        if settings.retry_failed and self.share.processes > 1:
+            raise ValueError(
+                f"retry_failed: {self.share.processes} processes were started, and failed rows are taken again"
+                " by one alone; start the stage without a launcher"
+            )
+        self.parts = Parts(self.directory, schema)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that commits."""
+        return self.share.rank == 0
+
+    def perform(
+        self,
+        works: Sequence[Work],
+        load: Callable[[Work], Row],
+        make_operator: Callable[[], Operator],
+    ) -> None:
+        """Do what is not done yet of this process' share; then, in the first process, wait for the rest.
+
+        Args:
+            works: All works of the stage, the same in every process.
+            load: Reads what the operator needs for one work.
+            make_operator: Loads the model; called only where there is something to do.
+
+        Raises:
+            StageFailed: If more rows failed than the settings allow.
+        """
+        mine = [work for work in works if self.share.holds(work.key)]
+        todo = [work for work in mine if self._pending(work)]
+        done = sum(self.parts.done(work.key) for work in mine)
+        tally = Tally(done=done, failed=len(mine) - len(todo) - done, left=len(todo))
+        with Progress(self.directory, self.name, self.share, tally) as progress:
+            operator = make_operator() if todo else None
+            for batch in _batches(todo, self.settings.batch_size):
+                assert operator is not None
+                done, errors = self._attempt(batch, load, operator)
+                progress.advance(done, errors)
+                self._check_failures(works)
+            if self.leads:
+                self._wait_for_others(works, progress)
+
+    def commit(
+        self, works: Sequence[Work], rows: Iterable[Row], settings: dict[str, Any], scores: Iterable[str] = ()
+    ) -> dict[str, int]:
+        """Write the store from the finished works and say what became of all of them.
+
+        Args:
+            works: All works of the stage.
+            rows: The store's rows in order; read lazily.
+            settings: For `settings.json` and the card.
+            scores: Names of the `score_*` columns.
+
+        Returns:
+            Rows per split.
+
+        Raises:
+            StageFailed: If there were works and every one of them failed.
+        """
+        failures = self.parts.failures(work.key for work in works)
+        write_json_lines(self.directory / "failures.jsonl", failures)
+        if works and len(failures) == len(works):
+            raise StageFailed(
+                f"{self.name}: all {len(works)} rows failed, the first with {failures[0]['error']}:"
+                f" {failures[0]['message']}; see {self.directory / 'failures.jsonl'}"
+            )
+        done = [work.key for work in works if self.parts.done(work.key)]
+        generation = digest([done, settings["config"], settings["inputs"]])
+        counts = commit(self.directory, rows, generation=generation, settings=settings, scores=scores)
+        self.parts.close((work.key, work.id) for work in works)
+        return counts
+
+    def _pending(self, work: Work) -> bool:
+        if self.parts.done(work.key):
+            return False
+        return self.settings.retry_failed or self.parts.failure(work.key) is None
+
+    def _attempt(
+        self, batch: list[Work], load: Callable[[Work], Row], operator: Operator
+    ) -> tuple[int, int]:
+        """Do a batch, row by row where it fails as a whole; returns how many were done and failed."""
+        try:
+            results = operator([load(work) for work in batch])
+            assert len(results) == len(batch)
+        except Exception as error:
+            if len(batch) > 1:
+                outcomes = [self._attempt([work], load, operator) for work in batch]
+                return sum(done for done, _ in outcomes), sum(failed for _, failed in outcomes)
+            self._quarantine(batch[0], error)
+            return 0, 1
+        self.parts.put([work.key for work in batch], results)
+        return len(batch), 0
+
+    def _quarantine(self, work: Work, error: Exception) -> None:
+        earlier = self.parts.failure(work.key)
+        failure = Failure(
+            id=work.id,
+            stage=self.name,
+            error=type(error).__name__,
+            message=str(error),
+            attempts=1 + (earlier.attempts if earlier else 0),
+            key=work.key,
+        )
+        logger.warning("%s: %s: %s", work.id, failure.error, failure.message)
+        logger.debug("the error in full", exc_info=error)
+        self.parts.put_failure(failure)
+
+    def _check_failures(self, works: Sequence[Work]) -> None:
+        limit = self.settings.max_failures
+        if limit is None:
+            return
+        failures = self.parts.failures(work.key for work in works)
+        if len(failures) > limit:
+            write_json_lines(self.directory / "failures.jsonl", failures)
+            raise StageFailed(
+                f"{self.name}: stopped after {len(failures)} failed rows (max_failures is {limit}),"
+                f" the last: {failures[-1]['id']}: {failures[-1]['message']};"
+                f" see {self.directory / 'failures.jsonl'}; what is done is kept"
+            )
+
+    def _wait_for_others(self, works: Sequence[Work], progress: Progress) -> None:
+        others = [work for work in works if not self.share.holds(work.key)]
+        while any(self._pending(work) for work in others):
+            time.sleep(POLL_S)
+            self.parts.refresh()
+            progress.show()
+
+
+def _batches(works: Sequence[Work], size: int) -> Iterator[list[Work]]:
+    remaining = iter(works)
+    while batch := list(islice(remaining, size)):
+        yield batch

@@ -1,0 +1,278 @@
+"""A store: a Hugging Face dataset on disk, replaced as a whole by one rename.
+
+    data/train-<generation>-00000.parquet ...   rows, media inside
+    README.md         the dataset card; its YAML names the data files
+    settings.json     what made the store: configuration, versions, command
+    failures.jsonl, status.json, works.json     see `pipelines.runner`
+
+`commit` writes new shards under new names beside the old ones and the card last. The card is
+the manifest: until it is renamed into place the old rows are the store, from then on the new
+ones, and shards that it does not name are rubbish.
+"""
+
+from __future__ import annotations
+
+import bisect
+import os
+from collections.abc import Iterable, Iterator
+from functools import cached_property, lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.atomic import write_json, write_text
+from pipelines.sample import MEDIA, SPLITS, Row, features
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow
+
+SHARD_BYTES = 512 * 2**20
+GROUP_BYTES = 32 * 2**20  # the Hub's viewer wants row groups under 100 MB
+GROUP_ROWS = 64
+GENERATION_DIGITS = 12
+
+
+class StoreError(ValueError):
+    """A folder is not a store, or a store lacks what was asked of it."""
+
+
+def open_store(directory: str | Path) -> datasets.Dataset:
+    """All rows of a store as one dataset, media undecoded.
+
+    Raises:
+        StoreError: If the folder holds no store.
+    """
+    import datasets
+
+    files = [str(path) for path in _shards(Path(directory))]
+    return datasets.load_dataset("parquet", data_files=files, split="train")
+
+
+class StoreReader:
+    """Rows of a store by position or id, reading only the row groups that are needed.
+
+    Attributes:
+        directory: The store.
+        table: Every column but the media, all rows in the store's order.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        self.directory = Path(directory)
+        self._files = [pyarrow.parquet.ParquetFile(path) for path in _shards(self.directory)]
+        columns = [name for name in self._files[0].schema_arrow.names if name not in MEDIA]
+        self.table: pyarrow.Table = pyarrow.concat_tables(file.read(columns) for file in self._files)
+        self._groups = [
+            (file, group, file.metadata.row_group(group).num_rows)
+            for file in self._files
+            for group in range(file.num_row_groups)
+        ]
+        self._read_group = lru_cache(maxsize=2)(self._read)
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @property
+    def scores(self) -> list[str]:
+        """The names of the `score_*` columns."""
+        return [name for name in self.table.column_names if name.startswith("score_")]
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {row_id: index for index, row_id in enumerate(self.table["id"].to_pylist())}
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return list(accumulate((rows for *_, rows in self._groups), initial=0))
+
+    def index_of(self, row_id: str) -> int:
+        """The position of the row with this id.
+
+        Raises:
+            StoreError: If the store has no such row.
+        """
+        if row_id not in self._positions:
+            raise StoreError(f"{self.directory}: no row has the id {row_id!r}")
+        return self._positions[row_id]
+
+    def row(self, index: int) -> Row:
+        """The row at a position, media included."""
+        group = bisect.bisect_right(self._starts, index) - 1
+        return self._read_group(group).slice(index - self._starts[group], 1).to_pylist()[0]
+
+    def rows(self, ids: Iterable[str] | None = None) -> Iterator[Row]:
+        """Rows with their media, those of `ids` in that order or all in the store's order."""
+        indices = range(len(self)) if ids is None else map(self.index_of, ids)
+        return map(self.row, indices)
+
+    def _read(self, group: int) -> pyarrow.Table:
+        file, number, _ = self._groups[group]
+        return file.read_row_group(number)
+
+
+def commit(
+    directory: str | Path,
+    rows: Iterable[Row],
+    *,
+    generation: str,
+    settings: dict[str, Any],
+    scores: Iterable[str] = (),
+) -> dict[str, int]:
+    """Make `rows` the content of a store, all at once.
+
+    Args:
+        directory: The store's folder, made if it is missing.
+        rows: The rows in order; each goes to the shards of its split.
+        generation: A hex digest of all that the rows depend on. It names the shards; a store
+            that is of this generation already is left as it is.
+        settings: What made the store, for `settings.json` and the card: at least `stage`,
+            `command` and `versions`.
+        scores: Names of the `score_*` columns.
+
+    Returns:
+        The number of rows in each split.
+
+    Raises:
+        StoreError: If there is no row at all.
+    """
+    directory = Path(directory)
+    if committed_generation(directory) == generation[:GENERATION_DIGITS]:
+        return _counts(directory)
+    name = generation[:GENERATION_DIGITS]
+    writers = {split: _SplitWriter(directory / "data", f"{split}-{name}", scores) for split in SPLITS}
+    for row in rows:
+        writers[row["split"]].add(row)
+    for writer in writers.values():
+        writer.close()
+    files = {split: writer.paths for split, writer in writers.items() if writer.paths}
+    if not files:
+        raise StoreError(f"{directory}: no row is left to write; its failures.jsonl says why each was rejected")
+    write_json(directory / "settings.json", settings)
+    counts = {split: writers[split].rows for split in files}
+    write_text(directory / "README.md", _card(directory, files, counts, settings))
+    _sweep(directory / "data", {path for paths in files.values() for path in paths})
+    return counts
+
+
+def is_store(directory: str | Path) -> bool:
+    """Whether a folder holds a committed store."""
+    return (Path(directory) / "README.md").is_file()
+
+
+def committed_generation(directory: Path) -> str | None:
+    """The first digits of the generation that a store was committed with; None without a store."""
+    return _shards(directory)[0].name.split("-")[1] if is_store(directory) else None
+
+
+class _SplitWriter:
+    """Writes the rows of one split as shards of `SHARD_BYTES` of media, in groups of rows."""
+
+    def __init__(self, folder: Path, name: str, scores: Iterable[str]) -> None:
+        self.folder, self.name = folder, name
+        self.schema = features(scores).arrow_schema
+        self.rows = 0
+        self.paths: list[Path] = []
+        self._writer: Any = None
+        self._pending: list[Row] = []
+        self._pending_bytes = self._shard_bytes = 0
+
+    def add(self, row: Row) -> None:
+        self._pending.append(row)
+        self._pending_bytes += sum(len(row[name]["bytes"]) for name in MEDIA if row[name])
+        self.rows += 1
+        if len(self._pending) >= GROUP_ROWS or self._pending_bytes >= GROUP_BYTES:
+            self._flush()
+        if self._shard_bytes >= SHARD_BYTES:
+            self._finish_shard()
+
+    def close(self) -> None:
+        if self._pending:
+            self._flush()
+        if self._writer:
+            self._finish_shard()
+
+    def _flush(self) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        if self._writer is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.paths.append(self.folder / f"{self.name}-{len(self.paths):05d}.parquet")
+            self._writer = pyarrow.parquet.ParquetWriter(self.paths[-1], self.schema)
+        self._writer.write_table(pyarrow.Table.from_pylist(self._pending, schema=self.schema))
+        self._shard_bytes += self._pending_bytes
+        self._pending, self._pending_bytes = [], 0
+
+    def _finish_shard(self) -> None:
+        self._writer.close()
+        self._writer, self._shard_bytes = None, 0
+        with self.paths[-1].open("rb") as shard:
+            os.fsync(shard.fileno())
+
+
+def _shards(directory: Path) -> list[Path]:
+    """The data files that a store's card names, in its order."""
+    from huggingface_hub import DatasetCard
+
+    if not is_store(directory):
+        raise StoreError(
+            f"{directory}: not a store (no README.md dataset card there); make one with `daq-msa import`"
+            " or give the --out folder of an earlier stage that has ended"
+        )
+    configs = DatasetCard.load(directory / "README.md").data.to_dict().get("configs") or []
+    names = [name for config in configs for split in config["data_files"] for name in split["path"]]
+    missing = [name for name in names if not (directory / name).is_file()]
+    if missing or not names:
+        raise StoreError(f"{directory}/README.md: the card names no data files, or files that are missing: {missing}")
+    return [directory / name for name in names]
+
+
+def _counts(directory: Path) -> dict[str, int]:
+    splits = StoreReader(directory).table["split"].to_pylist()
+    return {split: splits.count(split) for split in SPLITS if split in splits}
+
+
+def _sweep(folder: Path, keep: set[Path]) -> None:
+    """Remove the shards of earlier generations."""
+    for path in folder.glob("*.parquet"):
+        if path not in keep:
+            path.unlink()
+
+
+def _card(directory: Path, files: dict[str, list[Path]], counts: dict[str, int], settings: dict[str, Any]) -> str:
+    from huggingface_hub import DatasetCardData
+
+    data_files = [
+        {"split": split, "path": [path.relative_to(directory).as_posix() for path in paths]}
+        for split, paths in files.items()
+    ]
+    header = DatasetCardData(
+        configs=[{"config_name": "default", "data_files": data_files}],
+        tags=["daq-msa", "multimodal-sentiment-analysis"],
+        size_categories=None,
+    )
+    table = "\n".join(f"| {split} | {count} |" for split, count in counts.items())
+    made_by = "\n".join(f"- {name} {version}" for name, version in settings["versions"].items())
+    return f"""---
+{header.to_yaml()}
+---
+# {settings["title"]}
+
+{settings["description"]}
+
+| split | rows |
+|---|---|
+{table}
+
+A row is one clip or one variant of one: `kind` says which, `source_id` names the original, `generator` holds
+everything that is needed to make a variant again, and `weight` says how far the row is to be trusted (1 for
+originals). Video is H.264 without sound, audio is mono FLAC at 16 kHz; both are bytes in the row and stay
+undecoded when the dataset is loaded. `settings.json` has the whole configuration.
+
+Made by
+
+{made_by}
+"""

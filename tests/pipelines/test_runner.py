@@ -1,0 +1,206 @@
+"""The runner: finished work is never done twice, failures are kept apart, the store is whole or old."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+from datasets import load_dataset
+
+from pipelines import runner
+from pipelines.runner import RunSettings, Stage, StageFailed, Work, work_key
+from pipelines.sample import Row, features, media, new_row
+from pipelines.store import StoreError, StoreReader, commit, committed_generation, open_store
+
+SETTINGS = {
+    "stage": "test",
+    "title": "A store",
+    "description": "For a test.",
+    "command": "pytest",
+    "versions": {"python": "3"},
+    "config": {},
+    "inputs": None,
+}
+
+
+class Doubler:
+    """An operator that doubles the payload, fails for what it is told to, and counts its calls."""
+
+    def __init__(self, fails: tuple[str, ...] = ()) -> None:
+        self.fails, self.seen = fails, list[str]()
+
+    def __call__(self, rows: list[Row]) -> list[Row]:
+        for row in rows:
+            if row["id"] in self.fails:
+                raise ValueError(f"cannot double {row['id']}")
+        self.seen += [row["id"] for row in rows]
+        return [row | {"label": 2 * row["label"]} for row in rows]
+
+
+def works(count: int, setting: int = 0) -> list[Work]:
+    ids = [f"c/v{index % 3}/{index:03d}" for index in range(count)]
+    return [Work(row_id, work_key(row_id, index, setting, 7), index) for index, row_id in enumerate(ids)]
+
+
+def load(work: Work) -> Row:
+    return new_row(
+        id=work.id,
+        source_id=work.id,
+        kind="original",
+        split=("train", "valid", "test")[work.payload % 3],
+        label=float(work.payload),
+        video=media(bytes([work.payload]) * 9),
+        generator=json.dumps({"n": work.payload}),
+    )
+
+
+def run(out: Path, todo: list[Work], operator: Doubler, **settings: int | bool | None) -> Stage:
+    stage = Stage("test", out, features().arrow_schema, RunSettings(**settings))
+    stage.perform(todo, load, lambda: operator)
+    if stage.leads:
+        rows = (stage.parts.get(work.key) for work in todo if stage.parts.done(work.key))
+        stage.commit(todo, rows, SETTINGS)
+    return stage
+
+
+def test_a_store_holds_every_row_and_opens_with_load_dataset(tmp_path: Path) -> None:
+    run(tmp_path / "s", works(10), Doubler(), batch_size=4)
+    loaded = load_dataset(str(tmp_path / "s"), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(rows) for split, rows in loaded.items()} == {"train": 4, "valid": 3, "test": 3}
+    assert loaded["train"].features == features()
+    assert loaded["train"][1]["label"] == 6.0
+    assert loaded["train"][1]["video"]["bytes"] == bytes([3]) * 9
+    assert len(open_store(tmp_path / "s")) == 10
+    status = json.loads((tmp_path / "s" / "status.json").read_text())
+    assert (status["done"], status["failed"], status["left"], status["state"]) == (10, 0, 0, "done")
+
+
+def test_reader_finds_rows_across_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.store.GROUP_ROWS", 2)
+    monkeypatch.setattr("pipelines.store.SHARD_BYTES", 30)
+    run(tmp_path / "s", works(17), Doubler())
+    reader = StoreReader(tmp_path / "s")
+    assert len(list((tmp_path / "s" / "data").glob("train-*.parquet"))) > 1
+    for index, row_id in enumerate(reader.table["id"].to_pylist()):
+        assert reader.index_of(row_id) == index
+        assert reader.row(index)["video"]["bytes"] == bytes([json.loads(reader.row(index)["generator"])["n"]]) * 9
+    with pytest.raises(StoreError, match="no row has the id 'nobody'"):
+        reader.index_of("nobody")
+
+
+def test_a_finished_stage_does_nothing_again_and_a_new_setting_redoes_what_it_touches(tmp_path: Path) -> None:
+    run(tmp_path / "s", works(6), Doubler())
+    again = Doubler()
+    run(tmp_path / "s", works(6), again)
+    assert again.seen == []
+    changed = works(6)
+    changed[2] = works(6, setting=1)[2]
+    run(tmp_path / "s", changed, again)
+    assert again.seen == [changed[2].id]
+    assert len(StoreReader(tmp_path / "s")) == 6
+
+
+def test_interrupted_and_resumed_equals_straight(tmp_path: Path) -> None:
+    class Interrupted(Doubler):
+        def __call__(self, rows: list[Row]) -> list[Row]:
+            if len(self.seen) >= 4:
+                raise KeyboardInterrupt
+            return super().__call__(rows)
+
+    run(tmp_path / "straight", works(9), Doubler())
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "resumed", works(9), Interrupted(), batch_size=2)
+    assert json.loads((tmp_path / "resumed" / "status.json").read_text())["state"] == "stopped"
+    rest = Doubler()
+    run(tmp_path / "resumed", works(9), rest, batch_size=3)
+    assert len(rest.seen) == 5
+    rows = [list(StoreReader(tmp_path / name).rows()) for name in ("straight", "resumed")]
+    assert rows[0] == rows[1]
+
+
+def test_a_bad_row_is_quarantined_with_its_reason_and_can_be_taken_again(tmp_path: Path) -> None:
+    bad = works(6)[4].id
+    run(tmp_path / "s", works(6), Doubler(fails=(bad,)), batch_size=3)
+    records = [json.loads(line) for line in (tmp_path / "s" / "failures.jsonl").read_text().splitlines()]
+    assert [(r["id"], r["stage"], r["error"], r["message"], r["attempts"]) for r in records] == [
+        (bad, "test", "ValueError", f"cannot double {bad}", 1)
+    ]
+    assert len(StoreReader(tmp_path / "s")) == 5
+    idle = Doubler()
+    run(tmp_path / "s", works(6), idle)
+    assert idle.seen == []
+    run(tmp_path / "s", works(6), Doubler(fails=(bad,)), retry_failed=True)
+    assert json.loads((tmp_path / "s" / "failures.jsonl").read_text())["attempts"] == 2
+    run(tmp_path / "s", works(6), Doubler(), retry_failed=True)
+    assert (tmp_path / "s" / "failures.jsonl").read_text() == ""
+    assert len(StoreReader(tmp_path / "s")) == 6
+
+
+def test_too_many_failures_stop_the_run_and_keep_what_is_done(tmp_path: Path) -> None:
+    operator = Doubler(fails=tuple(work.id for work in works(6)[2:]))
+    with pytest.raises(StageFailed, match=r"stopped after 2 failed rows \(max_failures is 1\)"):
+        run(tmp_path / "s", works(6), operator, max_failures=1)
+    rest = Doubler()
+    run(tmp_path / "s", works(6), rest, retry_failed=True)
+    assert rest.seen == [work.id for work in works(6)[2:]]
+
+
+def test_a_stage_whose_every_row_failed_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match="all 3 rows failed, the first with ValueError: cannot double c/v0/000"):
+        run(tmp_path / "s", works(3), Doubler(fails=tuple(work.id for work in works(3))))
+
+
+def test_a_crash_while_committing_leaves_the_old_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path / "s", works(6), Doubler())
+    before = list(StoreReader(tmp_path / "s").rows())
+
+    def crash(*_: object) -> str:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="No space"):
+        broken.setattr("pipelines.store._card", crash)
+        run(tmp_path / "s", works(8, setting=1), Doubler())
+    assert list(StoreReader(tmp_path / "s").rows()) == before
+    untouched = Doubler()
+    run(tmp_path / "s", works(8, setting=1), untouched)
+    assert untouched.seen == []
+    assert len(StoreReader(tmp_path / "s")) == 8
+    generations = {path.name.split("-")[1] for path in (tmp_path / "s" / "data").iterdir()}
+    assert generations == {committed_generation(tmp_path / "s")}
+
+
+def _in_process(out: Path, rank: int, processes: int) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(processes)}
+    run(out, works(12), Doubler(fails=(works(12)[5].id,)))
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_give_the_rows_that_one_gives(tmp_path: Path, processes: int) -> None:
+    run(tmp_path / "one", works(12), Doubler(fails=(works(12)[5].id,)))
+    context = multiprocessing.get_context("fork")
+    started = [
+        context.Process(target=_in_process, args=(tmp_path / "many", rank, processes)) for rank in range(processes)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(60)
+    assert [process.exitcode for process in started] == [0] * processes
+    assert list(StoreReader(tmp_path / "one").rows()) == list(StoreReader(tmp_path / "many").rows())
+    assert json.loads((tmp_path / "many" / "status.json").read_text())["left"] == 0
+
+
+def test_failed_rows_are_not_taken_again_by_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "share", lambda: runner.Share(0, 2))
+    with pytest.raises(ValueError, match="2 processes were started"):
+        run(tmp_path / "s", works(3), Doubler(), retry_failed=True)
+
+
+def test_a_folder_without_a_card_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="not a store"):
+        open_store(tmp_path)
+    with pytest.raises(StoreError, match="no row is left"):
+        commit(tmp_path, [], generation="00", settings=SETTINGS)
