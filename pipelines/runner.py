@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.atomic import write_json_lines
 from pipelines.device import Share, share
+from pipelines.errors import RunError
 from pipelines.parts import Failure, Parts
 from pipelines.progress import Progress, Tally
 from pipelines.sample import Row, digest
@@ -56,7 +57,7 @@ class Work:
     """What the stage needs to load it."""
 
 
-class StageFailed(RuntimeError):
+class StageFailed(RunError):
     """A stage stopped, or ended without a single row; what is done stays on disk."""
 
 

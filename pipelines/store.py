@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.atomic import write_json, write_text
+from pipelines.errors import RunError
 from pipelines.sample import MEDIA, SPLITS, Row, features
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ GROUP_ROWS = 64
 GENERATION_DIGITS = 12
 
 
-class StoreError(ValueError):
+class StoreError(RunError):
     """A folder is not a store, or a store lacks what was asked of it."""
 
 

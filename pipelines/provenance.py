@@ -1,0 +1,60 @@
+"""What made a store: the record in its `settings.json`, so that it can be made again."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.settings import Invocation
+
+PACKAGES = (
+    "daq-msa",
+    "torch",
+    "torchaudio",
+    "transformers",
+    "diffusers",
+    "peft",
+    "accelerate",
+    "datasets",
+    "av",
+    "decord2",
+    "numpy",
+)
+
+
+def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Versions of Python and of those of the packages that are installed."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def record(
+    invocation: Invocation[Any], *, stage: str, title: str, description: str, inputs: Any = None
+) -> dict[str, Any]:
+    """The settings of a stage's store.
+
+    Args:
+        invocation: What the stage was asked to do.
+        stage: Its name.
+        title: The heading of the store's card.
+        description: The card's first paragraph.
+        inputs: What the stage read, if the rows depend on more of it than the works say.
+    """
+    return {
+        "stage": stage,
+        "title": title,
+        "description": description,
+        "command": invocation.command,
+        "seed": invocation.seed,
+        "config": dataclasses.asdict(invocation.config),
+        "inputs": inputs,
+        "versions": versions(),
+    }

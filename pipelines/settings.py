@@ -1,0 +1,198 @@
+"""From a recipe and the command line to a stage's frozen settings.
+
+A recipe is one YAML file for a whole run. Its sections are `SECTIONS`; a stage reads its own and
+the run's seed, and takes `--section.key value` over the file. Unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shlex
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import jsonargparse
+import yaml
+
+from pipelines.errors import RunError, UsageError
+from pipelines.runner import RunSettings
+
+SECTIONS = ("corpus", "augment", "score", "finetune", "fusion")
+RUN_KEYS = ("seed", "work")
+
+jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invocation(Generic[Config]):
+    """What a stage was asked to do."""
+
+    config: Config
+    data: Path
+    """The store (or file) that it reads."""
+    out: Path
+    """The folder that it writes."""
+    seed: int
+    max_failures: int | None
+    retry_failed: bool
+    flags: dict[str, bool]
+    command: str
+    """As it was typed."""
+
+    def run_settings(self, batch_size: int) -> RunSettings:
+        """How the runner goes through the work."""
+        return RunSettings(
+            batch_size=batch_size, max_failures=self.max_failures, retry_failed=self.retry_failed
+        )
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """A recipe's content, its top-level keys checked.
+
+    Raises:
+        UsageError: If the file is missing, is no YAML mapping, or has an unknown top-level key.
+    """
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config: cannot read {path} ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"--config: {path} is not YAML: {error}") from error
+    if not isinstance(recipe, dict):
+        raise UsageError(f"--config: {path} holds no mapping; its keys are {', '.join(RUN_KEYS + SECTIONS)}")
+    for key in recipe:
+        if key not in RUN_KEYS + SECTIONS:
+            raise UsageError(f"{key}: unknown key in {path}; a recipe takes {', '.join(RUN_KEYS + SECTIONS)}")
+    return recipe
+
+
+def parse_stage(
+    config_class: type[Config],
+    section: str,
+    argv: Sequence[str],
+    *,
+    prog: str,
+    flags: dict[str, str] | None = None,
+) -> Invocation[Config]:
+    """Read a stage's command line.
+
+    Args:
+        config_class: The dataclass of the stage's settings; fields may be dataclasses again.
+        section: Its section in the recipe.
+        argv: The arguments behind the program's name.
+        prog: The program's name, for messages.
+        flags: Names and help texts of switches that only this stage has.
+
+    Raises:
+        UsageError: If an argument, a key or a value is wrong.
+    """
+    flags = flags or {}
+    parser = _parser(config_class, section, prog, flags)
+    try:
+        parsed = parser.parse_args(_inline_recipe(list(argv), config_class, section))
+    except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
+        raise UsageError(" ".join(str(error).split())) from error
+    for name in ("data", "out"):
+        if parsed[name] is None:
+            raise UsageError(f"--{name}: not given; {prog} takes --config RECIPE.yaml --data STORE --out DIR")
+    return Invocation(
+        config=_build(config_class, parsed[section].as_dict(), section),
+        data=Path(parsed.data),
+        out=Path(parsed.out),
+        seed=parsed.seed,
+        max_failures=parsed.max_failures,
+        retry_failed=parsed.retry_failed,
+        flags={name: parsed[name] for name in flags},
+        command=shlex.join([prog, *argv]),
+    )
+
+
+def call(main: Callable[[list[str]], None]) -> typing.NoReturn:
+    """Run a program's `main` on its arguments and leave with its exit code.
+
+    0: done. 1: the run failed. 2: a usage or configuration error. Errors that a user can cause
+    are one line on stderr.
+    """
+    try:
+        main(sys.argv[1:])
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _parser(
+    config_class: type, section: str, prog: str, flags: dict[str, str]
+) -> jsonargparse.ArgumentParser:
+    parser = jsonargparse.ArgumentParser(prog=prog, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="the recipe, a YAML file")
+    parser.add_argument("--data", help="what it reads: the store of the stage before")
+    parser.add_argument("--out", help="the folder that it writes")
+    parser.add_argument("--seed", type=int, default=0, help="the run's seed")
+    parser.add_argument("--executor", choices=["local"], default="local", help="where the operator runs")
+    parser.add_argument("--max-failures", type=int | None, default=None, help="stop once more rows have failed")
+    parser.add_argument("--retry-failed", action="store_true", help="take rows again that failed earlier")
+    for name, text in flags.items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
+    parser.add_class_arguments(config_class, section)
+    return parser
+
+
+def _inline_recipe(argv: list[str], config_class: type, section: str) -> list[str]:
+    """The arguments, with each recipe replaced by what this stage reads of it."""
+    inlined = []
+    remaining = iter(argv)
+    for argument in remaining:
+        name, given, value = argument.partition("=")
+        if name == "--config":
+            path = value if given else next(remaining, None)
+            if not path:
+                raise UsageError("--config: no file given; it takes a recipe, a YAML file")
+            recipe = read_recipe(Path(path))
+            _check_keys(config_class, recipe.get(section) or {}, section)
+            own = {key: recipe[key] for key in ("seed", section) if recipe.get(key) is not None}
+            inlined += ["--config", json.dumps(own)]
+        else:
+            inlined.append(argument)
+    return inlined
+
+
+def _nested(config_class: type) -> dict[str, type]:
+    """The fields of a settings class that are settings classes themselves."""
+    hints = typing.get_type_hints(config_class)
+    return {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+
+
+def _check_keys(config_class: type, values: Any, prefix: str) -> None:
+    names = [field.name for field in dataclasses.fields(config_class)]
+    if not isinstance(values, dict):
+        raise UsageError(f"{prefix}: got {values!r}; it takes a mapping with {', '.join(names)}")
+    for key, value in values.items():
+        if key not in names:
+            raise UsageError(f"{prefix}.{key}: unknown key; {prefix} takes {', '.join(names)}")
+        if key in _nested(config_class):
+            _check_keys(_nested(config_class)[key], value, f"{prefix}.{key}")
+
+
+def _build(config_class: type[Config], values: dict[str, Any], prefix: str) -> Config:
+    nested = _nested(config_class)
+    values = {
+        name: _build(nested[name], value, f"{prefix}.{name}") if name in nested else value
+        for name, value in values.items()
+    }
+    try:
+        return config_class(**values)
+    except ValueError as error:
+        raise UsageError(str(error) if isinstance(error, UsageError) else f"{prefix}.{error}") from error
