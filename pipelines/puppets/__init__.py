@@ -1,0 +1,1 @@
+"""The embedded corpus: drawn talking heads with a known sentiment in face, voice and words."""

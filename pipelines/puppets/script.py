@@ -1,0 +1,126 @@
+"""What puppets say: short lower-case English sentences whose wording carries a valence.
+
+A sentence is a pattern with slots. Words of judgement have a valence in [-1, 1]; a slot takes
+one that is near the wanted valence, so that equal valences are worded in many ways. The words
+of judgement are the same for everybody. What is talked about differs from cast to cast, so that
+a model must not know the topic to know the judgement.
+"""
+
+from __future__ import annotations
+
+import string
+from typing import Literal
+
+import numpy as np
+
+Cast = Literal["studio", "train", "test"]
+
+PATTERNS = (
+    "the {thing} was {degree} {quality}",
+    "i {feeling} the {thing}",
+    "i {feeling} this {quality} {thing}",
+    "we {feeling} the {thing} and the {thing}",
+    "what a {quality} {thing} that was",
+    "they say the {thing} is {degree} {quality}",
+    "my {thing} looked {quality} {when}",
+    "{when} i {feeling} every {thing}",
+    "to me the {thing} felt {degree} {quality}",
+    "a {quality} {thing} and a {quality} {thing}",
+    "people {feeling} that {quality} {thing}",
+    "you will {feeling} the {thing} {when}",
+    "if you ask me the {thing} was {quality}",
+    "and then the {thing} got {degree} {quality}",
+    "we watched a {quality} {thing} {when}",
+)
+
+# Valence of each word of judgement, in [-1, 1]. Ours, set by hand.
+QUALITIES = {
+    "horrible": -1.0, "disgusting": -0.95, "awful": -0.9, "terrible": -0.9, "dreadful": -0.85,
+    "miserable": -0.8, "nasty": -0.7, "ugly": -0.65, "bad": -0.6, "poor": -0.5, "boring": -0.45,
+    "sad": -0.45, "weak": -0.35, "dull": -0.3, "slow": -0.2, "odd": -0.1, "plain": 0.0, "usual": 0.0,
+    "common": 0.0, "average": 0.05, "fair": 0.15, "decent": 0.25, "fine": 0.3, "pleasant": 0.4,
+    "good": 0.5, "nice": 0.5, "happy": 0.6, "funny": 0.6, "lovely": 0.7, "great": 0.75,
+    "beautiful": 0.8, "brilliant": 0.85, "excellent": 0.9, "wonderful": 0.95, "perfect": 1.0,
+}  # fmt: skip
+FEELINGS = {
+    "detest": -1.0, "hate": -0.9, "despise": -0.8, "dislike": -0.6, "regret": -0.5, "doubt": -0.3,
+    "avoid": -0.25, "notice": 0.0, "know": 0.0, "remember": 0.05, "accept": 0.15, "welcome": 0.35,
+    "like": 0.5, "enjoy": 0.65, "admire": 0.75, "love": 0.9, "adore": 1.0,
+}  # fmt: skip
+# A degree scales the valence of the quality behind it.
+DEGREES = {"slightly": 0.4, "somewhat": 0.6, "rather": 0.8, "quite": 0.9, "really": 1.1, "so": 1.2}
+WHEN = ("today", "again", "yesterday", "this morning", "last night", "at home", "in town")
+THINGS: dict[Cast, tuple[str, ...]] = {
+    "studio": (
+        "window", "river", "bread", "engine", "letter", "carpet", "doctor", "pencil", "station",
+        "mountain", "kitchen", "basket", "winter", "ticket", "sister", "captain", "market", "bottle",
+        "feather", "village", "coffee", "painter", "rabbit", "hammer",
+        "movie", "story", "actor", "song", "ending", "camera", "picture", "scene",
+    ),
+    "train": (
+        "movie", "story", "actor", "song", "ending", "camera", "picture", "scene", "dialogue", "music",
+        "costume", "director", "theater", "chapter", "trailer", "stage",
+    ),
+    "test": (
+        "movie", "story", "actor", "song", "ending", "camera", "picture", "scene", "dancer", "poem",
+        "concert", "novel", "singer", "cartoon", "episode", "script",
+    ),
+}  # fmt: skip
+
+# How far a word's valence may lie from the wanted one before it becomes unlikely.
+_SPREAD = 0.12
+
+
+def sentence(valence: float, rng: np.random.Generator, cast: Cast) -> str:
+    """A sentence of 4 to 9 words whose wording carries `valence`.
+
+    Args:
+        valence: From -1, a crushing judgement, to 1, a glowing one; 0 is neutral.
+        rng: Draws the pattern and the words.
+        cast: Decides what is talked about.
+    """
+    pattern = PATTERNS[rng.integers(len(PATTERNS))]
+    words = []
+    wanted = valence
+    for literal, slot, _, _ in string.Formatter().parse(pattern):
+        words += literal.split()
+        if slot == "degree":
+            wanted = _add_degree(words, valence, rng)
+        elif slot:
+            words.append(_fill(slot, wanted, rng, cast))
+    return _with_articles(words)
+
+
+def vocabulary() -> set[str]:
+    """Every word that a puppet may say."""
+    words = {word for text in (*PATTERNS, *WHEN) for word in text.split() if not word.startswith("{")}
+    return words | {"an", *QUALITIES, *FEELINGS, *DEGREES, *(thing for things in THINGS.values() for thing in things)}
+
+
+def _with_articles(words: list[str]) -> str:
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    return " ".join("an" if word == "a" and after[:1] in "aeiou" else word for word, after in pairs)
+
+
+def _add_degree(words: list[str], valence: float, rng: np.random.Generator) -> float:
+    """Put a degree in front of a quality; returns the valence that this quality must have."""
+    degree = list(DEGREES)[rng.integers(len(DEGREES))]
+    quality = valence / DEGREES[degree]
+    if abs(quality) > 1:
+        return valence
+    words.append(degree)
+    return quality
+
+
+def _fill(slot: str, valence: float, rng: np.random.Generator, cast: Cast) -> str:
+    if slot == "thing":
+        return str(rng.choice(THINGS[cast]))
+    if slot == "when":
+        return str(rng.choice(WHEN))
+    return _near(QUALITIES if slot == "quality" else FEELINGS, valence, rng)
+
+
+def _near(valences: dict[str, float], wanted: float, rng: np.random.Generator) -> str:
+    distance = np.abs(np.array([*valences.values()]) - wanted)
+    chances = np.exp(-0.5 * (distance / _SPREAD) ** 2) + 1e-12
+    return str(rng.choice([*valences], p=chances / chances.sum()))
