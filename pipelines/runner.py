@@ -100,8 +100,8 @@ class Stage:
         self.share: Share = share()
         if settings.retry_failed and self.share.processes > 1:
             raise ValueError(
-                f"retry_failed: {self.share.processes} processes were started, and failed rows are taken again"
-                " by one alone; start the stage without a launcher"
+                f"retry_failed: {self.share.processes} processes were started, and failed rows are taken"
+                " again by one alone; start the stage without a launcher"
             )
         self.parts = Parts(self.directory, schema)
 
@@ -175,9 +175,7 @@ class Stage:
             return False
         return self.settings.retry_failed or self.parts.failure(work.key) is None
 
-    def _attempt(
-        self, batch: list[Work], load: Callable[[Work], Row], operator: Operator
-    ) -> tuple[int, int]:
+    def _attempt(self, batch: list[Work], load: Callable[[Work], Row], operator: Operator) -> tuple[int, int]:
         """Do a batch, row by row where it fails as a whole; returns how many were done and failed."""
         try:
             results = operator([load(work) for work in batch])

@@ -142,7 +142,9 @@ def _parser(
     parser.add_argument("--out", help="the folder that it writes")
     parser.add_argument("--seed", type=int, default=0, help="the run's seed")
     parser.add_argument("--executor", choices=["local"], default="local", help="where the operator runs")
-    parser.add_argument("--max-failures", type=int | None, default=None, help="stop once more rows have failed")
+    parser.add_argument(
+        "--max-failures", type=int | None, default=None, help="stop once more rows have failed"
+    )
     parser.add_argument("--retry-failed", action="store_true", help="take rows again that failed earlier")
     for name, text in flags.items():
         parser.add_argument(f"--{name}", action="store_true", help=text)

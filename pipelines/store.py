@@ -150,7 +150,7 @@ def commit(
         writer.close()
     files = {split: writer.paths for split, writer in writers.items() if writer.paths}
     if not files:
-        raise StoreError(f"{directory}: no row is left to write; its failures.jsonl says why each was rejected")
+        raise StoreError(f"{directory}: no row is left to write; failures.jsonl there says why")
     write_json(directory / "settings.json", settings)
     counts = {split: writers[split].rows for split in files}
     write_text(directory / "README.md", _card(directory, files, counts, settings))
@@ -227,7 +227,7 @@ def _shards(directory: Path) -> list[Path]:
     names = [name for config in configs for split in config["data_files"] for name in split["path"]]
     missing = [name for name in names if not (directory / name).is_file()]
     if missing or not names:
-        raise StoreError(f"{directory}/README.md: the card names no data files, or files that are missing: {missing}")
+        raise StoreError(f"{directory}/README.md: the card names no data files, or missing ones: {missing}")
     return [directory / name for name in names]
 
 
@@ -243,7 +243,9 @@ def _sweep(folder: Path, keep: set[Path]) -> None:
             path.unlink()
 
 
-def _card(directory: Path, files: dict[str, list[Path]], counts: dict[str, int], settings: dict[str, Any]) -> str:
+def _card(
+    directory: Path, files: dict[str, list[Path]], counts: dict[str, int], settings: dict[str, Any]
+) -> str:
     from huggingface_hub import DatasetCardData
 
     data_files = [

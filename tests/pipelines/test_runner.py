@@ -86,7 +86,10 @@ def test_reader_finds_rows_across_row_groups(tmp_path: Path, monkeypatch: pytest
     assert len(list((tmp_path / "s" / "data").glob("train-*.parquet"))) > 1
     for index, row_id in enumerate(reader.table["id"].to_pylist()):
         assert reader.index_of(row_id) == index
-        assert reader.row(index)["video"]["bytes"] == bytes([json.loads(reader.row(index)["generator"])["n"]]) * 9
+        assert (
+            reader.row(index)["video"]["bytes"]
+            == bytes([json.loads(reader.row(index)["generator"])["n"]]) * 9
+        )
     with pytest.raises(StoreError, match="no row has the id 'nobody'"):
         reader.index_of("nobody")
 
@@ -149,11 +152,15 @@ def test_too_many_failures_stop_the_run_and_keep_what_is_done(tmp_path: Path) ->
 
 
 def test_a_stage_whose_every_row_failed_says_so(tmp_path: Path) -> None:
-    with pytest.raises(StageFailed, match="all 3 rows failed, the first with ValueError: cannot double c/v0/000"):
+    with pytest.raises(
+        StageFailed, match="all 3 rows failed, the first with ValueError: cannot double c/v0/000"
+    ):
         run(tmp_path / "s", works(3), Doubler(fails=tuple(work.id for work in works(3))))
 
 
-def test_a_crash_while_committing_leaves_the_old_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_while_committing_leaves_the_old_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(tmp_path / "s", works(6), Doubler())
     before = list(StoreReader(tmp_path / "s").rows())
 
@@ -182,7 +189,8 @@ def test_several_processes_give_the_rows_that_one_gives(tmp_path: Path, processe
     run(tmp_path / "one", works(12), Doubler(fails=(works(12)[5].id,)))
     context = multiprocessing.get_context("fork")
     started = [
-        context.Process(target=_in_process, args=(tmp_path / "many", rank, processes)) for rank in range(processes)
+        context.Process(target=_in_process, args=(tmp_path / "many", rank, processes))
+        for rank in range(processes)
     ]
     for process in started:
         process.start()
@@ -193,7 +201,9 @@ def test_several_processes_give_the_rows_that_one_gives(tmp_path: Path, processe
     assert json.loads((tmp_path / "many" / "status.json").read_text())["left"] == 0
 
 
-def test_failed_rows_are_not_taken_again_by_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_rows_are_not_taken_again_by_several_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(runner, "share", lambda: runner.Share(0, 2))
     with pytest.raises(ValueError, match="2 processes were started"):
         run(tmp_path / "s", works(3), Doubler(), retry_failed=True)

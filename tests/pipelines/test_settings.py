@@ -77,7 +77,9 @@ def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_defaults(tmp_
         ("seed: 1", ["--executor", "mars"], "executor.*mars"),
     ],
 )
-def test_errors_name_the_key_and_are_one_line(tmp_path: Path, recipe: str, argv: list[str], message: str) -> None:
+def test_errors_name_the_key_and_are_one_line(
+    tmp_path: Path, recipe: str, argv: list[str], message: str
+) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         parse(tmp_path, *argv, recipe=recipe)
     assert message.count("YAML") or "\n" not in str(caught.value)
