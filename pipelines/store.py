@@ -27,6 +27,7 @@ from pipelines.sample import MEDIA, SPLITS, Row, features
 if TYPE_CHECKING:
     import datasets
     import pyarrow
+    import pyarrow.parquet
 
 SHARD_BYTES = 512 * 2**20
 GROUP_BYTES = 32 * 2**20  # the Hub's viewer wants row groups under 100 MB
@@ -55,7 +56,8 @@ class StoreReader:
 
     Attributes:
         directory: The store.
-        table: Every column but the media, all rows in the store's order.
+        table: Every column but the media, all rows in the store's order; in their place
+            `has_video` and `has_audio` tell whether a row has them.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -64,8 +66,7 @@ class StoreReader:
 
         self.directory = Path(directory)
         self._files = [pyarrow.parquet.ParquetFile(path) for path in _shards(self.directory)]
-        columns = [name for name in self._files[0].schema_arrow.names if name not in MEDIA]
-        self.table: pyarrow.Table = pyarrow.concat_tables(file.read(columns) for file in self._files)
+        self.table: pyarrow.Table = pyarrow.concat_tables(map(_without_media, self._files))
         self._groups = [
             (file, group, file.metadata.row_group(group).num_rows)
             for file in self._files
@@ -229,6 +230,16 @@ def _shards(directory: Path) -> list[Path]:
     if missing or not names:
         raise StoreError(f"{directory}/README.md: the card names no data files, or missing ones: {missing}")
     return [directory / name for name in names]
+
+
+def _without_media(file: pyarrow.parquet.ParquetFile) -> pyarrow.Table:
+    # Of a struct column the short member `path` alone is read: it tells which structs are null.
+    names = [f"{name}.path" if name in MEDIA else name for name in file.schema_arrow.names]
+    table = file.read(names)
+    for name in MEDIA:
+        index = table.column_names.index(name)
+        table = table.set_column(index, f"has_{name}", table[name].is_valid())
+    return table.replace_schema_metadata(None)
 
 
 def _counts(directory: Path) -> dict[str, int]:

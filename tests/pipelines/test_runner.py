@@ -92,6 +92,8 @@ def test_reader_finds_rows_across_row_groups(tmp_path: Path, monkeypatch: pytest
         )
     with pytest.raises(StoreError, match="no row has the id 'nobody'"):
         reader.index_of("nobody")
+    assert reader.table["has_video"].to_pylist() == [True] * 17
+    assert reader.table["has_audio"].to_pylist() == [False] * 17
 
 
 def test_a_finished_stage_does_nothing_again_and_a_new_setting_redoes_what_it_touches(tmp_path: Path) -> None:
