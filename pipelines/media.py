@@ -5,9 +5,10 @@ are uint8 RGB (F, H, W, 3) at a constant rate; sound is float32 mono in [-1, 1].
 
 Which decoder reads the frames is decided by evidence. The packets' display times are read
 first, without decoding. decord reads MP4, MKV and WebM whose frame times it reports as the
-container states them. PyAV reads every other container (decord returns wrong pictures from
-MPEG program streams), turned video, and files where decord counts frames that an edit list
-cuts away.
+container states them, from the first frame on (after a jump it may return a neighbour of the
+frame asked for). PyAV reads every other container (from MPEG program and transport streams
+decord returns wrong pictures), turned video, and files where an edit list cuts frames away,
+which decord counts.
 """
 
 from __future__ import annotations
@@ -33,12 +34,14 @@ from pipelines.sampling import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import av.container
+    import decord
 
 Source = bytes | str | Path
 
 # Matroska and WebM are one format to FFmpeg, as are MP4 and QuickTime.
 _DECORD_FORMATS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+# These state their duration; of others FFmpeg estimates it, so that it proves nothing.
+_INDEXED_FORMATS = _DECORD_FORMATS | {"avi", "asf", "flv", "wav", "flac"}
 _STILL_FORMATS = ("image2", "_pipe", "gif", "apng", "tty")
 _X264 = {"crf": "18", "preset": "fast"}
 # Leaves the library's version, dates and random ids out of the file: equal input, equal bytes.
@@ -90,8 +93,8 @@ class _Scan:
     info: MediaInfo
     times: np.ndarray
     """Display times of the frames, ascending, seconds."""
-    container_times: np.ndarray
-    """The same as the container states them."""
+    stated: np.ndarray
+    """The same as the container states them, which may not begin at 0."""
     rotation: int
     exact: bool
     """Whether every packet has a time and none is cut away."""
@@ -117,7 +120,8 @@ def read_video(
 
     Args:
         source: A path, or the bytes of a file.
-        fps: Frames a second; None takes the source's average rate.
+        fps: Frames a second; None takes the source's average rate, and then evenly spaced
+            frames are each taken once.
         max_side: Frames are shrunk, in proportion, until the longer side is at most this many
             pixels. Only shrunk frames are held in memory.
         max_duration_s: A longer clip is refused before it is decoded.
@@ -125,19 +129,26 @@ def read_video(
     Raises:
         MediaError: If the file is broken, breaks off early, has no picture, or is too long.
     """
-    scan = _scan(source)
-    name = _name(source)
+    scan, name = _scan(source), _name(source)
     if not scan.info.has_video:
         raise MediaError(f"{name}: found no video stream (format {scan.info.format}), wanted one")
     _check_duration(name, scan.info.duration_s, max_duration_s)
     rate = fps or scan.info.fps
-    wanted = shown_at(scan.times, rate, grid_length(scan.info.duration_s, rate))
-    if fps is None and scan.info.constant_rate:
+    if rate == scan.info.fps and scan.info.constant_rate:
         wanted = np.arange(len(scan.times))
-    size = fitted_size(scan.info.width, scan.info.height, max_side)
-    frames = _decord_frames(source, scan, wanted, size)
-    if frames is None:
-        frames = _pyav_frames(source, scan, wanted, size)
+    else:
+        wanted = shown_at(scan.times, rate, grid_length(scan.info.duration_s, rate))
+    width, height = fitted_size(scan.info.width, scan.info.height, max_side)
+    frames = np.empty((len(wanted), height, width, 3), dtype=np.uint8)
+    reader = _trusted_decord(source, scan, width, height)
+    pictures = (
+        _pyav_pictures(source, scan, width, height)
+        if reader is None
+        else _decord_pictures(name, reader, width)
+    )
+    decoded = _fill(frames, wanted, pictures)
+    if decoded < len(scan.times):
+        raise MediaError(f"{name}: {decoded} of its {len(scan.times)} frames can be decoded, wanted all")
     return Video(frames=frames, fps=rate)
 
 
@@ -154,34 +165,21 @@ def read_audio(
         max_duration_s: Longer sound is refused.
 
     Raises:
-        MediaError: If the file is broken, has no sound, or is too long.
+        MediaError: If the file is broken, breaks off early, has no sound, or is too long.
     """
-    import av
-
-    name = _name(source)
-    with _open(source) as container:
-        if not container.streams.audio:
-            raise MediaError(f"{name}: found no audio stream (format {container.format.name}), wanted one")
-        stream = container.streams.audio[0]
-        stated_s = float(stream.duration * stream.time_base) if stream.duration else 0.0
-        _check_duration(name, stated_s, max_duration_s)
-        resampler = av.AudioResampler(format="fltp", rate=sampling_rate)
-        chunks, start_s = [], None
-        try:
-            for frame in container.decode(stream):
-                if start_s is None:
-                    start_s = (frame.time or 0.0) - (container.start_time or 0) / av.time_base
-                chunks += [part.to_ndarray().mean(axis=0) for part in resampler.resample(frame)]
-            chunks += [part.to_ndarray().mean(axis=0) for part in resampler.resample(None)]
-        except av.error.FFmpegError as error:
-            read_s = sum(map(len, chunks)) / sampling_rate
-            raise MediaError(f"{name}: the sound breaks after {read_s:.2f} s ({_reason(error)})") from error
-    if not chunks:
-        raise MediaError(f"{name}: the audio stream holds no sound that can be decoded")
-    lead = np.zeros(max(0, round((start_s or 0.0) * sampling_rate)), dtype=np.float32)
-    samples = np.concatenate([lead, *chunks]).astype(np.float32)
-    _check_duration(name, len(samples) / sampling_rate, max_duration_s)
-    return np.clip(samples, -1.0, 1.0)
+    scan, name = _scan(source), _name(source)
+    if not scan.info.has_audio:
+        raise MediaError(f"{name}: found no audio stream (format {scan.info.format}), wanted one")
+    chunks: list[np.ndarray] = []
+    length, limit = 0, np.inf if max_duration_s is None else max_duration_s * sampling_rate
+    for chunk in _sound(source, sampling_rate):
+        chunks.append(chunk)
+        length += len(chunk)
+        if length > limit:
+            raise MediaError(f"{name}: its sound is longer than max_duration_s {max_duration_s:g}")
+    if length == 0:
+        raise MediaError(f"{name}: its audio stream holds no sound that can be decoded")
+    return np.clip(np.concatenate(chunks), -1.0, 1.0, dtype=np.float32)
 
 
 def encode_video(frames: np.ndarray, fps: float) -> bytes:
@@ -224,17 +222,19 @@ def _check_duration(name: str, duration_s: float, max_duration_s: float | None) 
         raise MediaError(f"{name}: lasts {duration_s:.2f} s, the limit is max_duration_s {max_duration_s:g}")
 
 
-def _open(source: Source) -> av.container.InputContainer:
+def _open(source: Source) -> Any:
+    """An av.container.InputContainer."""
     import av
 
     name = _name(source)
+    # What goes wrong is said by MediaError; FFmpeg's own lines would only bury it.
+    av.logging.set_level(av.logging.PANIC)
     try:
-        if isinstance(source, bytes) or Path(source).stat().st_size == 0:
-            if not source or not isinstance(source, bytes):
-                raise MediaError(f"{name}: is empty (0 bytes), wanted a clip")
-            container = av.open(io.BytesIO(source), metadata_errors="replace")
-        else:
-            container = av.open(str(source), metadata_errors="replace")
+        size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+        if size == 0:
+            raise MediaError(f"{name}: is empty (0 bytes), wanted a clip")
+        file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+        container = av.open(file, metadata_errors="replace")
     except OSError as error:
         raise MediaError(f"{name}: cannot be read ({_reason(error)})") from error
     except av.error.FFmpegError as error:
@@ -267,7 +267,7 @@ def _scan(source: Source) -> _Scan:
             float((pts + (duration or 0)) * base) for _, pts, duration, _, base in packets if pts is not None
         ]
         end_s = max(ends, default=0.0) - zero
-        if stated_s and end_s < 0.9 * stated_s - 0.25:
+        if container.format.name in _INDEXED_FORMATS and end_s < stated_s - max(0.2, 0.03 * stated_s):
             raise MediaError(f"{name}: breaks off after {end_s:.2f} s of the {stated_s:.2f} s that it states")
         has_audio = bool(container.streams.audio)
         if video is None:
@@ -276,7 +276,7 @@ def _scan(source: Source) -> _Scan:
         return _scan_picture(name, container, video, mine, zero)
 
 
-def _picture(container: av.container.InputContainer) -> Any:
+def _picture(container: Any) -> Any:
     """The first video stream that moves: a cover picture in a sound file is none."""
     import av
 
@@ -295,23 +295,17 @@ def _sound_only(form: str, has_audio: bool, duration_s: float) -> _Scan:
         width=0,
         height=0,
     )
-    return _Scan(info=info, times=np.zeros(0), container_times=np.zeros(0), rotation=0, exact=False)
+    return _Scan(info=info, times=np.zeros(0), stated=np.zeros(0), rotation=0, exact=False)
 
 
-def _scan_picture(
-    name: str, container: av.container.InputContainer, stream: Any, packets: list, zero: float
-) -> _Scan:
+def _scan_picture(name: str, container: Any, stream: Any, packets: list, zero: float) -> _Scan:
     shown = [packet for packet in packets if not packet[3]]
     timed = [packet for packet in shown if packet[1] is not None]
     if not timed:
         raise MediaError(f"{name}: its video stream holds no frame with a time")
     stated = np.sort(np.array([float(pts * base) for _, pts, _, _, base in timed]))
     times = stated - zero
-    gap = frame_gap(times)
-    last = max((float(duration * base) for _, pts, duration, _, base in timed[-3:] if duration), default=gap)
-    if np.isnan(last) or last <= 0:
-        last = 1.0 / float(stream.average_rate or 25)
-    duration_s = float(times[-1]) + last
+    duration_s = float(times[-1]) + _last_frame_s(times, timed, stream)
     rotation, width, height = _displayed(name, container, stream)
     info = MediaInfo(
         format=container.format.name,
@@ -323,12 +317,18 @@ def _scan_picture(
         width=width,
         height=height,
     )
-    return _Scan(
-        info=info, times=times, container_times=stated, rotation=rotation, exact=len(timed) == len(packets)
-    )
+    return _Scan(info=info, times=times, stated=stated, rotation=rotation, exact=len(timed) == len(packets))
 
 
-def _displayed(name: str, container: av.container.InputContainer, stream: Any) -> tuple[int, int, int]:
+def _last_frame_s(times: np.ndarray, packets: list, stream: Any) -> float:
+    """How long the last frame stays: as long as the others, or if they differ as its packet says."""
+    if len(times) > 1 and is_constant(times):
+        return frame_gap(times)
+    _, _, duration, _, base = max(packets, key=lambda packet: packet[1])
+    return float(duration * base) if duration else 1.0 / float(stream.average_rate or 25)
+
+
+def _displayed(name: str, container: Any, stream: Any) -> tuple[int, int, int]:
     """Rotation in degrees, and width and height as displayed, from the first frame."""
     container.seek(0)
     frame = next(_decoded(name, container, stream), None)
@@ -338,7 +338,7 @@ def _displayed(name: str, container: av.container.InputContainer, stream: Any) -
     return frame.rotation, *((frame.height, frame.width) if turned else (frame.width, frame.height))
 
 
-def _decoded(name: str, container: av.container.InputContainer, stream: Any) -> Iterator[Any]:
+def _decoded(name: str, container: Any, stream: Any) -> Iterator[Any]:
     import av
 
     time_s = None
@@ -347,49 +347,81 @@ def _decoded(name: str, container: av.container.InputContainer, stream: Any) -> 
             time_s = frame.time
             yield frame
     except av.error.FFmpegError as error:
-        where = "before its first frame" if time_s is None else f"after {time_s:.2f} s"
-        raise MediaError(f"{name}: the picture breaks {where} ({_reason(error)})") from error
+        where = "before anything is decoded" if time_s is None else f"after {time_s:.2f} s"
+        raise MediaError(f"{name}: its {stream.type} stream breaks {where} ({_reason(error)})") from error
 
 
-def _decord_frames(
-    source: Source, scan: _Scan, wanted: np.ndarray, size: tuple[int, int]
-) -> np.ndarray | None:
-    """The wanted frames by decord, or None where it is not to be trusted with this file."""
+def _sound(source: Source, sampling_rate: int) -> Iterator[np.ndarray]:
+    """Mono sound in pieces, float32; first the silence until the stream starts, if it starts late."""
+    import av
+
+    resampler = av.AudioResampler(format="fltp", rate=sampling_rate)
+    started = False
+    with _open(source) as container:
+        zero = (container.start_time or 0) / av.time_base
+        for frame in _decoded(_name(source), container, container.streams.audio[0]):
+            if not started:
+                late_s = max(0.0, (frame.time or 0.0) - zero)
+                yield np.zeros(round(late_s * sampling_rate), dtype=np.float32)
+                started = True
+            yield from (part.to_ndarray().mean(axis=0) for part in resampler.resample(frame))
+        if started:
+            yield from (part.to_ndarray().mean(axis=0) for part in resampler.resample(None))
+
+
+def _trusted_decord(source: Source, scan: _Scan, width: int, height: int) -> decord.VideoReader | None:
+    """A decord reader, or None where it is not to be trusted with this file."""
     if scan.info.format not in _DECORD_FORMATS or scan.rotation or not scan.exact:
         return None
     import decord
 
-    handle = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+    decord.logging.set_level(decord.logging.QUIET)
     try:
-        reader = decord.VideoReader(handle, width=size[0], height=size[1], num_threads=1)
-        if len(reader) != len(scan.times):
-            return None
+        handle = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+        reader = decord.VideoReader(handle, width=width, height=height, num_threads=1)
         begins = reader.get_frame_timestamp(range(len(reader)))[:, 0]
-        if np.abs(begins - scan.container_times).max() > ROUNDING_S:
-            return None
-        return reader.get_batch(wanted.tolist()).asnumpy()
-    except decord.DECORDError as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise MediaError(f"{_name(source)}: its picture cannot be decoded ({first_line})") from error
+    except decord.DECORDError:
+        # PyAV then reads the file, or says what is wrong with it.
+        return None
+    agrees = len(begins) == len(scan.stated) and np.abs(begins - scan.stated).max() <= ROUNDING_S
+    return reader if agrees else None
 
 
-def _pyav_frames(source: Source, scan: _Scan, wanted: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The wanted frames by PyAV, which decodes in order; `wanted` ascends and may repeat."""
-    name = _name(source)
-    counts = np.bincount(wanted, minlength=len(scan.times))
-    width, height = size if scan.rotation % 180 == 0 else size[::-1]
-    out = np.empty((len(wanted), size[1], size[0], 3), dtype=np.uint8)
-    filled = index = 0
+def _decord_pictures(name: str, reader: decord.VideoReader, width: int) -> Iterator[np.ndarray]:
+    """Every frame in order: after a jump decord returns neighbours of the frame (open groups of pictures)."""
+    import decord
+
+    count = 0
+    try:
+        while count < len(reader):
+            image = reader.next().asnumpy()
+            # Rows are padded in memory, and decord takes the padding for channels where it divides evenly.
+            rows = image.reshape(len(image), -1)[:, : 3 * width]
+            yield rows.reshape(len(image), width, 3)
+            count += 1
+    except (decord.DECORDError, StopIteration) as error:
+        raise MediaError(f"{name}: its video stream breaks after {count} of {len(reader)} frames") from error
+
+
+def _pyav_pictures(source: Source, scan: _Scan, width: int, height: int) -> Iterator[np.ndarray]:
+    if scan.rotation % 180:
+        width, height = height, width
     with _open(source) as container:
-        for index, frame in enumerate(_decoded(name, container, _picture(container))):
-            repeat = counts[index] if index < len(counts) else 0
-            if repeat:
-                image = frame.to_ndarray(format="rgb24", width=width, height=height)
-                out[filled : filled + repeat] = np.rot90(image, scan.rotation // 90)
-                filled += repeat
-    if filled < len(wanted):
-        raise MediaError(f"{name}: {index + 1} of its {len(scan.times)} frames can be decoded, wanted all")
-    return out
+        for frame in _decoded(_name(source), container, _picture(container)):
+            image = frame.to_ndarray(format="rgb24", width=width, height=height)
+            yield np.rot90(image, scan.rotation // 90)
+
+
+def _fill(frames: np.ndarray, wanted: np.ndarray, pictures: Iterator[np.ndarray]) -> int:
+    """Put the wanted pictures into `frames` and count all; `wanted` ascends and may repeat."""
+    repeats = np.bincount(wanted)
+    filled = decoded = 0
+    for image in pictures:
+        if decoded < len(repeats):
+            frames[filled : filled + repeats[decoded]] = image
+            filled += repeats[decoded]
+        decoded += 1
+    return decoded
 
 
 def _even_frames(frames: np.ndarray) -> np.ndarray:
@@ -425,7 +457,7 @@ def _encode(
 
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=form, options=_BITEXACT) as container:
-        streams = []
+        streams: list[tuple[Any, Iterator[Any]]] = []
         if frames is not None:
             streams.append(
                 (_add_picture(container, frames, fps), (av.VideoFrame.from_ndarray(f) for f in frames))

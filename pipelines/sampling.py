@@ -13,8 +13,9 @@ import numpy as np
 
 # Containers round times: Matroska to 1 ms, MPEG to 1/90,000 s. Below this two times are one.
 ROUNDING_S = 0.0015
-_COMMON_RATES = [Fraction(n) for n in (10, 12, 15, 20, 24, 25, 30, 48, 50, 60)] + [
-    Fraction(n * 1000, 1001) for n in (24, 30, 48, 60)
+_COMMON_RATES = [
+    *(Fraction(n) for n in (5, 8, 10, 12, Fraction(25, 2), 15, 20, 24, 25, 30, 48, 50, 60)),
+    *(Fraction(n * 1000, 1001) for n in (24, 30, 48, 60)),
 ]
 
 
