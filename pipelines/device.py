@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from pipelines.errors import UsageError
+
 
 class Share(NamedTuple):
     """One process among those that work on the same store."""
@@ -30,7 +32,7 @@ def pick(device: str) -> str:
             a torch device such as `cpu` or `cuda:1`.
 
     Raises:
-        ValueError: If the device is not a torch device, or is not there.
+        UsageError: If the device is not a torch device, or is not there.
     """
     import torch
 
@@ -42,5 +44,5 @@ def pick(device: str) -> str:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device: {device!r} cannot be used here ({reason}); take auto or cpu") from error
+        raise UsageError(f"device: {device!r} cannot be used here ({reason}); take auto or cpu") from error
     return device

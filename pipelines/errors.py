@@ -1,4 +1,10 @@
-"""Errors that end a program with one line on stderr instead of a traceback, since a user can mend them."""
+"""Errors that a user can mend end a program with one line on stderr and an exit code, not a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 
 class RunError(Exception):
@@ -7,3 +13,13 @@ class RunError(Exception):
 
 class UsageError(ValueError):
     """A command line or a recipe that cannot be followed, the message naming the key: exit code 2."""
+
+
+def call(main: Callable[[list[str]], None]) -> NoReturn:
+    """Run a program's `main` on its arguments and leave with its exit code: 0 where it was done."""
+    try:
+        main(sys.argv[1:])
+    except (UsageError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    sys.exit(0)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pipelines.sample import digest
 
 if TYPE_CHECKING:
     from pipelines.settings import Invocation
@@ -34,6 +38,16 @@ def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of the files in a checkpoint's folder, in hex."""
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digest(digests)
 
 
 def record(

@@ -10,9 +10,8 @@ import argparse
 import dataclasses
 import json
 import shlex
-import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -20,7 +19,7 @@ from typing import Any, Generic, TypeVar
 import jsonargparse
 import yaml
 
-from pipelines.errors import RunError, UsageError
+from pipelines.errors import UsageError
 from pipelines.runner import RunSettings
 
 SECTIONS = ("corpus", "augment", "score", "finetune", "fusion")
@@ -82,6 +81,7 @@ def parse_stage(
     *,
     prog: str,
     flags: dict[str, str] | None = None,
+    needs: tuple[str, ...] = ("data", "out"),
 ) -> Invocation[Config]:
     """Read a stage's command line.
 
@@ -91,6 +91,7 @@ def parse_stage(
         argv: The arguments behind the program's name.
         prog: The program's name, for messages.
         flags: Names and help texts of switches that only this stage has.
+        needs: Which of `--data` and `--out` must be given.
 
     Raises:
         UsageError: If an argument, a key or a value is wrong.
@@ -101,36 +102,21 @@ def parse_stage(
         parsed = parser.parse_args(_inline_recipe(list(argv), config_class, section))
     except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
         raise UsageError(" ".join(str(error).split())) from error
-    for name in ("data", "out"):
+    for name in needs:
         if parsed[name] is None:
-            raise UsageError(f"--{name}: not given; {prog} takes --config RECIPE.yaml --data STORE --out DIR")
+            raise UsageError(
+                f"--{name}: not given; {prog} needs {' and '.join(f'--{name}' for name in needs)}"
+            )
     return Invocation(
         config=_build(config_class, parsed[section].as_dict(), section),
-        data=Path(parsed.data),
-        out=Path(parsed.out),
+        data=Path(parsed.data or "."),
+        out=Path(parsed.out or "."),
         seed=parsed.seed,
         max_failures=parsed.max_failures,
         retry_failed=parsed.retry_failed,
         flags={name: parsed[name] for name in flags},
         command=shlex.join([prog, *argv]),
     )
-
-
-def call(main: Callable[[list[str]], None]) -> typing.NoReturn:
-    """Run a program's `main` on its arguments and leave with its exit code.
-
-    0: done. 1: the run failed. 2: a usage or configuration error. Errors that a user can cause
-    are one line on stderr.
-    """
-    try:
-        main(sys.argv[1:])
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    sys.exit(0)
 
 
 def _parser(

@@ -94,7 +94,8 @@ def test_exit_codes_and_print_config(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "import sys\n"
-        "from pipelines.settings import call, parse_stage\n"
+        "from pipelines.errors import call\n"
+        "from pipelines.settings import parse_stage\n"
         "from pipelines.runner import StageFailed\n"
         "from tests.pipelines.test_settings import Outer\n"
         "def main(argv):\n"

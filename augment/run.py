@@ -1,0 +1,171 @@
+"""The stage: a store of originals in, the same store with variants of its training clips out.
+
+Only the split `train` is augmented. A variant keeps its original's words, labels, split and group,
+and replaces its picture (`video`), its sound (`audio`), or both. `python -m augment --help` lists
+the settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from augment.audio_variants import AudioSettings
+from augment.video_variants import VideoSettings
+from pipelines import provenance
+from pipelines.errors import UsageError
+from pipelines.runner import Stage, Work, work_key
+from pipelines.sample import MEDIA, Row, features, media, row_seed, variant_id
+from pipelines.store import StoreReader, committed_generation
+
+if TYPE_CHECKING:
+    from augment.voices import VoiceBank
+    from pipelines.settings import Invocation
+
+# Which media a kind of variant replaces.
+REPLACES = {"video": ("video",), "audio": ("audio",), "both": ("video", "audio")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Stage 1a: variants of the training clips."""
+
+    video: VideoSettings = field(default_factory=VideoSettings)
+    """Video variants, by diffusion from the source's latents."""
+    audio: AudioSettings = field(default_factory=AudioSettings)
+    """Audio variants, by voice conversion."""
+    both: int = 0
+    """Variants of each clip with a new picture and a new voice together."""
+    device: str = "auto"
+    """Where the models run: auto, cpu, cuda, cuda:1, mps."""
+
+    def __post_init__(self) -> None:
+        if self.both < 0:
+            raise ValueError(f"both: {self.both} is negative; take 0 or more")
+
+    def variants(self) -> dict[str, int]:
+        """How many variants of each kind a clip gets."""
+        return {"video": self.video.variants, "audio": self.audio.variants, "both": self.both}
+
+
+class MakeVariants:
+    """Makes one variant of each row; a model is loaded when the first row needs it."""
+
+    def __init__(self, config: AugmentConfig, bank: VoiceBank, seed: int) -> None:
+        from pipelines.device import pick
+
+        self.config, self.bank, self.seed = config, bank, seed
+        self.device = pick(config.device)
+        self.versions = provenance.versions()
+
+    def __call__(self, rows: list[Row]) -> list[Row]:
+        return [self._variant(row) for row in rows]
+
+    @cached_property
+    def _video(self) -> Any:
+        from augment.video_variants import VideoVariants
+
+        return VideoVariants(self.config.video, self.device)
+
+    @cached_property
+    def _audio(self) -> Any:
+        from augment.audio_variants import AudioVariants
+
+        return AudioVariants(self.config.audio, self.device, self.bank)
+
+    def _variant(self, row: Row) -> Row:
+        kind, number = row["variant"]
+        seed = row_seed(self.seed, variant_id(row["id"], kind, number))
+        made: Row = dict.fromkeys(MEDIA)
+        details: dict[str, Any] = {"seed": seed, "versions": self.versions}
+        for modality in REPLACES[kind]:
+            maker = self._video if modality == "video" else self._audio
+            encoded, made_by = maker(row, number, seed)
+            made[modality] = media(encoded)
+            source = hashlib.sha256(row[modality]["bytes"]).hexdigest()
+            details[modality] = made_by | {"source_sha256": source}
+        details["method"] = "+".join(details[modality]["method"] for modality in REPLACES[kind])
+        return made | {"generator": json.dumps(details, ensure_ascii=False, sort_keys=True)}
+
+
+def plan(reader: StoreReader, config: AugmentConfig, seed: int) -> list[Work]:
+    """The variants that the training clips of a store are owed, clip by clip."""
+    works = []
+    for index, row in enumerate(reader.table.to_pylist()):
+        if row["split"] != "train" or row["kind"] != "original":
+            continue
+        for kind, count in config.variants().items():
+            if all(row[f"has_{modality}"] for modality in REPLACES[kind]):
+                works += [_work(index, row, kind, number, config, seed) for number in range(count)]
+    return works
+
+
+def _work(index: int, row: Row, kind: str, number: int, config: AugmentConfig, seed: int) -> Work:
+    settings = {}
+    for modality in REPLACES[kind]:
+        # How many variants there are does not change what one of them is.
+        settings[modality] = dataclasses.asdict(getattr(config, modality)) | {"variants": None}
+    row_id = variant_id(row["id"], kind, number)
+    return Work(row_id, work_key(row_id, row["generator"], settings, seed), (index, kind, number))
+
+
+def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:
+    """Augment a store.
+
+    Returns:
+        Rows per split; empty in all processes but the first.
+
+    Raises:
+        StageFailed: If too many variants, or all of them, failed.
+    """
+    import pyarrow
+
+    from augment.voices import VoiceBank
+
+    config, reader = invocation.config, StoreReader(invocation.data)
+    if invocation.data.resolve() == invocation.out.resolve():
+        raise UsageError(f"--out: {invocation.out} is the store that is read; name another folder")
+    works = plan(reader, config, invocation.seed)
+    schema = features().arrow_schema
+    results = pyarrow.schema([schema.field(name) for name in (*MEDIA, "generator")])
+    stage = Stage("augment", invocation.out, results, invocation.run_settings(batch_size=1))
+    bank = VoiceBank(config.audio, reader)
+    stage.perform(
+        works,
+        lambda work: reader.row(work.payload[0]) | {"variant": work.payload[1:]},
+        lambda: MakeVariants(config, bank, invocation.seed),
+    )
+    if not stage.leads:
+        return {}
+    settings = provenance.record(
+        invocation,
+        stage="augment",
+        title="Talking-face clips with diffusion-made variants",
+        description=(
+            f"Originals and variants of the training clips, of which each has up to {config.variants()}."
+            " Words and labels of a variant are its original's."
+        ),
+        inputs=committed_generation(invocation.data),
+    )
+    return stage.commit(works, _rows(reader, works, stage), settings)
+
+
+def _rows(reader: StoreReader, works: list[Work], stage: Stage) -> Iterator[Row]:
+    """Each original with its finished variants behind it."""
+    variants: dict[int, list[Work]] = {}
+    for work in works:
+        variants.setdefault(work.payload[0], []).append(work)
+    for index in range(len(reader)):
+        source = reader.row(index)
+        yield source
+        for work in variants.get(index, []):
+            if stage.parts.done(work.key):
+                _, kind, _ = work.payload
+                made = stage.parts.get(work.key)
+                replaced = {name: made[name] for name in (*REPLACES[kind], "generator")}
+                yield source | replaced | {"id": work.id, "kind": kind}

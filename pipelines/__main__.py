@@ -1,0 +1,167 @@
+"""`daq-msa`: import, run, demo, status, evaluate, report, push.
+
+The stages are started as processes of their own, so that a stage's memory is freed when it ends.
+What a command needs is imported when it runs; `--help` imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pipelines.errors import UsageError, call
+
+CORPORA = ("mosi", "mosei", "sims", "mustard", "meld", "folder")
+
+
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: list[str]) -> None:
+    """Run one command."""
+    arguments, rest = _parser().parse_known_args(argv)
+    if rest and not arguments.takes_settings:
+        raise UsageError(f"unrecognized arguments: {' '.join(rest)}; see daq-msa {arguments.command} --help")
+    COMMANDS[arguments.command](arguments, rest)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="daq-msa",
+        description="Diffusion augmentation with reliability weights for multimodal sentiment analysis.",
+        epilog="Stages by themselves: python -m augment | score | finetune.fusion, accelerate launch -m finetune.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, text: str, *, settings: str | None = None) -> argparse.ArgumentParser:
+        epilog = f"{settings} Values are given as --section.key VALUE." if settings else None
+        added = commands.add_parser(name, help=text, description=text, epilog=epilog)
+        added.set_defaults(takes_settings=settings is not None)
+        return added
+
+    demo = command(
+        "demo",
+        "The whole pipeline on the embedded puppets: no GPU, no downloads.",
+        settings="Takes what run takes.",
+    )
+    demo.add_argument(
+        "--out", type=Path, default=Path("runs/demo"), help="working folder (default: runs/demo)"
+    )
+
+    importer = command(
+        "import", "Turn a corpus on disk into a store.", settings="Settings of the section `corpus`."
+    )
+    importer.add_argument("corpus", choices=CORPORA)
+    importer.add_argument("src", type=Path, metavar="SRC", help="the corpus' folder; of `folder` its CSV")
+    importer.add_argument("--out", type=Path, required=True, metavar="STORE")
+
+    run = command(
+        "run",
+        "All stages of a recipe: import, augment, score, finetune.",
+        settings="Settings over the recipe.",
+    )
+    run.add_argument("--config", type=Path, required=True, metavar="RECIPE.yaml")
+    run.add_argument("--work", type=Path, help="working folder (default: the recipe's `work`)")
+
+    status = command("status", "How far the stages in a folder are.")
+    status.add_argument("dir", type=Path, metavar="DIR", help="a store, or the working folder of a run")
+
+    evaluate = command(
+        "evaluate",
+        "Metrics of a fine-tuned model on a store.",
+        settings="Takes what finetune.evaluation takes.",
+    )
+    evaluate.add_argument("--model", type=Path, required=True, metavar="DIR")
+    evaluate.add_argument("--data", type=Path, required=True, metavar="STORE")
+
+    report = command("report", "A static page with originals beside their variants.")
+    report.add_argument("store", type=Path, metavar="STORE")
+    report.add_argument("--out", type=Path, required=True, metavar="DIR")
+    report.add_argument("--model", type=Path, metavar="DIR", help="a fine-tuned model, to show its metrics")
+    report.add_argument("--limit", type=int, help="show only so many originals")
+
+    push = command("push", "Upload a store to the Hub.")
+    push.add_argument("store", type=Path, metavar="STORE")
+    push.add_argument("repo", metavar="USER/NAME")
+    push.add_argument("--public", action="store_true", help="make the repository public (default: private)")
+    push.add_argument("--dry-run", action="store_true", help="print files and bytes, upload nothing")
+    push.add_argument("--i-have-the-rights", action="store_true", help="push a corpus whose terms forbid it")
+    return parser
+
+
+def _demo(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from pipelines.run import DEMO_RECIPE, run
+
+    run(DEMO_RECIPE, arguments.out, rest)
+
+
+def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from pipelines.importing import main as run_import
+
+    named = ["--corpus.name", arguments.corpus, "--corpus.path", str(arguments.src)]
+    run_import([*named, "--out", str(arguments.out), *rest])
+
+
+def _run(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from pipelines.run import run
+
+    run(arguments.config, arguments.work, rest)
+
+
+def _status(arguments: argparse.Namespace, _: list[str]) -> None:
+    from pipelines.run import print_status
+
+    print_status(arguments.dir)
+
+
+def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from pipelines.run import start
+
+    start(
+        "evaluate",
+        ["-m", "finetune.evaluation", "--model", str(arguments.model), "--data", str(arguments.data), *rest],
+    )
+
+
+def _report(arguments: argparse.Namespace, _: list[str]) -> None:
+    from pipelines.report.page import write_report
+
+    print(write_report(arguments.store, arguments.out, model=arguments.model, limit=arguments.limit))
+
+
+def _push(arguments: argparse.Namespace, _: list[str]) -> None:
+    from pipelines.hub import push
+
+    push(
+        arguments.store,
+        arguments.repo,
+        public=arguments.public,
+        dry_run=arguments.dry_run,
+        i_have_the_rights=arguments.i_have_the_rights,
+    )
+
+
+COMMANDS = {
+    "demo": _demo,
+    "import": _import,
+    "run": _run,
+    "status": _status,
+    "evaluate": _evaluate,
+    "report": _report,
+    "push": _push,
+}
+
+
+def entry() -> NoReturn:
+    """The console script."""
+    call(main)
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,143 @@
+"""A whole run: import, augment, score, finetune, each a process that reads a folder and writes the next.
+
+    WORK/originals -> WORK/augmented -> WORK/scored -> WORK/model, WORK/report
+
+Every stage resumes by itself, so a run that was interrupted is simply started again.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import RunError, UsageError
+from pipelines.settings import SECTIONS, read_recipe
+
+# Options that every stage with rows takes, beside those of its section.
+FOR_ALL = ("seed", "max-failures", "retry-failed")
+
+# Section of the recipe, program, and the folders that it reads and writes.
+STAGES = (
+    ("corpus", "pipelines.importing", None, "originals"),
+    ("augment", "augment", "originals", "augmented"),
+    ("score", "score", "augmented", "scored"),
+    ("finetune", "finetune", "scored", "model"),
+)
+
+DEMO_RECIPE = Path(str(files("pipelines") / "recipes" / "demo.yaml"))
+
+
+def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
+    """Run every stage of a recipe, and end with the metrics on the test split.
+
+    Args:
+        recipe_path: The recipe.
+        work: The working folder; the recipe's `work` where it is None.
+        overrides: `--section.key value` arguments, each handed to the stage of its section.
+
+    Raises:
+        UsageError: If the recipe names no working folder or an override belongs to no section.
+        RunError: If a stage fails.
+    """
+    recipe = read_recipe(recipe_path)
+    if work is None and not recipe.get("work"):
+        raise UsageError(f"work: {recipe_path} names no working folder; add `work: DIR` or give --work DIR")
+    work = work or Path(recipe["work"])
+    given = _by_section(overrides)
+    processes = _processes()
+    for section, module, data, out in STAGES:
+        arguments = ["--config", str(recipe_path), "--out", str(work / out), *given[section]]
+        for option in FOR_ALL if section != "finetune" else ("seed",):
+            arguments += given[option]
+        if data:
+            arguments += ["--data", str(work / data)]
+        launch = section == "finetune" or (data and processes > 1)
+        start(section, [*_launcher(processes if launch else 0), "-m", module, *arguments])
+    report = ["--out", str(work / "report"), "--model", str(work / "model")]
+    start("report", ["-m", "pipelines", "report", str(work / "scored"), *report])
+    print(_table(json.loads((work / "model" / "metrics.json").read_text(encoding="utf-8"))))
+
+
+def start(name: str, arguments: Sequence[str]) -> None:
+    """Run a Python program to its end.
+
+    Raises:
+        UsageError: If it left with exit code 2; it has said why.
+        RunError: If it failed otherwise.
+    """
+    print(f"== {name}", flush=True)
+    code = subprocess.run([sys.executable, *arguments], check=False).returncode
+    if code == 2:
+        raise UsageError(f"{name} was not started, for the reason above")
+    if code:
+        raise RunError(f"{name} failed (exit code {code}); start the same command again to go on from there")
+
+
+def print_status(directory: Path) -> None:
+    """Print how far a store, or each store in a working folder, is.
+
+    Raises:
+        RunError: If there is no status in the folder.
+    """
+    found = sorted(directory.glob("status.json")) or sorted(directory.glob("*/status.json"))
+    if not found:
+        raise RunError(
+            f"{directory}: no status.json there or one folder down; name a store or a run's folder"
+        )
+    for path in sorted(found, key=lambda path: path.stat().st_mtime):
+        status = json.loads(path.read_text(encoding="utf-8"))
+        expected = (
+            f", expected end {status['expected_end']}" if status["left"] and status["expected_end"] else ""
+        )
+        print(
+            f"{status['stage']:<10} {status['state']:<8} {status['done']} done, {status['failed']} failed,"
+            f" {status['left']} left, {status['rows_per_second']:g} rows/s{expected}"
+        )
+
+
+def _by_section(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """Overrides by the stage that they are for; values stay behind their keys."""
+    given: dict[str, list[str]] = {section: [] for section in (*FOR_ALL, *SECTIONS)}
+    section = None
+    for argument in overrides:
+        if argument.startswith("--"):
+            section = argument[2:].partition("=")[0].split(".")[0]
+            if section not in given:
+                raise UsageError(
+                    f"{argument}: no section of a recipe; give --section.key with one of {SECTIONS}"
+                )
+        if section is None:
+            raise UsageError(f"{argument}: a value without a key; give --section.key value")
+        given[section].append(argument)
+    return given
+
+
+def _processes() -> int:
+    """One process a GPU; one where there is none."""
+    count = "import torch; print(max(1, torch.cuda.device_count()))"
+    return int(subprocess.run([sys.executable, "-c", count], check=True, capture_output=True).stdout)
+
+
+def _launcher(processes: int) -> list[str]:
+    """Arguments that start a module by accelerate in so many processes; none for 0."""
+    if not processes:
+        return []
+    plain = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    several = ["--multi_gpu"] if processes > 1 else []
+    return ["-m", "accelerate.commands.launch", "--num_processes", str(processes), *plain, *several]
+
+
+def _table(metrics: dict[str, Any]) -> str:
+    """The test metrics before and after fine-tuning as a table for a terminal."""
+    columns = list(metrics["test"])
+    names = list(metrics["test"][columns[0]])
+    lines = [f"{'test split':<16}" + "".join(f"{column:>22}" for column in columns)]
+    for name in names:
+        values = "".join(f"{metrics['test'][column][name]:>22.4f}" for column in columns)
+        lines.append(f"{name:<16}{values}")
+    return "\n".join(lines)
