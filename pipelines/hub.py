@@ -1,0 +1,266 @@
+"""Push a store to the Hugging Face Hub as a dataset repository.
+
+One commit holds the whole store, so readers see the old dataset or the new one and never half of
+either. Large files travel before the commit; what the Hub has already is not sent again, so a push
+that broke off is repeated with the same command. Afterwards every file's size and checksum are read
+back from the Hub and compared.
+
+What goes there is what makes up the dataset: the data files that the card names, the card, and the
+records that account for the rows. Work in progress, status and indices stay.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.errors import RunError, UsageError
+from pipelines.store import StoreReader
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.hf_api import RepoFile
+
+# Beside the data files; the card is what makes a folder a store, the others may be missing.
+RECORDS = ("README.md", "settings.json", "calibration.json", "failures.jsonl")
+
+_YOUTUBE = "its clips are people's own YouTube videos, given out for research, with no licence to pass on"
+_TELEVISION = "its clips are cut from films and television, whose owners keep the copyright"
+_SIGNED = "it is given out to those who sign a release form, each for their own use"
+
+# Why a corpus may not be re-published, by a word of its name. A variant made from a clip still shows
+# and says what the clip did, so variants count as the corpus.
+TERMS = {
+    "mosi": f"{_YOUTUBE} (Zadeh et al. 2016, arXiv:1606.06259)",
+    "mosei": f"{_YOUTUBE} (Zadeh et al. 2018, ACL P18-1208)",
+    "sims": f"{_TELEVISION} (Yu et al. 2020, ACL 2020.acl-main.343)",
+    "simsv2": f"{_TELEVISION} (Liu et al. 2022, arXiv:2209.02604)",
+    "mustard": f"{_TELEVISION} (Castro et al. 2019, ACL P19-1455)",
+    "meld": f"{_TELEVISION} (Poria et al. 2019, arXiv:1810.02508)",
+    "urfunny": f"{_YOUTUBE} (Hasan et al. 2019, arXiv:1904.06618)",
+    "iemocap": f"{_SIGNED} (Busso et al. 2008, doi:10.1007/s10579-008-9076-6)",
+    "improv": f"{_SIGNED} (MSP-IMPROV, Busso et al. 2017, doi:10.1109/TAFFC.2016.2515617)",
+}
+# Corpora that anyone may publish: drawn and synthesised here, with no person in them.
+FREE = frozenset({"puppets"})
+
+
+class PushError(RunError):
+    """A store could not be pushed, or is not on the Hub as it was sent."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One file on its way."""
+
+    path: Path
+    path_in_repo: str
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.path.stat().st_size
+
+
+def push(
+    store: Path,
+    repo_id: str,
+    *,
+    public: bool = False,
+    dry_run: bool = False,
+    i_have_the_rights: bool = False,
+    token: str | None = None,
+    say: Callable[[str], None] = print,
+) -> str | None:
+    """Make a dataset repository hold what a store holds.
+
+    The Hub is the one that huggingface_hub speaks to (`HF_ENDPOINT`).
+
+    Args:
+        store: The store's folder.
+        repo_id: `user/name` or `organization/name`; created if it does not exist.
+        public: Let everybody read it. An existing repository keeps its visibility and must have this one.
+        dry_run: Say what would be sent, check what can be checked without the Hub, and send nothing.
+        i_have_the_rights: Push although the corpus' terms forbid it, or are unknown and the push is public.
+        token: An access token; by default the one of `hf auth login` or `HF_TOKEN`.
+        say: Takes the lines of the report.
+
+    Returns:
+        The address of the commit; None of a dry run.
+
+    Raises:
+        UsageError: If `repo_id` is no repository's name, or the corpus may not be published.
+        StoreError: If there is no store.
+        PushError: If the Hub refuses, cannot be reached, or holds something else afterwards.
+    """
+    _check_name(repo_id)
+    reader = StoreReader(store)
+    uploads = list(files_of(store))
+    visibility = "public" if public else "private"
+    say(f"{store} -> datasets/{repo_id} ({visibility}), {len(reader)} rows")
+    for upload in uploads:
+        say(f"{upload.size:>15,}  {upload.path_in_repo}")
+    say(f"{sum(upload.size for upload in uploads):>15,}  bytes in {len(uploads)} files")
+    if not i_have_the_rights:
+        check_terms(set(reader.table["corpus"].to_pylist()), public=public)
+    if dry_run:
+        say("dry run: nothing was sent")
+        return None
+    with _explained(repo_id):
+        commit = _send(uploads, repo_id, private=not public, token=token)
+    say(f"{len(reader)} rows in {len(uploads)} files, sizes and checksums as sent: {commit.commit_url}")
+    return commit.commit_url
+
+
+def files_of(store: Path) -> Iterator[Upload]:
+    """The files of a store that belong to the dataset, data files first."""
+    from pipelines.store import _shards as shards
+
+    for path in shards(store):
+        yield Upload(path, path.relative_to(store).as_posix())
+    for name in RECORDS:
+        if (store / name).is_file():
+            yield Upload(store / name, name)
+
+
+def check_terms(corpora: set[str | None], *, public: bool) -> None:
+    """Refuse corpora that may not be re-published.
+
+    A name is matched word by word, so `CMU-MOSI` and `mosi_small` are MOSI. A corpus that is
+    neither known to be forbidden nor free may be kept in a private repository; to publish it is
+    its owner's decision.
+
+    Raises:
+        UsageError: If one of them may not.
+    """
+    for corpus in sorted(corpora, key=str):
+        words = re.split(r"[\W_]+", str(corpus).lower())
+        reason = next((TERMS[word] for word in words if word in TERMS), None)
+        if reason is None and public and corpus not in FREE:
+            reason = "its terms are not known, and a public dataset shows people's faces and voices to all"
+        if reason:
+            raise UsageError(
+                f"push: the corpus {corpus!r} is not pushed: {reason}."
+                " If you have its owners' permission, give --i-have-the-rights"
+            )
+
+
+def _check_name(repo_id: str) -> None:
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise UsageError(f"push: {repo_id!r} is no name of a repository: {error}") from error
+    if "/" not in repo_id:
+        raise UsageError(f"push: {repo_id!r} lacks its owner; give USER/NAME, as in your-name/{repo_id}")
+
+
+def _send(uploads: list[Upload], repo_id: str, *, private: bool, token: str | None) -> CommitInfo:
+    """Create the repository, commit the files, and compare what is there afterwards."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+    api = HfApi(token=token)
+    api.whoami()  # a missing or refused token is noticed before gigabytes are read
+    api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
+    _check_visibility(api, repo_id, private)
+    additions = [CommitOperationAdd(upload.path_in_repo, upload.path) for upload in uploads]
+    kept = {upload.path_in_repo for upload in uploads}
+    # Of an earlier push. Files that are not this program's (.gitattributes, a licence) stay.
+    stale = {path for path in _remote_files(api, repo_id, "main") if _ours(path)} - kept
+    commit = api.create_commit(
+        repo_id,
+        [*additions, *(CommitOperationDelete(path) for path in sorted(stale))],
+        repo_type="dataset",
+        commit_message=f"Push {len(additions)} files with daq-msa",
+    )
+    _verify(api, repo_id, commit.oid, additions)
+    return commit
+
+
+def _ours(path: str) -> bool:
+    return path in RECORDS or bool(re.fullmatch(r"data/[^/]+\.parquet", path))
+
+
+def _check_visibility(api: HfApi, repo_id: str, private: bool) -> None:
+    is_private = bool(api.dataset_info(repo_id).private)
+    if is_private != private:
+        there, option = ("private", "without --public") if is_private else ("public", "with --public")
+        raise PushError(
+            f"{repo_id} exists and is {there}, so nothing was sent; push {option}, or change the repository's"
+            " visibility in its settings on the Hub first"
+        )
+
+
+def _remote_files(api: HfApi, repo_id: str, revision: str) -> dict[str, RepoFile]:
+    from huggingface_hub.hf_api import RepoFile
+
+    tree = api.list_repo_tree(repo_id, recursive=True, revision=revision, repo_type="dataset")
+    return {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+
+
+def _verify(api: HfApi, repo_id: str, commit: str, additions: list[CommitOperationAdd]) -> None:
+    """Equal checksums are equal files, so the rows on the Hub are the store's."""
+    there = _remote_files(api, repo_id, commit)
+    for addition in additions:
+        found = there.get(addition.path_in_repo)
+        if found is None or not _same(addition, found):
+            state = f"there with {found.size} bytes and another checksum" if found else "not there"
+            raise PushError(
+                f"{repo_id}: {addition.path_in_repo} ({addition.upload_info.size} bytes) was sent, and in"
+                f" commit {commit} it is {state}; push again, and if that does not mend it, tell the Hub's support"
+            )
+
+
+def _same(addition: CommitOperationAdd, found: RepoFile) -> bool:
+    from huggingface_hub.utils.sha import git_hash
+
+    if found.size != addition.upload_info.size:
+        return False
+    if found.lfs:
+        return found.lfs.sha256 == addition.upload_info.sha256.hex()
+    with addition.as_file() as file:
+        return found.blob_id == git_hash(file.read())
+
+
+@contextmanager
+def _explained(repo_id: str) -> Iterator[None]:
+    """Turn the client's errors into what to do next. None of them holds the token."""
+    from huggingface_hub.constants import ENDPOINT
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HTTPError,
+        LocalTokenNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
+    try:
+        yield
+    except LocalTokenNotFoundError as error:
+        raise PushError("the Hub asks who you are: log in with `hf auth login`, or set HF_TOKEN") from error
+    except OfflineModeIsEnabled as error:
+        raise PushError("HF_HUB_OFFLINE is set, so nothing can be pushed; unset it and push again") from error
+    except HfHubHTTPError as error:
+        raise PushError(f"{ENDPOINT} refused the push to {repo_id}: {_next_step(error, repo_id)}") from error
+    except (HTTPError, OSError, RuntimeError) as error:
+        raise PushError(
+            f"the push to {repo_id} on {ENDPOINT} broke off ({type(error).__name__}: {error});"
+            " run the same command again: what has arrived is not sent twice"
+        ) from error
+
+
+def _next_step(error: HfHubHTTPError, repo_id: str) -> str:
+    steps = {
+        401: "it does not accept the access token; log in again with `hf auth login`, or renew HF_TOKEN",
+        403: f"the access token may not write to {repo_id.split('/')[0]!r}; use one that may",
+        404: "no such repository for this account; check the name and whose token it is",
+        429: "too many requests; wait for some minutes and run the same command again",
+    }
+    status = error.response.status_code
+    other = f"HTTP {status}, {error.server_message or 'no reason given'}; run the same command again"
+    return steps.get(status, other)

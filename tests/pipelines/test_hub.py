@@ -1,0 +1,216 @@
+"""Pushing by the real client to a stand-in Hub, and reading back by the real `load_dataset`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.errors import UsageError
+from pipelines.hub import check_terms, files_of, push
+from pipelines.sample import digest, media, new_row, variant_id
+from pipelines.store import commit
+from tests.hub_server import StandInHub
+
+TOKEN = "hf_a-secret-that-must-not-be-seen"
+SETTINGS = {"title": "T", "description": "D", "stage": "import", "command": "c", "versions": {"python": "3"}}
+
+
+def rows(corpus: str, count: int) -> list[dict[str, Any]]:
+    """Originals, each with a variant; media are bytes that nothing decodes, some are missing."""
+    made = []
+    for number in range(count):
+        source = f"{corpus}/speaker/{number:02d}"
+        common = {
+            "source_id": source,
+            "split": ("train", "valid", "test")[number % 3],
+            "text": f"text {number} ünï\n",
+            "label": number / 2,
+            "corpus": corpus,
+            "audio": media(bytes([number]) * 500) if number % 2 else None,
+        }
+        made.append(new_row(id=source, kind="original", video=media(b"picture%d" % number), **common))
+        twin = variant_id(source, "video", 0)
+        made.append(
+            new_row(id=twin, kind="video", video=media(os.urandom(3000)), **common) | {"weight": 0.25}
+        )
+    return made
+
+
+def make_store(folder: Path, corpus: str = "puppets", count: int = 5, generation: str = "a") -> Path:
+    commit(folder, rows(corpus, count), generation=digest(generation), settings=SETTINGS)
+    (folder / "failures.jsonl").write_text('{"id": "x"}\n')
+    (folder / "status.json").write_text("{}")
+    (folder / "parts" / "ab").mkdir(parents=True)
+    (folder / "parts" / "ab" / "left.parquet").write_bytes(b"half of something")
+    return folder
+
+
+@pytest.fixture
+def hub() -> Iterator[StandInHub]:
+    with StandInHub({TOKEN: "ann", "hf_of-bob": "bob"}) as hub:
+        yield hub
+
+
+@pytest.fixture
+def client(hub: StandInHub, tmp_path: Path) -> Any:
+    """Runs Python code with the real client, which reads its endpoint when it is imported."""
+
+    def run(code: str, token: str | None = TOKEN) -> subprocess.CompletedProcess[str]:
+        ours = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf_home"), "HF_HUB_DISABLE_XET": "1"}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        environment = kept | ours | ({"HF_TOKEN": token} if token else {})
+        command = [sys.executable, "-c", "from pathlib import Path\nfrom pipelines.hub import push\n" + code]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert TOKEN not in done.stdout + done.stderr
+        return done
+
+    return run
+
+
+def push_code(store: Path, repo_id: str = "ann/clips", **options: Any) -> str:
+    given = "".join(f", {name}={value!r}" for name, value in options.items())
+    return f"push(Path({str(store)!r}), {repo_id!r}{given})"
+
+
+def test_a_pushed_store_loads_back_row_by_row(client: Any, hub: StandInHub, tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store")
+    pushed = client(push_code(store))
+    assert pushed.returncode == 0, pushed.stderr
+    assert "10 rows in 6 files, sizes and checksums as sent" in pushed.stdout
+    repository = hub.repositories["ann/clips"]
+    assert repository.private
+    assert {path for path in repository.files if not path.startswith("data/")} == {
+        "README.md",
+        "settings.json",
+        "failures.jsonl",
+    }
+    compared = client(f"""
+import datasets
+here = datasets.load_dataset({str(store)!r})
+there = datasets.load_dataset("ann/clips")
+assert set(here) == set(there) == {{"train", "valid", "test"}}
+for split in here:
+    assert here[split].features == there[split].features
+    assert here[split].to_list() == there[split].to_list()
+print(sum(len(rows) for rows in there.values()), "equal rows")
+""")
+    assert compared.returncode == 0, compared.stderr
+    assert "10 equal rows" in compared.stdout
+
+
+def test_pushing_again_replaces_and_sends_nothing_twice(client: Any, hub: StandInHub, tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store")
+    assert client(push_code(store, public=True)).returncode == 0
+    repository = hub.repositories["ann/clips"]
+    assert not repository.private
+    before = set(repository.files)
+    repository.commit(repository.files | {"LICENSE": next(iter(repository.files.values()))})
+    hub.requests.clear()
+    assert client(push_code(store, public=True)).returncode == 0
+    assert not [request for request in hub.requests if request.method == "PUT"]
+
+    commit(store, rows("puppets", 3), generation=digest("b"), settings=SETTINGS)
+    assert client(push_code(store, public=True)).returncode == 0
+    after = set(repository.files)
+    assert {path for path in after if path.startswith("data/")}.isdisjoint(before)
+    assert "LICENSE" in after
+
+
+def test_dry_run_needs_no_hub_and_no_token(
+    hub: StandInHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_store(tmp_path / "store")
+    assert push(store, "ann/clips", dry_run=True) is None
+    shown = capsys.readouterr().out
+    for upload in files_of(store):
+        assert f"{upload.path.stat().st_size:,}  {upload.path_in_repo}" in shown
+    total = sum(path.stat().st_size for path in (store / "data").iterdir())
+    total += sum((store / name).stat().st_size for name in ("README.md", "settings.json", "failures.jsonl"))
+    assert f"{total:,}  bytes in 6 files" in shown
+    assert "parts" not in shown
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("token", "repo_id", "message"),
+    [
+        (None, "ann/clips", "hf auth login"),
+        ("hf_unknown", "ann/clips", "does not accept the access token"),
+        ("hf_of-bob", "ann/clips", "may not write to 'ann'"),
+    ],
+)
+def test_without_the_right_to_write(
+    client: Any, hub: StandInHub, tmp_path: Path, token: str | None, repo_id: str, message: str
+) -> None:
+    done = client(push_code(make_store(tmp_path / "store"), repo_id), token=token)
+    assert done.returncode == 1
+    assert "PushError" in done.stderr
+    assert message in done.stderr
+    assert token is None or token not in done.stdout + done.stderr
+    assert hub.repositories == {}
+
+
+def test_an_existing_repository_of_the_other_visibility_is_left_alone(
+    client: Any, hub: StandInHub, tmp_path: Path
+) -> None:
+    store = make_store(tmp_path / "store")
+    assert client(push_code(store, public=True)).returncode == 0
+    head = hub.repositories["ann/clips"].head
+    done = client(push_code(store))
+    assert "exists and is public, so nothing was sent" in done.stderr
+    assert hub.repositories["ann/clips"].head == head
+
+
+def test_a_file_that_did_not_arrive_is_noticed(client: Any, hub: StandInHub, tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store")
+    lost = next(files_of(store)).path_in_repo
+    hub.loses = {lost}
+    done = client(push_code(store))
+    assert done.returncode == 1
+    assert f"{lost} " in done.stderr
+    assert "it is not there" in done.stderr
+
+
+@pytest.mark.parametrize("corpus", ["mosi", "CMU-MOSEI", "ch_sims", "mustard", "meld", "IEMOCAP"])
+def test_corpora_that_may_not_be_published(corpus: str) -> None:
+    for public in (False, True):
+        with pytest.raises(UsageError, match=r"is not pushed: .*--i-have-the-rights"):
+            check_terms({"puppets", corpus}, public=public)
+
+
+def test_unknown_corpora_may_be_kept_in_private(tmp_path: Path) -> None:
+    check_terms({"my interviews", "puppets"}, public=False)
+    check_terms({"puppets"}, public=True)
+    with pytest.raises(UsageError, match="'my interviews' is not pushed: its terms are not known"):
+        check_terms({"my interviews"}, public=True)
+
+
+def test_refusal_is_lifted_by_the_option(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", corpus="mosi", count=3)
+    with pytest.raises(UsageError, match=r"arXiv:1606\.06259"):
+        push(store, "ann/clips", dry_run=True)
+    assert push(store, "ann/clips", dry_run=True, i_have_the_rights=True) is None
+
+
+@pytest.mark.parametrize(
+    ("repo_id", "message"), [("clips", "lacks its owner"), ("a/b/c", "no name"), ("a/b c", "no")]
+)
+def test_names(tmp_path: Path, repo_id: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        push(tmp_path, repo_id)
+
+
+def test_settings_are_sent_as_they_are(client: Any, hub: StandInHub, tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", count=3)
+    assert client(push_code(store)).returncode == 0
+    there = hub.repositories["ann/clips"].files["settings.json"].content
+    assert json.loads(there) == SETTINGS
