@@ -1,0 +1,87 @@
+"""MELD: scenes of the series Friends, with a sentiment for each utterance.
+
+    train_sent_emo.csv  dev_sent_emo.csv  test_sent_emo.csv     anywhere below the folder
+    train_splits/dia0_utt0.mp4  dev_splits_complete/...  output_repeated_splits_test/...
+
+Dialogues are numbered anew in each split, so a clip belongs to the split that a folder above it
+names; where there is only one table, the clips may lie anywhere. The sentiments are taken as
+-1, 0 and 1 on the scale `sims` [-1, 1]. A clip's group is its speaker: the six friends stand in
+every official split.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pipelines.corpora.mediafiles import is_clip
+from pipelines.corpora.table import SPLIT_NAMES, Clip, Corpus, CorpusError, Faults, Line, checked, read_table
+
+REQUIRED = ("Utterance", "Speaker", "Sentiment", "Dialogue_ID", "Utterance_ID")
+SENTIMENTS = {"negative": -1.0, "neutral": 0.0, "positive": 1.0}
+_CLIP_NAME = re.compile(r"dia\d+_utt\d+")
+# A table that names the split of clips that lie in no folder of a split.
+_ANYWHERE = ""
+
+Files = dict[tuple[str, str], Path]
+
+
+def read(src: Path) -> Corpus:
+    """Read the tables of MELD that are there and find their clips.
+
+    Raises:
+        CorpusError: If there is no table or one is malformed.
+    """
+    tables = {_split_of(path.name): path for path in sorted(src.rglob("*_sent_emo.csv"), reverse=True)}
+    tables.pop(_ANYWHERE, None)
+    if not tables:
+        raise CorpusError(f"{src}: has no table train_sent_emo.csv, dev_sent_emo.csv or test_sent_emo.csv")
+    files = _media_files(src)
+    clips: list[Clip] = []
+    for split in (name for name in ("train", "valid", "test") if name in tables):
+        faults = Faults(tables[split])
+        lines = read_table(tables[split], REQUIRED)
+        clips += [_clip(line, split, files, len(tables) == 1, faults) for line in lines]
+        faults.raise_any()
+    return checked(Corpus(name="meld", root=src, clips=tuple(clips), official_split=True))
+
+
+def _clip(line: Line, split: str, files: Files, only: bool, faults: Faults) -> Clip:
+    for column in ("Dialogue_ID", "Utterance_ID"):
+        if not line.get(column).isdecimal():
+            faults.add(line, f"{column} is no number", repr(line.get(column)))
+    sentiment = faults.required(line, "Sentiment").lower()
+    if sentiment not in SENTIMENTS:
+        faults.add(line, f"Sentiment is none of {', '.join(SENTIMENTS)}", repr(sentiment))
+    dialogue, utterance = line.get("Dialogue_ID"), line.get("Utterance_ID")
+    clip_id = f"meld/{split}_dia{dialogue}/utt{utterance}"
+    faults.unique(line, clip_id)
+    name = f"dia{dialogue}_utt{utterance}"
+    return Clip(
+        id=clip_id,
+        path=files.get((split, name)) or (files.get((_ANYWHERE, name)) if only else None),
+        text=faults.required(line, "Utterance"),
+        label=SENTIMENTS.get(sentiment, 0.0),
+        split=split,
+        group=faults.required(line, "Speaker"),
+        language="en",
+        scale="sims",
+        corpus="meld",
+    )
+
+
+def _media_files(src: Path) -> Files:
+    """The clips below a folder by split and name."""
+    files: Files = {}
+    for path in sorted(src.rglob("dia*_utt*")):
+        if is_clip(path) and _CLIP_NAME.fullmatch(path.stem):
+            folders = reversed(path.relative_to(src).parts[:-1])
+            split = next(filter(None, map(_split_of, folders)), _ANYWHERE)
+            files.setdefault((split, path.stem), path)
+    return files
+
+
+def _split_of(name: str) -> str:
+    """The split that a file's or folder's name speaks of; empty if none."""
+    words = re.split(r"[^a-z]+", name.lower())
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), _ANYWHERE)

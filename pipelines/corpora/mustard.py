@@ -1,0 +1,125 @@
+"""MUStARD: sarcasm in television series, 1 for sarcastic and 0 for not.
+
+    sarcasm_data.json           or data/sarcasm_data.json
+    split_indices.p             or data/split_indices.p; five folds as indices into the JSON's order
+    utterances_final/<id>.mp4   or mmsd_raw_data/utterances_final/<id>.mp4
+
+The official evaluations have no valid split: five folds, in which speakers stand on both sides,
+and one speaker-independent split, which tests on Friends and trains on the other series.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.corpora.mediafiles import ClipFolders
+from pipelines.corpora.pickles import read_arrays
+from pipelines.corpora.table import Clip, Corpus, CorpusError, Faults, Line, checked
+
+KEYS = ("utterance", "speaker", "show", "sarcasm")
+FOLDS = 5
+_TEST_SHOW = "FRIENDS"
+_TABLE_FOLDERS = (".", "data")
+_CLIP_FOLDERS = ("utterances_final", "mmsd_raw_data/utterances_final", "data/utterances_final")
+
+
+def read(src: Path, *, fold: int = 0, speaker_independent: bool = False) -> Corpus:
+    """Read MUStARD's annotations and find its clips.
+
+    Args:
+        src: The corpus' folder.
+        fold: Which of the five official folds is the test split, 0 to 4.
+        speaker_independent: Test on Friends, train on the rest, instead of a fold.
+
+    Raises:
+        CorpusError: If a file is missing or malformed.
+        ValueError: If there is no such fold.
+    """
+    if not 0 <= fold < FOLDS:
+        raise ValueError(f"fold: {fold} is no fold of MUStARD, 0 to {FOLDS - 1}")
+    table = _found(src, _TABLE_FOLDERS, "sarcasm_data.json")
+    entries = _entries(table)
+    if speaker_independent:
+        tested = {index for index, line in enumerate(entries) if line.get("show") == _TEST_SHOW}
+    else:
+        tested = _fold(_found(src, _TABLE_FOLDERS, "split_indices.p"), fold, len(entries))
+    folder = next((src / name for name in _CLIP_FOLDERS if (src / name).is_dir()), None)
+    if folder is None:
+        raise CorpusError(f"{src}: has no folder {' or '.join(_CLIP_FOLDERS)} with the clips as <id>.mp4")
+    faults, folders = Faults(table), ClipFolders()
+    clips = tuple(
+        _clip(line, "test" if index in tested else "train", folder, folders, faults)
+        for index, line in enumerate(entries)
+    )
+    faults.raise_any()
+    return checked(Corpus(name="mustard", root=src, clips=clips, official_split=True))
+
+
+def _clip(line: Line, split: str, folder: Path, folders: ClipFolders, faults: Faults) -> Clip:
+    show, speaker = faults.required(line, "show"), faults.required(line, "speaker")
+    clip_id = f"mustard/{show}/{line.place}"
+    faults.unique(line, clip_id)
+    return Clip(
+        id=clip_id,
+        path=folders.find(folder, line.place),
+        text=faults.required(line, "utterance"),
+        label=faults.number(line, "sarcasm", "binary"),
+        split=split,
+        group=f"{show}/{speaker}",
+        language="en",
+        scale="binary",
+        corpus="mustard",
+    )
+
+
+def _entries(path: Path) -> list[Line]:
+    try:
+        pairs = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=list)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CorpusError(f"{path}: is no JSON in UTF-8 ({error})") from error
+    if not pairs or not all(isinstance(pair, tuple) for pair in pairs):
+        raise CorpusError(f"{path}: holds no mapping of ids to entries")
+    faults, lines = Faults(path), []
+    for key, entry in pairs:
+        values = dict(entry) if _is_mapping(entry) else {}
+        for lacking in (name for name in KEYS if name not in values):
+            faults.add(Line(key, {}), f"{lacking} is missing")
+        lines.append(Line(key, {name: _text(values.get(name, "")) for name in KEYS}))
+    faults.raise_any()
+    return lines
+
+
+def _is_mapping(entry: Any) -> bool:
+    """Whether a JSON value, its objects read as lists of pairs, was an object."""
+    return isinstance(entry, list) and all(isinstance(pair, tuple) for pair in entry)
+
+
+def _text(value: Any) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _fold(path: Path, fold: int, count: int) -> set[int]:
+    """The indices of a fold's test split."""
+    folds = read_arrays(path)
+    try:
+        sides: Sequence[set[int]] = [{int(index) for index in side} for side in folds[fold]]
+        train, test = sides
+    except (TypeError, ValueError, IndexError, KeyError) as error:
+        raise CorpusError(f"{path}: holds no fold {fold} as two arrays of indices ({error})") from error
+    if train & test or train | test != set(range(count)):
+        raise CorpusError(
+            f"{path}: fold {fold} has {len(train)} and {len(test)} indices, which are not the {count} entries"
+            " of sarcasm_data.json, each once; the two files belong to different versions"
+        )
+    return test
+
+
+def _found(src: Path, folders: Sequence[str], name: str) -> Path:
+    places = [src / folder / name for folder in folders]
+    for place in places:
+        if place.is_file():
+            return place
+    raise CorpusError(f"{src}: has no {' or '.join(str(place.relative_to(src)) for place in places)}")

@@ -1,0 +1,236 @@
+"""What every importer hands on, and how tables are read: as text, line by line, all faults in one message."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pipelines.errors import RunError
+from pipelines.sample import SCALES
+
+# What corpora call their splits, in lower case.
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "validation": "valid",
+    "val": "valid",
+    "dev": "valid",
+    "test": "test",
+    "testing": "test",
+}
+SHOWN = 5  # lines named for each kind of fault
+
+
+class CorpusError(RunError):
+    """A corpus cannot be imported as it lies there. The message names the file, the lines and the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """One labelled clip of a corpus, not opened yet."""
+
+    id: str
+    """`<corpus>/<video>/<clip>`."""
+    path: Path | None
+    """The media file; None where it is missing."""
+    text: str
+    label: float
+    """On `scale`."""
+    label_text: float | None = None
+    label_audio: float | None = None
+    label_video: float | None = None
+    split: str
+    """`train`, `valid` or `test`."""
+    group: str
+    """Speaker or source video: what must not stand in two splits."""
+    language: str | None
+    scale: str
+    """A name of `pipelines.sample.SCALES`."""
+    corpus: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """The clips of a corpus in the order of its tables."""
+
+    name: str
+    root: Path
+    """The folder that the clips' paths are told relative to."""
+    clips: tuple[Clip, ...]
+    official_split: bool
+    """Whether the split is the one that the corpus is published with, taken even where groups cross it."""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Ids of clips whose media file is not there."""
+        return tuple(clip.id for clip in self.clips if clip.path is None)
+
+    @cached_property
+    def crossing(self) -> dict[str, tuple[str, ...]]:
+        """Groups that stand in more than one split, with those splits."""
+        splits = defaultdict(set)
+        for clip in self.clips:
+            splits[clip.group].add(clip.split)
+        return {group: tuple(sorted(names)) for group, names in splits.items() if len(names) > 1}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a table, every value as text."""
+
+    place: str
+    """Where it stands: `12` of a CSV, the key of a JSON entry."""
+    values: Mapping[str, str]
+
+    def get(self, column: str) -> str:
+        """The value without surrounding blanks; empty where the table lacks the column."""
+        return self.values.get(column, "").strip()
+
+
+class Faults:
+    """Checks lines and collects what is wrong, so that one message says all.
+
+    Args:
+        path: The table, for the message.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._found: dict[str, list[str]] = defaultdict(list)
+        self._ids: dict[str, str] = {}
+
+    def add(self, line: Line, reason: str, found: str = "") -> None:
+        """Note a fault of a line; faults of one `reason` are told together."""
+        self._found[reason].append(f"{line.place} ({found})" if found else line.place)
+
+    def required(self, line: Line, column: str) -> str:
+        """The text of a column that must not be empty."""
+        value = line.get(column)
+        if not value:
+            self.add(line, f"{column} is empty")
+        return value
+
+    def name(self, line: Line, column: str) -> str:
+        """An id that names a file or folder, and so no path."""
+        value = self.required(line, column)
+        if "/" in value or "\\" in value or value in (".", ".."):
+            self.add(line, f"{column} is a path, wanted a name", repr(value))
+        return value
+
+    def number(self, line: Line, column: str, scale: str) -> float:
+        """A label within the range of its scale; NaN where it is none, which is noted."""
+        value = line.get(column)
+        low, high = SCALES[scale]
+        try:
+            number = float(value)
+        except ValueError:
+            self.add(line, f"{column} is not a number", repr(value))
+            return math.nan
+        if not low <= number <= high or (scale == "binary" and number not in (0, 1)):
+            self.add(line, f"{column} is outside the scale {scale} [{low:g}, {high:g}]", value)
+        return number
+
+    def optional_number(self, line: Line, column: str, scale: str) -> float | None:
+        """As `number`, but None where the column is empty or lacking."""
+        return self.number(line, column, scale) if line.get(column) else None
+
+    def split(self, line: Line, column: str) -> str:
+        """The split's name in this project."""
+        value = line.get(column)
+        if value.lower() not in SPLIT_NAMES:
+            self.add(line, f"{column} is no split (train, valid or test)", repr(value))
+        return SPLIT_NAMES.get(value.lower(), "")
+
+    def unique(self, line: Line, clip_id: str) -> None:
+        """Note a clip that stands in the table twice."""
+        if clip_id in self._ids:
+            self.add(line, "the clip stands in the table already", f"{clip_id}, line {self._ids[clip_id]}")
+        self._ids.setdefault(clip_id, line.place)
+
+    def raise_any(self) -> None:
+        """Refuse the table if anything was wrong.
+
+        Raises:
+            CorpusError: With every kind of fault and the first lines of each.
+        """
+        if self._found:
+            kinds = [f"{reason}: line{_listed(places)}" for reason, places in self._found.items()]
+            raise CorpusError(
+                f"{self.path}: the table is malformed and nothing was imported; {'; '.join(kinds)}"
+            )
+
+
+def read_table(path: Path, required: Sequence[str]) -> list[Line]:
+    """Read a CSV with a header, every value as text (ids keep their zeros and dashes).
+
+    UTF-8 with or without byte-order mark; lines may end as on Windows.
+
+    Args:
+        path: The file.
+        required: Columns that it must have.
+
+    Raises:
+        CorpusError: If the file is missing, is not UTF-8, is empty, lacks a column, or has lines
+            with too many or too few values.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            lines = [(reader.line_num, values) for values in reader if values]
+    except OSError as error:
+        raise CorpusError(
+            f"{path}: cannot be read ({error.strerror}); it is the table of the corpus"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}: is not UTF-8 (byte {error.start}); save the table as UTF-8") from error
+    except csv.Error as error:
+        raise CorpusError(f"{path}: is no CSV, line {reader.line_num}: {error}") from error
+    _check_header(path, header, required)
+    if not lines:
+        raise CorpusError(f"{path}: has a header and no lines")
+    faults = Faults(path)
+    for number, values in lines:
+        if len(values) != len(header):
+            faults.add(
+                Line(str(number), {}), f"has not {len(header)} values as the header", f"{len(values)} values"
+            )
+    faults.raise_any()
+    return [Line(str(number), dict(zip(header, values, strict=True))) for number, values in lines]
+
+
+def checked(corpus: Corpus) -> Corpus:
+    """The corpus, unless groups cross splits that are not its official ones.
+
+    Raises:
+        CorpusError: Naming the groups.
+    """
+    if corpus.crossing and not corpus.official_split:
+        groups = [f"{group} ({', '.join(splits)})" for group, splits in corpus.crossing.items()]
+        raise CorpusError(
+            f"{corpus.root}: groups in more than one split, {len(groups)} of them:{_listed(groups)}; a test"
+            " on known speakers says little, so put each group into one split"
+        )
+    return corpus
+
+
+def _check_header(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
+    lacking = [name for name in required if name not in header]
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if lacking:
+        raise CorpusError(f"{path}: the column{_listed(lacking)} is missing; the header has{_listed(header)}")
+    if twice:
+        raise CorpusError(f"{path}: the column{_listed(twice)} stands in the header more than once")
+
+
+def _listed(values: Iterable[str]) -> str:
+    """The first values, and how many more there are."""
+    values = list(values)
+    more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
+    return f" {', '.join(values[:SHOWN])}{more}"
