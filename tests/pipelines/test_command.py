@@ -1,0 +1,98 @@
+"""The command `daq-msa`: fast help, one-line errors, status, and overrides that reach their stage."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines import run
+from pipelines.__main__ import main
+from pipelines.errors import RunError, UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_help_is_fast_and_names_every_command() -> None:
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "pipelines", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+    for name in ("demo", "import", "run", "status", "evaluate", "report", "push"):
+        assert f"\n    {name} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["frob"], "invalid choice: 'frob'"),
+        (["status", "x", "--more"], "unrecognized arguments: --more; see daq-msa status --help"),
+        (["import", "iemocap", "x", "--out", "y"], "invalid choice: 'iemocap'"),
+        (["run"], "required: --config"),
+        (["run", "--config", "nowhere.yaml"], "--config: cannot read nowhere.yaml"),
+        (["demo", "--fintune.epochs", "3"], "--fintune.epochs: no section of a recipe"),
+        (["demo", "3"], "3: a value without a key"),
+    ],
+)
+def test_usage_errors_name_what_is_wrong(argv: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        main(argv)
+    assert message in str(caught.value)
+
+
+def test_a_recipe_without_a_working_folder_needs_one(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("seed: 1\n")
+    with pytest.raises(UsageError, match="work: .* names no working folder"):
+        main(["run", "--config", str(tmp_path / "recipe.yaml")])
+
+
+def test_a_run_hands_each_stage_its_own_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: dict[str, list[str]] = {}
+    monkeypatch.setattr(run, "start", lambda name, arguments: started.update({name: arguments}))
+    monkeypatch.setattr(run, "_processes", lambda: 1)
+    (tmp_path / "recipe.yaml").write_text("seed: 1\n")
+    (tmp_path / "work" / "model").mkdir(parents=True)
+    (tmp_path / "work" / "model" / "metrics.json").write_text(json.dumps({"test": {"before": {"MAE": 1.0}}}))
+    overrides = ["--augment.video.variants", "3", "--score.low=0.2", "--max-failures", "5", "--seed", "9"]
+    main(["run", "--config", str(tmp_path / "recipe.yaml"), "--work", str(tmp_path / "work"), *overrides])
+    assert list(started) == ["corpus", "augment", "score", "finetune", "report"]
+    assert "--augment.video.variants" in started["augment"]
+    assert "--augment.video.variants" not in started["score"]
+    assert "--score.low=0.2" in started["score"]
+    assert all("9" in started[name] for name in ("corpus", "augment", "score", "finetune"))
+    assert [name for name in started if "--max-failures" in started[name]] == ["corpus", "augment", "score"]
+
+
+@pytest.mark.parametrize(("code", "error"), [(2, UsageError), (1, RunError), (-9, RunError)])
+def test_a_stage_that_fails_ends_the_run(code: int, error: type[Exception]) -> None:
+    ending = f"import os, signal, sys; sys.exit({code}) if {code} > 0 else os.kill(os.getpid(), signal.SIGKILL)"
+    with pytest.raises(error, match="augment"):
+        run.start("augment", ["-c", ending])
+
+
+def test_status_of_a_store_and_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = {
+        "stage": "score",
+        "state": "running",
+        "done": 3,
+        "failed": 1,
+        "left": 6,
+        "rows_per_second": 2.0,
+        "expected_end": "2030-01-01T00:00:00+00:00",
+    }
+    (tmp_path / "scored").mkdir()
+    (tmp_path / "scored" / "status.json").write_text(json.dumps(status))
+    main(["status", str(tmp_path)])
+    main(["status", str(tmp_path / "scored")])
+    line = "score      running  3 done, 1 failed, 6 left, 2 rows/s, expected end 2030-01-01T00:00:00+00:00\n"
+    assert capsys.readouterr().out == 2 * line
+    with pytest.raises(RunError, match="no status.json"):
+        main(["status", str(tmp_path / "nothing")])
