@@ -14,13 +14,14 @@ which decord counts.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from pipelines.media_types import MediaError, MediaInfo, Video, VideoStream, even_frames, pcm
 from pipelines.sampling import (
     ROUNDING_S,
     average_rate,
@@ -48,55 +49,18 @@ _X264 = {"crf": "18", "preset": "fast"}
 _BITEXACT = {"fflags": "+bitexact"}
 
 
-class MediaError(ValueError):
-    """A file that cannot be read, or holds not what was asked for. The message names it."""
-
-
-@dataclass(frozen=True)
-class Video:
-    """Frames at a constant rate."""
-
-    frames: np.ndarray
-    """uint8 RGB, (F, H, W, 3)."""
-    fps: float
-    """Frames a second."""
-
-    @property
-    def duration_s(self) -> float:
-        """Seconds: frames over rate."""
-        return len(self.frames) / self.fps
-
-
-@dataclass(frozen=True, kw_only=True)
-class MediaInfo:
-    """What a file holds, known without decoding its frames."""
-
-    format: str
-    """FFmpeg's name of the container."""
-    has_video: bool
-    has_audio: bool
-    duration_s: float
-    """Of the picture where there is one, else of the sound; seconds."""
-    fps: float
-    """Average rate of the picture; 0 without one."""
-    constant_rate: bool
-    """Whether frames are evenly spaced; True without a picture."""
-    width: int
-    height: int
-    """Pixels as displayed, after rotation; 0 without a picture."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Scan:
     """The packets of a file: the ground truth that decoders are held against."""
 
     info: MediaInfo
-    times: np.ndarray
+    times: np.ndarray = field(default_factory=lambda: np.zeros(0))
     """Display times of the frames, ascending, seconds."""
-    stated: np.ndarray
+    stated: np.ndarray = field(default_factory=lambda: np.zeros(0))
     """The same as the container states them, which may not begin at 0."""
-    rotation: int
-    exact: bool
+    rotation: int = 0
+    """Degrees by which a picture is turned for display, a multiple of 90."""
+    exact: bool = False
     """Whether every packet has a time and none is cut away."""
 
 
@@ -129,6 +93,25 @@ def read_video(
     Raises:
         MediaError: If the file is broken, breaks off early, has no picture, or is too long.
     """
+    stream = stream_video(source, fps=fps, max_side=max_side, max_duration_s=max_duration_s)
+    frames = np.empty((stream.length, stream.height, stream.width, 3), dtype=np.uint8)
+    for index, frame in enumerate(stream.frames):
+        frames[index] = frame
+    return Video(frames=frames, fps=stream.fps)
+
+
+def stream_video(
+    source: Source,
+    *,
+    fps: float | None = None,
+    max_side: int | None = None,
+    max_duration_s: float | None = None,
+) -> VideoStream:
+    """As `read_video`, but one frame at a time, so that memory does not grow with the clip.
+
+    Raises:
+        MediaError: As `read_video`; what only decoding shows is raised by the iterator.
+    """
     scan, name = _scan(source), _name(source)
     if not scan.info.has_video:
         raise MediaError(f"{name}: found no video stream (format {scan.info.format}), wanted one")
@@ -139,17 +122,8 @@ def read_video(
     else:
         wanted = shown_at(scan.times, rate, grid_length(scan.info.duration_s, rate))
     width, height = fitted_size(scan.info.width, scan.info.height, max_side)
-    frames = np.empty((len(wanted), height, width, 3), dtype=np.uint8)
-    reader = _trusted_decord(source, scan, width, height)
-    pictures = (
-        _pyav_pictures(source, scan, width, height)
-        if reader is None
-        else _decord_pictures(name, reader, width)
-    )
-    decoded = _fill(frames, wanted, pictures)
-    if decoded < len(scan.times):
-        raise MediaError(f"{name}: {decoded} of its {len(scan.times)} frames can be decoded, wanted all")
-    return Video(frames=frames, fps=rate)
+    frames = _pictures(source, scan, wanted, width, height)
+    return VideoStream(frames=frames, fps=rate, length=len(wanted), width=width, height=height)
 
 
 def read_audio(
@@ -162,7 +136,7 @@ def read_audio(
     Args:
         source: A path, or the bytes of a file.
         sampling_rate: Samples a second of the result.
-        max_duration_s: Longer sound is refused.
+        max_duration_s: Longer sound is refused before it is decoded.
 
     Raises:
         MediaError: If the file is broken, breaks off early, has no sound, or is too long.
@@ -170,26 +144,22 @@ def read_audio(
     scan, name = _scan(source), _name(source)
     if not scan.info.has_audio:
         raise MediaError(f"{name}: found no audio stream (format {scan.info.format}), wanted one")
-    chunks: list[np.ndarray] = []
-    length, limit = 0, np.inf if max_duration_s is None else max_duration_s * sampling_rate
-    for chunk in _sound(source, sampling_rate):
-        chunks.append(chunk)
-        length += len(chunk)
-        if length > limit:
-            raise MediaError(f"{name}: its sound is longer than max_duration_s {max_duration_s:g}")
-    if length == 0:
+    _check_duration(name, scan.info.audio_duration_s, max_duration_s)
+    chunks = list(_sound(source, sampling_rate))
+    if not sum(map(len, chunks)):
         raise MediaError(f"{name}: its audio stream holds no sound that can be decoded")
     return np.clip(np.concatenate(chunks), -1.0, 1.0, dtype=np.float32)
 
 
-def encode_video(frames: np.ndarray, fps: float) -> bytes:
+def encode_video(frames: np.ndarray | VideoStream, fps: float) -> bytes:
     """Encode frames as MP4: H.264, yuv420p, no sound; equal frames give equal bytes.
 
     Args:
-        frames: uint8 RGB, (F, H, W, 3); an odd last row or column is cropped away.
+        frames: uint8 RGB, (F, H, W, 3), or a stream of them; an odd last row or column is
+            cropped away.
         fps: Frames a second.
     """
-    return _encode("mp4", frames=_even_frames(frames), fps=fps)
+    return _encode("mp4", frames=frames, fps=fps)
 
 
 def encode_audio(samples: np.ndarray, sampling_rate: int = 16_000) -> bytes:
@@ -199,14 +169,12 @@ def encode_audio(samples: np.ndarray, sampling_rate: int = 16_000) -> bytes:
         samples: float in [-1, 1], shape (samples,); what lies outside is clipped.
         sampling_rate: Samples a second.
     """
-    return _encode("flac", samples=_pcm(samples), sampling_rate=sampling_rate)
+    return _encode("flac", samples=pcm(samples), sampling_rate=sampling_rate)
 
 
 def mux(frames: np.ndarray, fps: float, samples: np.ndarray, sampling_rate: int = 16_000) -> bytes:
     """Encode picture and sound as one playable file: Matroska with H.264 and FLAC."""
-    return _encode(
-        "matroska", frames=_even_frames(frames), fps=fps, samples=_pcm(samples), sampling_rate=sampling_rate
-    )
+    return _encode("matroska", frames=frames, fps=fps, samples=pcm(samples), sampling_rate=sampling_rate)
 
 
 def _name(source: Source) -> str:
@@ -245,35 +213,60 @@ def _open(source: Source) -> Any:
     return container
 
 
+class _Packet(NamedTuple):
+    stream: int
+    time_s: float | None
+    """When it is shown or heard."""
+    duration_s: float
+    """0 where the container does not say."""
+    cut: bool
+    """Whether an edit list cuts it away."""
+
+
 def _scan(source: Source) -> _Scan:
     import av
 
     name = _name(source)
     with _open(source) as container:
-        video = _picture(container)
-        zero = (container.start_time or 0) / av.time_base
-        stated_s = (container.duration or 0) / av.time_base
         try:
-            packets = [
-                (p.stream_index, p.pts, p.duration, p.is_discard, p.time_base)
-                for p in container.demux()
-                if p.size
-            ]
+            packets = [_packet(packet) for packet in container.demux() if packet.size]
         except av.error.FFmpegError as error:
             raise MediaError(f"{name}: breaks while its packets are read ({_reason(error)})") from error
         if not packets:
             raise MediaError(f"{name}: holds no packets, wanted a clip")
-        ends = [
-            float((pts + (duration or 0)) * base) for _, pts, duration, _, base in packets if pts is not None
-        ]
-        end_s = max(ends, default=0.0) - zero
-        if container.format.name in _INDEXED_FORMATS and end_s < stated_s - max(0.2, 0.03 * stated_s):
-            raise MediaError(f"{name}: breaks off after {end_s:.2f} s of the {stated_s:.2f} s that it states")
-        has_audio = bool(container.streams.audio)
-        if video is None:
-            return _sound_only(container.format.name, has_audio, end_s)
-        mine = [packet for packet in packets if packet[0] == video.index]
-        return _scan_picture(name, container, video, mine, zero)
+        zero_s = (container.start_time or 0) / av.time_base
+        _check_whole(name, container, _end_s(packets) - zero_s)
+        sound = container.streams.audio[0].index if container.streams.audio else None
+        heard = [packet for packet in packets if packet.stream == sound]
+        info = MediaInfo(
+            format=container.format.name, audio_duration_s=_end_s(heard) - zero_s if heard else 0.0
+        )
+        picture = _picture(container)
+        if picture is None:
+            return _Scan(info=info)
+        shown = [packet for packet in packets if packet.stream == picture.index]
+        return _scan_picture(name, container, picture, shown, zero_s, info)
+
+
+def _packet(packet: Any) -> _Packet:
+    time_s = None if packet.pts is None else float(packet.pts * packet.time_base)
+    return _Packet(
+        packet.stream_index, time_s, float((packet.duration or 0) * packet.time_base), packet.is_discard
+    )
+
+
+def _end_s(packets: list[_Packet]) -> float:
+    return max(
+        (time_s + duration_s for _, time_s, duration_s, _ in packets if time_s is not None), default=0.0
+    )
+
+
+def _check_whole(name: str, container: Any, end_s: float) -> None:
+    import av
+
+    stated_s = (container.duration or 0) / av.time_base
+    if container.format.name in _INDEXED_FORMATS and end_s < stated_s - max(0.2, 0.03 * stated_s):
+        raise MediaError(f"{name}: breaks off after {end_s:.2f} s of the {stated_s:.2f} s that it states")
 
 
 def _picture(container: Any) -> Any:
@@ -284,33 +277,26 @@ def _picture(container: Any) -> Any:
     return next((s for s in container.streams.video if not s.disposition & attached), None)
 
 
-def _sound_only(form: str, has_audio: bool, duration_s: float) -> _Scan:
-    info = MediaInfo(
-        format=form,
-        has_video=False,
-        has_audio=has_audio,
-        duration_s=duration_s,
-        fps=0.0,
-        constant_rate=True,
-        width=0,
-        height=0,
+def _scan_picture(
+    name: str, container: Any, stream: Any, packets: list[_Packet], zero_s: float, info: MediaInfo
+) -> _Scan:
+    timed = sorted(
+        (packet.time_s, packet.duration_s)
+        for packet in packets
+        if packet.time_s is not None and not packet.cut
     )
-    return _Scan(info=info, times=np.zeros(0), stated=np.zeros(0), rotation=0, exact=False)
-
-
-def _scan_picture(name: str, container: Any, stream: Any, packets: list, zero: float) -> _Scan:
-    shown = [packet for packet in packets if not packet[3]]
-    timed = [packet for packet in shown if packet[1] is not None]
     if not timed:
         raise MediaError(f"{name}: its video stream holds no frame with a time")
-    stated = np.sort(np.array([float(pts * base) for _, pts, _, _, base in timed]))
-    times = stated - zero
-    duration_s = float(times[-1]) + _last_frame_s(times, timed, stream)
+    stated = np.array([time_s for time_s, _ in timed])
+    times = stated - zero_s
+    if len(times) > 1 and is_constant(times):
+        last_s = frame_gap(times)
+    else:
+        last_s = timed[-1][1] or 1.0 / float(stream.average_rate or 25)
     rotation, width, height = _displayed(name, container, stream)
-    info = MediaInfo(
-        format=container.format.name,
-        has_video=True,
-        has_audio=bool(container.streams.audio),
+    duration_s = float(times[-1]) + last_s
+    info = replace(
+        info,
         duration_s=duration_s,
         fps=average_rate(times, duration_s),
         constant_rate=is_constant(times),
@@ -318,14 +304,6 @@ def _scan_picture(name: str, container: Any, stream: Any, packets: list, zero: f
         height=height,
     )
     return _Scan(info=info, times=times, stated=stated, rotation=rotation, exact=len(timed) == len(packets))
-
-
-def _last_frame_s(times: np.ndarray, packets: list, stream: Any) -> float:
-    """How long the last frame stays: as long as the others, or if they differ as its packet says."""
-    if len(times) > 1 and is_constant(times):
-        return frame_gap(times)
-    _, _, duration, _, base = max(packets, key=lambda packet: packet[1])
-    return float(duration * base) if duration else 1.0 / float(stream.average_rate or 25)
 
 
 def _displayed(name: str, container: Any, stream: Any) -> tuple[int, int, int]:
@@ -367,6 +345,25 @@ def _sound(source: Source, sampling_rate: int) -> Iterator[np.ndarray]:
             yield from (part.to_ndarray().mean(axis=0) for part in resampler.resample(frame))
         if started:
             yield from (part.to_ndarray().mean(axis=0) for part in resampler.resample(None))
+
+
+def _pictures(
+    source: Source, scan: _Scan, wanted: np.ndarray, width: int, height: int
+) -> Iterator[np.ndarray]:
+    """The wanted pictures, by the decoder to trust; `wanted` ascends and may repeat."""
+    name, reader = _name(source), _trusted_decord(source, scan, width, height)
+    if reader is None:
+        pictures = _pyav_pictures(source, scan, width, height)
+    else:
+        pictures = _decord_pictures(name, reader, width)
+    repeats = np.bincount(wanted, minlength=len(scan.times))
+    decoded = 0
+    for image, repeat in zip(pictures, repeats, strict=False):
+        decoded += 1
+        for _ in range(repeat):
+            yield image
+    if decoded < len(scan.times):
+        raise MediaError(f"{name}: {decoded} of its {len(scan.times)} frames can be decoded, wanted all")
 
 
 def _trusted_decord(source: Source, scan: _Scan, width: int, height: int) -> decord.VideoReader | None:
@@ -412,43 +409,10 @@ def _pyav_pictures(source: Source, scan: _Scan, width: int, height: int) -> Iter
             yield np.rot90(image, scan.rotation // 90)
 
 
-def _fill(frames: np.ndarray, wanted: np.ndarray, pictures: Iterator[np.ndarray]) -> int:
-    """Put the wanted pictures into `frames` and count all; `wanted` ascends and may repeat."""
-    repeats = np.bincount(wanted)
-    filled = decoded = 0
-    for image in pictures:
-        if decoded < len(repeats):
-            frames[filled : filled + repeats[decoded]] = image
-            filled += repeats[decoded]
-        decoded += 1
-    return decoded
-
-
-def _even_frames(frames: np.ndarray) -> np.ndarray:
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or min(frames.shape[1:3]) < 2:
-        raise MediaError(
-            f"frames: found {frames.dtype} {frames.shape}, wanted uint8 (F, H, W, 3) of at least 2 by 2"
-        )
-    if len(frames) == 0:
-        raise MediaError("frames: found none, wanted at least one")
-    height, width = (side - side % 2 for side in frames.shape[1:3])
-    return np.ascontiguousarray(frames[:, :height, :width])
-
-
-def _pcm(samples: np.ndarray) -> np.ndarray:
-    if samples.ndim != 1 or len(samples) == 0 or not np.issubdtype(samples.dtype, np.floating):
-        raise MediaError(
-            f"samples: found {samples.dtype} {samples.shape}, wanted float (samples,), at least one"
-        )
-    if not np.isfinite(samples).all():
-        raise MediaError("samples: found NaN or infinity, wanted values in [-1, 1]")
-    return np.clip(np.round(samples.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
-
-
 def _encode(
     form: str,
     *,
-    frames: np.ndarray | None = None,
+    frames: np.ndarray | VideoStream | None = None,
     fps: float = 0.0,
     samples: np.ndarray | None = None,
     sampling_rate: int = 16_000,
@@ -459,27 +423,34 @@ def _encode(
     with av.open(buffer, "w", format=form, options=_BITEXACT) as container:
         streams: list[tuple[Any, Iterator[Any]]] = []
         if frames is not None:
-            streams.append(
-                (_add_picture(container, frames, fps), (av.VideoFrame.from_ndarray(f) for f in frames))
-            )
+            streams.append(_picture_stream(container, frames, fps))
         if samples is not None:
             stream = container.add_stream("flac", rate=sampling_rate, layout="mono", format="s16")
             streams.append((stream, _sound_frames(samples, sampling_rate)))
         for stream, parts in streams:
-            for pts, part in enumerate(parts):
-                if part.pts is None:
-                    part.pts = pts
+            for part in parts:
                 container.mux(stream.encode(part))
             container.mux(stream.encode(None))
     return buffer.getvalue()
 
 
-def _add_picture(container: Any, frames: np.ndarray, fps: float) -> Any:
+def _picture_stream(
+    container: Any, frames: np.ndarray | VideoStream, fps: float
+) -> tuple[Any, Iterator[Any]]:
+    import av
+
+    pictures, height, width = even_frames(frames)
     stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=_X264)
-    stream.height, stream.width = frames.shape[1:3]
-    stream.pix_fmt = "yuv420p"
+    stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
     stream.codec_context.thread_count = 1
-    return stream
+
+    def numbered() -> Iterator[Any]:
+        for index, image in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(image)
+            frame.pts = index
+            yield frame
+
+    return stream, numbered()
 
 
 def _sound_frames(samples: np.ndarray, sampling_rate: int) -> Iterator[Any]:
