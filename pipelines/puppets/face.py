@@ -272,7 +272,7 @@ class _Pen:
         half = look.mouth_width * (1 + 0.08 * valence - 0.16 * opening)
         u = np.linspace(-1, 1, 15)
         arch = 1 - u**2
-        middle = y + 4.2 * valence * (arch - 0.5)
+        middle = y + 4.6 * valence * (arch - 0.6)
         upper, lower = middle - (0.2 + 2.2 * opening) * arch, middle + (0.2 + 5.6 * opening) * arch
         self._polygon(
             _outline(x + half * 1.06 * u, upper - 1.5 * arch - 0.7, lower + 1.9 * arch + 0.7), look.lips
