@@ -22,26 +22,30 @@ REQUIRED = ("path", "text", "label", "split", "group")
 DEFAULT_SCALE = "mosi"
 
 
-def read(src: Path) -> Corpus:
+def read(src: Path, *, name: str = "folder") -> Corpus:
     """Read the CSV `src` and find its clips.
+
+    Args:
+        src: The CSV.
+        name: What the corpus is called, the first part of its ids.
 
     Raises:
         CorpusError: If the table is malformed or groups cross splits.
     """
     lines = read_table(src, REQUIRED)
     faults = Faults(src)
-    clips = tuple(_clip(line, src.parent, faults) for line in lines)
+    clips = tuple(_clip(line, src.parent, name, faults) for line in lines)
     faults.raise_any()
-    return checked(Corpus(name="folder", root=src.parent, clips=clips, official_split=False))
+    return checked(Corpus(name=name, root=src.parent, clips=clips, official_split=False))
 
 
-def _clip(line: Line, root: Path, faults: Faults) -> Clip:
+def _clip(line: Line, root: Path, name: str, faults: Faults) -> Clip:
     scale = line.get("scale") or DEFAULT_SCALE
     if scale not in SCALES:
         faults.add(line, f"scale is none of {', '.join(SCALES)}", repr(scale))
         scale = DEFAULT_SCALE
     path = faults.required(line, "path")
-    clip_id = f"folder/{line.get('id') or PurePosixPath(path).with_suffix('')}"
+    clip_id = f"{name}/{line.get('id') or PurePosixPath(path).with_suffix('')}"
     faults.unique(line, clip_id)
     return Clip(
         id=clip_id,
@@ -55,5 +59,5 @@ def _clip(line: Line, root: Path, faults: Faults) -> Clip:
         group=faults.required(line, "group"),
         language=line.get("language") or None,
         scale=scale,
-        corpus="folder",
+        corpus=name,
     )

@@ -1,0 +1,307 @@
+"""The import: a corpus on disk in, a store of originals out. `daq-msa import`; a recipe's section `corpus`.
+
+Every clip is decoded and encoded again, by the encoder that variants go through, so that the codec
+does not tell an original from a variant. `docs/importing.md` says what becomes of a file that is
+broken, silent, too long, or odd in some other way: it never ends the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from pipelines import provenance
+from pipelines.errors import UsageError, call
+from pipelines.sample import Row, media, new_row
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipelines.corpora.table import Clip, Corpus
+    from pipelines.media_types import MediaInfo
+    from pipelines.runner import Stage, Work
+    from pipelines.settings import Invocation
+
+logger = logging.getLogger(__name__)
+
+CorpusName = Literal["puppets", "mosi", "mosei", "sims", "mustard", "meld", "folder"]
+
+MAX_FPS = 30.0  # of clips whose rate is not set
+SAMPLING_RATE = 16_000
+VERSIONS = ("daq-msa", "av", "decord2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """Which corpus, and how its clips are kept."""
+
+    name: CorpusName = "puppets"
+    """The layout; `puppets` are made on the spot."""
+    path: str | None = None
+    """The corpus' folder; of `folder` its CSV; of `puppets` nothing."""
+    clips: int = 96
+    """How many clips of puppets to make."""
+    fold: int = 0
+    """Which official fold of MUStARD is the test split, 0 to 4."""
+    speaker_independent: bool = False
+    """MUStARD's speaker-independent split instead of a fold."""
+    max_duration_s: float = 60.0
+    """Longer clips are rejected, in seconds."""
+    max_side: int | None = 640
+    """Frames are shrunk until the longer side has at most so many pixels; null keeps their size."""
+    fps: float | None = None
+    """Frames a second; null keeps a clip's own average rate, at most 30."""
+
+    def __post_init__(self) -> None:
+        if self.name not in get_args(CorpusName):
+            raise ValueError(f"name: {self.name!r} is none of {', '.join(get_args(CorpusName))}")
+        if (self.path is None) != (self.name == "puppets"):
+            wanted = "puppets have none" if self.path else f"give the folder or CSV of {self.name}"
+            raise ValueError(f"path: got {self.path}; {wanted}")
+        if self.name != "mustard" and (self.fold or self.speaker_independent):
+            raise ValueError(f"fold, speaker_independent: these are of mustard, name is {self.name}")
+        if self.max_duration_s <= 0:
+            raise ValueError(f"max_duration_s: {self.max_duration_s:g} is not above 0")
+        if self.max_side is not None and self.max_side < 16:
+            raise ValueError(f"max_side: {self.max_side} is not null or 16 or more")
+        if self.fps is not None and not 0 < self.fps <= 120:
+            raise ValueError(f"fps: {self.fps:g} is not null or in (0, 120]")
+
+    def decoding(self) -> dict[str, Any]:
+        """The settings that a row depends on."""
+        return {"max_duration_s": self.max_duration_s, "max_side": self.max_side, "fps": self.fps}
+
+
+class MissingClip(ValueError):
+    """A line of the table whose media file is not there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What became of a corpus' lines."""
+
+    read: int
+    done: int
+    rejected: int
+    missing: int
+    """Of the rejected those whose file is not there."""
+
+    def __str__(self) -> str:
+        missing = f" ({self.missing} of them missing)" if self.missing else ""
+        return f"{self.read} rows read, {self.done} done, {self.rejected} rejected{missing}"
+
+
+class ImportClips:
+    """The operator: media files in, rows out.
+
+    A batch is decoded in threads, which the decoders leave free to run side by side.
+    """
+
+    def __init__(self, config: ImportConfig) -> None:
+        self.config = config
+        self.versions = provenance.versions(VERSIONS)
+        self._threads = ThreadPoolExecutor(batch_size())
+
+    def __call__(self, rows: list[Row]) -> list[Row]:
+        """Decode, check and encode.
+
+        Args:
+            rows: Each with `clip`, `sha256` of its file, and `source_name`, its path in the corpus.
+
+        Raises:
+            MediaError: If a file is rejected; the message says why.
+            MissingClip: If there is no file.
+        """
+        return list(self._threads.map(self._row, rows))
+
+    def _row(self, loaded: Row) -> Row:
+        from pipelines.media import MediaError, encode_video, probe, stream_video
+
+        clip: Clip = loaded["clip"]
+        if clip.path is None:
+            raise MissingClip(f"{clip.id}: the table has it, but there is no media file")
+        info, config = probe(clip.path), self.config
+        notes = []
+        video, duration_s, fps = None, info.audio_duration_s, None
+        if info.has_video:
+            stream = stream_video(
+                clip.path,
+                fps=config.fps or min(info.fps, MAX_FPS),
+                max_side=config.max_side,
+                max_duration_s=config.max_duration_s,
+            )
+            video, duration_s, fps = encode_video(stream, stream.fps), stream.length / stream.fps, stream.fps
+            notes += _picture_notes(info, stream.fps, stream.width, stream.height)
+        else:
+            notes.append("no video stream")
+        audio, note = self._sound(clip.path, info)
+        notes += [note] if note else []
+        if video is None and audio is None:
+            raise MediaError(f"{clip.path}: holds neither picture nor sound ({', '.join(notes)})")
+        made = {
+            "method": "import",
+            "media_sha256": loaded["sha256"],
+            "source_name": loaded["source_name"],
+            "source": asdict(info),
+            "settings": config.decoding(),
+            "notes": notes,
+            "versions": self.versions,
+        }
+        return _original(
+            clip,
+            video=media(video),
+            audio=media(audio),
+            duration_s=duration_s,
+            fps=fps,
+            generator=json.dumps(made, ensure_ascii=False, sort_keys=True),
+        )
+
+    def _sound(self, path: Path, info: MediaInfo) -> tuple[bytes | None, str | None]:
+        """The encoded sound, or None and why there is none."""
+        from pipelines.media import encode_audio, read_audio
+
+        if not info.has_audio:
+            return None, "no audio stream"
+        samples = read_audio(path, sampling_rate=SAMPLING_RATE, max_duration_s=self.config.max_duration_s)
+        if _is_silence(samples):
+            return None, "digital silence"
+        return encode_audio(samples, SAMPLING_RATE), None
+
+
+def run(invocation: Invocation[ImportConfig]) -> Summary:
+    """Import a corpus.
+
+    Returns:
+        What became of its lines; zeros but for the first of several processes.
+
+    Raises:
+        CorpusError: If the corpus' tables are malformed, or its groups cross splits.
+        StageFailed: If too many clips, or all of them, were rejected.
+    """
+    from pipelines.runner import Stage
+    from pipelines.sample import features
+
+    config, out = invocation.config, invocation.out
+    corpus = read_corpus(config, out.parent / "puppets", invocation.seed)
+    if corpus.crossing:
+        logger.warning(
+            "%s: %d groups stand in more than one of the official splits", corpus.name, len(corpus.crossing)
+        )
+    works = plan(corpus, config)
+    stage = Stage("import", out, features().arrow_schema, invocation.run_settings(batch_size()))
+    stage.perform(works, _load, lambda: ImportClips(config))
+    if not stage.leads:
+        return Summary(read=0, done=0, rejected=0, missing=0)
+    settings = provenance.record(
+        invocation,
+        stage="import",
+        title=f"Talking-face clips: {corpus.name}",
+        description=f"The clips of {corpus.name}, encoded alike; originals, before augmentation.",
+        inputs={"crossing_groups": corpus.crossing, "missing": list(corpus.missing)},
+    )
+    done = sum(stage.commit(works, _rows(works, stage), settings).values())
+    return Summary(read=len(works), done=done, rejected=len(works) - done, missing=len(corpus.missing))
+
+
+def read_corpus(config: ImportConfig, puppets: Path, seed: int) -> Corpus:
+    """The corpus of the settings.
+
+    Args:
+        config: The settings.
+        puppets: Where puppets are made, if they are asked for.
+        seed: Of the puppets.
+    """
+    from pipelines.corpora import folder
+    from pipelines.corpora.readers import CORPORA
+
+    if config.path is None:
+        return folder.read(_make_puppets(puppets, config.clips, seed), name="puppets")
+    src = Path(config.path)
+    if not src.exists():
+        raise UsageError(f"corpus.path: {src} does not exist; give the corpus' folder, of `folder` its CSV")
+    options: dict[str, Any] = {}
+    if config.name == "mustard":
+        options = {"fold": config.fold, "speaker_independent": config.speaker_independent}
+    return CORPORA[config.name](src, **options)
+
+
+def plan(corpus: Corpus, config: ImportConfig) -> list[Work]:
+    """One work a clip, keyed by the file's content and what the table says of it."""
+    from pipelines.runner import Work, work_key
+
+    works = []
+    for clip in corpus.clips:
+        payload: Row = {"clip": clip, "sha256": None, "source_name": None}
+        if clip.path is not None:
+            with clip.path.open("rb") as file:
+                payload["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+            payload["source_name"] = Path(os.path.relpath(clip.path, corpus.root)).as_posix()
+        said = asdict(clip) | {"path": payload["source_name"], "sha256": payload["sha256"]}
+        # An import draws nothing, so no seed is in the key.
+        works.append(Work(clip.id, work_key(clip.id, said, config.decoding(), 0), payload))
+    return works
+
+
+def batch_size() -> int:
+    """Clips that are decoded side by side."""
+    return max(2, os.cpu_count() or 1)
+
+
+def main(argv: list[str]) -> None:
+    """Import, and say in one line what became of the corpus."""
+    from pipelines.settings import parse_stage
+
+    invocation = parse_stage(ImportConfig, "corpus", argv, prog="daq-msa import", needs=("out",))
+    print(f"{invocation.config.name}: {run(invocation)}; {invocation.out}")
+
+
+def _load(work: Work) -> Row:
+    return work.payload
+
+
+def _rows(works: Iterable[Work], stage: Stage) -> Iterator[Row]:
+    return (stage.parts.get(work.key) for work in works if stage.parts.done(work.key))
+
+
+def _original(clip: Clip, **media_columns: Any) -> Row:
+    labels = {name: getattr(clip, name) for name in ("label", "label_text", "label_audio", "label_video")}
+    said = {name: getattr(clip, name) for name in ("split", "group", "text", "corpus", "scale", "language")}
+    return new_row(id=clip.id, source_id=clip.id, kind="original", **said, **labels, **media_columns)
+
+
+def _picture_notes(info: MediaInfo, fps: float, width: int, height: int) -> list[str]:
+    notes = []
+    if not info.constant_rate:
+        notes.append(f"variable frame rate, sampled at {fps:.3f} a second")
+    if width % 2 or height % 2:
+        notes.append(f"odd size {width}x{height}, cropped to {width - width % 2}x{height - height % 2}")
+    return notes
+
+
+def _is_silence(samples: np.ndarray) -> bool:
+    """Whether every sample is 0 once it has 16 bits."""
+    return bool(abs(samples).max() * 32768 < 0.5)
+
+
+def _make_puppets(folder: Path, clips: int, seed: int) -> Path:
+    """The table of a corpus of puppets, made unless it is there from the same settings."""
+    from pipelines.atomic import write_json
+    from pipelines.puppets.corpus import write_corpus
+
+    made, wanted = folder / "puppets.json", {"clips": clips, "seed": seed}
+    if not made.exists() or json.loads(made.read_text(encoding="utf-8")) != wanted:
+        made.unlink(missing_ok=True)
+        write_corpus(folder, clips=clips, seed=seed)
+        write_json(made, wanted)
+    return folder / "label.csv"
+
+
+if __name__ == "__main__":
+    call(main)
