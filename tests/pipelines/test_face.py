@@ -61,7 +61,7 @@ def test_a_wider_mouth_changes_more_of_the_picture(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_corners_of_the_mouth_rise_with_valence(seed: int) -> None:
     lifts = [lift(look(seed), valence) for valence in (-1.0, -0.3, 0.3, 1.0)]
-    assert lifts[0] < lifts[1] < 0 < lifts[2] < lifts[3]
+    assert lifts[0] < lifts[1] < lifts[2] < lifts[3]
 
 
 def test_valence_moves_brows_and_a_blink_closes_the_eyes() -> None:
