@@ -1,0 +1,23 @@
+"""`python -m score --config RECIPE.yaml --data STORE --out STORE`; also under `accelerate launch -m`.
+
+With `--reweigh`, qualities and weights of the store at `--out` are computed again from its stored signals.
+"""
+
+from pipelines.errors import call
+
+FLAGS = {"reweigh": "weights again from the signals stored at --out; decodes nothing, needs no --data"}
+
+
+def main(argv: list[str]) -> None:
+    from pipelines.settings import parse_stage
+    from score.run import ScoreConfig, reweigh, run
+
+    needs = ("out",) if "--reweigh" in argv else ("data", "out")
+    invocation = parse_stage(
+        ScoreConfig, "score", argv, prog="python -m score", flags=FLAGS, needs=needs
+    )
+    (reweigh if invocation.flags["reweigh"] else run)(invocation)
+
+
+if __name__ == "__main__":
+    call(main)

@@ -1,0 +1,117 @@
+"""A decoded clip as the signals see it: a picture, a sound, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from score import sound
+from score.contours import FLAT
+from score.picture import FEATURE_CELLS, MAX_FPS, MAX_SIDE, ORIENTATIONS, Picture
+from score.sound import Sound
+
+MOUTH_CELLS = 16
+"""How many cells of the picture's grid the mouth is taken for."""
+FEATURE_SIZES = (FEATURE_CELLS**2 * ORIENTATIONS, 2 * sound.BANDS + 7)
+"""Numbers in the pooled features of the picture and of the sound."""
+
+
+class Mouth(NamedTuple):
+    """Where the picture goes with the sound."""
+
+    weights: np.ndarray
+    """Correlation of each cell's brightness with the loudness; 0 but for the `MOUTH_CELLS` strongest."""
+    sync: float
+    """Correlation of the weighted cells with the loudness, in [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip's tracks; None where it has none."""
+
+    picture: Picture | None
+    sound: Sound | None
+
+    @cached_property
+    def mouth(self) -> Mouth | None:
+        """The cells that move with the sound; None without a track, in silence or stillness.
+
+        Nothing looks for a face: in a talking head what goes with the loudness is the mouth.
+        """
+        if self.picture is None or self.sound is None or self.sound.silent:
+            return None
+        cells, energy = aligned(self.picture, self.sound)
+        if len(energy) < 5 or energy.std() < 1e-3:
+            return None
+        correlations = _correlations(cells, energy)
+        weakest = np.sort(np.abs(correlations))[-MOUTH_CELLS]
+        weights = np.where(np.abs(correlations) >= weakest, correlations, 0.0)
+        own = self.sync(weights)
+        return Mouth(weights, own) if np.any(weights) else None
+
+    def sync(self, weights: np.ndarray) -> float:
+        """Correlation of this clip's loudness with its cells, weighted, in [-1, 1]; 0 where either is flat."""
+        assert self.picture is not None
+        assert self.sound is not None
+        cells, energy = aligned(self.picture, self.sound)
+        return float(_correlations((cells @ weights)[:, None], energy)[0])
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """The pooled features of picture and sound, float32 (sum(FEATURE_SIZES),); NaN where a track lacks."""
+        return np.concatenate(
+            [
+                np.full(size, np.nan, dtype=np.float32) if track is None else track.features
+                for track, size in zip((self.picture, self.sound), FEATURE_SIZES, strict=True)
+            ]
+        )
+
+
+def aligned(picture: Picture, heard: Sound) -> tuple[np.ndarray, np.ndarray]:
+    """Cells (n, cells) and loudness (n,) at the frames that lie within the sound."""
+    energy = heard.energy_at(picture.fps, len(picture))
+    return picture.trajectories[: len(energy)], energy
+
+
+def _correlations(columns: np.ndarray, curve: np.ndarray) -> np.ndarray:
+    """Pearson correlation of each column (n, c) with a curve (n,), (c,); 0 for a flat one."""
+    columns, curve = columns - columns.mean(axis=0), curve - curve.mean()
+    spread = (columns * columns).mean(axis=0) * (curve * curve).mean()
+    covariance = (columns * curve[:, None]).mean(axis=0)
+    return np.where(spread > FLAT, covariance / np.sqrt(np.maximum(spread, FLAT)), 0.0)
+
+
+def read_picture(row: Mapping[str, Any], fps: float) -> Picture | None:
+    """Decode a row's picture at a rate; None where it has none.
+
+    Raises:
+        MediaError: If it cannot be decoded.
+    """
+    from pipelines.media import read_video
+
+    if row["video"] is None:
+        return None
+    video = read_video(row["video"]["bytes"], fps=fps, max_side=MAX_SIDE)
+    return Picture(video.frames, video.fps)
+
+
+def read_sound(row: Mapping[str, Any]) -> Sound | None:
+    """Decode a row's sound; None where it has none.
+
+    Raises:
+        MediaError: If it cannot be decoded.
+    """
+    from pipelines.media import read_audio
+
+    if row["audio"] is None:
+        return None
+    return Sound(read_audio(row["audio"]["bytes"], sampling_rate=sound.SAMPLING_RATE))
+
+
+def analysis_fps(row: Mapping[str, Any]) -> float:
+    """The rate at which a source and its variants are looked at."""
+    return min(row["fps"] or MAX_FPS, MAX_FPS)

@@ -1,0 +1,30 @@
+"""How alike two curves are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+FLAT = 1e-9
+"""A curve whose variance is below this has no shape."""
+
+
+def pearson(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation of two arrays of one shape, in [-1, 1]; 0 where either is flat."""
+    a, b = a - a.mean(), b - b.mean()
+    spread = float((a * a).mean() * (b * b).mean())
+    return float((a * b).mean() / np.sqrt(spread)) if spread > FLAT**2 else 0.0
+
+
+def concordance(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation that also asks for an equal range, in [-1, 1]; 0 where both are flat.
+
+    2 cov / (var + var) of the curves with their means removed: a curve that keeps its shape but
+    only half of its range has 0.8. A constant between the curves changes nothing.
+
+    References:
+        Lin 1989, "A concordance correlation coefficient to evaluate reproducibility", without its
+        term for the means.
+    """
+    a, b = a - a.mean(), b - b.mean()
+    spread = float((a * a).mean() + (b * b).mean())
+    return float(2 * (a * b).mean() / spread) if spread > FLAT else 0.0

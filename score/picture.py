@@ -1,0 +1,100 @@
+"""What the signals look at in a clip's picture: brightness, edges, and how small cells change over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+MAX_FPS = 25.0
+"""Clips are looked at with at most so many frames a second."""
+MAX_SIDE = 128
+"""And with at most so many pixels a side."""
+CELLS = 16
+"""Cells a side of the grid of trajectories."""
+FEATURE_CELLS, ORIENTATIONS = 8, 4
+"""Cells a side, and directions of edges in [0, π), of the pooled features."""
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Frames, and what is derived from them once for all signals."""
+
+    frames: np.ndarray
+    """uint8 RGB (F, H, W, 3)."""
+    fps: float
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @cached_property
+    def luma(self) -> np.ndarray:
+        """Brightness in [0, 1], float32 (F, H, W)."""
+        return self.frames @ _LUMA
+
+    @cached_property
+    def normalised(self) -> np.ndarray:
+        """Brightness with mean 0 and spread 1 over the clip: a style's contrast does not count."""
+        return (self.luma - self.luma.mean()) / max(float(self.luma.std()), 1e-3)
+
+    @cached_property
+    def gradient(self) -> tuple[np.ndarray, np.ndarray]:
+        """Central differences of the brightness, down and to the right, each (F, H-2, W-2)."""
+        image = self.luma
+        down = image[:, 2:, 1:-1] - image[:, :-2, 1:-1]
+        right = image[:, 1:-1, 2:] - image[:, 1:-1, :-2]
+        return down, right
+
+    @cached_property
+    def edges(self) -> np.ndarray:
+        """Square root of the gradient's length, float32 (F, H-2, W-2): outlines, whatever their contrast."""
+        return np.sqrt(np.hypot(*self.gradient))
+
+    @cached_property
+    def trajectories(self) -> np.ndarray:
+        """Mean brightness of each cell less that of the frame, float32 (F, CELLS * CELLS)."""
+        cells = pooled(self.luma, CELLS).reshape(len(self), -1)
+        return cells - cells.mean(axis=1, keepdims=True)
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """Where the edges are and how they run, over the clip, float32 (8 * 8 * 4,).
+
+        Edge lengths by cell and direction, a frame's vector of length 1, mean over the frames. Colour
+        and contrast do not count.
+        """
+        down, right = self.gradient
+        angle = np.arctan2(down, right) % np.pi
+        bins = np.minimum((angle * (ORIENTATIONS / np.pi)).astype(int), ORIENTATIONS - 1)
+        by_direction = [pooled(np.where(bins == b, self.edges, 0), FEATURE_CELLS) for b in range(ORIENTATIONS)]
+        vectors = np.stack(by_direction, axis=-1).reshape(len(self), -1)
+        lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+        return (vectors / lengths).mean(axis=0).astype(np.float32)
+
+
+def pooled(images: np.ndarray, cells: int) -> np.ndarray:
+    """Means over a grid of cells, (F, H, W) to (F, cells, cells); cells overlap where H or W is small."""
+    for axis in (1, 2):
+        size = images.shape[axis]
+        edges = np.linspace(0, size, cells + 1)
+        sums = np.cumsum(images, axis=axis, dtype=np.float64)
+        sums = np.concatenate([np.zeros_like(np.take(sums, [0], axis=axis)), sums], axis=axis)
+        starts = np.minimum(np.floor(edges[:-1]).astype(int), size - 1)
+        ends = np.maximum(np.ceil(edges[1:]).astype(int), starts + 1)
+        counts = (ends - starts).reshape([-1 if a == axis else 1 for a in range(3)])
+        images = (np.take(sums, ends, axis=axis) - np.take(sums, starts, axis=axis)) / counts
+    return images.astype(np.float32)
+
+
+def resized(picture: Picture, height: int, width: int) -> Picture:
+    """The picture at another size, antialiased."""
+    if picture.frames.shape[1:3] == (height, width):
+        return picture
+    import torch
+
+    frames = torch.from_numpy(picture.frames).permute(0, 3, 1, 2).float()  # (F, 3, H, W)
+    frames = torch.nn.functional.interpolate(frames, (height, width), mode="bilinear", antialias=True)
+    frames = frames.round().clamp(0, 255).byte().permute(0, 2, 3, 1)  # (F, H, W, 3)
+    return Picture(frames.numpy(), picture.fps)

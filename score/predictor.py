@@ -1,0 +1,146 @@
+"""A frozen predictor of the label, to ask whether a variant still means what its source meant.
+
+Ridge regression from pooled features (`Clip.features`) to the label, fitted on originals of the
+training split alone, in k folds by group: a clip and its variants are predicted by the model that
+saw nobody of their group. It is never trained with what it scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines.sample import digest
+from score.clip import FEATURE_SIZES
+
+PENALTIES = tuple(float(10.0**power) for power in range(-2, 5))
+"""Ridge penalties, for features whose squares sum to about 1 a modality; the best is chosen in each fold."""
+MIN_ORIGINALS, MIN_GROUPS = 16, 3
+"""With fewer labelled originals, or groups, nothing is fitted."""
+MIN_CORRELATION = 0.2
+"""Out-of-fold predictions that follow the labels less than this say nothing about them."""
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """A fitted linear model."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+    coefficients: np.ndarray
+    intercept: float
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Predicted labels of features (n, d), (n,); a track that lacks (NaN) counts as average."""
+        return _standardised(features, self.mean, self.scale) @ self.coefficients + self.intercept
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """One model a fold; a group's clips are asked of the fold that it was held out of."""
+
+    models: tuple[Ridge, ...]
+    fold_of: dict[str, int]
+    """The fold of each group."""
+    spread: float
+    """Standard deviation of the out-of-fold predictions of originals, on the label's scale."""
+    correlation: float
+    """Pearson correlation of the out-of-fold predictions with the labels."""
+
+    def predict(self, features: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+        """Predicted labels of features (n, d), each by the model that never saw its group."""
+        predictions = np.full(len(features), np.nan)
+        folds = np.array([self.fold_of[group] for group in groups], dtype=int)
+        for fold in np.unique(folds):
+            predictions[folds == fold] = self.models[fold].predict(features[folds == fold])
+        return predictions
+
+    def agreement(self, variants: np.ndarray, sources: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+        """Less the distance of the predictions for variants and their sources, in spreads, (n,).
+
+        In (-inf, 0]; 0 where the predictor sees no difference.
+        """
+        return -np.abs(self.predict(variants, groups) - self.predict(sources, groups)) / self.spread
+
+
+def cross_fit(
+    features: np.ndarray, labels: np.ndarray, groups: Sequence[str], *, folds: int
+) -> Predictor | str:
+    """Fit the predictor on originals of the training split.
+
+    Args:
+        features: (n, d); NaN where a track lacks.
+        labels: (n,); rows without a label (NaN) are left out of the fit.
+        groups: Each row's speaker or source video.
+        folds: How many models; fewer where there are fewer groups.
+
+    Returns:
+        The predictor, or why there is none.
+    """
+    fold_of = assign_folds(groups, folds)
+    labelled = np.isfinite(labels)
+    usable = int(labelled.sum())
+    if usable < MIN_ORIGINALS or len(fold_of) < MIN_GROUPS:
+        return (
+            f"{usable} labelled originals of {len(fold_of)} groups, a predictor wants {MIN_ORIGINALS}"
+            f" of {MIN_GROUPS}"
+        )
+    of_row = np.array([fold_of[group] for group in groups])
+    models = []
+    for fold in range(max(fold_of.values()) + 1):
+        seen = labelled & (of_row != fold)
+        models.append(fit(features[seen], labels[seen]))
+    unseen = Predictor(tuple(models), fold_of, 1.0, 0.0).predict(features, groups)[labelled]
+    spread = float(unseen.std())
+    if spread < 1e-6 or labels[labelled].std() < 1e-6:
+        return "the labels of the originals, or what is predicted for them, do not differ"
+    correlation = float(np.corrcoef(unseen, labels[labelled])[0, 1])
+    if correlation < MIN_CORRELATION:
+        return (
+            f"its predictions for clips that it has not seen correlate {correlation:.2f} with the labels,"
+            f" wanted {MIN_CORRELATION:g}"
+        )
+    return Predictor(tuple(models), fold_of, spread, correlation)
+
+
+def assign_folds(groups: Sequence[str], folds: int) -> dict[str, int]:
+    """The fold of each group: groups in the order of their digests, dealt out in turn."""
+    ordered = sorted(set(groups), key=digest)
+    return {group: index % min(folds, len(ordered)) for index, group in enumerate(ordered)}
+
+
+def fit(features: np.ndarray, labels: np.ndarray) -> Ridge:
+    """Ridge regression with the penalty whose leave-one-out error is least.
+
+    References:
+        Allen 1974: the left-out residual is the residual over 1 - leverage.
+    """
+    present = np.isfinite(features)
+    counts = np.maximum(present.sum(axis=0), 1)
+    mean = np.where(present, features, 0.0).sum(axis=0) / counts
+    deviation = np.sqrt((np.where(present, features - mean, 0.0) ** 2).sum(axis=0) / counts)
+    sizes = np.repeat(FEATURE_SIZES, FEATURE_SIZES)
+    # Picture and sound get equal say, however many numbers each has.
+    scale = np.maximum(deviation, 1e-3 * np.abs(mean) + 1e-6) * np.sqrt(sizes)
+    x = _standardised(features, mean, scale)
+    intercept = float(labels.mean())
+    u, s, vt = np.linalg.svd(x, full_matrices=False)
+    projected = u.T @ (labels - intercept)
+    penalty = min(PENALTIES, key=lambda candidate: _left_out_error(u, s, projected, labels - intercept, candidate))
+    coefficients = vt.T @ (s / (s * s + penalty) * projected)
+    return Ridge(mean, scale, coefficients, intercept)
+
+
+def _left_out_error(
+    u: np.ndarray, s: np.ndarray, projected: np.ndarray, labels: np.ndarray, penalty: float
+) -> float:
+    shrink = s * s / (s * s + penalty)
+    leverage = (u * u) @ shrink + 1 / len(labels)  # the intercept's is 1 / n
+    residual = (labels - u @ (shrink * projected)) / np.maximum(1 - leverage, 1e-3)
+    return float((residual * residual).mean())
+
+
+def _standardised(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return np.nan_to_num((features.astype(np.float64) - mean) / scale, nan=0.0)

@@ -1,0 +1,89 @@
+"""The signals, in one place: what each is about, its range, and what a bad value of it is.
+
+Every weighed signal is the better the higher it is. A store has one column `score_<name>` each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from score.clip import Clip
+from score.signals import articulation, energy, flicker, motion, novelty, pitch, sharpness, structure, sync
+
+Modality = Literal["video", "audio", "cross"]
+# The two ways to make a bad pair from originals: another clip's track, or the own picture blurred
+# and its frames shuffled (where another clip's track would be as good as the own).
+Bad = Literal["mismatched", "spoiled"]
+
+# What is judged of a kind of row: the tracks that it replaced, and how they go with the rest.
+JUDGED: dict[str, tuple[Modality, ...]] = {
+    "video": ("video", "cross"),
+    "audio": ("audio", "cross"),
+    "both": ("video", "audio", "cross"),
+    "classic": ("video", "audio", "cross"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal:
+    """What is known of a signal beforehand."""
+
+    modality: Modality
+    """It applies to the kinds of rows whose `JUDGED` names this."""
+    measure: Callable[[Clip, Clip], float] | None
+    """From variant and source; None for `cross_agreement`, which is computed once all rows are measured."""
+    range: tuple[float, float]
+    direction: Literal["higher", "none"] = "higher"
+    """Which values are better; `none` is reported and not weighed."""
+    bad: Bad = "mismatched"
+    usual: tuple[float, float] | None = None
+    """Bad and good value where a corpus has too few clips to find its own; None leaves it out there."""
+
+    def kinds(self) -> list[str]:
+        """The kinds of rows that it applies to."""
+        return [kind for kind, modalities in JUDGED.items() if self.modality in modalities]
+
+
+SIGNALS: dict[str, Signal] = {
+    "video_flicker": Signal(
+        modality="video", measure=flicker.measure, range=(0, 1), bad="spoiled", usual=(0.3, 0.97)
+    ),
+    "video_structure": Signal(modality="video", measure=structure.measure, range=(-1, 1), usual=(0.3, 0.97)),
+    "video_motion": Signal(modality="video", measure=motion.measure, range=(-1, 1), usual=(0.0, 0.97)),
+    "video_sharpness": Signal(
+        modality="video", measure=sharpness.measure, range=(0, 1), bad="spoiled", usual=(0.3, 0.97)
+    ),
+    "video_novelty": Signal(modality="video", measure=novelty.measure_video, range=(0, 1), direction="none"),
+    "audio_pitch": Signal(modality="audio", measure=pitch.measure, range=(-1, 1), usual=(0.0, 0.99)),
+    "audio_energy": Signal(modality="audio", measure=energy.measure, range=(-1, 1), usual=(0.1, 0.99)),
+    "audio_articulation": Signal(
+        modality="audio", measure=articulation.measure, range=(-1, 1), usual=(0.1, 0.99)
+    ),
+    "audio_novelty": Signal(
+        modality="audio", measure=novelty.measure_audio, range=(0, float("inf")), direction="none"
+    ),
+    "cross_sync": Signal(modality="cross", measure=sync.measure, range=(-2, 2), usual=(-0.7, 0.0)),
+    "cross_agreement": Signal(modality="cross", measure=None, range=(float("-inf"), 0)),
+}
+
+
+def column(name: str) -> str:
+    """The store's column of a signal."""
+    return f"score_{name}"
+
+
+def measure(variant: Clip, source: Clip, modalities: Sequence[Modality]) -> dict[str, float]:
+    """The signals of these modalities, by name; NaN for all others and where one cannot be told."""
+    values = dict.fromkeys(SIGNALS, float("nan"))
+    for name, signal in SIGNALS.items():
+        if signal.measure is None or signal.modality not in modalities or not _has(variant, source, signal):
+            continue
+        values[name] = signal.measure(variant, source)
+    return values
+
+
+def _has(variant: Clip, source: Clip, signal: Signal) -> bool:
+    tracks = {"video": ("picture",), "audio": ("sound",), "cross": ("picture", "sound")}[signal.modality]
+    return all(getattr(clip, track) is not None for clip in (variant, source) for track in tracks)

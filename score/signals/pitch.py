@@ -1,0 +1,30 @@
+"""Audio: does the pitch rise and fall as the source's does?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from score.clip import Clip
+from score.contours import concordance
+
+MIN_VOICED = 10
+"""Frames of 10 ms with a pitch that the source must have."""
+
+
+def measure(variant: Clip, source: Clip) -> float:
+    """Concordance of the pitch contours in octaves, times the share of voiced frames kept, in [-1, 1].
+
+    A voice that is higher by a constant factor scores 1, a monotone 0. NaN where the source has
+    fewer than `MIN_VOICED` voiced frames; 0 where the variant has lost them.
+    """
+    assert variant.sound is not None
+    assert source.sound is not None
+    length = min(len(variant.sound.pitch), len(source.sound.pitch))
+    a, b = variant.sound.pitch[:length], source.sound.pitch[:length]
+    voiced = np.isfinite(b)
+    both = voiced & np.isfinite(a)
+    if voiced.sum() < MIN_VOICED:
+        return float("nan")
+    if both.sum() < MIN_VOICED:
+        return 0.0
+    return concordance(a[both], b[both]) * float(both.sum() / voiced.sum())

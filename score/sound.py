@@ -1,0 +1,141 @@
+"""What the signals hear in a clip's sound: loudness, pitch, and a coarse spectrum, 100 times a second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+SAMPLING_RATE = 16_000
+HOP = 160
+"""Samples from one analysis frame to the next: 10 ms."""
+FRAME_RATE = SAMPLING_RATE / HOP
+WINDOW, PITCH_WINDOW = 400, 640
+"""Samples that loudness and spectrum (25 ms), and pitch (40 ms), are taken over."""
+PITCH_HZ = (60.0, 500.0)
+BANDS = 24
+"""Mel bands from 60 Hz to 7.6 kHz."""
+DYNAMICS_DB = 50.0
+"""What is further below the clip's loudest moment counts as silence."""
+_VOICED = 0.5  # a frame whose autocorrelation peaks below this has no pitch
+_OCTAVE_COST = 0.02  # an octave up is preferred unless its peak is lower by more than this
+_SILENT = 1e-4  # amplitude; below this a clip is silent
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Samples, and what is derived from them once for all signals."""
+
+    samples: np.ndarray
+    """float32 mono (samples,) in [-1, 1] at `SAMPLING_RATE`."""
+
+    @cached_property
+    def energy(self) -> np.ndarray:
+        """Loudness in dB below the clip's loudest moment, in [-DYNAMICS_DB, 0], (T,)."""
+        frames = _frames(self.samples, WINDOW)
+        amplitude = np.sqrt((frames * frames).mean(axis=1))
+        level = 20 * np.log10(np.maximum(amplitude, 1e-7))
+        return np.maximum(level - level.max(), -DYNAMICS_DB)
+
+    @cached_property
+    def silent(self) -> bool:
+        """Whether there is nothing to hear."""
+        return bool(np.abs(self.samples).max(initial=0.0) < _SILENT)
+
+    @cached_property
+    def pitch(self) -> np.ndarray:
+        """log2 of the pitch in Hz, (T,); NaN where there is none.
+
+        The highest peak of the autocorrelation, over that of the window.
+
+        References:
+            Boersma 1993, "Accurate short-term analysis of the fundamental frequency", without the
+            search for a path; frames over 0.8 octaves from the clip's median are taken for errors.
+        """
+        frames = _frames(self.samples, PITCH_WINDOW)
+        window = np.hanning(PITCH_WINDOW)
+        own = _autocorrelation(window[None])
+        correlation = _autocorrelation((frames - frames.mean(axis=1, keepdims=True)) * window) / own
+        shortest, longest = (round(SAMPLING_RATE / hertz) for hertz in reversed(PITCH_HZ))
+        lags = np.arange(shortest, longest)
+        inside = correlation[:, shortest:longest] - _OCTAVE_COST * np.log2(lags / shortest)
+        best = inside.argmax(axis=1) + shortest
+        lag, peak = _refined(correlation, best)
+        energy = self.energy[: len(best)]
+        voiced = (peak > _VOICED) & (energy > -30)
+        pitch = np.where(voiced, np.log2(SAMPLING_RATE / lag), np.nan)
+        if self.silent or not voiced.any():
+            return np.full(len(best), np.nan)
+        return np.where(np.abs(pitch - np.nanmedian(pitch)) < 0.8, pitch, np.nan)
+
+    @cached_property
+    def bands(self) -> np.ndarray:
+        """Mel spectrum in dB below the clip's loudest band, in [-60, 0], (T, BANDS)."""
+        frames = _frames(self.samples, WINDOW) * np.hanning(WINDOW)
+        power = np.abs(np.fft.rfft(frames, 512)) ** 2
+        level = 10 * np.log10(np.maximum(power @ _mel_filters(), 1e-10))
+        return np.maximum(level - level.max(), -60.0)
+
+    @cached_property
+    def spectrum(self) -> np.ndarray:
+        """Mean spectrum over the loud frames, its mean removed, in dB, (BANDS,): the voice, not the words."""
+        loud = self.bands[self.energy > -30]
+        return loud.mean(axis=0) - loud.mean()
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """How it is said, in numbers, float32 (2 * BANDS + 7,).
+
+        Mean spectrum and its spread, the pitch's level, spread and range, the share of voiced
+        frames, the loudness's spread, beats a second and the duration in seconds.
+        """
+        voiced = self.pitch[np.isfinite(self.pitch)]
+        pitch = (voiced.mean(), voiced.std(), np.ptp(np.quantile(voiced, (0.1, 0.9)))) if len(voiced) else (0,) * 3
+        smooth = np.convolve(self.energy, np.hanning(17) / np.hanning(17).sum(), "same")
+        beats = ((smooth[1:-1] > smooth[:-2]) & (smooth[1:-1] >= smooth[2:]) & (smooth[1:-1] > -25)).sum()
+        duration_s = len(self.samples) / SAMPLING_RATE
+        rhythm = (len(voiced) / len(self.pitch), self.energy.std(), beats / duration_s, duration_s)
+        spread = self.bands.std(axis=0)
+        return np.concatenate([self.spectrum, spread, pitch, rhythm]).astype(np.float32)
+
+    def energy_at(self, fps: float, length: int) -> np.ndarray:
+        """Mean loudness during each of `length` frames of a picture, (n,) with n at most `length`."""
+        bounds = np.round(np.arange(length + 1) * FRAME_RATE / fps).astype(int)
+        bounds = bounds[bounds <= len(self.energy)]
+        sums = np.concatenate([[0.0], np.cumsum(self.energy)])
+        return np.diff(sums[bounds]) / np.maximum(np.diff(bounds), 1)
+
+
+def _frames(samples: np.ndarray, window: int) -> np.ndarray:
+    """Overlapping pieces centred at 0, HOP, 2 HOP, ..., (T, window)."""
+    count = max(1, len(samples) // HOP)
+    half = window // 2
+    padded = np.pad(samples, (half, half + HOP))
+    return np.lib.stride_tricks.sliding_window_view(padded, window)[::HOP][:count].astype(np.float64)
+
+
+def _autocorrelation(frames: np.ndarray) -> np.ndarray:
+    """Autocorrelation over that at lag 0, (T, lags)."""
+    power = np.abs(np.fft.rfft(frames, 2048)) ** 2
+    correlation = np.fft.irfft(power)[:, : PITCH_WINDOW // 2]
+    return correlation / np.maximum(correlation[:, :1], 1e-12)
+
+
+def _refined(correlation: np.ndarray, best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Peaks between the lags, by the parabola through three points: lags in samples, and heights."""
+    rows = np.arange(len(best))
+    before, at, after = (correlation[rows, best + step] for step in (-1, 0, 1))
+    curvature = before - 2 * at + after
+    offset = np.where(curvature < -1e-9, 0.5 * (before - after) / np.minimum(curvature, -1e-9), 0.0)
+    return best + np.clip(offset, -0.5, 0.5), at
+
+
+def _mel_filters() -> np.ndarray:
+    """Triangular filters of equal width on the mel scale, (257, BANDS)."""
+    low, high = (2595 * np.log10(1 + hertz / 700) for hertz in (60.0, 7600.0))
+    centres = 700 * (10 ** (np.linspace(low, high, BANDS + 2) / 2595) - 1)
+    hertz = np.linspace(0, SAMPLING_RATE / 2, 257)[:, None]
+    rising = (hertz - centres[:-2]) / (centres[1:-1] - centres[:-2])
+    falling = (centres[2:] - hertz) / (centres[2:] - centres[1:-1])
+    return np.maximum(0.0, np.minimum(rising, falling))
