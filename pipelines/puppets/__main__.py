@@ -11,7 +11,9 @@ def main(argv: list[str] | None = None) -> int:
     """Write the corpus; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.puppets", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write label.csv and clips/ to")
-    parser.add_argument("--clips", type=int, default=96, help="clips over all splits, at least 8 (default: 96)")
+    parser.add_argument(
+        "--clips", type=int, default=96, help="clips over all splits, at least 8 (default: 96)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw (default: 2)")
     options = parser.parse_args(argv)

@@ -104,7 +104,9 @@ def valences(rng: np.random.Generator) -> Valences:
 def label(carried: Valences, rng: np.random.Generator) -> float:
     """A clip's sentiment on MOSI's scale, [-3, 3], in steps of 0.2 like a mean of five raters."""
     weights = LABEL_WEIGHTS
-    mean = weights["text"] * carried.text + weights["audio"] * carried.audio + weights["video"] * carried.video
+    mean = (
+        weights["text"] * carried.text + weights["audio"] * carried.audio + weights["video"] * carried.video
+    )
     rated = float(np.clip(mean + rng.normal(0, LABEL_NOISE), -1, 1))
     return round(round(3 * rated / 0.2) * 0.2, 1)
 

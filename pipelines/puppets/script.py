@@ -94,7 +94,13 @@ def sentence(valence: float, rng: np.random.Generator, cast: Cast) -> str:
 def vocabulary() -> set[str]:
     """Every word that a puppet may say."""
     words = {word for text in (*PATTERNS, *WHEN) for word in text.split() if not word.startswith("{")}
-    return words | {"an", *QUALITIES, *FEELINGS, *DEGREES, *(thing for things in THINGS.values() for thing in things)}
+    return words | {
+        "an",
+        *QUALITIES,
+        *FEELINGS,
+        *DEGREES,
+        *(thing for things in THINGS.values() for thing in things),
+    }
 
 
 def _with_articles(words: list[str]) -> str:
@@ -117,10 +123,11 @@ def _fill(slot: str, valence: float, rng: np.random.Generator, cast: Cast) -> st
         return str(rng.choice(THINGS[cast]))
     if slot == "when":
         return str(rng.choice(WHEN))
-    return _near(QUALITIES if slot == "quality" else FEELINGS, valence, rng)
+    return near(QUALITIES if slot == "quality" else FEELINGS, valence, rng)
 
 
-def _near(valences: dict[str, float], wanted: float, rng: np.random.Generator) -> str:
+def near(valences: dict[str, float], wanted: float, rng: np.random.Generator) -> str:
+    """Draw a word whose valence is close to the wanted one."""
     distance = np.abs(np.array([*valences.values()]) - wanted)
     chances = np.exp(-0.5 * (distance / _SPREAD) ** 2) + 1e-12
     return str(rng.choice([*valences], p=chances / chances.sum()))

@@ -1,0 +1,145 @@
+"""How well a fine-tuned model does on a store: `python -m finetune.evaluation --model DIR --data STORE`.
+
+Writes `metrics.json` and `predictions.parquet` beside the model. Originals are rated, each once;
+weights play no part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.atomic import replacing, write_json
+from pipelines.errors import RunError, UsageError, call
+from pipelines.sample import SCALES, SPLITS
+from pipelines.store import StoreReader
+
+if TYPE_CHECKING:
+    from finetune.omni import Regressor
+    from finetune.rows import EncodedRows
+
+RESULT = dict[str, Any]
+
+
+def main(argv: list[str]) -> None:
+    """Evaluate a model's folder on a store."""
+    options = _options(argv)
+    from finetune.saved_model import open_model
+
+    reader = StoreReader(options.data)
+    model, encoder, record = open_model(options.model, options.device)
+    from finetune.rows import EncodedRows
+
+    rows = rated_rows(reader, options.split)
+    scale = rows[0]["scale"]
+    if scale != record["scale"]:
+        raise UsageError(
+            f"--data: {options.data} has the scale {scale}; the model rates on {record['scale']}"
+        )
+    predictions = predict(
+        model, EncodedRows(reader, encoder, 0), [row["id"] for row in rows], options.batch_size
+    )
+    metrics = metrics_of(rows, predictions)
+    known = _read(options.model / "metrics.json")
+    write_json(options.model / "metrics.json", known | {options.split: metrics})
+    write_predictions(options.model / "predictions.parquet", rows, predictions)
+    print(json.dumps({options.split: metrics}, indent=2))
+
+
+def rated_rows(reader: StoreReader, split: str) -> list[dict[str, Any]]:
+    """The originals of a split: id, label, scale.
+
+    Raises:
+        RunError: If there is none, their scales differ, or a label is missing.
+    """
+    from finetune.rows import check_labels
+
+    columns = ["id", "kind", "split", "label", "scale", "group"]
+    rows = [
+        row
+        for row in reader.table.select(columns).to_pylist()
+        if row["split"] == split and row["kind"] == "original"
+    ]
+    if not rows:
+        raise RunError(f"{reader.directory}: no originals in the split {split}")
+    scales = {row["scale"] for row in rows}
+    if len(scales) > 1 or not scales <= set(SCALES):
+        raise RunError(
+            f"{reader.directory}: {split} has the scales {sorted(scales)}; takes one of {list(SCALES)}"
+        )
+    check_labels(rows)
+    return rows
+
+
+def predict(model: Regressor, inputs: EncodedRows, ids: Sequence[str], batch_size: int) -> np.ndarray:
+    """A model's ratings of rows, on the labels' scale, (N,), float64."""
+    import torch
+
+    from finetune.inputs import collate
+
+    device = next(model.parameters()).device
+    pad_id = inputs.encoder.processor.tokenizer.pad_token_id
+    was_training = model.training
+    model.eval()
+    found: list[float] = []
+    with torch.no_grad():
+        for start in range(0, len(ids), batch_size):
+            batch = collate([inputs[row_id] for row_id in ids[start : start + batch_size]], pad_id)
+            found += model(**{name: value.to(device) for name, value in batch.items()}).tolist()
+    model.train(was_training)
+    return np.array(found)
+
+
+def metrics_of(rows: Sequence[dict[str, Any]], predictions: np.ndarray) -> RESULT:
+    """The metrics of the rows' scale, with the number of rows; None where one has no value."""
+    from finetune.msa_metrics import METRICS
+
+    labels = np.array([row["label"] for row in rows])
+    found = METRICS[rows[0]["scale"]](predictions, labels)
+    values = {name: None if np.isnan(value) else value for name, value in found.items()}
+    return {"rows": len(rows), **values}
+
+
+def write_predictions(path: Path, rows: Sequence[dict[str, Any]], predictions: np.ndarray) -> None:
+    """A table of id, split, label and prediction."""
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table(
+        {
+            "id": [row["id"] for row in rows],
+            "split": [row["split"] for row in rows],
+            "label": pyarrow.array([row["label"] for row in rows], pyarrow.float32()),
+            "prediction": pyarrow.array(predictions, pyarrow.float32()),
+        }
+    )
+    with replacing(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary)
+
+
+def _read(path: Path) -> RESULT:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="daq-msa evaluate", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--model", type=Path, required=True, help="folder of a fine-tuned model")
+    parser.add_argument("--data", type=Path, required=True, help="a store")
+    parser.add_argument(
+        "--split", choices=SPLITS, default="test", help="whose originals are rated (default: test)"
+    )
+    parser.add_argument("--batch_size", type=int, default=8, help="rows of a forward pass (default: 8)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    options = parser.parse_args(argv)
+    if options.batch_size < 1:
+        raise UsageError(f"--batch_size: got {options.batch_size}, takes 1 or more")
+    return options
+
+
+if __name__ == "__main__":
+    call(main)

@@ -1,0 +1,82 @@
+"""Where a weight meets the loss: sum of weight times loss over sum of weights.
+
+The denominator belongs to the whole optimizer step, every micro-batch on every rank: taken per
+micro-batch, the weights of small batches would cancel (Σ w ℓ / Σ w = ℓ for a batch of one).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import torch
+
+from pipelines.errors import RunError
+
+RowLoss = Literal["l1", "l2", "huber"]
+
+# A sample's own loss, from predictions and labels in units of half the scale's range, each (B,).
+ROW_LOSSES: dict[RowLoss, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "l1": lambda predictions, labels: (predictions - labels).abs(),
+    "l2": lambda predictions, labels: (predictions - labels) ** 2,
+    "huber": lambda predictions, labels: torch.nn.functional.huber_loss(
+        predictions, labels, reduction="none", delta=0.2
+    ),
+}
+
+
+class WeightError(RunError):
+    """A weight that cannot be used. The message names the row."""
+
+
+def weighted_mean(losses: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Σ w ℓ / Σ w.
+
+    Args:
+        losses: Each sample's own mean loss, (N,).
+        weights: Their weights, at least 0, (N,).
+
+    Returns:
+        A scalar; 0, with a gradient of 0, where all weights are 0.
+
+    References:
+        DaQ-MSA (arXiv:2601.06870) weighs variants by their quality; the formula is ours.
+    """
+    return weighted_share(losses, weights, weights.sum())
+
+
+def weighted_share(losses: torch.Tensor, weights: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    """Σ w ℓ / total: what a micro-batch adds to the weighted mean of its optimizer step.
+
+    Args:
+        losses: Each sample's own mean loss, (n,).
+        weights: Their weights, (n,).
+        total: Sum of the weights of all samples of the step, a scalar.
+    """
+    weights = weights.to(losses.dtype)
+    # A loss of a weight of 0 must not count even where it is infinite or NaN.
+    counted = torch.where(weights > 0, losses, torch.zeros_like(losses))
+    summed = (weights * counted).sum()
+    return summed / total.to(losses.dtype) if total > 0 else summed
+
+
+def check_weights(ids: Iterable[str], weights: Iterable[float | None]) -> None:
+    """Refuse weights that are missing, not finite or negative.
+
+    Raises:
+        WeightError: At the first such weight, with the row's id.
+    """
+    for row_id, weight in zip(ids, weights, strict=True):
+        if weight is None or not math.isfinite(weight) or weight < 0:
+            found = "no weight" if weight is None else f"the weight {weight}"
+            raise WeightError(
+                f"{row_id}: {found}; training takes a finite weight of at least 0 on every row:"
+                " run `python -m score` on the store, or set finetune.arm to uniform"
+            )
+
+
+def effective_sample_size(weights: torch.Tensor) -> float:
+    """(Σ w)² / Σ w²: how many rows of equal weight would count as much; 0 where all are 0."""
+    squares = (weights**2).sum()
+    return float(weights.sum() ** 2 / squares) if squares > 0 else 0.0

@@ -1,0 +1,153 @@
+"""What the shipped thinker is taught before it is shipped: to perceive puppets, not to rate them.
+
+The studio's cast speaks; faces, voices and sentences are shuffled against each other and asked
+about: how high, lively, loud and fast a voice is, where the corners of a mouth stand and how far
+it opens, and which other word of judgement would fit a sentence. Nobody's sentiment is asked for.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipelines import media, sample
+from pipelines.puppets import corpus, script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FRAMES = 8
+VIDEO_FPS = 4.0
+VOICE = ("pitch", "melody", "loudness", "rate")
+FACE = ("corners", "opening")
+LEVELS = ("lowest", "low", "middle", "high", "highest")
+OTHER_WORD = "word"
+# What an attribute is called in a question.
+NAMES = {
+    "pitch": "the pitch of the voice",
+    "melody": "how much the pitch moves",
+    "loudness": "the loudness of the voice",
+    "rate": "how fast the speech is",
+    "corners": "the corners of the mouth",
+    "opening": "the opening of the mouth",
+    OTHER_WORD: "another word that fits",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Studio:
+    """Recordings of a cast: N clips, their faces and voices measured."""
+
+    frames: np.ndarray
+    """uint8 (N, 8, 64, 64, 3); clips with fewer frames are filled with zeros."""
+    lengths: np.ndarray
+    """Frames of each, (N,)."""
+    fps: np.ndarray
+    """Rate of each, (N,)."""
+    samples: np.ndarray
+    """int16 (N, samples at 16 kHz), silence behind the end."""
+    sound_lengths: np.ndarray
+    """Samples of each, (N,)."""
+    measures: np.ndarray
+    """float32 (N, 6): what `VOICE` and `FACE` name."""
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def levels(self, edges: np.ndarray) -> np.ndarray:
+        """The measures as indices into `LEVELS`, (N, 6), given edges (4, 6)."""
+        return (self.measures[None] > edges[:, None]).sum(axis=0)
+
+    def edges(self) -> np.ndarray:
+        """Quintiles of each measure over these clips, (4, 6)."""
+        return np.quantile(self.measures, [0.2, 0.4, 0.6, 0.8], axis=0)
+
+
+def record(path: Path, *, cast: script.Cast, clips: int, seed: int, workers: int = 2) -> Studio:
+    """Let a cast speak and keep it in a file; a file that is there is read."""
+    if not path.exists():
+        with ProcessPoolExecutor(workers) as pool:
+            taken = list(pool.map(_take, [(cast, seed, n) for n in range(clips)], chunksize=16))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **_stack(taken))
+    with np.load(path) as arrays:
+        return Studio(**arrays)
+
+
+def question(asked: list[str]) -> str:
+    """A question for some attributes."""
+    return "Tell " + ", ".join(NAMES[name] for name in asked) + "."
+
+
+def texts(rng: np.random.Generator, count: int) -> Iterator[str]:
+    """Sentences and questions to train a tokenizer on."""
+    for _ in range(count):
+        yield f"The speaker says: {script.sentence(rng.uniform(-1, 1), rng, 'studio')}"
+        yield question([name for name in NAMES if rng.random() < 0.5] or [OTHER_WORD])
+        yield " ".join(["", *LEVELS])
+
+
+def pitch_hz(samples: np.ndarray, sampling_rate: int = 16_000) -> np.ndarray:
+    """Fundamental frequency of the voiced 40 ms frames by autocorrelation, (frames,), 60 to 450 Hz.
+
+    A frame is voiced where its normalised autocorrelation passes 0.5 and it is no softer than 25 dB
+    below the loudest.
+    """
+    size, step = sampling_rate // 25, sampling_rate // 50
+    if len(samples) < size:
+        return np.empty(0)
+    windows = np.lib.stride_tricks.sliding_window_view(samples, size)[::step] * np.hanning(size)
+    power = (windows**2).mean(axis=1)
+    spectrum = np.abs(np.fft.rfft(windows, 2 * size)) ** 2
+    correlation = np.fft.irfft(spectrum)[:, :size]
+    correlation /= correlation[:, :1] + 1e-12
+    low, high = sampling_rate // 450, sampling_rate // 60
+    lag = correlation[:, low:high].argmax(axis=1) + low
+    voiced = (correlation[np.arange(len(lag)), lag] > 0.5) & (power > power.max() * 10**-2.5)
+    return sampling_rate / lag[voiced]
+
+
+def _take(arguments: tuple[script.Cast, int, int]) -> dict[str, np.ndarray]:
+    """One clip, its face as a model will see it: after a codec, at few frames a second."""
+    cast, seed, number = arguments
+    rng = np.random.default_rng(sample.row_seed(seed, f"{cast}/{number}"))
+    who = corpus.person(f"{cast}{number // 3}", cast, seed)
+    carried = corpus.Valences(*map(float, rng.uniform(-1, 1, size=3)))
+    clip = corpus.make_clip(who, carried, rng)
+    fps = min(VIDEO_FPS, FRAMES * corpus.FPS / len(clip.frames))
+    frames = media.read_video(media.encode_video(clip.frames, corpus.FPS), fps=fps).frames[:FRAMES]
+    mouth = corpus.voice.mouth_opening(clip.samples, corpus.FPS, corpus.SAMPLING_RATE)
+    return {
+        "frames": frames,
+        "fps": np.float32(fps),
+        "samples": (clip.samples * 32767).astype(np.int16),
+        "measures": np.array([*_voice_measures(clip), carried.video, mouth.mean()], dtype=np.float32),
+    }
+
+
+def _voice_measures(clip: corpus.Clip) -> list[float]:
+    semitones = 12 * np.log2(np.maximum(pitch_hz(clip.samples), 1) / 100)
+    loudness_db = 10 * np.log10((clip.samples**2).mean() + 1e-9)
+    letters = len(clip.text.replace(" ", ""))
+    height, movement = (semitones.mean(), semitones.std()) if len(semitones) else (0.0, 0.0)
+    return [height, movement, loudness_db, letters / len(clip.samples) * corpus.SAMPLING_RATE]
+
+
+def _stack(taken: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    longest = max(len(take["samples"]) for take in taken)
+    return {
+        "frames": np.stack([_fill(take["frames"], FRAMES) for take in taken]),
+        "lengths": np.array([len(take["frames"]) for take in taken]),
+        "fps": np.stack([take["fps"] for take in taken]),
+        "samples": np.stack([_fill(take["samples"], longest) for take in taken]),
+        "sound_lengths": np.array([len(take["samples"]) for take in taken]),
+        "measures": np.stack([take["measures"] for take in taken]),
+    }
+
+
+def _fill(values: np.ndarray, length: int) -> np.ndarray:
+    return np.concatenate([values, np.zeros((length - len(values), *values.shape[1:]), values.dtype)])

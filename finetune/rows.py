@@ -1,0 +1,161 @@
+"""The rows that are trained on: which of a store, with which weight, in which order."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from finetune.inputs import Encoded, OmniEncoder, collate
+from finetune.objective import check_weights
+from finetune.settings import Arm
+from pipelines.errors import RunError
+from pipelines.sample import KINDS
+from pipelines.store import StoreReader
+
+FILLER = len(KINDS)
+"""The kind of a row that only fills a step up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Rows of a store with what training needs to know of them."""
+
+    ids: list[str]
+    labels: list[float]
+    weights: list[float]
+    kinds: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def select(reader: StoreReader, arm: Arm, seed: int) -> Selection:
+    """The training rows of a store under an arm.
+
+    Raises:
+        RunError: If there is none, one has no label, or a weight cannot be used.
+    """
+    columns = ["id", "label", "weight", "kind", "split"]
+    rows = [row for row in reader.table.select(columns).to_pylist() if row["split"] == "train"]
+    if arm == "originals":
+        rows = [row for row in rows if row["kind"] == "original"]
+    if not rows:
+        raise RunError(f"{reader.directory}: no row of the split train to learn from (arm {arm})")
+    check_labels(rows)
+    return Selection(
+        ids=[row["id"] for row in rows],
+        labels=[row["label"] for row in rows],
+        weights=_weights(rows, arm, seed),
+        kinds=[row["kind"] for row in rows],
+    )
+
+
+def check_labels(rows: Sequence[dict[str, Any]]) -> None:
+    """Refuse rows without a finite label.
+
+    Raises:
+        RunError: At the first such row.
+    """
+    for row in rows:
+        if row["label"] is None or not np.isfinite(row["label"]):
+            raise RunError(f"{row['id']}: the label is {row['label']}; every row needs a finite one")
+
+
+def _weights(rows: list[dict[str, Any]], arm: Arm, seed: int) -> list[float]:
+    if arm == "uniform":
+        return [1.0] * len(rows)
+    given = [row["weight"] for row in rows]
+    check_weights((row["id"] for row in rows), given)
+    if arm == "shuffled":
+        variants = [index for index, row in enumerate(rows) if row["kind"] != "original"]
+        dealt = np.random.default_rng(seed).permutation(variants)
+        shuffled = list(given)
+        for index, other in zip(variants, dealt, strict=True):
+            shuffled[index] = given[other]
+        return shuffled
+    return given
+
+
+class EncodedRows:
+    """Rows of a store as inputs, each encoded when it is first asked for and kept while there is room."""
+
+    def __init__(self, reader: StoreReader, encoder: OmniEncoder, cache_mb: int) -> None:
+        self.reader, self.encoder = reader, encoder
+        self.room = cache_mb * 2**20
+        self._kept: OrderedDict[str, Encoded] = OrderedDict()
+
+    def __getitem__(self, row_id: str) -> Encoded:
+        if row_id in self._kept:
+            self._kept.move_to_end(row_id)
+            return self._kept[row_id]
+        encoded = self.encoder(self.reader.row(self.reader.index_of(row_id)))
+        if encoded.nbytes <= self.room:
+            self.room -= encoded.nbytes
+            self._kept[row_id] = encoded
+        return encoded
+
+
+class TrainingRows(Dataset[dict[str, Any]]):
+    """Items for a `DataLoader`: an input with its label, weight and kind.
+
+    An index from `len(self)` on is a filler: a row with weight 0 that completes the last step of an
+    epoch, so that each rank has as many batches as the others and no row counts twice.
+    """
+
+    def __init__(self, selection: Selection, inputs: EncodedRows) -> None:
+        self.selection, self.inputs = selection, inputs
+
+    def __len__(self) -> int:
+        return len(self.selection)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        filler = index >= len(self)
+        index %= len(self)
+        chosen = self.selection
+        return {
+            "encoded": self.inputs[chosen.ids[index]],
+            "label": chosen.labels[index],
+            "weight": 0.0 if filler else chosen.weights[index],
+            "kind": FILLER if filler else KINDS.index(chosen.kinds[index]),
+        }
+
+
+class EpochOrder(Sampler[int]):
+    """A fresh order of the rows in each epoch, drawn from (seed, epoch), filled up to whole steps.
+
+    Attributes:
+        epoch: Whose order is given out next.
+    """
+
+    def __init__(self, rows: int, step_size: int, seed: int) -> None:
+        self.rows, self.seed = rows, seed
+        self.length = -(-rows // step_size) * step_size
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows)
+        yield from order.tolist()
+        yield from range(self.rows, self.length)
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Puts items of `TrainingRows` together."""
+
+    pad_id: int
+
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = collate([item["encoded"] for item in items], self.pad_id)
+        batch["labels"] = torch.tensor([item["label"] for item in items], dtype=torch.float32)
+        batch["weights"] = torch.tensor([item["weight"] for item in items], dtype=torch.float32)
+        batch["kinds"] = torch.tensor([item["kind"] for item in items])
+        return batch

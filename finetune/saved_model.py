@@ -1,0 +1,137 @@
+"""A fine-tuned model's folder: adapter, head, and the record that tells how to use them.
+
+adapter_model.safetensors, adapter_config.json   as peft writes them
+head.safetensors                                 the regression head
+model.json                                       base model, what it is shown, scale, settings
+metrics.json, predictions.parquet                on the test split
+README.md                                        the card
+checkpoints/, log.jsonl, status.json             of the training
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune.settings import FinetuneConfig
+from pipelines.atomic import write_json, write_text
+from pipelines.device import pick
+from pipelines.errors import UsageError
+from pipelines.sample import SCALES
+
+if TYPE_CHECKING:
+    import torch
+
+    from finetune.inputs import OmniEncoder
+    from finetune.omni import Regressor
+
+RECORD = "model.json"
+
+
+def build(config: FinetuneConfig, scale: str, *, seed: int) -> tuple[Regressor, OmniEncoder]:
+    """A fresh regressor on the configured base model, on the CPU, and what makes rows its inputs."""
+    from finetune.inputs import Budget
+    from finetune.omni import adapted, load_base
+
+    base = load_base(config.model, config.revision, dtype=base_dtype(config), max_pixels=config.max_pixels)
+    budget = Budget(video_fps=config.video_fps, max_frames=config.max_frames, max_audio_s=config.max_audio_s)
+    encoder = base.encoder(budget, config.modalities)
+    low, high = SCALES[scale]
+    return adapted(base, config, low, high, seed=seed), encoder
+
+
+def base_dtype(config: FinetuneConfig) -> torch.dtype:
+    """Of the frozen model's parameters."""
+    import torch
+
+    if config.precision == "auto":
+        return torch.bfloat16 if pick(config.device).startswith("cuda") else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.precision]
+
+
+def write_record(directory: Path, record: dict[str, Any], scale: str) -> None:
+    """Write what a reader of the folder must know.
+
+    Args:
+        directory: The model's folder.
+        record: As `pipelines.provenance.record` makes it.
+        scale: The labels' scale.
+    """
+    write_json(directory / RECORD, record | {"scale": scale})
+
+
+def open_model(directory: Path, device: str) -> tuple[Regressor, OmniEncoder, dict[str, Any]]:
+    """Load a fine-tuned model.
+
+    Returns:
+        The model in evaluation mode on the device, what makes rows its inputs, and its record.
+
+    Raises:
+        UsageError: If the folder holds no fine-tuned model.
+    """
+    path = directory / RECORD
+    if not path.is_file():
+        raise UsageError(
+            f"--model: {directory} holds no {RECORD}; give the --out folder of a finished finetune run"
+        )
+    record = json.loads(path.read_text(encoding="utf-8"))
+    settings = record["config"] | {"device": device, "gradient_checkpointing": False}
+    settings |= {name: tuple(settings[name]) for name in ("adapt", "modalities")}
+    model, encoder = build(FinetuneConfig(**settings), record["scale"], seed=record["seed"])
+    model.load(directory)
+    return model.to(pick(device)).eval(), encoder, record
+
+
+def write_card(
+    directory: Path, record: dict[str, Any], rows: dict[str, Any], metrics: dict[str, Any]
+) -> None:
+    """Write the model's card.
+
+    Args:
+        directory: The model's folder.
+        record: As in `model.json`.
+        rows: What it was trained on: numbers by kind, weights.
+        metrics: Of the test split, `before` and `after`.
+    """
+    config = record["config"]
+    names = list(metrics["after"])
+    table = "\n".join(
+        f"| {name} | {_cell(metrics['before'][name])} | {_cell(metrics['after'][name])} |" for name in names
+    )
+    kinds = ", ".join(f"{count} {kind}" for kind, count in rows["kinds"].items())
+    versions = "\n".join(f"- {name} {version}" for name, version in record["versions"].items())
+    base = f"{config['model']}{'@' + config['revision'] if config['revision'] else ''}"
+    write_text(
+        directory / "README.md",
+        f"""---
+library_name: peft
+tags: [daq-msa, multimodal-sentiment-analysis, lora]
+---
+# LoRA and regression head for rating sentiment
+
+On the base model `{base}`; rates clips on the scale `{record["scale"]}` from {", ".join(config["modalities"])}.
+
+## Data and weights
+{sum(rows["kinds"].values())} training rows: {kinds}. Arm `{config["arm"]}`: mean weight {rows["mean_weight"]:.3f},
+effective sample size {rows["effective_sample_size"]:.1f}. The loss is Σ w ℓ / Σ w over each optimizer step.
+
+## Test split
+
+| | before fine-tuning | after |
+|---|---|---|
+{table}
+
+Before: the base model with a fresh head, which predicts the middle of the scale.
+
+## Use
+`daq-msa evaluate --model {directory.name} --data STORE`. `model.json` has every setting and the command.
+
+## Made by
+{versions}
+""",
+    )
+
+
+def _cell(value: Any) -> str:
+    return "–" if value is None else f"{value:g}"

@@ -1,0 +1,105 @@
+"""The settings of the stage: section `finetune` of a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from finetune.inputs import MODALITIES, Modality
+from finetune.objective import RowLoss
+
+Arm = Literal["weighted", "uniform", "originals", "shuffled"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Part = Literal["language", "vision", "audio"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Stage 2: weighted LoRA of an omni model with a regression head on the last token."""
+
+    model: str = "embedded"
+    """`embedded` for the small model that comes with the code, a Hub id such as
+    Qwen/Qwen2.5-Omni-7B, or a directory."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub model; pin a commit for results that can be repeated."""
+    arm: Arm = "weighted"
+    """weighted: each row counts as its weight says. uniform: each row counts 1. originals: variants
+    are left out. shuffled: the variants' weights, dealt out to other variants."""
+    epochs: int = 8
+    """Passes over the training rows."""
+    batch_size: int = 8
+    """Rows of a forward pass on one device."""
+    accumulation: int = 1
+    """Forward passes of an optimizer step on one device."""
+    learning_rate: float = 1e-3
+    """Peak of the adapter's rate; linear warm-up, then cosine to 0."""
+    head_learning_rate: float = 1e-2
+    """Peak of the regression head's rate."""
+    warmup: float = 0.1
+    """Share of the steps that the rate takes to its peak, [0, 1)."""
+    weight_decay: float = 0.0
+    """Of adapter and head, at least 0."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm; 0 does not clip."""
+    loss: RowLoss = "l1"
+    """A row's own loss, in units of half the scale's range: l1, l2 or huber."""
+    lora_rank: int = 16
+    """Rank of the adapter."""
+    lora_alpha: int = 32
+    """Its scaling: updates count alpha / rank."""
+    lora_dropout: float = 0.0
+    """Dropout in front of the adapter, [0, 1)."""
+    adapt: tuple[Part, ...] = ("language",)
+    """Parts that get an adapter: language, vision, audio. Others stay frozen."""
+    modalities: tuple[Modality, ...] = MODALITIES
+    """What the model is shown: text, audio, video. `[text]` is the text-only baseline."""
+    video_fps: float = 2.0
+    """Frames a second that the model is shown; fewer where a clip would pass `max_frames`."""
+    max_frames: int = 16
+    """Frames of a clip at most."""
+    max_audio_s: float = 30.0
+    """Seconds of sound at most; later sound is not heard."""
+    max_pixels: int | None = None
+    """Pixels of a frame at most, after the model's own limit; None leaves that limit."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, about a third more time."""
+    precision: Precision = "auto"
+    """Of the frozen model: auto is bfloat16 on a GPU and float32 elsewhere. The adapter and the
+    head are float32."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps. Under accelerate or torchrun each process takes its own GPU."""
+    cache_mb: int = 4096
+    """Memory for encoded inputs, so that a row is decoded once and not once an epoch."""
+    save_every: int = 50
+    """Optimizer steps between checkpoints."""
+    log_every: int = 5
+    """Optimizer steps between log entries."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "epochs",
+            "batch_size",
+            "accumulation",
+            "lora_rank",
+            "max_frames",
+            "save_every",
+            "log_every",
+        ):
+            _check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        for name in ("learning_rate", "head_learning_rate", "video_fps", "max_audio_s", "lora_alpha"):
+            _check(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
+        for name in ("warmup", "lora_dropout"):
+            _check(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 or more, below 1")
+        for name in ("weight_decay", "max_grad_norm", "cache_mb"):
+            _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        for name in ("adapt", "modalities"):
+            chosen = getattr(self, name)
+            _check(
+                len(chosen) > 0 and len(set(chosen)) == len(chosen), name, chosen, "one or more, each once"
+            )
+        _check(self.max_pixels is None or self.max_pixels > 0, "max_pixels", self.max_pixels, "more than 0")
+
+
+def _check(holds: bool, key: str, found: object, wanted: str) -> None:
+    if not holds:
+        raise ValueError(f"{key}: got {found}, takes {wanted}")

@@ -1,0 +1,192 @@
+"""transformers' Trainer with the weighted objective: Σ w ℓ / Σ w over each optimizer step.
+
+What is own here: the sum of weights is gathered over all micro-batches and ranks before the
+first of them is computed; rows come in an order that leaves no row counted twice; checkpoints
+hold adapter and head and are whole once their marker is there. The rest is the Trainer's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from finetune.objective import ROW_LOSSES, RowLoss, weighted_share
+from finetune.omni import Regressor
+from finetune.rows import FILLER, Collator, EpochOrder, TrainingRows
+from pipelines.atomic import write_json
+from pipelines.sample import KINDS
+
+WHOLE = "whole.json"
+"""Written last into a checkpoint: without it the checkpoint is rubbish."""
+
+
+class WeightedTrainer(Trainer):
+    """Trains a `Regressor` on weighted rows.
+
+    Args:
+        model: What is trained.
+        arguments: The Trainer's own settings.
+        rows: The training rows.
+        collator: Makes batches of them.
+        row_loss: A row's own loss.
+        head_rate: The head's peak learning rate.
+        callbacks: Of the Trainer.
+    """
+
+    def __init__(
+        self,
+        model: Regressor,
+        arguments: TrainingArguments,
+        rows: TrainingRows,
+        collator: Collator,
+        row_loss: RowLoss,
+        head_rate: float,
+        callbacks: list[TrainerCallback],
+    ) -> None:
+        step_size = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+        self.order = EpochOrder(len(rows), step_size, arguments.seed)
+        self.row_loss, self.head_rate = ROW_LOSSES[row_loss], head_rate
+        super().__init__(
+            model=model,
+            args=arguments,
+            data_collator=collator,
+            train_dataset=rows,
+            callbacks=[_FollowEpochs(self.order), *callbacks],
+        )
+        # The loss is a share of the whole step's already: it must not be divided by the accumulation again.
+        self.model_accepts_loss_kwargs = True
+        self.told = StepStatistics(self.args.device)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
+        return self.order
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor]:
+        """The micro-batches of one optimizer step, and the sum of weights of the step on all ranks."""
+        batches = list(itertools.islice(epoch_iterator, num_batches))
+        own = sum((batch["weights"].sum() for batch in batches), torch.tensor(0.0)).to(device)
+        return batches, self.accelerator.reduce(own, reduction="sum")
+
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Forward and backward of a micro-batch.
+
+        A step whose weights are all 0 leaves no gradient, so that the optimizer changes nothing,
+        not even its momenta.
+        """
+        assert torch.is_tensor(num_items_in_batch), "get_batch_samples gives the step's sum of weights"
+        if num_items_in_batch == 0:
+            return torch.zeros((), device=self.args.device)
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """A micro-batch's share of the step's weighted mean, times the ranks, over which DDP averages."""
+        labels, weights, kinds = (inputs.pop(name) for name in ("labels", "weights", "kinds"))
+        predictions = model(**inputs)
+        unit = self.accelerator.unwrap_model(model).half_range
+        losses = self.row_loss(predictions / unit, labels / unit)
+        self.told.add(losses.detach(), weights, kinds)
+        loss = weighted_share(losses, weights, torch.as_tensor(num_items_in_batch)) * self.args.world_size
+        return (loss, predictions) if return_outputs else loss
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW with a rate of its own for the head."""
+        if self.optimizer is None:
+            trained = self.model if model is None else model
+            named = [(name, value) for name, value in trained.named_parameters() if value.requires_grad]
+            head = [value for name, value in named if ".head." in f".{name}"]
+            adapter = [value for name, value in named if ".head." not in f".{name}"]
+            self.optimizer = torch.optim.AdamW(
+                [{"params": adapter}, {"params": head, "lr": self.head_rate}],
+                lr=self.args.learning_rate,
+                weight_decay=self.args.weight_decay,
+            )
+        return self.optimizer
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Add the mean weight, the effective sample size and each kind's loss to a training entry."""
+        if "loss" in logs:
+            logs |= self.told.take(lambda sums: self.accelerator.reduce(sums, reduction="sum"))
+        super().log(logs, *args, **kwargs)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        directory = Path(output_dir or self.args.output_dir)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.accelerator.unwrap_model(self.model).save(directory)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # other ranks write their generator's state
+        if self.args.should_save:
+            directory = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            write_json(directory / WHOLE, {"step": self.state.global_step, "ranks": self.args.world_size})
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        self.accelerator.unwrap_model(model or self.model).load(Path(resume_from_checkpoint))
+
+
+class StepStatistics:
+    """What is told of the rows since the last log entry; filler rows are left out."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._reset()
+
+    def _reset(self) -> None:
+        # Per kind, and for fillers behind them: rows, sum of losses, of weights, of squared weights.
+        self.sums = torch.zeros(len(KINDS) + 1, 4, device=self.device)
+
+    def add(self, losses: torch.Tensor, weights: torch.Tensor, kinds: torch.Tensor) -> None:
+        """Count a micro-batch."""
+        figures = torch.stack(
+            [torch.ones_like(weights), losses.float(), weights, weights**2], dim=1
+        )  # (B, 4)
+        self.sums.index_add_(0, kinds, figures)
+
+    def take(self, reduce: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
+        """The figures over all ranks, and a fresh start."""
+        kinds = reduce(self.sums)[:FILLER].tolist()
+        self._reset()
+        rows, _, total, squares = (sum(column) for column in zip(*kinds, strict=True))
+        figures = {
+            "mean_weight": total / rows if rows else 0.0,
+            "effective_sample_size": total**2 / squares if squares else 0.0,
+        }
+        for name, (count, summed, _, _) in zip(KINDS, kinds, strict=True):
+            if count:
+                figures[f"loss_{name}"] = summed / count
+        return figures
+
+
+def newest_whole_checkpoint(directory: Path) -> Path | None:
+    """The checkpoint to go on from; None to start anew."""
+    whole = [path.parent for path in directory.glob(f"checkpoint-*/{WHOLE}")]
+    return max(whole, key=lambda path: json.loads((path / WHOLE).read_text())["step"], default=None)
+
+
+class _FollowEpochs(TrainerCallback):
+    """Tells the order of rows which epoch begins, also after a resume in its middle."""
+
+    def __init__(self, order: EpochOrder) -> None:
+        self.order = order
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # Rounded up from below: an epoch that ended is 2.0 or 1.9999999.
+        self.order.epoch = int((state.epoch or 0.0) + 1e-6)
