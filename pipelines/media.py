@@ -190,6 +190,20 @@ def _check_duration(name: str, duration_s: float, max_duration_s: float | None) 
         raise MediaError(f"{name}: lasts {duration_s:.2f} s, the limit is max_duration_s {max_duration_s:g}")
 
 
+def _unreadable(source: Source) -> str:
+    """What a file is that no demuxer takes, from its first bytes."""
+    if isinstance(source, bytes):
+        head = source[:512]
+    else:
+        with Path(source).open("rb") as file:
+            head = file.read(512)
+    if head[4:8] == b"ftyp":
+        return "is an MP4 whose index is missing, as of a file cut short"
+    if all(byte >= 32 or byte in b"\t\n\r" for byte in head):
+        return "is a text, wanted a clip"
+    return "is no media file or is broken"
+
+
 def _open(source: Source) -> Any:
     """An av.container.InputContainer."""
     import av
@@ -206,7 +220,7 @@ def _open(source: Source) -> Any:
     except OSError as error:
         raise MediaError(f"{name}: cannot be read ({_reason(error)})") from error
     except av.error.FFmpegError as error:
-        raise MediaError(f"{name}: is no media file or is broken ({_reason(error)})") from error
+        raise MediaError(f"{name}: {_unreadable(source)} ({_reason(error)})") from error
     if any(still in container.format.name for still in _STILL_FORMATS):
         container.close()
         raise MediaError(f"{name}: is a still picture or a text ({container.format.name}), wanted a clip")

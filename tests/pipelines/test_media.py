@@ -173,8 +173,12 @@ def test_broken_files_say_what_is_wrong(tmp_path: Path, clip: bytes) -> None:
     mp4 = encode_video(numbered(25), 25)
     cases = {
         "empty.mp4": (b"", r"empty\.mp4: is empty \(0 bytes\)"),
-        "text.mp4": (b"no clip at all\n" * 40, r"text\.mp4: is no media file or is broken"),
-        "cut.mp4": (mp4[: len(mp4) // 2], r"cut\.mp4: is no media file or is broken"),
+        "text.mp4": (b"no clip at all\n" * 40, r"text\.mp4: is a text, wanted a clip"),
+        "noise.mp4": (np.random.default_rng(0).bytes(5000), r"noise\.mp4: is no media file or is broken"),
+        "cut.mp4": (
+            mp4[: len(mp4) // 2],
+            r"cut\.mp4: is an MP4 whose index is missing, as of a file cut short",
+        ),
         "cut.mkv": (clip[: len(clip) * 7 // 10], r"cut\.mkv: breaks off after 0\.\d+ s of the 1\.00 s"),
     }
     for name, (content, message) in cases.items():

@@ -1,0 +1,126 @@
+"""Tables: ids as they are written, and every fault told with its lines."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from pipelines.corpora.table import Clip, Corpus, CorpusError, Faults, Line, checked, read_table
+
+COLUMNS = ("id", "text")
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def clip(group: str, split: str) -> Clip:
+    return Clip(
+        id=f"c/{group}/{split}", path=None, text="t", label=0, split=split, group=group, language=None,
+        scale="mosi", corpus="c",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_ids_stay_text_whatever_the_line_ends(tmp_path: Path, end: str, mark: bytes) -> None:
+    ids = ["007", "-3g5yACwYnA", "1e5", "1.0", "NA", "True", "=1+1"]
+    content = end.join(["id,text", *(f'{name},"a, b"' for name in ids)]) + end
+    lines = read_table(write(tmp_path / "t.csv", mark + content.encode()), COLUMNS)
+    assert [line.get("id") for line in lines] == ids
+    assert {line.get("text") for line in lines} == {"a, b"}
+    assert [line.place for line in lines] == [str(number) for number in range(2, 9)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id;text\n1;2\n", "the column id, text is missing; the header has id;text"),
+        ("", "the column id, text is missing"),
+        ("id,text\n", "has a header and no lines"),
+        ("id,text,id\n1,2,3\n", "the column id stands in the header more than once"),
+        ("id,text\n1,2\n1,2,3\n4\n", r"has not 2 values as the header: line 3 \(3 values\), 4 \(1 values\)"),
+        ("id,text\n\xff\n".encode("latin1"), "is not UTF-8"),
+        ('id,text\n1,"open\n', "is no CSV, line 2"),
+    ],
+)
+def test_tables_that_are_none_are_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
+    with pytest.raises(CorpusError, match=message):
+        read_table(write(tmp_path / "t.csv", content), COLUMNS)
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"t\.csv: cannot be read \(No such file"):
+        read_table(tmp_path / "t.csv", COLUMNS)
+
+
+@pytest.mark.parametrize("value", ["", "good", "3.1", "-3.01", "nan", "inf"])
+def test_labels_are_numbers_within_their_scale(value: str) -> None:
+    faults = Faults(Path("t.csv"))
+    faults.number(Line("2", {"label": value}), "label", "mosi")
+    with pytest.raises(CorpusError, match=r"t\.csv: .*label is .*: line 2 \("):
+        faults.raise_any()
+
+
+def test_binary_labels_are_0_or_1() -> None:
+    faults = Faults(Path("t.csv"))
+    assert faults.number(Line("2", {"label": "1"}), "label", "binary") == 1
+    faults.raise_any()
+    faults.number(Line("3", {"label": "0.5"}), "label", "binary")
+    with pytest.raises(CorpusError, match="outside the scale binary"):
+        faults.raise_any()
+
+
+def test_optional_labels_may_be_lacking_but_not_wrong() -> None:
+    faults = Faults(Path("t.csv"))
+    assert faults.optional_number(Line("2", {}), "label_T", "sims") is None
+    assert faults.optional_number(Line("2", {"label_T": " "}), "label_T", "sims") is None
+    faults.raise_any()
+    wrong = faults.optional_number(Line("3", {"label_T": "x"}), "label_T", "sims")
+    assert wrong is not None
+    assert math.isnan(wrong)
+    with pytest.raises(CorpusError, match="label_T is not a number"):
+        faults.raise_any()
+
+
+@pytest.mark.parametrize(
+    ("name", "split"), [("dev", "valid"), ("VAL", "valid"), ("training", "train"), ("test", "test")]
+)
+def test_splits_have_one_name(name: str, split: str) -> None:
+    assert Faults(Path()).split(Line("2", {"mode": name}), "mode") == split
+
+
+def test_faults_are_told_together_with_a_few_lines_each() -> None:
+    faults = Faults(Path("t.csv"))
+    for number in range(2, 12):
+        faults.required(Line(str(number), {}), "text")
+    faults.split(Line("12", {"mode": "tset"}), "mode")
+    faults.unique(Line("12", {}), "c/a/1")
+    faults.unique(Line("13", {}), "c/a/1")
+    with pytest.raises(CorpusError) as caught:
+        faults.raise_any()
+    assert str(caught.value) == (
+        "t.csv: the table is malformed and nothing was imported; text is empty:"
+        " line 2, 3, 4, 5, 6 and 5 more;"
+        " mode is no split (train, valid or test): line 12 ('tset');"
+        " the clip stands in the table already: line 13 (c/a/1, line 12)"
+    )
+
+
+@pytest.mark.parametrize("value", ["../up", "a/b", "a\\b", ".."])
+def test_names_are_no_paths(value: str) -> None:
+    faults = Faults(Path("t.csv"))
+    faults.name(Line("2", {"video_id": value}), "video_id")
+    with pytest.raises(CorpusError, match="video_id is a path"):
+        faults.raise_any()
+
+
+def test_groups_cross_only_official_splits() -> None:
+    clips = (clip("ann", "train"), clip("ann", "test"), clip("bob", "train"))
+    official = Corpus(name="c", root=Path("c"), clips=clips, official_split=True)
+    assert checked(official).crossing == {"ann": ("test", "train")}
+    with pytest.raises(CorpusError, match=r"groups in more than one split, 1 of them: ann \(test, train\)"):
+        checked(Corpus(name="c", root=Path("c"), clips=clips, official_split=False))
