@@ -13,9 +13,7 @@ def main(argv: list[str]) -> None:
     from score.run import ScoreConfig, reweigh, run
 
     needs = ("out",) if "--reweigh" in argv else ("data", "out")
-    invocation = parse_stage(
-        ScoreConfig, "score", argv, prog="python -m score", flags=FLAGS, needs=needs
-    )
+    invocation = parse_stage(ScoreConfig, "score", argv, prog="python -m score", flags=FLAGS, needs=needs)
     (reweigh if invocation.flags["reweigh"] else run)(invocation)
 
 

@@ -104,7 +104,9 @@ def load(directory: Path) -> Calibration:
     except FileNotFoundError as error:
         raise RunError(f"{path}: not there; score the store first, without --reweigh") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path}: not a calibration ({error}); score the store again, without --reweigh") from error
+        raise RunError(
+            f"{path}: not a calibration ({error}); score the store again, without --reweigh"
+        ) from error
 
 
 def calibrate(

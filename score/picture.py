@@ -68,7 +68,9 @@ class Picture:
         down, right = self.gradient
         angle = np.arctan2(down, right) % np.pi
         bins = np.minimum((angle * (ORIENTATIONS / np.pi)).astype(int), ORIENTATIONS - 1)
-        by_direction = [pooled(np.where(bins == b, self.edges, 0), FEATURE_CELLS) for b in range(ORIENTATIONS)]
+        by_direction = [
+            pooled(np.where(bins == b, self.edges, 0), FEATURE_CELLS) for b in range(ORIENTATIONS)
+        ]
         vectors = np.stack(by_direction, axis=-1).reshape(len(self), -1)
         lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
         return (vectors / lengths).mean(axis=0).astype(np.float32)

@@ -128,7 +128,9 @@ def fit(features: np.ndarray, labels: np.ndarray) -> Ridge:
     intercept = float(labels.mean())
     u, s, vt = np.linalg.svd(x, full_matrices=False)
     projected = u.T @ (labels - intercept)
-    penalty = min(PENALTIES, key=lambda candidate: _left_out_error(u, s, projected, labels - intercept, candidate))
+    penalty = min(
+        PENALTIES, key=lambda candidate: _left_out_error(u, s, projected, labels - intercept, candidate)
+    )
     coefficients = vt.T @ (s / (s * s + penalty) * projected)
     return Ridge(mean, scale, coefficients, intercept)
 

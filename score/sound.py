@@ -91,7 +91,11 @@ class Sound:
         frames, the loudness's spread, beats a second and the duration in seconds.
         """
         voiced = self.pitch[np.isfinite(self.pitch)]
-        pitch = (voiced.mean(), voiced.std(), np.ptp(np.quantile(voiced, (0.1, 0.9)))) if len(voiced) else (0,) * 3
+        pitch = (
+            (voiced.mean(), voiced.std(), np.ptp(np.quantile(voiced, (0.1, 0.9))))
+            if len(voiced)
+            else (0,) * 3
+        )
         smooth = np.convolve(self.energy, np.hanning(17) / np.hanning(17).sum(), "same")
         beats = ((smooth[1:-1] > smooth[:-2]) & (smooth[1:-1] >= smooth[2:]) & (smooth[1:-1] > -25)).sum()
         duration_s = len(self.samples) / SAMPLING_RATE

@@ -1,0 +1,180 @@
+"""From what was measured to qualities and weights: the part that sees the whole training split at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines.sample import QUALITIES, Row
+from score.calibrate import Calibration, calibrate
+from score.predictor import Predictor, cross_fit
+from score.signals.catalogue import JUDGED, SIGNALS, column
+from score.weights import effective_size, quantiles, weights
+
+logger = logging.getLogger(__name__)
+
+AGREEMENT = "cross_agreement"
+_CASES = {"video": ("mismatched_video",), "audio": ("mismatched_audio",)}
+_CASES["cross"] = (*_CASES["video"], *_CASES["audio"])
+
+
+@dataclass(frozen=True)
+class Variants:
+    """The variants of a store and their signals."""
+
+    positions: list[int]
+    """Of their rows in the store."""
+    ids: list[str]
+    kinds: list[str]
+    signals: dict[str, np.ndarray]
+    """Raw values by the signal's name, (n,); NaN where one does not apply or could not be told."""
+
+    @classmethod
+    def of(cls, rows: list[Row], positions: Iterable[int], measured: Mapping[int, Row]) -> Variants:
+        """Those among the rows at these positions that are no originals; `measured` holds their signals."""
+        chosen = [at for at in positions if rows[at]["kind"] != "original"]
+        values = {
+            name: np.array([_number(measured[at][column(name)]) for at in chosen], dtype=np.float64)
+            for name in SIGNALS
+        }
+        return cls(chosen, [rows[at]["id"] for at in chosen], [rows[at]["kind"] for at in chosen], values)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a training split's measures amount to."""
+
+    variants: Variants
+    calibration: Calibration
+    predictor: dict[str, float]
+    """How good the predictor is; empty where there is none."""
+
+
+def judge(rows: list[Row], measured: Mapping[int, Row], *, folds: int) -> Judgement:
+    """Fit the predictor, ask it about each variant, and calibrate every signal.
+
+    Args:
+        rows: Every row of the store, without media.
+        measured: What was measured, by the row's position; training rows alone.
+        folds: How many models the predictor has.
+    """
+    variants = Variants.of(rows, measured, measured)
+    originals = [at for at in measured if rows[at]["kind"] == "original"]
+    predictor = cross_fit(
+        _features(measured[at] for at in originals),
+        np.array([_number(rows[at]["label"]) for at in originals]),
+        [rows[at]["group"] for at in originals],
+        folds=folds,
+    )
+    good, bad = _pairs(rows, measured, originals, predictor)
+    if isinstance(predictor, str):
+        calibration = calibrate(good, bad, {AGREEMENT: predictor})
+        return Judgement(variants, calibration, {})
+    source_of = {rows[at]["id"]: at for at in originals}
+    variants.signals[AGREEMENT][:] = predictor.agreement(
+        _features(measured[at] for at in variants.positions),
+        _features(measured[source_of[rows[at]["source_id"]]] for at in variants.positions),
+        [rows[source_of[rows[at]["source_id"]]]["group"] for at in variants.positions],
+    )
+    report = {
+        "correlation": predictor.correlation,
+        "spread": predictor.spread,
+        "folds": len(predictor.models),
+    }
+    return Judgement(variants, calibrate(good, bad), report)
+
+
+def weigh(
+    variants: Variants, calibration: Calibration, *, low: float, high: float, gamma: float, floor: float
+) -> tuple[dict[int, Row], dict[str, Any]]:
+    """The columns of each variant, and a summary.
+
+    A variant of which no signal could be told gets no quality and the least weight: nothing
+    vouches for it.
+
+    Returns:
+        By position, the `score_*` and `quality*` columns and `weight`; and the summary for `weights.json`.
+    """
+    qualities = calibration.qualities(variants.signals, variants.kinds)
+    known = np.isfinite(qualities["quality"])
+    ids = [variants.ids[index] for index in np.flatnonzero(known)]
+    weight = np.full(len(known), floor**gamma)
+    weight[known] = weights(
+        qualities["quality"][known], low=low, high=high, gamma=gamma, floor=floor, ids=ids
+    )
+    columns = {column(name): values for name, values in variants.signals.items()} | qualities
+    rows = {
+        at: {name: _nullable(values[index]) for name, values in columns.items()}
+        | {"weight": float(weight[index])}
+        for index, at in enumerate(variants.positions)
+    }
+    settings = {"low": low, "high": high, "gamma": gamma, "floor": floor}
+    return rows, settings | _summary(variants, qualities["quality"][known], weight, settings)
+
+
+def unscored() -> Row:
+    """The columns of an original: no signals, no qualities, weight 1."""
+    return dict.fromkeys((*(column(name) for name in SIGNALS), *QUALITIES)) | {"weight": 1.0}
+
+
+def _summary(
+    variants: Variants, qualities: np.ndarray, weight: np.ndarray, settings: dict[str, float]
+) -> dict[str, Any]:
+    kinds = np.array(variants.kinds)
+    least = settings["floor"] ** settings["gamma"]
+    found: dict[str, Any] = {"variants": len(weight), "without_quality": len(weight) - len(qualities)}
+    if len(qualities):
+        q_low, q_high = quantiles(qualities, low=settings["low"], high=settings["high"])
+        found |= {"q_low": q_low, "q_high": q_high}
+    if len(weight):
+        found |= {
+            "mean_weight": {
+                kind: float(weight[kinds == kind].mean()) for kind in JUDGED if kind in variants.kinds
+            },
+            "effective_size": effective_size(weight),
+            "share_at_least_weight": float((weight <= least).mean()),
+        }
+    return found
+
+
+def _pairs(
+    rows: list[Row], measured: Mapping[int, Row], originals: list[int], predictor: Predictor | str
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Raw values of good and of bad pairs, by signal."""
+    good: dict[str, list[float]] = {name: [] for name in SIGNALS}
+    bad: dict[str, list[float]] = {name: [] for name in SIGNALS}
+    for at in originals:
+        for case in measured[at]["cases"]:
+            values = dict(zip(SIGNALS, case["signals"], strict=True))
+            if not isinstance(predictor, str) and case["case"] != "spoiled":
+                features = (
+                    _features([measured[at] | {"features": case["features"]}]),
+                    _features([measured[at]]),
+                )
+                values[AGREEMENT] = float(predictor.agreement(*features, [rows[at]["group"]])[0])
+            for name, signal in SIGNALS.items():
+                wanted = ("spoiled",) if signal.bad == "spoiled" else _CASES[signal.modality]
+                if case["case"] == "good":
+                    good[name].append(values[name])
+                elif case["case"] in wanted:
+                    bad[name].append(values[name])
+    return good, bad
+
+
+def _features(measured: Iterable[Row]) -> np.ndarray:
+    from score.clip import FEATURE_SIZES
+
+    vectors = [row["features"] for row in measured]
+    return np.array(vectors, dtype=np.float64).reshape(len(vectors), sum(FEATURE_SIZES))
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _nullable(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,159 @@
+"""Measures rows: decodes a variant and its source once, and takes every signal from them.
+
+An original is measured too: its pooled features are what the predictor is fitted on, and if it is
+in the calibration's sample, so are the good and bad pairs that are made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.media import MediaError, encode_audio, encode_video, read_audio, read_video
+from pipelines.sample import Row, row_seed
+from score.clip import Clip, analysis_fps, read_picture, read_sound
+from score.picture import Picture, resized
+from score.signals.catalogue import JUDGED, SIGNALS, Modality, column, measure
+from score.sound import SAMPLING_RATE, Sound
+
+if TYPE_CHECKING:
+    import pyarrow
+
+VERSION = 1
+"""Of what is measured: a change to a signal raises it, and rows are measured again."""
+CACHED = 4  # clips kept decoded: a source's variants come one after the other
+SHORTER, SHORTER_S = 0.1, 0.5  # share and seconds by which a variant may differ in length from its source
+SPOILED_SCALE = 4  # a spoiled picture keeps one in so many pixels a side
+_TRACKS: dict[str, tuple[str, ...]] = {"video": ("video",), "audio": ("audio",), "both": ("video", "audio")}
+
+
+class ScoreError(ValueError):
+    """A row that cannot be judged against its source. The message says why."""
+
+
+def schema() -> pyarrow.Schema:
+    """The columns of a result: signals, pooled features, and the pairs made for the calibration."""
+    import pyarrow
+
+    number = pyarrow.list_(pyarrow.float32())
+    case = pyarrow.struct([("case", pyarrow.string()), ("signals", number), ("features", number)])
+    signals = [(column(name), pyarrow.float32()) for name in SIGNALS]
+    return pyarrow.schema([*signals, ("features", number), ("cases", pyarrow.list_(case))])
+
+
+class ScoreVariants:
+    """Measures rows of a training split.
+
+    A call takes rows with two keys more than a store's: `source`, a variant's original (None for an
+    original), and `partner`, another clip to make mismatched pairs with (None outside the
+    calibration's sample).
+
+    Raises:
+        MediaError: If a track is corrupt.
+        ScoreError: If a variant lacks the track that it replaces, or does not go with its source.
+    """
+
+    def __init__(self) -> None:
+        self._clips: dict[str, Clip] = {}
+
+    def __call__(self, rows: list[Row]) -> list[Row]:
+        return [self._original(row) if row["kind"] == "original" else self._variant(row) for row in rows]
+
+    def _original(self, row: Row) -> Row:
+        clip = self._clip(row)
+        cases = [] if row["partner"] is None else list(self._cases(row, clip))
+        return result(dict.fromkeys(SIGNALS, float("nan")), clip, cases)
+
+    def _variant(self, row: Row) -> Row:
+        if row["source"] is None:
+            raise ScoreError(f"{row['id']}: its source {row['source_id']} is not among the store's originals")
+        for track in _TRACKS.get(row["kind"], ()):
+            for which in (row, row["source"]):
+                if which[track] is None:
+                    raise ScoreError(
+                        f"{which['id']}: found no {track}, a variant of kind {row['kind']} needs one"
+                    )
+        source = self._clip(row["source"])
+        clip = _compared(row, source)
+        return result(measure(clip, source, JUDGED[row["kind"]]), clip, [])
+
+    def _clip(self, row: Row) -> Clip:
+        """An original, decoded once for all its variants."""
+        if row["id"] not in self._clips:
+            if len(self._clips) >= CACHED:
+                self._clips.pop(next(iter(self._clips)))
+            self._clips[row["id"]] = Clip(read_picture(row, analysis_fps(row)), read_sound(row))
+        return self._clips[row["id"]]
+
+    def _cases(self, row: Row, clip: Clip) -> Iterator[dict[str, Any]]:
+        yield case("good", reencoded(clip), clip, ("video", "audio", "cross"))
+        if clip.picture is not None:
+            spoiled = Clip(spoil(clip.picture, row_seed(0, row["id"])), clip.sound)
+            yield case("spoiled", spoiled, clip, ("video",))
+        try:
+            partner = self._clip(row["partner"])
+        except MediaError:
+            return  # it is quarantined under its own id
+        if clip.picture is not None and partner.picture is not None:
+            other = resized(partner.picture, *clip.picture.frames.shape[1:3])
+            yield case("mismatched_video", Clip(other, clip.sound), clip, ("video", "cross"))
+        if clip.sound is not None and partner.sound is not None:
+            yield case("mismatched_audio", Clip(clip.picture, partner.sound), clip, ("audio", "cross"))
+
+
+def result(signals: dict[str, float], clip: Clip, cases: list[dict[str, Any]]) -> Row:
+    """What is kept of a measured row."""
+    scores = {column(name): None if np.isnan(value) else value for name, value in signals.items()}
+    return scores | {"features": clip.features.tolist(), "cases": cases}
+
+
+def case(name: str, made: Clip, clip: Clip, modalities: Sequence[Modality]) -> dict[str, Any]:
+    """One pair of known quality: its signals in the catalogue's order, and its features."""
+    signals = list(measure(made, clip, modalities).values())
+    return {"case": name, "signals": signals, "features": made.features.tolist()}
+
+
+def reencoded(clip: Clip) -> Clip:
+    """The clip through the encoders that every row goes through."""
+    picture, sound = clip.picture, clip.sound
+    if picture is not None:
+        video = read_video(encode_video(picture.frames, picture.fps))
+        picture = resized(Picture(video.frames, picture.fps), *picture.frames.shape[1:3])
+    if sound is not None:
+        sound = Sound(read_audio(encode_audio(sound.samples, SAMPLING_RATE), sampling_rate=SAMPLING_RATE))
+    return Clip(picture, sound)
+
+
+def spoil(picture: Picture, seed: int) -> Picture:
+    """The picture blurred and its frames shuffled."""
+    height, width = picture.frames.shape[1:3]
+    small = resized(picture, max(1, height // SPOILED_SCALE), max(1, width // SPOILED_SCALE))
+    order = np.random.default_rng(seed).permutation(len(picture))
+    return Picture(resized(small, height, width).frames[order], picture.fps)
+
+
+def _compared(row: Row, source: Clip) -> Clip:
+    """A variant at its source's rate and size; a track that is its source's is not decoded again."""
+    picture, sound = source.picture, source.sound
+    if row["video"] != row["source"]["video"]:
+        picture = read_picture(row, analysis_fps(row["source"]))
+        if picture is not None and source.picture is not None:
+            picture = resized(picture, *source.picture.frames.shape[1:3])
+            _check_length(row, "video", len(picture) / picture.fps, len(source.picture) / source.picture.fps)
+    if row["audio"] != row["source"]["audio"]:
+        sound = read_sound(row)
+        if sound is not None and source.sound is not None:
+            durations = (len(heard.samples) / SAMPLING_RATE for heard in (sound, source.sound))
+            _check_length(row, "audio", *durations)
+    return Clip(picture, sound)
+
+
+def _check_length(row: Row, track: str, found_s: float, wanted_s: float) -> None:
+    allowed_s = max(SHORTER_S, SHORTER * wanted_s)
+    if abs(found_s - wanted_s) > allowed_s:
+        raise ScoreError(
+            f"{row['id']}: its {track} lasts {found_s:.2f} s, its source's {wanted_s:.2f} s; they can be compared"
+            f" if they differ by at most {allowed_s:.2f} s"
+        )

@@ -1,0 +1,78 @@
+"""What is measured: the rows of the training split, and which originals the calibration pairs up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipelines.atomic import read_json_lines
+from pipelines.errors import RunError
+from pipelines.runner import Work, work_key
+from pipelines.sample import Row, digest
+from pipelines.store import StoreReader
+from score.measuring import VERSION
+
+
+def plan(reader: StoreReader, *, calibration_clips: int, seed: int) -> list[Work]:
+    """The works of a store, in its order; a payload is the positions of the row, its source and its partner.
+
+    Raises:
+        RunError: If a variant is in another split than train.
+    """
+    rows = reader.table.to_pylist()
+    strays = [row["id"] for row in rows if row["kind"] != "original" and row["split"] != "train"]
+    if strays:
+        raise RunError(
+            f"{reader.directory}: {len(strays)} variants are not in the split train, the first is"
+            f" {strays[0]}; augment the training split alone"
+        )
+    training = [index for index, row in enumerate(rows) if row["split"] == "train"]
+    originals = [index for index in training if rows[index]["kind"] == "original"]
+    index_of = {rows[index]["id"]: index for index in originals}
+    partners = pair(originals, rows, calibration_clips)
+    works = []
+    for index in training:
+        row = rows[index]
+        source = None if row["kind"] == "original" else index_of.get(row["source_id"])
+        partner = partners.get(index)
+        inputs = [[rows[i]["id"], rows[i]["generator"]] for i in (index, source, partner) if i is not None]
+        key = work_key(row["id"], inputs, {"measuring": VERSION}, seed)
+        works.append(Work(row["id"], key, (index, source, partner)))
+    return works
+
+
+def pair(originals: list[int], rows: list[Row], clips: int) -> dict[int, int]:
+    """For each original of the calibration's sample, another clip: the next one that is of another group.
+
+    Args:
+        originals: Positions of the training split's originals.
+        rows: Every row of the store.
+        clips: Size of the sample, drawn by the ids' digests.
+    """
+    position = {index: at for at, index in enumerate(originals)}
+    partners = {}
+    for index in sorted(originals, key=lambda index: digest(rows[index]["id"]))[:clips]:
+        others = originals[position[index] + 1 :] + originals[: position[index]]
+        strangers = (other for other in others if rows[other]["group"] != rows[index]["group"])
+        partner = next(strangers, others[0] if others else None)
+        if partner is not None:
+            partners[index] = partner
+    return partners
+
+
+def load(reader: StoreReader, work: Work) -> Row:
+    """What `ScoreVariants` takes for a work: its row, with its source and its partner."""
+    index, source, partner = work.payload
+    found = {
+        name: None if at is None else reader.row(at)
+        for name, at in (("source", source), ("partner", partner))
+    }
+    return reader.row(index) | found
+
+
+def finished(directory: Path) -> list[Work]:
+    """The works behind a committed store, done and failed, as its records have them."""
+    index = directory / "works.json"
+    rows = json.loads(index.read_text(encoding="utf-8"))["rows"] if index.exists() else {}
+    failures = read_json_lines(directory / "failures.jsonl")
+    return [Work(row_id, key) for key, row_id in [*rows.items(), *((f["key"], f["id"]) for f in failures)]]

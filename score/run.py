@@ -1,0 +1,166 @@
+"""The stage: a store of originals and variants in, the same store with signals, qualities and weights out.
+
+    measure     each training row, in parts that resume (`score.measuring`)
+    judge       what a value is worth on this corpus (`score.judging`, `score.calibrate`)
+    weigh       qualities to weights (`score.weights`)
+
+Rows of valid and test are passed on as they are; nothing of them is decoded, fitted or measured.
+Beside the store: `calibration.json`, `weights.json`, `measures.parquet`. `python -m score --help`
+lists the settings.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipelines import provenance
+from pipelines.atomic import write_json
+from pipelines.device import share
+from pipelines.errors import RunError, UsageError
+from pipelines.runner import Stage
+from pipelines.sample import Row
+from pipelines.store import StoreReader, committed_generation
+from score import calibrate, measures, measuring, planning
+from score.judging import Variants, judge, unscored, weigh
+from score.signals.catalogue import SIGNALS, column
+from score.weights import check_settings
+
+if TYPE_CHECKING:
+    from pipelines.settings import Invocation
+
+logger = logging.getLogger(__name__)
+
+BATCH = 8
+SCORES = [column(name) for name in SIGNALS]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """Stage 1b: a reliability weight for each variant."""
+
+    low: float = 0.1
+    """Quantile of the variants' qualities that gets the least weight, with all below; in [0, 1)."""
+    high: float = 0.9
+    """Quantile that gets weight 1, with all above; in (low, 1]."""
+    gamma: float = 1.0
+    """Exponent of the weight, above 0: above 1 doubtful variants count less, below 1 more."""
+    floor: float = 0.1
+    """Least weight before the exponent, in [0, 1]."""
+    calibration_clips: int = 64
+    """Training originals that good and bad pairs are made of, 0 or more; spread over the corpus."""
+    folds: int = 5
+    """Models of the predictor, 2 or more; a clip is asked of the one that never saw its group."""
+
+    def __post_init__(self) -> None:
+        check_settings(**self.weighing())
+        if self.calibration_clips < 0:
+            raise ValueError(f"calibration_clips: {self.calibration_clips} is negative; take 0 or more")
+        if self.folds < 2:
+            raise ValueError(f"folds: {self.folds} is not 2 or more")
+
+    def weighing(self) -> dict[str, float]:
+        """The settings that make a weight of a quality; they change nothing that is measured."""
+        return {"low": self.low, "high": self.high, "gamma": self.gamma, "floor": self.floor}
+
+
+def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
+    """Score a store.
+
+    Returns:
+        Rows per split; empty in all processes but the first.
+
+    Raises:
+        StageFailed: If too many rows, or all of them, failed.
+    """
+    config, reader = invocation.config, StoreReader(invocation.data)
+    if invocation.data.resolve() == invocation.out.resolve():
+        raise UsageError(f"--out: {invocation.out} is the store that is read; name another folder")
+    works = planning.plan(reader, calibration_clips=config.calibration_clips, seed=invocation.seed)
+    stage = _stage(invocation)
+    stage.perform(works, lambda work: planning.load(reader, work), measuring.ScoreVariants)
+    if not stage.leads:
+        return {}
+    rows = reader.table.to_pylist()
+    measured = measures.collect(stage, works)
+    judgement = judge(rows, measured, folds=config.folds)
+    judgement.calibration.save(invocation.out, predictor=judgement.predictor)
+    for name, reason in judgement.calibration.left_out.items():
+        logger.warning("the signal %s is left out: %s", name, reason)
+    judged = _weigh(invocation, judgement.variants, judgement.calibration)
+    rejected = {work.payload[0] for work in works} - set(measured)
+    kept = [index for index in range(len(rows)) if index not in rejected]
+    settings = _settings(invocation, committed_generation(invocation.data))
+    counts = stage.commit(works, _rows(reader, kept, judged), settings, SCORES)
+    _say(invocation, rows=len(rows), done=len(kept), variants=len(judged))
+    return counts
+
+
+def reweigh(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
+    """Qualities and weights of a scored store again, from its signals and its calibration.
+
+    No medium is decoded and no signal measured.
+
+    Raises:
+        RunError: If the folder holds no scored store.
+    """
+    if share().rank > 0:
+        return {}
+    out, reader = invocation.out, StoreReader(invocation.out)
+    lacking = [name for name in SCORES if name not in reader.scores]
+    if lacking:
+        raise RunError(f"{out}: lacks {', '.join(lacking)}; score the store first, without --reweigh")
+    rows = reader.table.to_pylist()
+    variants = Variants.of(rows, range(len(rows)), dict(enumerate(rows)))
+    judged = _weigh(invocation, variants, calibrate.load(out))
+    inputs = json.loads((out / "settings.json").read_text(encoding="utf-8"))["inputs"]
+    works = planning.finished(out)
+    settings = _settings(invocation, inputs)
+    counts = _stage(invocation).commit(works, _rows(reader, range(len(rows)), judged), settings, SCORES)
+    _say(invocation, rows=len(rows), done=len(rows), variants=len(judged))
+    return counts
+
+
+def _stage(invocation: Invocation[ScoreConfig]) -> Stage:
+    return Stage("score", invocation.out, measuring.schema(), invocation.run_settings(batch_size=BATCH))
+
+
+def _weigh(
+    invocation: Invocation[ScoreConfig], variants: Variants, calibration: calibrate.Calibration
+) -> dict[int, Row]:
+    columns, summary = weigh(variants, calibration, **invocation.config.weighing())
+    if summary["without_quality"]:
+        logger.warning(
+            "%d variants have no quality and the least weight: no signal could be told of them",
+            summary["without_quality"],
+        )
+    write_json(invocation.out / "weights.json", summary)
+    return columns
+
+
+def _rows(reader: StoreReader, positions: Any, judged: Mapping[int, Row]) -> Iterator[Row]:
+    for index in positions:
+        yield reader.row(index) | judged.get(index, unscored())
+
+
+def _settings(invocation: Invocation[ScoreConfig], inputs: str | None) -> dict[str, Any]:
+    return provenance.record(
+        invocation,
+        stage="score",
+        title="Talking-face clips and diffusion-made variants with reliability weights",
+        description=(
+            "Each variant is judged against its own source: raw signals (`score_*`), what they are worth on"
+            " this corpus (`quality_*`, in [0, 1]), and a training weight (`weight`). Originals have weight 1."
+        ),
+        inputs=inputs,
+    )
+
+
+def _say(invocation: Invocation[ScoreConfig], *, rows: int, done: int, variants: int) -> None:
+    print(
+        f"score: {rows} rows in, {done} out, {variants} of them variants with a weight,"
+        f" {rows - done} rejected (see {invocation.out / 'failures.jsonl'})"
+    )
