@@ -192,7 +192,7 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
     corpus = read_corpus(config, out.parent / "puppets", invocation.seed)
     if corpus.crossing:
         logger.warning(
-            "%s: %d groups stand in more than one of the official splits", corpus.name, len(corpus.crossing)
+            "%s: groups in more than one of the official splits: %d", corpus.name, len(corpus.crossing)
         )
     works = plan(corpus, config)
     stage = Stage("import", out, features().arrow_schema, invocation.run_settings(batch_size()))

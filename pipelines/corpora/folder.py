@@ -13,8 +13,7 @@ scale           optional; mosi [-3, 3] where it is not given
 
 from __future__ import annotations
 
-from os.path import splitext
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipelines.corpora.table import Clip, Corpus, Faults, Line, checked, read_table
 from pipelines.sample import SCALES
@@ -46,7 +45,7 @@ def _clip(line: Line, root: Path, name: str, faults: Faults) -> Clip:
         faults.add(line, f"scale is none of {', '.join(SCALES)}", repr(scale))
         scale = DEFAULT_SCALE
     path = faults.required(line, "path")
-    clip_id = f"{name}/{line.get('id') or splitext(path)[0]}"
+    clip_id = f"{name}/{line.get('id') or path.removesuffix(PurePosixPath(path).suffix)}"
     faults.unique(line, clip_id)
     return Clip(
         id=clip_id,
