@@ -54,7 +54,7 @@ class Clip:
         return Mouth(weights, own) if np.any(weights) else None
 
     def sync(self, weights: np.ndarray) -> float:
-        """Correlation of this clip's loudness with its cells, weighted, in [-1, 1]; 0 where either is flat."""
+        """Correlation of the loudness with the weighted cells, in [-1, 1]; 0 where either is flat."""
         assert self.picture is not None
         assert self.sound is not None
         cells, energy = aligned(self.picture, self.sound)
@@ -62,7 +62,7 @@ class Clip:
 
     @cached_property
     def features(self) -> np.ndarray:
-        """The pooled features of picture and sound, float32 (sum(FEATURE_SIZES),); NaN where a track lacks."""
+        """Pooled features of picture and sound, float32 (sum(FEATURE_SIZES),); NaN for a missing track."""
         return np.concatenate(
             [
                 np.full(size, np.nan, dtype=np.float32) if track is None else track.features

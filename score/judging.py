@@ -12,14 +12,17 @@ import numpy as np
 from pipelines.sample import QUALITIES, Row
 from score.calibrate import Calibration, calibrate
 from score.predictor import Predictor, cross_fit
-from score.signals.catalogue import JUDGED, SIGNALS, column
+from score.signals.catalogue import JUDGED, SIGNALS, Modality, column
 from score.weights import effective_size, quantiles, weights
 
 logger = logging.getLogger(__name__)
 
 AGREEMENT = "cross_agreement"
-_CASES = {"video": ("mismatched_video",), "audio": ("mismatched_audio",)}
-_CASES["cross"] = (*_CASES["video"], *_CASES["audio"])
+_MISMATCHED: dict[Modality, tuple[str, ...]] = {
+    "video": ("mismatched_video",),
+    "audio": ("mismatched_audio",),
+    "cross": ("mismatched_video", "mismatched_audio"),
+}
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,15 @@ def judge(rows: list[Row], measured: Mapping[int, Row], *, folds: int) -> Judgem
     if isinstance(predictor, str):
         calibration = calibrate(good, bad, {AGREEMENT: predictor})
         return Judgement(variants, calibration, {})
-    source_of = {rows[at]["id"]: at for at in originals}
-    variants.signals[AGREEMENT][:] = predictor.agreement(
-        _features(measured[at] for at in variants.positions),
-        _features(measured[source_of[rows[at]["source_id"]]] for at in variants.positions),
-        [rows[source_of[rows[at]["source_id"]]]["group"] for at in variants.positions],
+    index_of = {rows[at]["id"]: at for at in originals}
+    sources = [index_of.get(rows[at]["source_id"]) for at in variants.positions]
+    asked = [
+        (at, source) for at, source in zip(variants.positions, sources, strict=True) if source is not None
+    ]
+    variants.signals[AGREEMENT][[source is not None for source in sources]] = predictor.agreement(
+        _features(measured[at] for at, _ in asked),
+        _features(measured[source] for _, source in asked),
+        [rows[source]["group"] for _, source in asked],
     )
     report = {
         "correlation": predictor.correlation,
@@ -157,7 +164,7 @@ def _pairs(
                 )
                 values[AGREEMENT] = float(predictor.agreement(*features, [rows[at]["group"]])[0])
             for name, signal in SIGNALS.items():
-                wanted = ("spoiled",) if signal.bad == "spoiled" else _CASES[signal.modality]
+                wanted = ("spoiled",) if signal.bad == "spoiled" else _MISMATCHED[signal.modality]
                 if case["case"] == "good":
                     good[name].append(values[name])
                 elif case["case"] in wanted:

@@ -154,6 +154,6 @@ def _check_length(row: Row, track: str, found_s: float, wanted_s: float) -> None
     allowed_s = max(SHORTER_S, SHORTER * wanted_s)
     if abs(found_s - wanted_s) > allowed_s:
         raise ScoreError(
-            f"{row['id']}: its {track} lasts {found_s:.2f} s, its source's {wanted_s:.2f} s; they can be compared"
-            f" if they differ by at most {allowed_s:.2f} s"
+            f"{row['id']}: its {track} lasts {found_s:.2f} s, its source's {wanted_s:.2f} s;"
+            f" they can be compared if they differ by at most {allowed_s:.2f} s"
         )

@@ -153,7 +153,7 @@ def _settings(invocation: Invocation[ScoreConfig], inputs: str | None) -> dict[s
         title="Talking-face clips and diffusion-made variants with reliability weights",
         description=(
             "Each variant is judged against its own source: raw signals (`score_*`), what they are worth on"
-            " this corpus (`quality_*`, in [0, 1]), and a training weight (`weight`). Originals have weight 1."
+            " this corpus (`quality_*`, in [0, 1]), and a training weight (`weight`), 1 for originals."
         ),
         inputs=inputs,
     )

@@ -1,1 +1,1 @@
-"""One module a signal; `catalogue` lists them. A signal is a number, raw; what it is worth is decided later."""
+"""One module a signal; `catalogue` lists them. What a signal's value is worth is decided later."""

@@ -8,7 +8,7 @@ from score.clip import Clip
 
 
 def measure(variant: Clip, source: Clip) -> float:
-    """Correlation of the outlines of each frame with the source's, mean over frames, in [-1, 1]; 1 is kept."""
+    """Mean over the frames of the correlation of the outlines, in [-1, 1]; 1 is kept."""
     assert variant.picture is not None
     assert source.picture is not None
     length = min(len(variant.picture), len(source.picture))
