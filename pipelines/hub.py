@@ -213,7 +213,7 @@ def _verify(api: HfApi, repo_id: str, commit: str, additions: list[CommitOperati
             state = f"there with {found.size} bytes and another checksum" if found else "not there"
             raise PushError(
                 f"{repo_id}: {addition.path_in_repo} ({addition.upload_info.size} bytes) was sent, and in"
-                f" commit {commit} it is {state}; push again, and if that does not mend it, tell the Hub's support"
+                f" commit {commit} it is {state}; push again, and if it stays so, tell the Hub's support"
             )
 
 

@@ -1,0 +1,1 @@
+"""The static viewer of a store: originals beside their variants, playable, with scores and weights."""

@@ -1,0 +1,188 @@
+"""The numbers at the top of a report, from a store's table and its records. No media is read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.atomic import read_json_lines
+from pipelines.errors import RunError
+from pipelines.sample import KINDS, SPLITS
+from pipelines.store import StoreReader
+
+BINS = 20  # of the weights' histogram, over [0, 1]
+FAILURES_SHOWN = 50
+METRICS = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one kind."""
+
+    kind: str
+    counts: dict[str, int]
+    """Rows in each split."""
+    mean_weight: float
+    effective: float
+    """Effective sample size of its weights."""
+    histogram: list[int]
+    """Rows by weight, in `BINS` equal bins over [0, 1]; 1 is in the last."""
+
+    @property
+    def rows(self) -> int:
+        return sum(self.counts.values())
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Test metrics of a model: a column for each time they were taken, as before and after training."""
+
+    columns: list[str]
+    rows: list[tuple[str, list[float | None]]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a report says of a store as a whole."""
+
+    title: str
+    corpora: list[str]
+    splits: list[str]
+    groups: list[Group]
+    duration_s: float
+    variants: int
+    effective: float
+    failures: list[dict[str, Any]]
+    """The first of them."""
+    failure_counts: list[tuple[str, int]]
+    """How many there are, by stage and error."""
+    settings: list[tuple[str, str]]
+    metrics: Metrics | None
+
+    @property
+    def rows(self) -> int:
+        return sum(group.rows for group in self.groups)
+
+    @property
+    def originals(self) -> int:
+        return self.rows - self.variants
+
+    @property
+    def failures_total(self) -> int:
+        return sum(count for _, count in self.failure_counts)
+
+    @property
+    def tallest(self) -> int:
+        """Rows in the fullest bin of the variants' histogram, all kinds together."""
+        variants = [group.histogram for group in self.groups if group.kind != "original"]
+        return max((sum(bins) for bins in zip(*variants, strict=True)), default=0)
+
+
+def summarize(reader: StoreReader, model: Path | None) -> Summary:
+    """Add up a store.
+
+    Args:
+        reader: The store.
+        model: A model's folder with `metrics.json`.
+
+    Raises:
+        RunError: If the model's metrics are missing or cannot be read.
+    """
+    table = reader.table
+    kinds, splits = table["kind"].to_pylist(), table["split"].to_pylist()
+    weights = [float(weight) for weight in table["weight"].to_pylist()]
+    groups = [_group(kind, kinds, splits, weights) for kind in KINDS if kind in kinds]
+    varied = [weight for weight, kind in zip(weights, kinds, strict=True) if kind != "original"]
+    settings = _read_settings(reader.directory)
+    failures = read_json_lines(reader.directory / "failures.jsonl")
+    reasons = Counter(f"{failure['stage']}: {failure['error']}" for failure in failures)
+    return Summary(
+        title=str(settings.get("title", reader.directory.name)),
+        corpora=sorted(set(map(str, table["corpus"].to_pylist()))),
+        splits=[split for split in SPLITS if split in splits],
+        groups=groups,
+        duration_s=sum(filter(None, table["duration_s"].to_pylist())),
+        variants=len(varied),
+        effective=effective_size(varied),
+        failures=failures[:FAILURES_SHOWN],
+        failure_counts=reasons.most_common(),
+        settings=flat(settings),
+        metrics=read_metrics(model) if model else None,
+    )
+
+
+def _group(kind: str, kinds: Sequence[str], splits: Sequence[str], weights: Sequence[float]) -> Group:
+    chosen = [index for index, other in enumerate(kinds) if other == kind]
+    own = [weights[index] for index in chosen]
+    histogram = [0] * BINS
+    for weight in own:
+        histogram[min(int(weight * BINS), BINS - 1)] += 1
+    counts = Counter(splits[index] for index in chosen)
+    return Group(kind, dict(counts), sum(own) / len(own), effective_size(own), histogram)
+
+
+def effective_size(weights: Sequence[float]) -> float:
+    """(Σw)² / Σw²: how many rows of equal weight tell as much; 0 where all weights are 0."""
+    squares = math.fsum(weight * weight for weight in weights)
+    return math.fsum(weights) ** 2 / squares if squares else 0.0
+
+
+def read_metrics(model: Path) -> Metrics:
+    """The numbers in a model's `metrics.json`.
+
+    The file holds metrics by name, or such dicts by when they were taken (`before`, `after`). Other
+    entries, as a text or a list, are left out.
+
+    Raises:
+        RunError: If the file is missing, no JSON, or has no numbers.
+    """
+    path = model / METRICS
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{path}: missing; `daq-msa evaluate --model {model} --data STORE` writes it"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise RunError(f"{path}: no JSON ({error}); evaluate the model again") from error
+    columns = _columns(found)
+    if not columns:
+        raise RunError(f"{path}: holds no numbers; evaluate the model again")
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
+    rows = [(name, [column.get(name) for column in columns.values()]) for name in names]
+    return Metrics(list(columns), rows)
+
+
+def _columns(found: Any) -> dict[str, dict[str, float]]:
+    if not isinstance(found, dict):
+        return {}
+    own = {"": _numbers(found)} | {name: _numbers(inner) for name, inner in found.items()}
+    return {name: column for name, column in own.items() if column}
+
+
+def _numbers(values: Any) -> dict[str, float]:
+    if not isinstance(values, Mapping):
+        return {}
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _read_settings(store: Path) -> dict[str, Any]:
+    path = store / "settings.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    """The leaves of nested JSON as dotted names and texts, in order."""
+    if isinstance(value, dict) and value:
+        start = f"{name}." if name else ""
+        return [leaf for key, inner in value.items() for leaf in flat(inner, start + key)]
+    return [(name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))]
