@@ -1,0 +1,1 @@
+"""The second method: a small trimodal fusion network with a conflict-aware penalty and a statistical loss."""

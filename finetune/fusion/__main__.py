@@ -1,0 +1,19 @@
+"""`python -m finetune.fusion --config RECIPE.yaml --data STORE_OR_PKL --out DIR`."""
+
+from pipelines.errors import call
+
+
+def main(argv: list[str]) -> None:
+    from finetune.fusion.settings import FusionConfig
+    from pipelines.settings import parse_stage
+
+    invocation = parse_stage(FusionConfig, "fusion", argv, prog="python -m finetune.fusion")
+    from finetune.fusion.run import (
+        run,  # behind the parsing, so that a wrong key or --help does not wait for torch
+    )
+
+    run(invocation)
+
+
+if __name__ == "__main__":
+    call(main)

@@ -1,0 +1,243 @@
+"""The conflict-aware penalty (CP): keeps one modality from dominating the training of the others.
+
+Of the method (arXiv:2605.28575) the abstract alone is public: gradient norms of the modalities
+conflict, each training step detects and penalises that, and the statistical loss is kept out of
+it. The formulas here are ours.
+
+    n_m   norm of ∂L_task/∂h_m at the feature h_m of modality m, mean over the batch, averaged
+          over steps with decay β
+    r_m   n_m / mean of the other modalities' norms
+    k_m   of the dominant modality max(floor, 1 − tanh(α (r_m/τ − 1))) where r_m > τ, else 1
+
+It knows nothing of the model but its modality features and the parameters of its encoders:
+
+    for micro_batch in step:
+        penalty.observe(task_loss, features)
+        penalty.keep(statistical_loss, encoders)    # only where a part of the loss is exempt
+        loss.backward()                             # the whole loss, the exempt part too
+    (unscale the gradients)
+    penalty.apply(encoders)
+    (clip; optimizer step)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from finetune.fusion.settings import check_conflict
+
+Encoders = Mapping[str, Sequence[torch.nn.Parameter]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conflict:
+    """What a step's detection found, by modality."""
+
+    norms: dict[str, float]
+    """n_m: averaged norms of the task loss' gradient at the features."""
+    ratios: dict[str, float]
+    """r_m: each norm over the mean of the others."""
+    factors: dict[str, float]
+    """k_m: what the gradients of each encoder were multiplied by."""
+    detected: bool
+    """Whether a ratio passed the threshold, penalised or not."""
+
+
+class ConflictPenalty:
+    """Detects a conflict of gradient norms at each step and scales the dominant encoder's gradients.
+
+    Args:
+        threshold: τ, at least 1: the ratio above which there is a conflict.
+        alpha: α, above 0: how steeply the penalty grows with the ratio.
+        floor: The smallest factor, in (0, 1].
+        decay: β in [0, 1): how much of the averaged norms a step keeps; 0 averages nothing.
+        start_epoch: The first epoch, counted from 0, with a penalty.
+        end_epoch: The first epoch without it again; None for no end.
+        accumulation: Micro-batches in a step. With one, the factors are known before the backward
+            pass, and `keep` does only what they make necessary; with more it always works.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        threshold: float = 2.0,
+        alpha: float = 0.5,
+        floor: float = 0.1,
+        decay: float = 0.9,
+        start_epoch: int = 0,
+        end_epoch: int | None = None,
+        accumulation: int = 1,
+    ) -> None:
+        check_conflict(threshold, alpha, floor, decay, start_epoch, end_epoch)
+        self.threshold, self.alpha, self.floor, self.decay = threshold, alpha, floor, decay
+        self.start_epoch, self.end_epoch = start_epoch, end_epoch
+        self.accumulation = accumulation
+        self.epoch = 0
+        self.averages: dict[str, float] = {}
+        self._forget_step()
+
+    @property
+    def active(self) -> bool:
+        """Whether this epoch is one of those with a penalty."""
+        return self.start_epoch <= self.epoch and (self.end_epoch is None or self.epoch < self.end_epoch)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Say which epoch runs, counted from 0."""
+        self.epoch = epoch
+
+    def observe(
+        self, task_loss: torch.Tensor, features: Mapping[str, torch.Tensor], *, loss_scale: float = 1.0
+    ) -> None:
+        """Take the norms of a micro-batch, before its backward pass.
+
+        Args:
+            task_loss: The task's part of the loss, a scalar; its graph is kept.
+            features: Each modality's feature h_m, (B, width), or a sequence of them, (B, steps,
+                width). Of a sequence the gradient is that with respect to a shift common to all its
+                steps, so that long sequences count no more than short ones (ours).
+            loss_scale: The gradient scaler's scale in mixed precision, so that small gradients do
+                not vanish; the norms are free of it.
+
+        Raises:
+            ValueError: If the loss does not depend on a feature.
+        """
+        names = list(features)
+        gradients = torch.autograd.grad(
+            task_loss * loss_scale, list(features.values()), retain_graph=True, allow_unused=True
+        )
+        norms = []
+        for name, gradient in zip(names, gradients, strict=True):
+            if gradient is None:
+                raise ValueError(f"features: the task loss does not depend on that of {name!r}")
+            norms.append(_row_norms(gradient).sum())
+        sums = torch.stack(norms).double() / loss_scale
+        for name, value in zip(names, sums.tolist(), strict=True):
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._rows += len(next(iter(features.values())))
+
+    def keep(self, loss: torch.Tensor, encoders: Encoders, *, loss_scale: float = 1.0) -> None:
+        """Keep the gradients of a part of the loss apart, to be left unscaled; after `observe`.
+
+        Args:
+            loss: The exempt part, with its weight, as it stands in the whole loss; its graph is kept.
+            encoders: Each modality's parameters, as `apply` gets them.
+            loss_scale: As for `observe`.
+        """
+        for name in self._may_be_scaled():
+            parameters = encoders[name]
+            gradients = torch.autograd.grad(
+                loss * loss_scale, list(parameters), retain_graph=True, allow_unused=True
+            )
+            kept = self._kept.setdefault(name, [None] * len(parameters))
+            for index, gradient in enumerate(gradients):
+                if gradient is not None:
+                    before = kept[index]
+                    kept[index] = gradient / loss_scale + (0 if before is None else before)
+
+    def detect(self) -> Conflict:
+        """What the micro-batches since the last `apply` amount to; changes nothing."""
+        norms = self._norms()
+        found = ratios(norms)
+        detected = max(found.values(), default=0.0) > self.threshold
+        scaled = (
+            factors(found, self.threshold, self.alpha, self.floor)
+            if self.active
+            else dict.fromkeys(found, 1.0)
+        )
+        return Conflict(norms=norms, ratios=found, factors=scaled, detected=detected)
+
+    def apply(self, encoders: Encoders) -> Conflict:
+        """End a step: scale the dominant encoder's gradients in place, what was kept apart excepted.
+
+        Call it after the backward passes and the unscaling, before clipping and the optimizer.
+        """
+        conflict = self.detect()
+        for name, factor in conflict.factors.items():
+            if factor != 1.0:
+                self._scale(encoders[name], self._kept.get(name), factor)
+        self.averages = conflict.norms
+        self._forget_step()
+        return conflict
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs, taken between steps."""
+        return {"epoch": self.epoch, "averages": dict(self.averages)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.epoch, self.averages = int(state["epoch"]), dict(state["averages"])
+        self._forget_step()
+
+    def _forget_step(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._rows = 0
+        self._kept: dict[str, list[torch.Tensor | None]] = {}
+
+    def _norms(self) -> dict[str, float]:
+        """The averaged norms with this step's in them; without where they overflowed."""
+        means = {name: value / self._rows for name, value in self._sums.items()}
+        if not means or not all(map(math.isfinite, means.values())):
+            return dict(self.averages)
+        return {
+            name: self.decay * self.averages.get(name, value) + (1 - self.decay) * value
+            for name, value in means.items()
+        }
+
+    def _may_be_scaled(self) -> list[str]:
+        if not self.active:
+            return []
+        if self.accumulation > 1:
+            return list(self._sums)
+        return [name for name, factor in self.detect().factors.items() if factor != 1.0]
+
+    @staticmethod
+    def _scale(
+        parameters: Sequence[torch.nn.Parameter], kept: list[torch.Tensor | None] | None, factor: float
+    ) -> None:
+        """grad ← k (grad − kept) + kept."""
+        apart = kept or [None] * len(parameters)
+        for parameter, exempt in zip(parameters, apart, strict=True):
+            if parameter.grad is None:
+                continue
+            parameter.grad.mul_(factor)
+            if exempt is not None:
+                parameter.grad.add_(exempt.to(parameter.grad.dtype), alpha=1 - factor)
+
+
+def ratios(norms: Mapping[str, float]) -> dict[str, float]:
+    """Each norm over the mean of the others.
+
+    A modality without others, or as free of gradient as all others, has the ratio 1; one whose
+    others have no gradient at all has an infinite one.
+    """
+    found = {}
+    for name, norm in norms.items():
+        others = [value for other, value in norms.items() if other != name]
+        mean = sum(others) / len(others) if others else norm
+        found[name] = norm / mean if mean else (math.inf if norm else 1.0)
+    return found
+
+
+def factors(found: Mapping[str, float], threshold: float, alpha: float, floor: float) -> dict[str, float]:
+    """k_m: below 1 for the modality of the largest ratio if that is above the threshold, else 1."""
+    scaled = dict.fromkeys(found, 1.0)
+    if found:
+        dominant = max(found, key=lambda name: found[name])
+        excess = found[dominant] / threshold - 1
+        if excess > 0:
+            scaled[dominant] = max(floor, 1 - math.tanh(alpha * excess))
+    return scaled
+
+
+def _row_norms(gradient: torch.Tensor) -> torch.Tensor:
+    """Norm of each row's gradient, steps summed: (B, ..., width) -> (B,)."""
+    rows = gradient.float()
+    return (rows.flatten(1, -2).sum(1) if rows.dim() > 2 else rows).norm(dim=-1)

@@ -1,0 +1,259 @@
+"""Features of a corpus as arrays: one sequence of vectors a modality and clip, with a mask.
+
+They come from a feature pickle in MMSA's layout (`from_pickle`) or from a store's media and words
+(`finetune.fusion.extract`). Keys, lengths and dimensions are read from the arrays. Values that
+are not finite are counted and take the training mean of their dimension; everything is
+standardised with the training split's statistics, inside the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetune.fusion import pickles
+from pipelines.errors import RunError
+from pipelines.sample import SCALES, SPLITS
+
+# MMSA's names of the arrays and of the unimodal labels.
+MMSA_KEYS = {"text": "text", "audio": "audio", "video": "vision"}
+MMSA_LABELS = {
+    "text": "regression_labels_T",
+    "audio": "regression_labels_A",
+    "video": "regression_labels_V",
+}
+NOT_FINITE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "nan": np.isnan,
+    "+inf": np.isposinf,
+    "-inf": np.isneginf,
+}
+# A deviation below this share of the mean's size is rounding: such a dimension stands still.
+STILL = 1e-6
+
+
+class FeatureError(RunError):
+    """Features that cannot be used. The message names the file, the split and the key or row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequences:
+    """One modality of some clips."""
+
+    values: np.ndarray
+    """float32 (n, T, d)."""
+    mask: np.ndarray
+    """bool (n, T): true where there is a frame."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Some clips with what is known of them."""
+
+    ids: list[str]
+    features: dict[str, Sequences]
+    labels: np.ndarray
+    """float32 (n,)."""
+    unimodal: dict[str, np.ndarray]
+    """float32 (n,) by modality, NaN where there is no such label."""
+    weights: np.ndarray
+    """float32 (n,), what a clip counts in training."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standard:
+    """Mean and standard deviation of each dimension of a modality, over the training split."""
+
+    mean: np.ndarray
+    """float32 (d,)."""
+    deviation: np.ndarray
+    """float32 (d,), above 0; 1 for a dimension that stands still."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSet:
+    """A corpus' features, cleaned."""
+
+    splits: dict[str, Split]
+    scale: str
+    """A key of `pipelines.sample.SCALES`."""
+    standards: dict[str, Standard]
+    not_finite: dict[str, dict[str, int]]
+    """By modality: how many values were NaN, +inf or -inf."""
+
+
+def from_pickle(path: str | Path, modalities: tuple[str, ...], scale: str | None = None) -> FeatureSet:
+    """Read a feature pickle in MMSA's layout, aligned or unaligned.
+
+    That is a dict of `train`, `valid` and `test`, each a dict of arrays of n clips: `text`, `audio`,
+    `vision` (n, T, d), `regression_labels` (n,) or in older files `labels` (n, 1, 1), `id`, and
+    where they exist `audio_lengths`, `vision_lengths`, `text_bert` (n, 3, T), whose second row is
+    the mask of the text, and `regression_labels_T`, `_A`, `_V`. Without lengths, frames that are
+    all zero count as padding.
+
+    Args:
+        path: The file.
+        modalities: Which modalities to read.
+        scale: The labels' scale; None takes `sims` where there are unimodal labels, else `mosi`.
+
+    Raises:
+        pickles.PickleError: If the file is not let in.
+        FeatureError: If its layout is another one, or a label is missing or out of the scale.
+    """
+    content = pickles.load(path)
+    missing = [
+        name for name in SPLITS if not isinstance(content, dict) or not isinstance(content.get(name), dict)
+    ]
+    if missing:
+        found = f"a dict of {', '.join(map(str, content))}" if isinstance(content, dict) else _kind(content)
+        raise FeatureError(
+            f"{path}: found {found}; wants a dict with the splits {', '.join(SPLITS)}, each a dict"
+        )
+    splits = {name: _mmsa_split(f"{path}: {name}", content[name], modalities) for name in SPLITS}
+    unimodal = any(bool(np.isfinite(values).any()) for values in splits["train"].unimodal.values())
+    scale = scale or ("sims" if unimodal else "mosi")
+    for name, split in splits.items():
+        check_labels(f"{path}: {name}", split, scale)
+    return cleaned(splits, scale)
+
+
+def check_labels(where: str, split: Split, scale: str) -> None:
+    """Refuse a split without clips and a label that is missing or not on the scale.
+
+    Raises:
+        FeatureError: With the row's id.
+    """
+    low, high = SCALES[scale]
+    if not len(split):
+        raise FeatureError(
+            f"{where}: no clip in it; training takes train and valid clips, and reports on test"
+        )
+    for row_id, label in zip(split.ids, split.labels.tolist(), strict=True):
+        if not low <= label <= high:
+            raise FeatureError(
+                f"{where}: {row_id} has the label {label}; the scale {scale} goes from {low:g} to {high:g};"
+                " mend the row, or set fusion.scale"
+            )
+
+
+def cleaned(splits: dict[str, Split], scale: str) -> FeatureSet:
+    """Measure the training split, and put its mean where a value is not finite.
+
+    Raises:
+        FeatureError: If a modality has no frame at all in the training split.
+    """
+    train = splits["train"]
+    standards = {name: _standard(name, sequences) for name, sequences in train.features.items()}
+    not_finite = {
+        name: {
+            kind: sum(int(test(split.features[name].values).sum()) for split in splits.values())
+            for kind, test in NOT_FINITE.items()
+        }
+        for name in train.features
+    }
+    filled = {
+        name: replace(
+            split, features={key: _filled(value, standards[key]) for key, value in split.features.items()}
+        )
+        for name, split in splits.items()
+    }
+    return FeatureSet(splits=filled, scale=scale, standards=standards, not_finite=not_finite)
+
+
+def _standard(name: str, sequences: Sequences) -> Standard:
+    shown = sequences.values[sequences.mask].astype(np.float64)  # (frames, d)
+    finite = np.isfinite(shown)
+    counts = finite.sum(0)
+    if not counts.any():
+        raise FeatureError(f"{name}: no frame in the training split; leave it out of fusion.modalities")
+    mean = np.where(finite, shown, 0).sum(0) / np.maximum(counts, 1)
+    squares = np.where(finite, (np.where(finite, shown, 0) - mean) ** 2, 0).sum(0)
+    deviation = np.sqrt(squares / np.maximum(counts, 1))
+    still = deviation <= STILL * np.abs(mean)
+    return Standard(mean=mean.astype(np.float32), deviation=np.where(still, 1, deviation).astype(np.float32))
+
+
+def _filled(sequences: Sequences, standard: Standard) -> Sequences:
+    values = np.where(np.isfinite(sequences.values), sequences.values, standard.mean)
+    return Sequences(values=values, mask=sequences.mask)
+
+
+def _mmsa_split(where: str, arrays: Mapping[str, Any], modalities: tuple[str, ...]) -> Split:
+    labels = _labels(where, arrays)
+    ids = [_text_of(value) for value in arrays.get("id", range(len(labels)))]
+    if len(ids) != len(labels):
+        raise FeatureError(f"{where}: {len(ids)} ids and {len(labels)} labels; wants one each a clip")
+    return Split(
+        ids=ids,
+        features={name: _mmsa_sequences(where, arrays, name, len(labels)) for name in modalities},
+        labels=labels,
+        unimodal={name: _unimodal(where, arrays, name, len(labels)) for name in modalities},
+        weights=np.ones(len(labels), dtype=np.float32),
+    )
+
+
+def _labels(where: str, arrays: Mapping[str, Any]) -> np.ndarray:
+    for key in ("regression_labels", "labels"):
+        if key in arrays:
+            return _numbers(f"{where}: {key}", arrays[key]).reshape(-1)
+    raise FeatureError(f"{where}: neither regression_labels nor labels in it; found {', '.join(arrays)}")
+
+
+def _unimodal(where: str, arrays: Mapping[str, Any], name: str, count: int) -> np.ndarray:
+    key = MMSA_LABELS[name]
+    if key not in arrays:
+        return np.full(count, np.nan, dtype=np.float32)
+    values = _numbers(f"{where}: {key}", arrays[key]).reshape(-1)
+    if len(values) != count:
+        raise FeatureError(f"{where}: {key} has {len(values)} values for {count} clips")
+    return values
+
+
+def _mmsa_sequences(where: str, arrays: Mapping[str, Any], name: str, count: int) -> Sequences:
+    key = MMSA_KEYS[name]
+    if key not in arrays:
+        raise FeatureError(
+            f"{where}: no {key!r} in it; found {', '.join(arrays)}; leave {name} out of fusion.modalities"
+        )
+    values = _numbers(f"{where}: {key}", arrays[key])
+    if values.ndim != 3 or len(values) != count:
+        raise FeatureError(
+            f"{where}: {key} has the shape {values.shape}; wants ({count} clips, steps, dimensions)"
+        )
+    return Sequences(values=values, mask=_mmsa_mask(where, arrays, key, values))
+
+
+def _mmsa_mask(where: str, arrays: Mapping[str, Any], key: str, values: np.ndarray) -> np.ndarray:
+    count, steps, _ = values.shape
+    if f"{key}_lengths" in arrays:
+        lengths = _numbers(f"{where}: {key}_lengths", arrays[f"{key}_lengths"]).reshape(-1)
+        if len(lengths) != count or (lengths < 0).any() or (lengths > steps).any():
+            raise FeatureError(f"{where}: {key}_lengths does not fit {count} clips of at most {steps} steps")
+        return np.arange(steps) < lengths[:, None]
+    if key == "text" and np.shape(arrays.get("text_bert", ())) == (count, 3, steps):
+        return _numbers(f"{where}: text_bert", arrays["text_bert"])[:, 1] > 0
+    return (values != 0).any(-1)
+
+
+def _numbers(where: str, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise FeatureError(f"{where}: not an array of numbers ({error})") from error
+
+
+def _text_of(value: Any) -> str:
+    if isinstance(value, np.ndarray | list | tuple):  # [video, start, end] in older files
+        return "/".join(_text_of(part) for part in value)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _kind(content: Any) -> str:
+    size = f" of {len(content)}" if hasattr(content, "__len__") else ""
+    return f"a {type(content).__name__}{size}"

@@ -1,0 +1,252 @@
+"""The command: features from a store or a pickle, a network from each seed, their metrics.
+
+    OUT/config.json          settings, what the features look like, versions, the command
+    OUT/model.safetensors    the network of the seed that is best on valid
+    OUT/metrics.json         each seed's metrics, their mean and spread, what was not finite
+    OUT/predictions.parquet  seed, split, id, label, prediction
+    OUT/failures.jsonl       rows whose media could not be read
+    OUT/seed-N/              that seed's network, metrics, history and, while it trains, checkpoint
+
+Started again, it goes on: seeds that are done are kept, and the one that was in training goes on
+from its last whole epoch.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finetune.fusion.extract import from_store
+from finetune.fusion.features import FeatureSet, from_pickle
+from finetune.fusion.network import FusionNetwork, Inputs
+from finetune.fusion.settings import FusionConfig, NetworkSettings, TrainingSettings
+from finetune.fusion.training import Trained, Trainer, inputs_of, make_network, train
+from pipelines.atomic import replacing, write_json, write_json_lines
+from pipelines.device import share
+from pipelines.errors import RunError, UsageError
+from pipelines.provenance import record
+from pipelines.sample import digest
+from pipelines.store import committed_generation, is_store
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from pipelines.settings import Invocation
+
+DESCRIPTION = "A fusion network trained with a conflict-aware penalty and a statistical loss."
+
+
+def run(invocation: Invocation[FusionConfig]) -> dict[str, Any]:
+    """Train from every seed, and write the summary; returns what `metrics.json` holds.
+
+    Raises:
+        UsageError: If the output folder belongs to other settings or data.
+        RunError: If the data cannot be used.
+    """
+    if share().processes > 1:
+        raise UsageError(
+            f"fusion trains in one process, and was started in {share().processes}; use python -m"
+        )
+    out, config = invocation.out, invocation.config
+    fingerprint = _claimed(invocation)
+    features, failures = read_features(invocation.data, config)
+    description = record(invocation, stage="fusion", title="fusion model", description=DESCRIPTION)
+    inputs = {name: asdict(value) for name, value in inputs_of(features, config.network.steps).items()}
+    write_json(
+        out / "config.json",
+        description | {"fingerprint": fingerprint, "inputs_of_network": inputs, "scale": features.scale},
+    )
+    write_json_lines(out / "failures.jsonl", failures)
+    for seed in config.seeds:
+        if not (out / f"seed-{seed}" / "metrics.json").is_file():
+            _train_seed(seed, features, config, out / f"seed-{seed}")
+        print(_line(seed, _read(out, seed)), flush=True)
+    return _summarise(out, config, features, len(failures))
+
+
+def read_features(data: Path, config: FusionConfig) -> tuple[FeatureSet, list[dict[str, Any]]]:
+    """The features of a store or of a feature pickle, and the rows of a store that failed."""
+    if data.is_file():
+        return from_pickle(data, config.modalities, config.scale), []
+    return from_store(data, config.modalities, config.extract, config.scale)
+
+
+def load(directory: str | Path) -> FusionNetwork:
+    """The network that a run has left, in evaluation mode.
+
+    Raises:
+        RunError: If there is none.
+    """
+    from safetensors.torch import load_file
+
+    folder = Path(directory)
+    if not (folder / "model.safetensors").is_file():
+        raise RunError(f"{folder}: no model.safetensors there; give the --out folder of a run that has ended")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    inputs = {name: Inputs(**value) for name, value in config["inputs_of_network"].items()}
+    network = FusionNetwork(inputs, NetworkSettings(**config["config"]["network"]))
+    network.load_state_dict(load_file(folder / "model.safetensors"))
+    return network.eval()
+
+
+def _claimed(invocation: Invocation[FusionConfig]) -> str:
+    """The digest of what a seed's result depends on; the folder must be of the same, or new."""
+    config, data = invocation.config, invocation.data
+    matter = {
+        name.name: _plain(getattr(config, name.name)) for name in fields(config) if name.name != "seeds"
+    }
+    fingerprint = digest({"settings": matter, "data": data_digest(data)})
+    path = invocation.out / "config.json"
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
+        if before != fingerprint:
+            raise UsageError(
+                f"--out: {invocation.out} holds networks of other settings or data; take another folder or"
+                " remove it"
+            )
+    return fingerprint
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+
+
+def data_digest(data: Path) -> str:
+    """What a store or a file holds, as a hex digest.
+
+    Raises:
+        RunError: If it is neither.
+    """
+    import hashlib
+
+    if is_store(data):
+        return str(committed_generation(data))
+    try:
+        with data.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RunError(
+            f"--data: {data} is neither a store nor a feature pickle ({error.strerror})"
+        ) from error
+
+
+def _train_seed(seed: int, features: FeatureSet, config: FusionConfig, folder: Path) -> None:
+    from accelerate.utils import set_seed
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    set_seed(seed)
+    trainer = Trainer(
+        make_network(features, config.network),
+        features,
+        training=config.training,
+        losses=config.losses,
+        conflict=config.conflict,
+        accelerator=_accelerator(config.training),
+        seed=seed,
+    )
+    trained = train(trainer, folder / "checkpoint.pt")
+    with replacing(folder / "model.safetensors") as temporary:
+        save_file(
+            {name: value.contiguous() for name, value in trained.network.state_dict().items()}, temporary
+        )
+    write_json_lines(folder / "history.jsonl", trained.history)
+    _write_predictions(folder / "predictions.parquet", seed, trained, features)
+    write_json(folder / "metrics.json", _seed_record(trained))  # last: it says that the seed is done
+    (folder / "checkpoint.pt").unlink()
+
+
+def _accelerator(training: TrainingSettings) -> Accelerator:
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=training.device == "cpu", mixed_precision=training.precision)
+
+
+def _seed_record(trained: Trained) -> dict[str, Any]:
+    rates = [epoch["conflict_rate"] for epoch in trained.history]
+    return {
+        "best_epoch": trained.best_epoch,
+        "epochs": len(trained.history),
+        "conflict_rate": round(float(np.mean(rates)), 4),
+        "modality_weights": trained.network.modality_weights(),
+        **{split: _with_null(found) for split, found in trained.metrics.items()},
+    }
+
+
+def _with_null(metrics: dict[str, float]) -> dict[str, float | None]:
+    """Metrics without a value (a correlation of constants) as null, which JSON can hold."""
+    return {name: value if np.isfinite(value) else None for name, value in metrics.items()}
+
+
+def _write_predictions(path: Path, seed: int, trained: Trained, features: FeatureSet) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    tables = [
+        pyarrow.table(
+            {
+                "seed": [seed] * len(found),
+                "split": [split] * len(found),
+                "id": features.splits[split].ids,
+                "label": features.splits[split].labels,
+                "prediction": found,
+            }
+        )
+        for split, found in trained.predictions.items()
+    ]
+    with replacing(path) as temporary:
+        pyarrow.parquet.write_table(pyarrow.concat_tables(tables), temporary)
+
+
+def _read(out: Path, seed: int) -> dict[str, Any]:
+    return json.loads((out / f"seed-{seed}" / "metrics.json").read_text(encoding="utf-8"))
+
+
+def _line(seed: int, found: dict[str, Any]) -> str:
+    rated = " ".join(f"{name} {value}" for name, value in found["test"].items())
+    conflicts = f"conflicts in {found['conflict_rate']:.0%} of steps"
+    return f"seed {seed}: best epoch {found['best_epoch']}, {conflicts}; test {rated}"
+
+
+def _summarise(out: Path, config: FusionConfig, features: FeatureSet, failed: int) -> dict[str, Any]:
+    import pyarrow
+    import pyarrow.parquet
+
+    seeds = {seed: _read(out, seed) for seed in config.seeds}
+    best = min(seeds, key=lambda seed: seeds[seed]["valid"]["MAE"])
+    summary = {
+        "scale": features.scale,
+        "rows": {name: len(split) for name, split in features.splits.items()} | {"failed": failed},
+        "not_finite": features.not_finite,
+        "best_seed": best,
+        "mean": {split: _over(seeds, split, np.mean) for split in ("valid", "test")},
+        "spread": {split: _over(seeds, split, _deviation) for split in ("valid", "test")},
+        "seeds": {str(seed): found for seed, found in seeds.items()},
+    }
+    folders = [out / f"seed-{seed}" for seed in seeds]
+    tables = [pyarrow.parquet.read_table(folder / "predictions.parquet") for folder in folders]
+    with replacing(out / "predictions.parquet") as temporary:
+        pyarrow.parquet.write_table(pyarrow.concat_tables(tables), temporary)
+    with replacing(out / "model.safetensors") as temporary:
+        temporary.write_bytes((out / f"seed-{best}" / "model.safetensors").read_bytes())
+    write_json(out / "metrics.json", summary)
+    return summary
+
+
+def _over(seeds: dict[int, dict[str, Any]], split: str, reduce: Any) -> dict[str, float | None]:
+    """A statistic of each metric over the seeds; null where one has no value."""
+    found: dict[str, float | None] = {}
+    for name in next(iter(seeds.values()))[split]:
+        values = [each[split][name] for each in seeds.values()]
+        result = None if None in values else reduce(values)
+        found[name] = None if result is None else round(float(result), 4)
+    return found
+
+
+def _deviation(values: list[float]) -> float | None:
+    """The sample standard deviation; None for one value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None

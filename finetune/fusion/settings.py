@@ -1,0 +1,188 @@
+"""The settings of the fusion model, the section `fusion` of a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+Modality = Literal["text", "audio", "video"]
+MODALITIES: tuple[Modality, ...] = ("text", "audio", "video")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractSettings:
+    """How features of a store's clips are made; a feature pickle has its own."""
+
+    word_dimensions: int = 128
+    """Of a word's vector."""
+    mel_bands: int = 64
+    """Of the sound's spectrum."""
+    audio_fps: float = 25.0
+    """Spectra a second."""
+    video_fps: float = 5.0
+    """Frames a second."""
+    frame_px: int = 64
+    """The side that a frame is scaled to, a multiple of `cells`."""
+    cells: int = 8
+    """Edges are summed in so many by so many cells."""
+    max_duration_s: float = 30.0
+    """Later sound and picture is left out; seconds."""
+
+    def __post_init__(self) -> None:
+        for name in ("word_dimensions", "mel_bands", "audio_fps", "video_fps", "cells", "max_duration_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}; it takes a value above 0")
+        if self.frame_px < 2 * self.cells or self.frame_px % self.cells:
+            raise ValueError(
+                f"frame_px: got {self.frame_px}; it takes a multiple of cells ({self.cells}), twice or more"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """The size of the network."""
+
+    width: int = 64
+    """Of every feature; a multiple of `heads`."""
+    heads: int = 4
+    """Attention heads."""
+    layers: int = 1
+    """Transformer layers of each encoder, at least 1."""
+    dropout: float = 0.2
+    """In [0, 1)."""
+    steps: int = 50
+    """To about how many steps a long sequence is averaged down before its encoder, at least 1."""
+    gate: bool = True
+    """Whether fusion is gated; without, every modality is injected in full."""
+
+    def __post_init__(self) -> None:
+        if self.heads < 1 or self.width < 2 or self.width % self.heads or self.width % 2:
+            raise ValueError(
+                f"width: got {self.width} with {self.heads} heads; it takes an even multiple of heads"
+            )
+        if self.layers < 1 or self.steps < 1:
+            raise ValueError(f"layers, steps: got {self.layers}, {self.steps}; both take at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: got {self.dropout}; it takes a value in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """Weights of the parts beside the task's own loss; 0 leaves a part out."""
+
+    auxiliary: float = 0.1
+    """Of the unimodal heads."""
+    reconstruction: float = 0.1
+    """Of the inputs from the encoders' steps."""
+    statistics: float = 0.1
+    """Of the statistical loss."""
+    diversity: float = 0.01
+    """Of the modalities' features being unlike."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value < 0:
+                raise ValueError(f"{name}: got {value}; it takes a weight of at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConflictSettings:
+    """The conflict-aware penalty. Gradient norms are measured and logged with and without it."""
+
+    penalty: bool = True
+    """Whether a dominant encoder's gradients are scaled."""
+    threshold: float = 2.0
+    """τ, at least 1: the ratio of gradient norms above which there is a conflict."""
+    alpha: float = 0.5
+    """α, above 0: how steeply the penalty grows."""
+    floor: float = 0.1
+    """The smallest factor, in (0, 1]."""
+    decay: float = 0.9
+    """β in [0, 1): how much of the averaged norms a step keeps."""
+    start_epoch: int = 0
+    """The first epoch with a penalty, from 0."""
+    end_epoch: int | None = None
+    """The first epoch without it again; null for no end."""
+
+    def __post_init__(self) -> None:
+        check_conflict(self.threshold, self.alpha, self.floor, self.decay, self.start_epoch, self.end_epoch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How a network is trained."""
+
+    epochs: int = 40
+    """At most; the best epoch on valid is kept."""
+    patience: int = 10
+    """Epochs without a better MAE on valid after which training ends."""
+    batch_size: int = 32
+    """Clips in a micro-batch."""
+    accumulation: int = 1
+    """Micro-batches in an optimizer step."""
+    learning_rate: float = 1e-3
+    """At its highest, after a warm-up over a tenth of the steps; then a cosine down to 0."""
+    weight_decay: float = 1e-2
+    """Of AdamW."""
+    clip_norm: float = 1.0
+    """The largest norm of the gradients, above 0."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision; fp16 needs a GPU."""
+    device: Literal["auto", "cpu"] = "auto"
+    """auto takes a GPU where there is one."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "patience", "batch_size", "accumulation", "learning_rate", "clip_norm"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}; it takes a value above 0")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay: got {self.weight_decay}; it takes at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionConfig:
+    """The fusion model."""
+
+    modalities: tuple[Modality, ...] = MODALITIES
+    """Which of text, audio and video it rates clips by; the first is what others are fused into."""
+    scale: Literal["mosi", "sims", "binary"] | None = None
+    """The labels' scale; null takes the store's, of a pickle sims where it has unimodal labels, else mosi."""
+    seeds: tuple[int, ...] = (1111, 1112, 1113, 1114, 1115)
+    """A network is trained from each."""
+    extract: ExtractSettings = field(default_factory=ExtractSettings)
+    """How features of a store's clips are made."""
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    """The size of the network."""
+    losses: LossSettings = field(default_factory=LossSettings)
+    """Weights of the loss' parts."""
+    conflict: ConflictSettings = field(default_factory=ConflictSettings)
+    """The conflict-aware penalty."""
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    """Epochs, batches, rates."""
+
+    def __post_init__(self) -> None:
+        if not self.modalities or len(set(self.modalities)) < len(self.modalities):
+            raise ValueError(f"modalities: got {list(self.modalities)}; it takes one to three different ones")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: got {list(self.seeds)}; it takes one or more different numbers")
+
+
+def check_conflict(
+    threshold: float, alpha: float, floor: float, decay: float, start_epoch: int, end_epoch: int | None
+) -> None:
+    """Raise `ValueError` for a setting of `ConflictPenalty` that is out of its range."""
+    wanted = {
+        "threshold": (threshold, threshold >= 1, "at least 1"),
+        "alpha": (alpha, alpha > 0, "above 0"),
+        "floor": (floor, 0 < floor <= 1, "in (0, 1]"),
+        "decay": (decay, 0 <= decay < 1, "in [0, 1)"),
+        "start_epoch": (start_epoch, start_epoch >= 0, "at least 0"),
+        "end_epoch": (
+            end_epoch,
+            end_epoch is None or end_epoch >= start_epoch,
+            f"{start_epoch} or more, or null",
+        ),
+    }
+    for name, (value, holds, range_) in wanted.items():
+        if not holds:
+            raise ValueError(f"{name}: got {value}; it takes a value {range_}")
