@@ -14,6 +14,8 @@ which decord counts.
 from __future__ import annotations
 
 import io
+import sys
+import threading
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -47,6 +49,7 @@ _STILL_FORMATS = ("image2", "_pipe", "gif", "apng", "tty")
 _X264 = {"crf": "18", "preset": "fast"}
 # Leaves the library's version, dates and random ids out of the file: equal input, equal bytes.
 _BITEXACT = {"fflags": "+bitexact"}
+_DECORD_IMPORT = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -380,13 +383,31 @@ def _pictures(
         raise MediaError(f"{name}: {decoded} of its {len(scan.times)} frames can be decoded, wanted all")
 
 
+def _decord() -> Any:
+    """The module decord.
+
+    Its import loads every CUDA library of the environment, 650 MB and seconds that reading on the
+    CPU has no use for; so they are out of its sight for that moment.
+    """
+    with _DECORD_IMPORT:
+        if "decord" not in sys.modules:
+            visible = sys.modules.get("nvidia")
+            sys.modules["nvidia"] = None  # type: ignore[assignment]
+            try:
+                import decord
+            finally:
+                del sys.modules["nvidia"]
+                if visible:
+                    sys.modules["nvidia"] = visible
+            decord.logging.set_level(decord.logging.QUIET)
+        return sys.modules["decord"]
+
+
 def _trusted_decord(source: Source, scan: _Scan, width: int, height: int) -> decord.VideoReader | None:
     """A decord reader, or None where it is not to be trusted with this file."""
     if scan.info.format not in _DECORD_FORMATS or scan.rotation or not scan.exact:
         return None
-    import decord
-
-    decord.logging.set_level(decord.logging.QUIET)
+    decord = _decord()
     try:
         handle = io.BytesIO(source) if isinstance(source, bytes) else str(source)
         reader = decord.VideoReader(handle, width=width, height=height, num_threads=1)
@@ -400,8 +421,7 @@ def _trusted_decord(source: Source, scan: _Scan, width: int, height: int) -> dec
 
 def _decord_pictures(name: str, reader: decord.VideoReader, width: int) -> Iterator[np.ndarray]:
     """Every frame in order: after a jump decord returns neighbours of the frame (open groups of pictures)."""
-    import decord
-
+    decord = _decord()
     count = 0
     try:
         while count < len(reader):

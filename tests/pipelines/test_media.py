@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -21,6 +23,7 @@ from pipelines.media import (
 )
 from tests.pipelines.clips import numbered, numbers, tone, write_clip
 
+ROOT = Path(__file__).resolve().parents[2]
 FRAMES = 60
 OPEN_GROUPS = {"x264-params": "open-gop=1:keyint=12:bframes=3"}
 CONTAINERS = [
@@ -91,6 +94,17 @@ def test_decord_reads_mp4_and_agrees_with_pyav(shared: Path, monkeypatch: pytest
     monkeypatch.undo()
     monkeypatch.setattr(media, "_trusted_decord", lambda *_: None)
     assert np.array_equal(by_decord, read_video(path).frames)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_reading_loads_no_gpu_libraries(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(encode_video(numbered(3), 25))
+    program = (
+        "import sys; from pipelines.media import read_video; read_video(sys.argv[1]); import decord;"
+        "assert 'nvidia' not in sys.modules; maps = open('/proc/self/maps').read();"
+        "assert 'libdecord' in maps; assert 'libcublas' not in maps and 'libcudnn' not in maps"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "clip.mp4")], cwd=ROOT, check=True)
 
 
 def test_turned_clips_stand_upright(tmp_path: Path) -> None:
