@@ -18,6 +18,7 @@ from pipelines.store import StoreReader
 BINS = 20  # of the weights' histogram, over [0, 1]
 FAILURES_SHOWN = 50
 METRICS = "metrics.json"
+TAKEN = ("before", "after", "train", "valid", "test")  # when and on what metrics were taken
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Test metrics of a model: a column for each time they were taken, as before and after training."""
+    """Metrics of a model: a column for each time they were taken, as before and after training."""
 
     columns: list[str]
     rows: list[tuple[str, list[float | None]]]
@@ -135,8 +136,8 @@ def effective_size(weights: Sequence[float]) -> float:
 def read_metrics(model: Path) -> Metrics:
     """The numbers in a model's `metrics.json`.
 
-    The file holds metrics by name, or such dicts by when they were taken (`before`, `after`). Other
-    entries, as a text or a list, are left out.
+    The file holds dicts of metrics by when or on what they were taken, as `before` and `after`
+    training. Its other entries are not shown.
 
     Raises:
         RunError: If the file is missing, no JSON, or has no numbers.
@@ -158,11 +159,14 @@ def read_metrics(model: Path) -> Metrics:
     return Metrics(list(columns), rows)
 
 
-def _columns(found: Any) -> dict[str, dict[str, float]]:
+def _columns(found: Any, start: str = "") -> dict[str, dict[str, float]]:
     if not isinstance(found, dict):
         return {}
-    own = {"": _numbers(found)} | {name: _numbers(inner) for name, inner in found.items()}
-    return {name: column for name, column in own.items() if column}
+    columns = {}
+    for name in TAKEN:
+        columns[start + name] = _numbers(found.get(name))
+        columns |= _columns(found.get(name), f"{start}{name} ")
+    return {name: column for name, column in columns.items() if column}
 
 
 def _numbers(values: Any) -> dict[str, float]:

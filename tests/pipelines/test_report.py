@@ -189,10 +189,12 @@ def test_a_clip_that_cannot_be_decoded_is_said_so(tmp_path: Path) -> None:
 
 
 def test_metrics_of_a_model(store: Path, tmp_path: Path) -> None:
-    metrics = {"before": {"MAE": 1.25, "Corr": 0.5}, "after": {"MAE": 0.75, "Corr": 0.875}, "data": "x"}
+    before, after = {"rows": 20, "MAE": 1.25, "Corr": None}, {"rows": 20, "MAE": 0.75, "Corr": 0.875}
+    metrics = {"before": before, "after": after, "training": {"mean_weight": 0.5}, "test": {"after": after}}
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     page = Page(write_report(store, tmp_path / "out", model=tmp_path, limit=1))
-    assert "MAE 1.250 0.750 Corr 0.500 0.875" in " ".join(page.text.split())
+    shown = "metric before after test after rows 20 20 20 MAE 1.250 0.750 0.750 Corr – 0.875 0.875"
+    assert shown in " ".join(page.text.split())
 
 
 @pytest.mark.parametrize(
