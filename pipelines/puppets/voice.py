@@ -88,6 +88,14 @@ def speak(text: str, voice: Voice, *, valence: float, rng: np.random.Generator) 
     """
     if not -1 <= valence <= 1:
         raise ValueError(f"valence {valence} is not in [-1, 1]")
+    return _trimmed(render(text, voice, valence=valence, rng=rng))
+
+
+def render(text: str, voice: Voice, *, valence: float, rng: np.random.Generator) -> np.ndarray:
+    """As `speak`, silence at the ends included.
+
+    Two voices of one pace, given equal generators, say each sound at the same time.
+    """
     from hibari import dsp
 
     rate = voice.pace * 2 ** (RATE_OCTAVES * valence + rng.normal(0, 0.02))
@@ -108,7 +116,7 @@ def speak(text: str, voice: Voice, *, valence: float, rng: np.random.Generator) 
         rng,
     )
     loudness = LOUDNESS * 10 ** ((LOUDNESS_DB * valence + rng.normal(0, 0.3)) / 20)
-    samples = _trimmed(_resampled(wave))
+    samples = _resampled(wave)
     return np.clip(samples * loudness / (_rms(samples) + 1e-9), -1, 1).astype(np.float32)
 
 
