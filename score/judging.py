@@ -82,11 +82,13 @@ def judge(rows: list[Row], measured: Mapping[int, Row], *, folds: int) -> Judgem
     asked = [
         (at, source) for at, source in zip(variants.positions, sources, strict=True) if source is not None
     ]
-    variants.signals[AGREEMENT][[source is not None for source in sources]] = predictor.agreement(
+    agreement = predictor.agreement(
         _features(measured[at] for at, _ in asked),
         _features(measured[source] for _, source in asked),
         [rows[source]["group"] for _, source in asked],
     )
+    # As the store will hold it, so that weighing again from the store gives the same weights.
+    variants.signals[AGREEMENT][[source is not None for source in sources]] = agreement.astype(np.float32)
     report = {
         "correlation": predictor.correlation,
         "spread": predictor.spread,

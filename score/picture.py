@@ -40,17 +40,9 @@ class Picture:
         return (self.luma - self.luma.mean()) / max(float(self.luma.std()), 1e-3)
 
     @cached_property
-    def gradient(self) -> tuple[np.ndarray, np.ndarray]:
-        """Central differences of the brightness, down and to the right, each (F, H-2, W-2)."""
-        image = self.luma
-        down = image[:, 2:, 1:-1] - image[:, :-2, 1:-1]
-        right = image[:, 1:-1, 2:] - image[:, 1:-1, :-2]
-        return down, right
-
-    @cached_property
     def edges(self) -> np.ndarray:
         """Square root of the gradient's length, float32 (F, H-2, W-2): outlines, whatever their contrast."""
-        return np.sqrt(np.hypot(*self.gradient))
+        return np.sqrt(np.hypot(*gradient(self.luma)))
 
     @cached_property
     def trajectories(self) -> np.ndarray:
@@ -60,20 +52,26 @@ class Picture:
 
     @cached_property
     def features(self) -> np.ndarray:
-        """Where the edges are and how they run, over the clip, float32 (8 * 8 * 4,).
+        """Where the outlines are and how they run, over the clip, float32 (8 * 8 * 4,).
 
-        Edge lengths by cell and direction, a frame's vector of length 1, mean over the frames. Colour
-        and contrast do not count.
+        Gradient lengths of the clip's mean picture by cell and direction, as a vector of length 1.
+        Colour and contrast do not count, and noise hardly.
         """
-        down, right = self.gradient
-        angle = np.arctan2(down, right) % np.pi
-        bins = np.minimum((angle * (ORIENTATIONS / np.pi)).astype(int), ORIENTATIONS - 1)
-        by_direction = [
-            pooled(np.where(bins == b, self.edges, 0), FEATURE_CELLS) for b in range(ORIENTATIONS)
+        down, right = gradient(self.luma.mean(axis=0, keepdims=True))
+        angle, length = np.arctan2(down, right) % np.pi, np.hypot(down, right)
+        direction = np.minimum((angle * (ORIENTATIONS / np.pi)).astype(int), ORIENTATIONS - 1)
+        cells = [
+            pooled(np.where(direction == index, length, 0), FEATURE_CELLS) for index in range(ORIENTATIONS)
         ]
-        vectors = np.stack(by_direction, axis=-1).reshape(len(self), -1)
-        lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
-        return (vectors / lengths).mean(axis=0).astype(np.float32)
+        vector = np.stack(cells, axis=-1).ravel()
+        return (vector / max(float(np.linalg.norm(vector)), 1e-6)).astype(np.float32)
+
+
+def gradient(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Central differences down and to the right, (F, H, W) to two of (F, H-2, W-2)."""
+    down = images[:, 2:, 1:-1] - images[:, :-2, 1:-1]
+    right = images[:, 1:-1, 2:] - images[:, 1:-1, :-2]
+    return down, right
 
 
 def pooled(images: np.ndarray, cells: int) -> np.ndarray:

@@ -117,13 +117,7 @@ def fit(features: np.ndarray, labels: np.ndarray) -> Ridge:
     References:
         Allen 1974: the left-out residual is the residual over 1 - leverage.
     """
-    present = np.isfinite(features)
-    counts = np.maximum(present.sum(axis=0), 1)
-    mean = np.where(present, features, 0.0).sum(axis=0) / counts
-    deviation = np.sqrt((np.where(present, features - mean, 0.0) ** 2).sum(axis=0) / counts)
-    sizes = np.repeat(FEATURE_SIZES, FEATURE_SIZES)
-    # Picture and sound get equal say, however many numbers each has.
-    scale = np.maximum(deviation, 1e-3 * np.abs(mean) + 1e-6) * np.sqrt(sizes)
+    mean, scale = _moments(features)
     x = _standardised(features, mean, scale)
     intercept = float(labels.mean())
     u, s, vt = np.linalg.svd(x, full_matrices=False)
@@ -133,6 +127,23 @@ def fit(features: np.ndarray, labels: np.ndarray) -> Ridge:
     )
     coefficients = vt.T @ (s / (s * s + penalty) * projected)
     return Ridge(mean, scale, coefficients, intercept)
+
+
+def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and scale of each feature, (d,), over the rows that have it.
+
+    The picture's features are in one unit, so they share one scale: cells where nothing ever is in
+    the originals would otherwise make the most of any noise there. Each modality gets equal say,
+    however many numbers it has.
+    """
+    present = np.isfinite(features)
+    counts = np.maximum(present.sum(axis=0), 1)
+    mean = np.where(present, features, 0.0).sum(axis=0) / counts
+    deviation = np.sqrt((np.where(present, features - mean, 0.0) ** 2).sum(axis=0) / counts)
+    cells, numbers = FEATURE_SIZES
+    deviation[:cells] = np.sqrt((deviation[:cells] ** 2).mean())
+    scale = np.maximum(deviation, 1e-6) * np.sqrt(np.repeat(FEATURE_SIZES, (cells, numbers)))
+    return mean, scale
 
 
 def _left_out_error(
