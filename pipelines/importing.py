@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -101,13 +101,15 @@ class Summary:
 class ImportClips:
     """The operator: media files in, rows out.
 
-    A batch is decoded in threads, which the decoders leave free to run side by side.
+    A batch is decoded in threads, side by side. Where a clip of it is rejected, the others are
+    kept for when they are asked for one by one.
     """
 
     def __init__(self, config: ImportConfig) -> None:
         self.config = config
         self.versions = provenance.versions(VERSIONS)
         self._threads = ThreadPoolExecutor(batch_size())
+        self._made: dict[str, Future[Row]] = {}
 
     def __call__(self, rows: list[Row]) -> list[Row]:
         """Decode, check and encode.
@@ -119,7 +121,11 @@ class ImportClips:
             MediaError: If a file is rejected; the message says why.
             MissingClip: If there is no file.
         """
-        return list(self._threads.map(self._row, rows))
+        ids = [row["clip"].id for row in rows]
+        if not set(ids) <= set(self._made):
+            self._made = {row["clip"].id: self._threads.submit(self._row, row) for row in rows}
+            wait(self._made.values())
+        return [self._made[clip_id].result() for clip_id in ids]
 
     def _row(self, loaded: Row) -> Row:
         from pipelines.media import MediaError, encode_video, probe, stream_video
@@ -251,7 +257,7 @@ def plan(corpus: Corpus, config: ImportConfig) -> list[Work]:
 
 def batch_size() -> int:
     """Clips that are decoded side by side."""
-    return max(2, os.cpu_count() or 1)
+    return min(16, max(2, os.cpu_count() or 1))
 
 
 def main(argv: list[str]) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 
 # Containers round times: Matroska to 1 ms, MPEG to 1/90,000 s. Below this two times are one.
 ROUNDING_S = 0.0015
+# Cameras jitter: frames that are off an even grid by less than this share of a frame are even.
+JITTER = 0.2
 _COMMON_RATES = [
     *(Fraction(n) for n in (5, 8, 10, 12, Fraction(25, 2), 15, 20, 24, 25, 30, 48, 50, 60)),
     *(Fraction(n * 1000, 1001) for n in (24, 30, 48, 60)),
@@ -25,11 +27,11 @@ def frame_gap(times: np.ndarray) -> float:
 
 
 def is_constant(times: np.ndarray) -> bool:
-    """Whether frames are evenly spaced, but for the rounding of their times."""
+    """Whether frames are evenly spaced, but for rounding and jitter of their times."""
     if len(times) < 3:
         return True
     even = np.linspace(times[0], times[-1], len(times))
-    return bool(np.abs(times - even).max() <= ROUNDING_S)
+    return bool(np.abs(times - even).max() <= max(ROUNDING_S, JITTER * frame_gap(times)))
 
 
 def average_rate(times: np.ndarray, duration_s: float) -> float:

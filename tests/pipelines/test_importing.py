@@ -216,6 +216,23 @@ def test_only_changed_files_are_done_again(
     }
 
 
+def test_a_rejected_clip_does_not_make_its_neighbours_twice(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    row = importing.ImportClips._row
+    monkeypatch.setattr(
+        importing.ImportClips,
+        "_row",
+        lambda self, loaded: done.append(loaded["source_name"]) or row(self, loaded),
+    )
+    monkeypatch.setattr(importing, "batch_size", lambda: 4)
+    (good / "text.mp4").write_text("no clip")
+    names = ["good0.mkv", "text.mp4", "good1.mkv", "good2.mkv"]
+    assert len(import_folder(table(good, names), tmp_path / "store")) == 3
+    assert sorted(done) == sorted(names)
+
+
 def test_killed_and_started_again_gives_the_same_rows(tmp_path: Path) -> None:
     names = [f"clip{number:02d}.mkv" for number in range(16)]
     for number, name in enumerate(names):

@@ -68,6 +68,16 @@ def test_uneven_frames_are_sampled_by_time_not_by_index(tmp_path: Path, form: st
     assert video.duration_s == pytest.approx(times[-1], abs=0.2)
 
 
+def test_jitter_is_no_variable_rate(tmp_path: Path) -> None:
+    jitter = np.random.default_rng(0).integers(-3, 4, FRAMES) / 1000
+    times = np.abs(np.arange(FRAMES) / 25 + jitter)
+    path = write_clip(tmp_path / "clip", numbered(FRAMES), form="matroska", times=times, rate=1000)
+    assert probe(path).constant_rate
+    video = read_video(path)
+    assert numbers(video.frames) == list(range(FRAMES))
+    assert video.fps == pytest.approx(25, rel=0.01)
+
+
 def test_bytes_and_path_give_the_same(tmp_path: Path, clip: bytes) -> None:
     path = tmp_path / "clip.mkv"
     path.write_bytes(clip)
