@@ -64,8 +64,8 @@ class _Reader(pickle.Unpickler):
         if (module, name) not in _TABLE:
             raise PickleError(
                 f"{self.name}: asks for {module}.{name}, which is not let in; a feature file holds numpy"
-                " arrays, numbers, strings, lists, tuples, dicts and sets alone. If you trust the file, convert it"
-                " where you made it"
+                " arrays, numbers, strings, lists, tuples, dicts and sets alone. If you trust the file,"
+                " convert it where it was made"
             )
         return _TABLE[module, name]
 
