@@ -1,0 +1,128 @@
+"""Speech to train the voice converter on: puppets of the studio cast, many voices saying the same thing.
+
+A take is a sentence in a mood, said by several voices in the same time: what differs between two
+sounds of a take is the voice alone, so one can be the source and another the wanted result. The
+spectrograms are kept in a file, for making them takes longer than reading them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from augment.mel import BANDS, HOP, SAMPLING_RATE, log_mel
+from augment.pitch import track
+from pipelines.sample import row_seed
+
+if TYPE_CHECKING:
+    from pipelines.puppets.voice import Voice
+
+LOUDNESS = 0.05
+"""Root mean square that every sound is brought to."""
+GRID = 1280
+"""Sounds are cut to a multiple of so many samples: 5 mel frames, 8 frames of Whisper's features."""
+MEL_PER_GRID, WHISPER_PER_GRID = GRID // HOP, GRID // 160
+
+# Beside the puppets' own sentences, words that have all of English' sounds between them.
+WORDS = (
+    "measure azure beige garage thing bath brother either church joy judge cheap yellow young use water "
+    "wheel quick square queen boy noise oil voice cow house loud sound air chair bear care ear fear here "
+    "year tour sure cure father calm palm card bird her word nurse sun love cup blood book put good could "
+    "moon blue two shoe cat hand map dance bed head said many sit milk busy women see key people machine "
+    "day rain eight break my high buy eye go boat toe know shop fish nation ocean zoo nose rose scissors "
+    "very of give five funny phone laugh off sing finger bank long no sun man comb lamp red right wrong "
+    "little bottle apple table strength twelfth sixth months asked texts splash scratch stream spring "
+    "three throw shrug black glass fly slow green cry train drive brown pretty small sky stay snow swim "
+    "twin dwarf cube few music beauty view onion canyon hello again about sofa banana camera problem "
+    "family seven open happen button sudden garden mountain certain rhythm system listen often whistle"
+).split()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Take:
+    """One sentence in several voices, frame by frame alike."""
+
+    voices: np.ndarray
+    """Index of each voice, int64 (sounds,)."""
+    mel: np.ndarray
+    """float16 (sounds, frames, 80)."""
+    pitch: np.ndarray
+    """Hz, 0 where unvoiced, float32 (sounds, frames)."""
+    whisper: np.ndarray
+    """Whisper's input features, float16 (sounds, 80, 1.6 * frames)."""
+
+
+def load_takes(file: Path) -> list[Take]:
+    """Read what `make_takes` has written."""
+    names = ("voices", "mel", "pitch", "whisper")
+    with np.load(file, allow_pickle=False) as arrays:
+        count = int(arrays["takes"])
+        return [Take(**{name: arrays[f"{name}{take}"] for name in names}) for take in range(count)]
+
+
+def make_takes(file: Path, *, takes: int, voices: int, seed: int, sounds: int = 6) -> None:
+    """Let puppets of the studio cast speak, and write the spectrograms.
+
+    Args:
+        file: Is written, as `.npz`.
+        takes: How many sentences are said.
+        voices: How many voices there are.
+        seed: Of all that is drawn.
+        sounds: By how many voices a sentence is said.
+    """
+    from tqdm import tqdm
+    from transformers import WhisperFeatureExtractor
+
+    from pipelines.puppets.voice import random_voice
+
+    rng = np.random.default_rng(seed)
+    cast = [random_voice(rng, "studio") for _ in range(voices)]
+    extractor = WhisperFeatureExtractor(feature_size=BANDS, chunk_length=1)
+    arrays: dict[str, Any] = {"takes": np.array(takes)}
+    for take in tqdm(range(takes), desc="takes", mininterval=10):
+        chosen = rng.choice(voices, size=sounds, replace=False)
+        waves = say_together([cast[voice] for voice in chosen], row_seed(seed, f"take {take}"))
+        arrays[f"voices{take}"] = chosen
+        for name, value in _features(waves, extractor).items():
+            arrays[f"{name}{take}"] = value
+    unfinished = file.with_suffix(".unfinished.npz")
+    np.savez(unfinished, **arrays)
+    unfinished.rename(file)
+
+
+def say_together(voices: list[Voice], seed: int) -> np.ndarray:
+    """A sentence and a mood drawn by seed, said by each voice in the same time.
+
+    Returns:
+        float32 (voices, samples) at 16 kHz, of loudness `LOUDNESS`.
+    """
+    from pipelines.puppets.script import sentence
+    from pipelines.puppets.voice import render
+
+    rng = np.random.default_rng(seed)
+    mood, pace = rng.uniform(-1, 1), rng.uniform(0.9, 1.2)
+    text = sentence(mood, rng, "studio") if rng.random() < 0.5 else " ".join(rng.choice(WORDS, size=6))
+    said = [
+        render(text, replace(voice, pace=pace), valence=mood, rng=np.random.default_rng(seed))
+        for voice in voices
+    ]
+    waves = np.stack(said)
+    waves = waves[:, : waves.shape[1] // GRID * GRID]
+    return waves * (LOUDNESS / np.sqrt(np.square(waves).mean(1, keepdims=True)))
+
+
+def _features(waves: np.ndarray, extractor: Any) -> dict[str, np.ndarray]:
+    sounds = torch.from_numpy(waves).float()
+    frames = waves.shape[1] // GRID * MEL_PER_GRID
+    whisper = extractor(
+        list(waves), sampling_rate=SAMPLING_RATE, padding=False, truncation=False, return_tensors="np"
+    )["input_features"]
+    return {
+        "mel": log_mel(sounds)[:, :frames].numpy().astype(np.float16),
+        "pitch": torch.stack([track(sound)[:frames] for sound in sounds]).numpy(),
+        "whisper": whisper[:, :, : waves.shape[1] // 160].astype(np.float16),
+    }
