@@ -10,18 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from finetune.settings import MODALITIES, Modality
 from pipelines import media
 from pipelines.sample import SCALES
 
 if TYPE_CHECKING:
     from pipelines.sample import Row
-
-Modality = Literal["text", "audio", "video"]
-MODALITIES: tuple[Modality, ...] = ("text", "audio", "video")
 
 SAMPLING_RATE = 16_000
 # Sound shorter than this is followed by silence: below it a spectrogram has no frame to show.
@@ -114,7 +112,7 @@ class OmniEncoder:
         text = row["text"] if "text" in self.modalities else None
         if frames is None and samples is None and not text:
             raise InputError(
-                f"{row['id']}: has none of {', '.join(sorted(self.modalities))}; leave such rows out of the store"
+                f"{row['id']}: has none of {', '.join(sorted(self.modalities))}; leave it out"
             )
         question = rating_question(row["scale"], row["language"])
         return self.encode(frames, fps, samples, quoted(text, row["language"]), question, name=row["id"])

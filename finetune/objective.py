@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Literal
 
 import torch
 
+from finetune.settings import RowLoss
 from pipelines.errors import RunError
-
-RowLoss = Literal["l1", "l2", "huber"]
 
 # A sample's own loss, from predictions and labels in units of half the scale's range, each (B,).
 ROW_LOSSES: dict[RowLoss, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {

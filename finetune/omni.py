@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from finetune.inputs import Budget, Modality, OmniEncoder
-from finetune.settings import FinetuneConfig, Part
+from finetune.inputs import Budget, OmniEncoder
+from finetune.settings import FinetuneConfig, Modality, Part
 from pipelines.errors import UsageError
 
 EMBEDDED = "embedded"
@@ -97,7 +97,8 @@ class Regressor(nn.Module):
         """Write adapter and head."""
         from safetensors.torch import save_file
 
-        self.thinker.save_pretrained(directory)
+        # Embeddings are never adapted; unless told so, peft asks the Hub about the base model's.
+        self.thinker.save_pretrained(directory, save_embedding_layers=False)
         save_file(
             {name: value.contiguous() for name, value in self.head.state_dict().items()},
             directory / HEAD_FILE,

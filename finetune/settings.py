@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from finetune.inputs import MODALITIES, Modality
-from finetune.objective import RowLoss
-
+Modality = Literal["text", "audio", "video"]
+MODALITIES: tuple[Modality, ...] = ("text", "audio", "video")
+RowLoss = Literal["l1", "l2", "huber"]
 Arm = Literal["weighted", "uniform", "originals", "shuffled"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Part = Literal["language", "vision", "audio"]

@@ -280,7 +280,7 @@ class Course:
             found = losses(self.thinker, self.probes, teacher.lessons(rng, BATCH, scale), pad_id)
             self._update(found["answer"] + found["measures"] + 0.5 * found["word"])
             self.spent_s = time.monotonic() - began
-            if self.step % 50 == 0:
+            if self.step % 25 == 0:
                 told = " ".join(f"{name} {loss.item():.3f}" for name, loss in found.items())
                 print(f"step {self.step} {self.spent_s:.0f} s {told}", flush=True)
             if self.spent_s - saved_s > STATE_EVERY_S:
@@ -339,7 +339,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--clips", type=int, default=3000, help="clips that the studio records (default: 3000)"
     )
-    parser.add_argument("--threads", type=int, default=2, help="of torch (default: 2)")
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
     train(parser.parse_args(argv))
 
 
