@@ -1,0 +1,140 @@
+"""The command from end to end: files, metrics, starting again, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+import yaml
+
+from finetune.fusion.__main__ import main
+from finetune.fusion.features import FeatureError, from_pickle
+from finetune.fusion.losses import batch_of
+from finetune.fusion.run import load
+from finetune.msa_metrics import mosi
+from pipelines.errors import RunError, UsageError
+from tests.finetune.fusion.made import mmsa_content, write
+
+FAST: dict[str, Any] = {
+    "seeds": [1, 2],
+    "network": {"width": 16, "heads": 2, "steps": 6, "dropout": 0.0},
+    "training": {"epochs": 6, "batch_size": 8, "learning_rate": 2e-2, "device": "cpu"},
+}
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"fusion": FAST}))
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write(tmp_path / "unaligned.pkl", mmsa_content())
+
+
+def start(recipe: Path, data: Path, out: Path, *more: str) -> dict[str, Any]:
+    main(["--config", str(recipe), "--data", str(data), "--out", str(out), *more])
+    return json.loads((out / "metrics.json").read_text())
+
+
+def test_trains_from_a_pickle(recipe: Path, data: Path, tmp_path: Path) -> None:
+    summary = start(recipe, data, tmp_path / "out")
+    assert summary["rows"] == {"train": 40, "valid": 12, "test": 12, "failed": 0}
+    assert set(summary["seeds"]) == {"1", "2"}
+    errors = [found["test"]["MAE"] for found in summary["seeds"].values()]
+    assert summary["mean"]["test"]["MAE"] == pytest.approx(np.mean(errors), abs=1e-4)
+    assert summary["spread"]["test"]["MAE"] == pytest.approx(np.std(errors, ddof=1), abs=1e-4)
+    labels = mmsa_content()["test"]["regression_labels"]
+    assert summary["mean"]["test"]["MAE"] < 0.7 * np.abs(labels - np.median(labels)).mean()
+
+
+def test_what_it_leaves_is_what_it_rated(recipe: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    summary = start(recipe, data, out)
+    table = pyarrow.parquet.read_table(out / "predictions.parquet").to_pandas()
+    best = table[(table.seed == summary["best_seed"]) & (table.split == "test")]
+    found = summary["seeds"][str(summary["best_seed"])]["test"]
+    assert {name: found[name] for name in mosi(best.prediction, best.label)} == mosi(
+        best.prediction, best.label
+    )
+    test = from_pickle(data, ("text", "audio", "video")).splits["test"]
+    batch = batch_of(test, np.arange(len(test)), torch.device("cpu"))
+    with torch.no_grad():
+        again = load(out)(batch.values, batch.masks).prediction
+    np.testing.assert_allclose(again, best.prediction, atol=1e-5)
+
+
+def test_started_again_it_keeps_the_seeds_that_are_done(recipe: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    start(recipe, data, out, "--fusion.seeds", "[1]")
+    first = (out / "seed-1" / "model.safetensors").stat().st_mtime_ns
+    summary = start(recipe, data, out)
+    assert (out / "seed-1" / "model.safetensors").stat().st_mtime_ns == first
+    assert set(summary["seeds"]) == {"1", "2"}
+    straight = start(recipe, data, tmp_path / "straight")
+    assert summary == straight
+
+
+def test_a_folder_of_other_settings_or_data_is_refused(recipe: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    start(recipe, data, out, "--fusion.seeds", "[1]")
+    with pytest.raises(UsageError, match="other settings or data"):
+        start(recipe, data, out, "--fusion.losses.statistics", "0.2")
+    write(data, mmsa_content(seed=9))
+    with pytest.raises(UsageError, match="other settings or data"):
+        start(recipe, data, out)
+
+
+def test_trains_on_a_subset_of_modalities(recipe: Path, data: Path, tmp_path: Path) -> None:
+    more = ("--fusion.modalities", "[audio, video]", "--fusion.seeds", "[1]", "--fusion.training.epochs", "2")
+    summary = start(recipe, data, tmp_path / "out", *more)
+    assert set(summary["seeds"]["1"]["modality_weights"]) == {"audio", "video"}
+    assert summary["spread"]["test"]["MAE"] is None
+
+
+WRONG = {
+    "--fusion.conflict.threshold 0.5": "fusion.conflict.threshold: got 0.5; it takes a value at least 1",
+    "--fusion.network.width 15": "fusion.network.width: got 15 with 2 heads",
+    "--fusion.losses.diversity -1": "fusion.losses.diversity: got -1.0; it takes a weight of at least 0",
+    "--fusion.training.epochs 0": "fusion.training.epochs: got 0; it takes a value above 0",
+    "--fusion.seeds [1,1]": "fusion.seeds: got .*; it takes one or more different numbers",
+    "--fusion.modalities [text,text]": "fusion.modalities: got .*; it takes one to three different ones",
+    "--fusion.extract.frame_px 60": "fusion.extract.frame_px: got 60; it takes a multiple of cells",
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG)
+def test_names_a_wrong_setting(recipe: Path, data: Path, tmp_path: Path, arguments: str) -> None:
+    with pytest.raises(UsageError, match=WRONG[arguments].replace(".", "[.]").replace("[.]*", ".*")):
+        start(recipe, data, tmp_path / "out", *arguments.split())
+
+
+def test_names_data_that_is_not_there(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="neither a store nor a feature pickle"):
+        start(recipe, tmp_path / "nowhere.pkl", tmp_path / "out")
+
+
+def test_a_refused_file_leaves_no_folder(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(FeatureError):
+        start(recipe, write(tmp_path / "list.pkl", [1]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_processes_are_refused(
+    recipe: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="trains in one process, and was started in 2"):
+        start(recipe, data, tmp_path / "out")
+
+
+def test_load_names_a_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"no model[.]safetensors there"):
+        load(tmp_path)

@@ -1,0 +1,158 @@
+"""A step's weights, and that training resumed is training gone straight through."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from finetune.fusion.features import FeatureSet, from_pickle
+from finetune.fusion.losses import batch_of, loss_parts
+from finetune.fusion.settings import ConflictSettings, LossSettings, NetworkSettings, TrainingSettings
+from finetune.fusion.training import Trainer, inputs_of, make_network, train
+from tests.finetune.fusion.made import mmsa_content, write
+
+SMALL = NetworkSettings(width=8, heads=2, dropout=0.1, steps=6)
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
+    path = tmp_path_factory.mktemp("features") / "features.pkl"
+    return from_pickle(write(path, mmsa_content()), ("text", "audio", "video"))
+
+
+def trainer(
+    features: FeatureSet,
+    *,
+    batch_size: int = 8,
+    accumulation: int = 1,
+    dropout: float = 0.1,
+    epochs: int = 4,
+    patience: int = 10,
+    penalty: bool = True,
+) -> Trainer:
+    set_seed(3)
+    network = make_network(features, NetworkSettings(width=8, heads=2, dropout=dropout, steps=6))
+    return Trainer(
+        network,
+        features,
+        training=TrainingSettings(
+            epochs=epochs, patience=patience, batch_size=batch_size, accumulation=accumulation, device="cpu"
+        ),
+        losses=LossSettings(),
+        conflict=ConflictSettings(penalty=penalty, threshold=1.0, alpha=2.0),
+        accelerator=Accelerator(cpu=True),
+        seed=3,
+    )
+
+
+def weights_of(found: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in found.network.state_dict().items()}
+
+
+def gradients_of(
+    features: FeatureSet, pieces: list[list[int]], weights: dict[int, float] | None = None, scale: float = 1.0
+) -> dict[str, torch.Tensor]:
+    """What the optimizer of an untrained network is given for one step over micro-batches of clips."""
+    found = trainer(features, accumulation=len(pieces), dropout=0.0)
+    batches = [batch_of(features.splits["train"], np.array(piece), torch.device("cpu")) for piece in pieces]
+    for piece, batch in zip(pieces, batches, strict=True):
+        given = [(weights or {}).get(row, 1 + row % 3) for row in piece]
+        batch.weights.copy_(scale * torch.tensor(given))
+    recorded: dict[str, torch.Tensor] = {}
+
+    def record(*_: object) -> None:
+        recorded.update({name: value.grad.clone() for name, value in found.network.named_parameters()})
+
+    found.optimizer.optimizer.register_step_pre_hook(record)
+    found.step(batches)
+    return recorded
+
+
+def close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> bool:
+    return all(torch.allclose(found[name], wanted[name], atol=1e-5) for name in wanted)
+
+
+def test_micro_batches_of_one_are_one_batch(features: FeatureSet) -> None:
+    whole = gradients_of(features, [[0, 1, 2, 3, 4, 5]])
+    assert close(gradients_of(features, [[0], [1], [2], [3], [4], [5]]), whole)
+    assert close(gradients_of(features, [[0, 1, 2, 3], [4, 5]]), whole)
+
+
+def test_a_common_factor_of_all_weights_changes_nothing(features: FeatureSet) -> None:
+    assert close(gradients_of(features, [[0, 1, 2]], scale=0.01), gradients_of(features, [[0, 1, 2]]))
+
+
+def test_a_weight_of_0_is_absence(features: FeatureSet) -> None:
+    absent = gradients_of(features, [[0, 2]])
+    assert close(gradients_of(features, [[0, 1, 2]], {1: 0.0}), absent)
+    assert not close(gradients_of(features, [[0, 1, 2]], {1: 0.1}), absent)
+
+
+def test_a_step_without_weight_does_not_step(features: FeatureSet) -> None:
+    found = trainer(features)
+    before = weights_of(found)
+    batch = batch_of(features.splits["train"], np.arange(4), torch.device("cpu"))
+    batch.weights.zero_()
+    assert found.step([batch]) == ({}, None)
+    assert close(weights_of(found), before)
+
+
+def test_resumed_training_is_straight_training(features: FeatureSet, tmp_path: Path) -> None:
+    straight = train(trainer(features), tmp_path / "straight.pt")
+    for epochs in (1, 2):  # interrupted after the first epoch, and again after the third
+        interrupted = trainer(features)
+        checkpoint = tmp_path / "resumed.pt"
+        if checkpoint.exists():
+            interrupted.load_state_dict(torch.load(checkpoint, weights_only=True))
+        for _ in range(epochs):
+            interrupted.run_epoch()
+        torch.save(interrupted.state_dict(), checkpoint)
+    resumed = train(trainer(features), checkpoint)
+    assert resumed.history == straight.history
+    assert resumed.metrics == straight.metrics
+    for name, value in straight.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[name], value)
+
+
+def test_ends_early_and_keeps_the_best_epoch(features: FeatureSet, tmp_path: Path) -> None:
+    found = trainer(features, epochs=12, patience=1)
+    trained = train(found, tmp_path / "checkpoint.pt")
+    errors = [epoch["valid_mae"] for epoch in trained.history]
+    assert trained.best_epoch == int(np.argmin(errors))
+    assert len(errors) in (trained.best_epoch + 2, 12)
+    assert trained.metrics["valid"]["MAE"] == errors[trained.best_epoch]
+
+
+def test_the_penalty_changes_training_and_its_absence_is_watched(features: FeatureSet) -> None:
+    with_penalty, without = trainer(features, epochs=2), trainer(features, epochs=2, penalty=False)
+    for found in (with_penalty, without):
+        found.run_epoch()
+    assert min(with_penalty.history[0]["factors"].values()) < 1
+    assert set(without.history[0]["factors"].values()) == {1.0}
+    assert without.history[0]["conflict_rate"] > 0
+    assert not close(weights_of(with_penalty), weights_of(without))
+
+
+def test_loss_parts_are_each_clips_own(features: FeatureSet) -> None:
+    torch.manual_seed(0)
+    network = make_network(features, SMALL).eval()
+    clips = features.splits["train"]
+    whole = batch_of(clips, np.arange(6), torch.device("cpu"))
+    parts = loss_parts(network(whole.values, whole.masks), whole)
+    assert set(parts) == {"task", "auxiliary", "reconstruction", "statistics", "diversity"}
+    for row in range(6):
+        one = batch_of(clips, np.array([row]), torch.device("cpu"))
+        alone = loss_parts(network(one.values, one.masks), one)
+        for name, values in parts.items():
+            assert values.shape == (6,)
+            torch.testing.assert_close(alone[name][0], values[row])
+
+
+def test_strides_bring_long_clips_to_the_wanted_steps(features: FeatureSet) -> None:
+    strides = {name: value.stride for name, value in inputs_of(features, 5).items()}
+    assert strides == {"text": 1, "audio": 3, "video": 2}
