@@ -1,0 +1,284 @@
+"""FateZero (ICCV 2023): edits a clip by words, keeping its layout and motion, with no map stored.
+
+The clip is inverted to noise by DDIM with the source prompt; only the latents of each step are
+kept. Each step of the edit runs the UNet on [source latent of that step, uncond, cond]: the source
+rows compute again exactly the attention that the inversion saw, and the edit borrows from them
+inside the batch. Source rows are left out as soon as no window needs them.
+
+Ours, where the published code does otherwise: latents are the mode of the autoencoder's posterior
+unless a generator is given; a blended word's mask comes from the coarsest cross-attention of the
+down and up path, which in Stable Diffusion 1.x are the 16 x 16 maps that it uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import BaseOutput
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from augment.fatezero_attention import Control, controlled, key_table
+from augment.fatezero_words import WordPlan, plan_words, token_ids, word_places
+
+_FRAMES_A_TIME = 8
+"""Frames that the autoencoder takes at once."""
+
+
+@dataclass
+class FateZeroOutput(BaseOutput):
+    """An edited clip."""
+
+    frames: Any
+    """float32 in [0, 1], (F, H, W, 3); with a list of prompts (prompts, F, H, W, 3)."""
+    inverted_latents: torch.Tensor
+    """The noisiest latents of the inversion, (F, C, h, w)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Inversion:
+    """A clip on its way to noise."""
+
+    latents: list[torch.Tensor]
+    """From clean to noisiest, T + 1, each (F, C, h, w)."""
+    attended: list[torch.Tensor]
+    """Attention that blended words got at each step, T, each (F, 1, h, w); empty without."""
+
+
+class FateZeroPipeline(DiffusionPipeline):
+    """Loads any Stable Diffusion 1.x checkpoint.
+
+    Raises:
+        ValueError: If the components are not those of Stable Diffusion 1.x.
+    """
+
+    model_cpu_offload_seq = "text_encoder->unet->vae"
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        unet: UNet2DConditionModel,
+        scheduler: Any,
+    ) -> None:
+        super().__init__()
+        _check_components(vae, text_encoder, unet, scheduler)
+        scheduler = DDIMScheduler.from_config(
+            scheduler.config, clip_sample=False, timestep_spacing="leading", steps_offset=1
+        )
+        self.register_modules(
+            vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler
+        )
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Pixels a latent's side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        frames: np.ndarray,
+        source_prompt: str,
+        prompt: str | list[str],
+        *,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 7.5,
+        cross_replace: float = 0.8,
+        self_replace: float = 0.8,
+        reweight: dict[str, float] | None = None,
+        blend_words: Sequence[str] | None = None,
+        blend_threshold: float | None = 0.3,
+        key_frames: Sequence[str | int] = ("mid",),
+        key_frame_min_channels: int = 640,
+        generator: torch.Generator | None = None,
+        output_type: str = "np",
+    ) -> FateZeroOutput:
+        """Edit a clip.
+
+        Args:
+            frames: uint8 RGB (F, H, W, 3); sides are multiples of `vae_scale_factor`.
+            source_prompt: What the clip shows.
+            prompt: What it shall show; of a list, each is an edit of the same inversion.
+            num_inference_steps: T.
+            guidance_scale: 1 runs without the unconditional branch.
+            cross_replace: Cross-attention follows the source in steps below int(share * (T + 1)).
+            self_replace: Self-attention is the source's in steps below int(share * T).
+            reweight: Factors on the attention of words of the prompt, within `cross_replace`.
+            blend_words: Words of the source prompt; where they are, the edit keeps its own
+                self-attention, elsewhere it borrows the source's. None borrows everywhere.
+            blend_threshold: Share of a frame's strongest attention that counts as being there.
+            key_frames: Frames that each frame's self-attention looks at: "first", "mid", "last",
+                or an offset from the own frame.
+            key_frame_min_channels: Narrower blocks look at each frame alone.
+            generator: Draws from the autoencoder's posterior; None takes its mode.
+            output_type: "np", or "pt" for a tensor of the same shape.
+
+        Raises:
+            ValueError: If an argument is out of range, a prompt too long, or a word not in it.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        _check_call(frames, prompts, num_inference_steps, self.vae_scale_factor, output_type)
+        plans = [plan_words(self.tokenizer, source_prompt, one, reweight or {}) for one in prompts]
+        blended = [p for word in blend_words or () for p in word_places(self.tokenizer, source_prompt, word)]
+        latents = self._encode(frames, generator)
+        control = Control(
+            keys=key_table(tuple(key_frames), len(frames)).to(latents.device),
+            key_frame_min_channels=key_frame_min_channels,
+            latent_shape=(latents.shape[-2], latents.shape[-1]),
+            threshold=blend_threshold or 0.0,
+        )
+        self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
+        words = self._embed(["", source_prompt, *prompts])
+        windows = (int(cross_replace * (num_inference_steps + 1)), int(num_inference_steps * self_replace))
+        with controlled(self.unet, control):
+            inversion = self._invert(latents, words[1], control, blended)
+            edits = [
+                self._edit(inversion, words[[1, 0, 2 + i]], control, plan, windows, guidance_scale)
+                for i, plan in enumerate(plans)
+            ]
+        pictures = torch.stack([self._decode(edit) for edit in edits])
+        made = pictures if len(plans) > 1 or not isinstance(prompt, str) else pictures[0]
+        return FateZeroOutput(
+            frames=made.numpy() if output_type == "np" else made, inverted_latents=inversion.latents[-1]
+        )
+
+    def _invert(
+        self, latents: torch.Tensor, words: torch.Tensor, control: Control, blended: list[int]
+    ) -> _Inversion:
+        """DDIM backwards, without guidance: the latent at t - step goes in together with t."""
+        kept, attended = [latents], []
+        control.blended = blended
+        for timestep in reversed(self.scheduler.timesteps):
+            noise = self._noise(latents, timestep, words[None], control)
+            before, after = self._alphas(timestep)
+            latents = _move(latents, noise, before, after)
+            kept.append(latents)
+            if blended:
+                attended.append(torch.stack(control.recorded).mean(dim=0))
+                control.recorded.clear()
+        control.blended = []
+        return _Inversion(latents=kept, attended=attended)
+
+    def _edit(
+        self,
+        inversion: _Inversion,
+        words: torch.Tensor,
+        control: Control,
+        plan: WordPlan,
+        windows: tuple[int, int],
+        guidance_scale: float,
+    ) -> torch.Tensor:
+        """DDIM forwards from the noisiest latents; `words` are of [source, uncond, cond]."""
+        latents = inversion.latents[-1]
+        steps = len(self.scheduler.timesteps)
+        plan = plan.to(words)
+        for i, timestep in enumerate(self.scheduler.timesteps):
+            control.words = plan if i < windows[0] else None
+            control.borrow_self = i < windows[1]
+            control.attended = inversion.attended[steps - 1 - i] if inversion.attended else None
+            streams = [True, guidance_scale != 1, True]
+            inputs = [latents, latents]
+            if control.words is None and not control.borrow_self:
+                streams[0] = False
+            else:
+                inputs.insert(0, inversion.latents[steps - 1 - i])
+            if not streams[1]:
+                inputs.pop(-2)
+            noise = self._noise(torch.cat(inputs), timestep, words[streams], control)
+            noise = noise.unflatten(0, (-1, control.frames))
+            guided = noise[-1]
+            if streams[1]:
+                guided = noise[-2] + guidance_scale * (noise[-1] - noise[-2])
+            before, after = self._alphas(timestep)
+            latents = _move(latents, guided, after, before)
+        control.words, control.borrow_self, control.attended = None, False, None
+        return latents
+
+    def _noise(
+        self, latents: torch.Tensor, timestep: torch.Tensor, words: torch.Tensor, control: Control
+    ) -> torch.Tensor:
+        """The noise that the UNet sees in streams of frames, one embedding a stream."""
+        return self.unet(
+            latents, timestep, encoder_hidden_states=words.repeat_interleave(control.frames, dim=0)
+        ).sample
+
+    def _alphas(self, timestep: torch.Tensor) -> tuple[float, float]:
+        """Cumulative alphas one step below a timestep, and at it."""
+        at = int(timestep)
+        below = at - self.scheduler.config.num_train_timesteps // len(self.scheduler.timesteps)
+        alphas = self.scheduler.alphas_cumprod
+        return float(alphas[below] if below >= 0 else self.scheduler.final_alpha_cumprod), float(alphas[at])
+
+    def _embed(self, prompts: list[str]) -> torch.Tensor:
+        for prompt in prompts:
+            token_ids(self.tokenizer, prompt)
+        tokens = self.tokenizer(
+            prompts, padding="max_length", max_length=self.tokenizer.model_max_length, return_tensors="pt"
+        )
+        return self.text_encoder(tokens.input_ids.to(self.text_encoder.device)).last_hidden_state
+
+    def _encode(self, frames: np.ndarray, generator: torch.Generator | None) -> torch.Tensor:
+        pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+        parts = []
+        for part in pixels.split(_FRAMES_A_TIME):
+            scaled = part.to(self.vae.device, self.vae.dtype) / 127.5 - 1
+            posterior = self.vae.encode(scaled).latent_dist
+            parts.append(posterior.mode() if generator is None else posterior.sample(generator))
+        return torch.cat(parts) * self.vae.config.scaling_factor
+
+    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
+        parts = [
+            self.vae.decode(part).sample
+            for part in (latents / self.vae.config.scaling_factor).split(_FRAMES_A_TIME)
+        ]
+        return (torch.cat(parts).float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
+
+
+def _move(latents: torch.Tensor, noise: torch.Tensor, alpha_from: float, alpha_to: float) -> torch.Tensor:
+    """A DDIM step without noise of its own, in either direction."""
+    clean = (latents - (1 - alpha_from) ** 0.5 * noise) / alpha_from**0.5
+    return alpha_to**0.5 * clean + (1 - alpha_to) ** 0.5 * noise
+
+
+def _check_components(vae: Any, text_encoder: Any, unet: Any, scheduler: Any) -> None:
+    """Raise if this is no Stable Diffusion 1.x."""
+    found = None
+    if unet.config.in_channels != vae.config.latent_channels:
+        found = f"a UNet with {unet.config.in_channels} input channels over {vae.config.latent_channels} latent channels"
+    elif unet.config.cross_attention_dim != text_encoder.config.hidden_size:
+        found = (
+            f"a UNet that attends to width {unet.config.cross_attention_dim}"
+            f" and a text encoder of width {text_encoder.config.hidden_size}"
+        )
+    elif unet.config.addition_embed_type is not None:
+        found = f"a UNet with additional {unet.config.addition_embed_type} embeddings, as of SDXL"
+    elif scheduler.config.prediction_type != "epsilon":
+        found = f"a model that predicts {scheduler.config.prediction_type!r}"
+    if found:
+        raise ValueError(
+            f"this checkpoint is not Stable Diffusion 1.x: found {found};"
+            " take one such as stable-diffusion-v1-5/stable-diffusion-v1-5"
+        )
+
+
+def _check_call(frames: np.ndarray, prompts: list[str], steps: int, factor: int, output_type: str) -> None:
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) < 1:
+        raise ValueError(
+            f"frames: found {frames.dtype} {frames.shape}, wanted uint8 (F, H, W, 3), F at least 1"
+        )
+    if frames.shape[1] % factor or frames.shape[2] % factor:
+        raise ValueError(
+            f"frames: found {frames.shape[1]} x {frames.shape[2]} pixels, wanted multiples of {factor}; resize them"
+        )
+    if not prompts:
+        raise ValueError("prompt: is an empty list; name at least one")
+    if not 1 <= steps <= 1000:
+        raise ValueError(f"num_inference_steps: {steps} is outside [1, 1000]")
+    if output_type not in ("np", "pt"):
+        raise ValueError(f"output_type: {output_type!r} is unknown; take np or pt")

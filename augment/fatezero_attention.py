@@ -1,0 +1,238 @@
+"""Attention and normalisation of a UNet while it inverts or edits a clip.
+
+A batch is [source, uncond, cond] streams of F frames each, of which some may be missing. What is
+borrowed from the source is borrowed inside the batch: no attention map is ever stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+    from augment.fatezero_words import WordPlan
+
+# Attention with more queries than this is the edit's own: FateZero's 64 x 64 level.
+MAX_BORROWED_QUERIES = 32**2
+
+
+@dataclass(kw_only=True)
+class Control:
+    """What the UNet's layers are told before each pass."""
+
+    keys: torch.Tensor
+    """Frames that each frame's self-attention looks at, (F, K)."""
+    key_frame_min_channels: int
+    """Blocks narrower than this look at each frame alone."""
+    words: WordPlan | None = None
+    """Set while the last stream's cross-attention follows the first's."""
+    borrow_self: bool = False
+    """Whether the last stream's self-attention is the first's."""
+    latent_shape: tuple[int, int]
+    """Height and width of the latents."""
+    attended: torch.Tensor | None = None
+    """Attention that blended words get at each place, (F, 1, h, w); None borrows everywhere."""
+    threshold: float = 0.0
+    """Share of a frame's strongest attention above which a place keeps its own self-attention."""
+    blended: list[int] = field(default_factory=list)
+    """Places of words whose attention is to be recorded."""
+    recorded: list[torch.Tensor] = field(default_factory=list)
+    """That attention, of each of the coarsest layers, (F, 1, h, w)."""
+
+    @property
+    def frames(self) -> int:
+        """F."""
+        return len(self.keys)
+
+    def shape_of(self, queries: int) -> tuple[int, int]:
+        """Height and width of the level with so many queries."""
+        height, width = self.latent_shape
+        while height * width > queries:
+            height, width = (height + 1) // 2, (width + 1) // 2
+        return height, width
+
+    def mask(self, queries: int) -> torch.Tensor | None:
+        """Where a level keeps its own self-attention, 0 or 1, (1, F, 1, N, 1)."""
+        if self.attended is None:
+            return None
+        wide = F.max_pool2d(self.attended, 3, stride=1, padding=1)
+        sized = F.interpolate(wide, self.shape_of(queries)).flatten(1)  # (F, N)
+        return (sized > self.threshold * sized.amax(dim=1, keepdim=True))[None, :, None, :, None]
+
+
+def key_table(key_frames: tuple[str | int, ...], frames: int) -> torch.Tensor:
+    """The frames that each frame looks at, (F, K).
+
+    Args:
+        key_frames: "mid" is frame (F - 1) // 2, "first", "last", or an offset from the own frame,
+            clipped to the clip.
+        frames: F.
+
+    Raises:
+        ValueError: If a name is unknown or there is none.
+    """
+    fixed = {"first": 0, "mid": (frames - 1) // 2, "last": frames - 1}
+    columns = []
+    for key in key_frames:
+        if isinstance(key, str) and key not in fixed:
+            raise ValueError(f"key_frames: {key!r} is unknown; take first, mid, last or an offset")
+        own = torch.arange(frames)
+        columns.append(torch.full_like(own, fixed[key]) if isinstance(key, str) else own + key)
+    if not columns:
+        raise ValueError("key_frames: is empty; name at least one")
+    return torch.stack(columns, dim=1).clamp(0, frames - 1)
+
+
+class SelfAttention:
+    """Self-attention over key frames, with the source's queries and keys where they are borrowed."""
+
+    def __init__(self, control: Control) -> None:
+        self.control = control
+
+    def __call__(self, attn: Any, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        control = self.control
+        states = hidden_states.unflatten(0, (-1, control.frames))  # (S, F, N, C)
+        query = _heads(attn, attn.to_q(states))
+        if states.shape[-1] < control.key_frame_min_channels:
+            key, value = attn.to_k(states), attn.to_v(states)
+        else:
+            used, table = control.keys.unique(return_inverse=True)
+            seen = states[:, used]
+            # (S, U, N, C) -> (S, F, K, N, C) -> (S, F, K N, C)
+            key, value = (project(seen)[:, table].flatten(2, 3) for project in (attn.to_k, attn.to_v))
+        key, value = _heads(attn, key), _heads(attn, value)
+        if control.borrow_self and states.shape[2] <= MAX_BORROWED_QUERIES:
+            mixed = self._borrow(query, key, value)
+        else:
+            mixed = _attend(query, key, value)
+        return _out(attn, mixed)
+
+    def _borrow(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        mask = self.control.mask(query.shape[-2])
+        if mask is None:
+            query = torch.cat([query[:-1], query[:1]])
+            key = torch.cat([key[:-1], key[:1]])
+            return _attend(query, key, value)
+        borrowed = _attend(query[:1], key[:1], value[-1:])
+        own = _attend(query, key, value)
+        return torch.cat([own[:-1], torch.where(mask, own[-1:], borrowed)])
+
+
+class CrossAttention:
+    """Cross-attention whose last stream follows the first's where words align."""
+
+    def __init__(self, control: Control, *, recorded: bool) -> None:
+        self.control, self.recorded = control, recorded
+
+    def __call__(
+        self, attn: Any, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor, *_: Any, **__: Any
+    ) -> torch.Tensor:
+        control = self.control
+        query, key, value = (
+            _heads(attn, states.unflatten(0, (-1, control.frames)))
+            for states in (
+                attn.to_q(hidden_states),
+                attn.to_k(encoder_hidden_states),
+                attn.to_v(encoder_hidden_states),
+            )
+        )
+        queries = query.shape[-2]
+        if self.recorded and control.blended:
+            control.recorded.append(self._record(query[0], key[0]))
+        if control.words is None or queries > MAX_BORROWED_QUERIES:
+            return _out(attn, _attend(query, key, value))
+        plan = control.words
+        last = _attend(query[:1], key[:1], plan.from_source @ value[-1:])
+        if plan.any_own:
+            last = last + _attend(query[-1:], key[-1:], plan.own[:, None] * value[-1:])
+        return _out(attn, torch.cat([_attend(query[:-1], key[:-1], value[:-1]), last]))
+
+    def _record(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        """Attention of the blended words, mean over heads, (F, 1, h, w)."""
+        maps = (query @ key.mT * query.shape[-1] ** -0.5).float().softmax(dim=-1)
+        share = maps[..., self.control.blended].sum(dim=-1).mean(dim=1)
+        return share.unflatten(1, self.control.shape_of(query.shape[-2]))[:, None]
+
+
+class ClipGroupNorm(torch.nn.GroupNorm):
+    """Group normalisation with statistics over all frames of a clip; shares another's parameters."""
+
+    def __init__(self, other: torch.nn.GroupNorm, frames: int) -> None:
+        super().__init__(other.num_groups, other.num_channels, other.eps, affine=False)
+        self.weight, self.bias, self.frames = other.weight, other.bias, frames
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        # (S F, C, h, w) -> (S, F, groups, C / groups, h w)
+        grouped = states.reshape(
+            -1, self.frames, self.num_groups, states.shape[1] // self.num_groups, states[0, 0].numel()
+        )
+        variance, mean = torch.var_mean(grouped.float(), dim=(1, 3, 4), correction=0, keepdim=True)
+        scale = self.weight.reshape(self.num_groups, -1, 1) * (variance + self.eps).rsqrt()
+        shift = self.bias.reshape(self.num_groups, -1, 1) - mean * scale
+        return torch.addcmul(shift.to(grouped), grouped, scale.to(grouped)).reshape(states.shape)
+
+
+@contextmanager
+def controlled(unet: UNet2DConditionModel, control: Control) -> Iterator[None]:
+    """Let a control steer a UNet's layers; afterwards the UNet is as it was."""
+    processors = unet.attn_processors
+    norms = _clip_norms(unet)
+    coarsest = _coarsest_level(unet)
+    try:
+        unet.set_attn_processor(
+            {
+                name: SelfAttention(control)
+                if ".attn1." in name
+                else CrossAttention(control, recorded=name.startswith(coarsest))
+                for name in processors
+            }
+        )
+        for parent, name, norm in norms:
+            setattr(parent, name, ClipGroupNorm(norm, control.frames))
+        yield
+    finally:
+        unet.set_attn_processor(processors)
+        for parent, name, norm in norms:
+            setattr(parent, name, norm)
+
+
+def _clip_norms(unet: UNet2DConditionModel) -> list[tuple[torch.nn.Module, str, torch.nn.GroupNorm]]:
+    """Normalisations inside residual blocks and before the last convolution, with where they hang."""
+    from diffusers.models.resnet import ResnetBlock2D
+
+    blocks = [module for module in unet.modules() if isinstance(module, ResnetBlock2D)]
+    places = [(block, name) for block in blocks for name in ("norm1", "norm2")]
+    return [(parent, name, getattr(parent, name)) for parent, name in [*places, (unet, "conv_norm_out")]]
+
+
+def _coarsest_level(unet: UNet2DConditionModel) -> tuple[str, str]:
+    """Prefixes of the layers of the coarsest level with cross-attention, without the middle block.
+
+    In Stable Diffusion 1.x these are the 16 x 16 maps of 64 x 64 latents.
+    """
+    level = max(i for i, block in enumerate(unet.down_blocks) if getattr(block, "has_cross_attention", False))
+    return f"down_blocks.{level}.", f"up_blocks.{len(unet.up_blocks) - 1 - level}."
+
+
+def _heads(attn: Any, states: torch.Tensor) -> torch.Tensor:
+    """(S, F, N, C) -> (S, F, heads, N, d)"""
+    return states.unflatten(-1, (attn.heads, -1)).transpose(-2, -3)
+
+
+def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Fused attention, (S, F, heads, N, d)."""
+    shape = query.shape[:2]
+    flat = (states.flatten(0, 1) for states in (query, key, value))
+    return F.scaled_dot_product_attention(*flat).unflatten(0, shape)
+
+
+def _out(attn: Any, mixed: torch.Tensor) -> torch.Tensor:
+    """(S, F, heads, N, d) -> (S F, N, C), projected."""
+    return attn.to_out[0](mixed.transpose(-2, -3).flatten(-2).flatten(0, 1))

@@ -1,0 +1,52 @@
+"""Styles as data: the words that a style adds to the source prompt, and how hard it is pushed.
+
+`PUBLISHED` are FateZero's, for checkpoints trained on photographs and paintings. `EMBEDDED` are
+those that the shipped small model knows; it saw nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """A named edit."""
+
+    words: str
+    """Put in front of the source prompt."""
+    cross_replace: float
+    """Share of the steps, from the start, whose cross-attention follows the source, in [0, 1]."""
+    self_replace: float
+    """Share of the steps, from the start, whose self-attention is the source's, in [0, 1]."""
+    reweight: dict[str, float] = field(default_factory=dict)
+    """Factors on the attention that words get."""
+
+    def prompt(self, source_prompt: str) -> str:
+        """The target prompt."""
+        return f"{self.words} {source_prompt}"
+
+
+def _published(words: str, cross: float, self_: float, factor: float, *names: str) -> Style:
+    return Style(words=words, cross_replace=cross, self_replace=self_, reweight=dict.fromkeys(names, factor))
+
+
+# Windows and weights: FateZero's released configurations.
+PUBLISHED: dict[str, Style] = {
+    "watercolor": _published("watercolor painting of", 0.8, 0.8, 10, "watercolor"),
+    "monet": _published("Monet style painting of", 0.5, 0.5, 10, "Monet"),
+    "van_gogh": _published("Van Gogh style painting of", 0.5, 0.5, 10, "Van", "Gogh"),
+    "cartoon": _published("cartoon style of", 0.8, 0.7, 3, "cartoon"),
+    "ukiyo_e": _published("Ukiyo-e style of", 0.9, 0.9, 10, "Ukiyo-e"),
+    "shinkai": _published("Makoto Shinkai style of", 1.0, 0.9, 10, "Makoto", "Shinkai"),
+    "pokemon": _published("Pokemon cartoon style of", 0.7, 0.7, 3, "Pokemon", "cartoon"),
+}
+
+# Ours: the words are the captions that the shipped model was trained with.
+EMBEDDED: dict[str, Style] = {
+    "watercolor": Style(words="watercolor painting of", cross_replace=0.4, self_replace=0.6),
+    "sepia": Style(words="sepia photograph of", cross_replace=0.4, self_replace=0.6),
+    "night": Style(words="night scene of", cross_replace=0.4, self_replace=0.6),
+    "cartoon": Style(words="cartoon drawing of", cross_replace=0.4, self_replace=0.6),
+    "sunset": Style(words="sunset picture of", cross_replace=0.4, self_replace=0.6),
+}
