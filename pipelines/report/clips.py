@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.atomic import replacing
 from pipelines.media import MediaError, probe, read_audio, read_video
 from pipelines.report.pictures import POSTER_SIDE, STRIP_FRAMES, poster, spectrogram, strip_jpeg
 from pipelines.report.summary import flat
@@ -111,8 +110,7 @@ class MediaFolder:
                 path.unlink()
 
     def _write(self, name: str, content: bytes) -> str:
-        with replacing(self.folder / name) as temporary:
-            temporary.write_bytes(content)
+        (self.folder / name).write_bytes(content)
         return f"{FOLDER}/{name}"
 
 

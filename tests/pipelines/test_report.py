@@ -44,9 +44,10 @@ def tone(hertz: float) -> bytes:
 
 
 def rows() -> list[dict[str, Any]]:
-    """Two originals of train with variants, one of test without; the last has no picture."""
+    """Originals of train and test, two of them with variants: new pictures, and sounds without one."""
     made: list[dict[str, Any]] = []
-    for count, (split, words) in enumerate((("test", "plain"), ("train", HOSTILE), ("train", "more"))):
+    for count, words in enumerate(("plain", HOSTILE, "more", "last")):
+        split = "test" if words == "last" else "train"
         source = f"p/<i>{count}"
         picture, sound = media(clip(40 * count)), media(tone(300 + 100 * count))
         common = {"source_id": source, "split": split, "text": words, "corpus": "puppets", "scale": "mosi"}
@@ -54,7 +55,7 @@ def rows() -> list[dict[str, Any]]:
         made.append(
             {**new_row(), **common, "id": source, "kind": "original", "video": picture, "audio": sound}
         )
-        if split != "train":
+        if words not in (HOSTILE, "more"):
             continue
         new_picture, new_sound = media(clip(200 + count)), media(tone(900 + count))
         for kind, own, weight in (("video", (new_picture, sound), 0.25), ("audio", (None, new_sound), 0.5)):
@@ -113,13 +114,13 @@ def links(page: Page) -> set[str]:
 
 def test_counts(page: Page) -> None:
     squeezed = " ".join(page.text.split())
-    assert "3 originals and 4 variants" in squeezed
+    assert "4 originals and 4 variants" in squeezed
     assert "video 2 0 2 0.25 2.0" in squeezed  # train, test, all, mean weight, effective number
-    assert "original 2 1 3 1.00 3.0" in squeezed
+    assert "original 3 1 4 1.00 4.0" in squeezed
     assert "3.6 90 %" in squeezed  # (2 × .25 + 2 × .5)² / (2 × .25² + 2 × .5²) = 3.6
     assert "1 rejected: 1 × import: MediaError" in squeezed
-    assert "3 of 3 originals are shown, with 4 of 4 variants" in squeezed
-    assert len(page.all("article", **{"class": "family"})) == 3
+    assert "4 of 4 originals are shown, with 4 of 4 variants" in squeezed
+    assert len(page.all("article", **{"class": "family"})) == 4
     assert len(page.all("section", **{"data-kind": "video"})) == 2
 
 
@@ -144,13 +145,13 @@ def test_media_are_the_rows_bytes(store: Path, page: Page) -> None:
         for name in ("video", "audio"):
             assert row[name] is None or hashlib.sha256(row[name]["bytes"]).digest() in shown
     # Of two pairs that share the original's sound or picture, each content is there once.
-    assert len(list((out / "media").glob("*.mp4"))) == 3 + 2
-    assert len(list((out / "media").glob("*.flac"))) == 3 + 2
+    assert len(list((out / "media").glob("*.mp4"))) == 4 + 2
+    assert len(list((out / "media").glob("*.flac"))) == 4 + 2
 
 
 def test_a_variant_without_a_picture_is_played_with_its_originals(page: Page) -> None:
     videos = [found["src"] for found in page.all("video")]
-    assert len(videos) == 7
+    assert len(videos) == 8
     squeezed = " ".join(page.text.split())
     assert squeezed.count("original’s picture new sound") == 2
     assert squeezed.count("new picture original’s sound") == 2
@@ -173,9 +174,9 @@ def test_limit_prefers_originals_with_variants_and_sweeps(store: Path, tmp_path:
     write_report(store, tmp_path)
     (tmp_path / "media" / "notes.txt").write_text("mine")
     page = Page(write_report(store, tmp_path, limit=1))
-    assert [found["data-split"] for found in page.all("article")] == ["train"]
-    assert "1 of 3 originals are shown, with 2 of 4 variants" in page.text
-    assert "3 originals and 4 variants" in page.text
+    assert [(found["data-text"] or "")[:6] for found in page.all("article")] == ["p/<i>1"]
+    assert "1 of 4 originals are shown, with 2 of 4 variants" in page.text
+    assert "4 originals and 4 variants" in page.text
     left = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "media").iterdir()}
     assert left == links(page) | {"media/notes.txt"}
 
