@@ -7,8 +7,7 @@ Which decoder reads the frames is decided by evidence. The packets' display time
 first, without decoding. decord reads MP4, MKV and WebM whose frame times it reports as the
 container states them, from the first frame on (after a jump it may return a neighbour of the
 frame asked for). PyAV reads every other container (from MPEG program and transport streams
-decord returns wrong pictures), turned video, and files where an edit list cuts frames away,
-which decord counts.
+decord returns wrong pictures) and files where an edit list cuts frames away, which decord counts.
 """
 
 from __future__ import annotations
@@ -405,7 +404,7 @@ def _decord() -> Any:
 
 def _trusted_decord(source: Source, scan: _Scan, width: int, height: int) -> decord.VideoReader | None:
     """A decord reader, or None where it is not to be trusted with this file."""
-    if scan.info.format not in _DECORD_FORMATS or scan.rotation or not scan.exact:
+    if scan.info.format not in _DECORD_FORMATS or not scan.exact:
         return None
     decord = _decord()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -102,7 +103,7 @@ def test_decord_reads_mp4_and_agrees_with_pyav(shared: Path, monkeypatch: pytest
     monkeypatch.setattr(media, "_pyav_pictures", None)
     by_decord = read_video(path).frames
     monkeypatch.undo()
-    monkeypatch.setattr(media, "_trusted_decord", lambda *_: None)
+    monkeypatch.setattr(media, "_trusted_decord", _none)
     assert np.array_equal(by_decord, read_video(path).frames)
 
 
@@ -117,14 +118,40 @@ def test_reading_loads_no_gpu_libraries(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "clip.mp4")], cwd=ROOT, check=True)
 
 
-def test_turned_clips_stand_upright(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rotation", "turns"), [(90, -1), (180, 2), (270, 1)])
+@pytest.mark.parametrize("by_decord", [True, False])
+def test_turned_clips_stand_upright(
+    tmp_path: Path, rotation: int, turns: int, by_decord: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     upright = np.zeros((5, 64, 48, 3), dtype=np.uint8)
     upright[:, :20] = 200  # bright above
-    path = write_clip(tmp_path / "clip.mp4", np.rot90(upright, -1, axes=(1, 2)), rotation=90)
-    frames = read_video(path).frames
+    upright[:, :, :12, 0] = 120  # and another red at the left
+    turned = np.ascontiguousarray(np.rot90(upright, turns, axes=(1, 2)))
+    path = write_clip(tmp_path / "clip.mp4", turned, rotation=rotation)
+    monkeypatch.setattr(media, *(("_pyav_pictures", None) if by_decord else ("_trusted_decord", _none)))
     assert (probe(path).width, probe(path).height) == (48, 64)
-    assert frames.shape == upright.shape
-    assert np.abs(frames.astype(int) - upright).mean() < 10
+    assert np.abs(read_video(path).frames.astype(int) - upright).mean() < 3
+    small = read_video(path, max_side=32).frames
+    assert np.abs(small.astype(int) - upright[:, ::2, ::2]).mean() < 8
+
+
+def _none(*_: object) -> None:
+    return None
+
+
+def test_decord_is_not_trusted_where_its_times_are_not_the_files(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4", numbered(FRAMES))
+    scan = media._scan(path)
+    assert media._trusted_decord(path, scan, 64, 48) is not None
+    assert media._trusted_decord(path, replace(scan, stated=scan.stated + 0.04), 64, 48) is None
+    assert media._trusted_decord(path, replace(scan, stated=scan.stated[:-1]), 64, 48) is None
+
+
+def test_frames_that_cannot_be_decoded_are_missed(tmp_path: Path) -> None:
+    whole = write_clip(tmp_path / "clip.ts", numbered(100), form="mpegts").read_bytes()
+    middle = len(whole) // 2 // 188 * 188
+    with pytest.raises(MediaError, match=r"\d+ of its \d+ frames can be decoded, wanted all"):
+        read_video(whole[:middle] + whole[middle + 40 * 188 :])
 
 
 def test_long_sides_are_shrunk_in_proportion(clip: bytes) -> None:
