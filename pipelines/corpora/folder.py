@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from pipelines.corpora.table import Clip, Corpus, Faults, Line, checked, read_table
+from pipelines.corpora.table import Clip, Corpus, CorpusError, Faults, Line, checked, read_table
 from pipelines.sample import SCALES
 
 REQUIRED = ("path", "text", "label", "split", "group")
@@ -32,6 +32,8 @@ def read(src: Path, *, name: str = "folder") -> Corpus:
     Raises:
         CorpusError: If the table is malformed or groups cross splits.
     """
+    if src.is_dir():
+        raise CorpusError(f"{src}: is a folder; name the CSV with {', '.join(REQUIRED)}")
     lines = read_table(src, REQUIRED)
     faults = Faults(src)
     clips = tuple(_clip(line, src.parent, name, faults) for line in lines)

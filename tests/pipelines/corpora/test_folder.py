@@ -56,3 +56,8 @@ def test_unknown_scales_and_lacking_columns_are_refused(tmp_path: Path) -> None:
         folder.read(table)
     with pytest.raises(CorpusError, match="the column group is missing"):
         folder.read(write(tmp_path / "t.csv", "a,hi,0,train", header="path,text,label,split"))
+
+
+def test_a_folder_in_place_of_its_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="is a folder; name the CSV with path, text, label, split, group"):
+        folder.read(tmp_path)
