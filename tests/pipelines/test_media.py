@@ -199,6 +199,7 @@ def test_sound_survives_encoding_to_the_bit() -> None:
 
 
 def test_muxed_clips_hold_picture_and_sound(clip: bytes) -> None:
+    assert clip == mux(numbered(25), 25, tone(1.0))
     info = probe(clip)
     assert (info.has_video, info.has_audio, info.fps) == (True, True, 25)
     assert numbers(read_video(clip).frames) == list(range(25))
