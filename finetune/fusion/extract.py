@@ -49,10 +49,9 @@ def word_vector(word: str, dimensions: int) -> np.ndarray:
     that no vocabulary is kept and unseen forms of a word are near the seen one.
     """
     marked = f"<{word}>"
-    pieces = [word] + [marked[start : start + 3] for start in range(len(marked) - 2)]
-    total = _drawn(pieces[0], dimensions) + np.mean(
-        [_drawn(f"#{piece}", dimensions) for piece in pieces[1:]], axis=0
-    )
+    spelling = [_drawn(f"#{marked[start : start + 3]}", dimensions) for start in range(len(marked) - 2)]
+    # Each half has about the same length: the word itself, and how it is spelled.
+    total = _drawn(word, dimensions) + np.sum(spelling, axis=0) / np.sqrt(len(spelling))
     return (total / np.linalg.norm(total)).astype(np.float32)
 
 
