@@ -14,7 +14,7 @@ import numpy as np
 from pipelines.media import MediaError, encode_audio, encode_video, read_audio, read_video
 from pipelines.sample import Row, row_seed
 from score.clip import Clip, analysis_fps, read_picture, read_sound
-from score.picture import Picture, resized
+from score.picture import MAX_SIDE, Picture, resized
 from score.signals.catalogue import JUDGED, SIGNALS, Modality, column, measure
 from score.sound import SAMPLING_RATE, Sound
 
@@ -25,6 +25,7 @@ VERSION = 1
 """Of what is measured: a change to a signal raises it, and rows are measured again."""
 CACHED = 4  # clips kept decoded: a source's variants come one after the other
 SHORTER, SHORTER_S = 0.1, 0.5  # share and seconds by which a variant may differ in length from its source
+REENCODED_SIDE = 512  # pixels; larger pictures are shrunk before they are encoded again
 SPOILED_SCALE = 4  # a spoiled picture keeps one in so many pixels a side
 _TRACKS: dict[str, tuple[str, ...]] = {"video": ("video",), "audio": ("audio",), "both": ("video", "audio")}
 
@@ -88,7 +89,7 @@ class ScoreVariants:
         return self._clips[row["id"]]
 
     def _cases(self, row: Row, clip: Clip) -> Iterator[dict[str, Any]]:
-        yield case("good", reencoded(clip), clip, ("video", "audio", "cross"))
+        yield case("good", reencoded(row, clip), clip, ("video", "audio", "cross"))
         if clip.picture is not None:
             spoiled = Clip(spoil(clip.picture, row_seed(0, row["id"])), clip.sound)
             yield case("spoiled", spoiled, clip, ("video",))
@@ -115,11 +116,12 @@ def case(name: str, made: Clip, clip: Clip, modalities: Sequence[Modality]) -> d
     return {"case": name, "signals": signals, "features": made.features.tolist()}
 
 
-def reencoded(clip: Clip) -> Clip:
-    """The clip through the encoders that every row goes through."""
+def reencoded(row: Row, clip: Clip) -> Clip:
+    """The row's tracks through the encoders that every row goes through, at nearly their own size."""
     picture, sound = clip.picture, clip.sound
     if picture is not None:
-        video = read_video(encode_video(picture.frames, picture.fps))
+        large = read_video(row["video"]["bytes"], fps=picture.fps, max_side=REENCODED_SIDE)
+        video = read_video(encode_video(large.frames, large.fps), fps=picture.fps, max_side=MAX_SIDE)
         picture = resized(Picture(video.frames, picture.fps), *picture.frames.shape[1:3])
     if sound is not None:
         sound = Sound(read_audio(encode_audio(sound.samples, SAMPLING_RATE), sampling_rate=SAMPLING_RATE))
