@@ -1,4 +1,4 @@
-"""`accelerate launch finetune`, `accelerate launch -m finetune`, `python -m finetune`, `torchrun -m finetune`."""
+"""Starts the stage: `accelerate launch [-m] finetune`, `python -m finetune`, `torchrun -m finetune`."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def make_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     learned = json.loads(bpe.to_str())["model"]
     return Qwen2Tokenizer(
         vocab=learned["vocab"],
-        merges=[tuple(merge) for merge in learned["merges"]],
+        merges=[tuple(merge) for merge in learned["merges"]],  # type: ignore[misc]
         eos_token=TURN_END,
         pad_token=PADDING,
         extra_special_tokens={**SPECIAL_TOKENS, "turn_token": TURN_BEGIN},
@@ -75,7 +75,12 @@ def make_processor(tokenizer: Any, size: ThinkerSize) -> Any:
     )
 
     pixels = {"shortest_edge": size.frame_px**2, "longest_edge": size.frame_px**2}
-    vision = {"patch_size": size.patch_px, "temporal_patch_size": 2, "merge_size": 2, "size": pixels}
+    vision: dict[str, Any] = {
+        "patch_size": size.patch_px,
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+        "size": pixels,
+    }
     # Frames of 20 ms, 50 a second: twice Whisper's step, half its tokens.
     extractor = WhisperFeatureExtractor(
         feature_size=size.mel_bins,
@@ -100,22 +105,23 @@ def make_thinker(tokenizer: Any, size: ThinkerSize) -> Any:
         return int(tokenizer.convert_tokens_to_ids(token))
 
     special = {name: token_id(token) for name, token in SPECIAL_TOKENS.items()}
-    config = Qwen2_5OmniThinkerConfig(
-        text_config=_language_config(len(tokenizer), size, token_id(PADDING), token_id(TURN_END)),
-        vision_config=_vision_config(size),
-        audio_config=_audio_config(size),
-        audio_token_index=special["audio_token"],
-        image_token_index=special["image_token"],
-        video_token_index=special["video_token"],
-        audio_start_token_id=special["audio_bos_token"],
-        audio_end_token_id=special["audio_eos_token"],
-        vision_start_token_id=special["vision_bos_token"],
-        vision_end_token_id=special["vision_eos_token"],
-        user_token_id=token_id("user"),
-        pad_token_id=token_id(PADDING),
-        eos_token_id=token_id(TURN_END),
-        tie_word_embeddings=True,
-    )
+    fields: dict[str, Any] = {
+        "text_config": _language_config(len(tokenizer), size, token_id(PADDING), token_id(TURN_END)),
+        "vision_config": _vision_config(size),
+        "audio_config": _audio_config(size),
+        "audio_token_index": special["audio_token"],
+        "image_token_index": special["image_token"],
+        "video_token_index": special["video_token"],
+        "audio_start_token_id": special["audio_bos_token"],
+        "audio_end_token_id": special["audio_eos_token"],
+        "vision_start_token_id": special["vision_bos_token"],
+        "vision_end_token_id": special["vision_eos_token"],
+        "user_token_id": token_id("user"),
+        "pad_token_id": token_id(PADDING),
+        "eos_token_id": token_id(TURN_END),
+        "tie_word_embeddings": True,
+    }
+    config = Qwen2_5OmniThinkerConfig(**fields)
     return Qwen2_5OmniThinkerForConditionalGeneration(config).eval()
 
 

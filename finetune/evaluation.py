@@ -46,7 +46,8 @@ def main(argv: list[str]) -> None:
     )
     metrics = metrics_of(rows, predictions)
     known = _read(options.model / "metrics.json")
-    write_json(options.model / "metrics.json", known | {options.split: metrics})
+    known[options.split] = known.get(options.split, {}) | {"after": metrics}
+    write_json(options.model / "metrics.json", known)
     write_predictions(options.model / "predictions.parquet", rows, predictions)
     print(json.dumps({options.split: metrics}, indent=2))
 

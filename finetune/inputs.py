@@ -111,9 +111,7 @@ class OmniEncoder:
             raise InputError(f"{row['id']}: {error}") from error
         text = row["text"] if "text" in self.modalities else None
         if frames is None and samples is None and not text:
-            raise InputError(
-                f"{row['id']}: has none of {', '.join(sorted(self.modalities))}; leave it out"
-            )
+            raise InputError(f"{row['id']}: has none of {', '.join(sorted(self.modalities))}; leave it out")
         question = rating_question(row["scale"], row["language"])
         return self.encode(frames, fps, samples, quoted(text, row["language"]), question, name=row["id"])
 
@@ -300,10 +298,12 @@ def collate(rows: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:
         "attention_mask": torch.stack([_left_pad(torch.ones_like(row.input_ids), length, 0) for row in rows]),
         "position_ids": torch.stack([_left_pad(row.position_ids, length, 1) for row in rows], dim=1),
     }
-    pictures = [row for row in rows if row.pixel_values_videos is not None]
-    if pictures:
-        batch["pixel_values_videos"] = torch.cat([row.pixel_values_videos for row in pictures])
-        batch["video_grid_thw"] = torch.stack([row.video_grid_thw for row in pictures])
+    patches = [row.pixel_values_videos for row in rows if row.pixel_values_videos is not None]
+    if patches:
+        batch["pixel_values_videos"] = torch.cat(patches)
+        batch["video_grid_thw"] = torch.stack(
+            [row.video_grid_thw for row in rows if row.video_grid_thw is not None]
+        )
     sounds = [row.input_features for row in rows if row.input_features is not None]
     if sounds:
         frames = max(mel.shape[1] for mel in sounds)

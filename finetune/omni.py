@@ -110,7 +110,7 @@ class Regressor(nn.Module):
         from safetensors.torch import load_file
 
         device = str(self.head.weight.device)
-        result = set_peft_model_state_dict(
+        result: Any = set_peft_model_state_dict(
             self.thinker, load_file(directory / "adapter_model.safetensors", device=device)
         )
         assert not result.unexpected_keys, f"{directory}: not this adapter: {result.unexpected_keys[:3]}"

@@ -10,12 +10,12 @@ from __future__ import annotations
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines import media, sample
-from pipelines.puppets import corpus, script
+from pipelines.puppets import corpus, script, voice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,16 +26,6 @@ VOICE = ("pitch", "melody", "loudness", "rate")
 FACE = ("corners", "opening")
 LEVELS = ("lowest", "low", "middle", "high", "highest")
 OTHER_WORD = "word"
-# What an attribute is called in a question.
-NAMES = {
-    "pitch": "the pitch of the voice",
-    "melody": "how much the pitch moves",
-    "loudness": "the loudness of the voice",
-    "rate": "how fast the speech is",
-    "corners": "the corners of the mouth",
-    "opening": "the opening of the mouth",
-    OTHER_WORD: "another word that fits",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +70,14 @@ def record(path: Path, *, cast: script.Cast, clips: int, seed: int, workers: int
 
 def question(asked: list[str]) -> str:
     """A question for some attributes."""
-    return "Tell " + ", ".join(NAMES[name] for name in asked) + "."
+    return "Tell " + ", ".join(asked) + "."
 
 
 def texts(rng: np.random.Generator, count: int) -> Iterator[str]:
     """Sentences and questions to train a tokenizer on."""
     for _ in range(count):
         yield f"The speaker says: {script.sentence(rng.uniform(-1, 1), rng, 'studio')}"
-        yield question([name for name in NAMES if rng.random() < 0.5] or [OTHER_WORD])
+        yield question([name for name in (*VOICE, *FACE) if rng.random() < 0.5] + [OTHER_WORD])
         yield " ".join(["", *LEVELS])
 
 
@@ -111,7 +101,7 @@ def pitch_hz(samples: np.ndarray, sampling_rate: int = 16_000) -> np.ndarray:
     return sampling_rate / lag[voiced]
 
 
-def _take(arguments: tuple[script.Cast, int, int]) -> dict[str, np.ndarray]:
+def _take(arguments: tuple[script.Cast, int, int]) -> dict[str, Any]:
     """One clip, its face as a model will see it: after a codec, at few frames a second."""
     cast, seed, number = arguments
     rng = np.random.default_rng(sample.row_seed(seed, f"{cast}/{number}"))
@@ -120,7 +110,7 @@ def _take(arguments: tuple[script.Cast, int, int]) -> dict[str, np.ndarray]:
     clip = corpus.make_clip(who, carried, rng)
     fps = min(VIDEO_FPS, FRAMES * corpus.FPS / len(clip.frames))
     frames = media.read_video(media.encode_video(clip.frames, corpus.FPS), fps=fps).frames[:FRAMES]
-    mouth = corpus.voice.mouth_opening(clip.samples, corpus.FPS, corpus.SAMPLING_RATE)
+    mouth = voice.mouth_opening(clip.samples, corpus.FPS, corpus.SAMPLING_RATE)
     return {
         "frames": frames,
         "fps": np.float32(fps),
@@ -137,7 +127,7 @@ def _voice_measures(clip: corpus.Clip) -> list[float]:
     return [height, movement, loudness_db, letters / len(clip.samples) * corpus.SAMPLING_RATE]
 
 
-def _stack(taken: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _stack(taken: list[dict[str, Any]]) -> dict[str, Any]:
     longest = max(len(take["samples"]) for take in taken)
     return {
         "frames": np.stack([_fill(take["frames"], FRAMES) for take in taken]),

@@ -125,7 +125,7 @@ def train(trainer: WeightedTrainer) -> None:
     """Train to the end, from the newest whole checkpoint if there is one."""
     from finetune.weighted_trainer import newest_whole_checkpoint
 
-    checkpoint = newest_whole_checkpoint(Path(trainer.args.output_dir))
+    checkpoint = newest_whole_checkpoint(trainer.checkpoints)
     if checkpoint and trainer.args.should_save:
         print(f"finetune: goes on from {checkpoint.name}", flush=True)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -140,7 +140,7 @@ def _rate(trainer: WeightedTrainer, inputs: EncodedRows, rows: list[dict[str, An
 
     rank, ranks = trainer.args.process_index, trainer.args.world_size
     ids = [row["id"] for row in rows]
-    own = predict(trainer.model, inputs, ids[rank::ranks], trainer.args.per_device_train_batch_size)
+    own = predict(trainer.regressor, inputs, ids[rank::ranks], trainer.args.per_device_train_batch_size)
     found = np.empty(len(ids))
     for other, ratings in enumerate(gather_object([own])):
         found[other::ranks] = ratings
@@ -172,9 +172,9 @@ def _finish(
         "mean_weight": float(weights.mean()),
         "effective_sample_size": effective_sample_size(weights),
     }
-    trainer.model.save(out)
+    trainer.regressor.save(out)
     write_predictions(out / "predictions.parquet", tests, after)
-    write_json(out / "metrics.json", metrics | {"training": rows})
+    write_json(out / "metrics.json", {"test": metrics})
     write_card(out, record | {"scale": tests[0]["scale"]}, rows, metrics)
     write_record(out, record, tests[0]["scale"])  # last: a folder with it is complete
     return metrics

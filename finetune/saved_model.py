@@ -110,10 +110,12 @@ tags: [daq-msa, multimodal-sentiment-analysis, lora]
 ---
 # LoRA and regression head for rating sentiment
 
-On the base model `{base}`; rates clips on the scale `{record["scale"]}` from {", ".join(config["modalities"])}.
+On the base model `{base}`; rates clips on the scale `{record["scale"]}`, shown their
+{", ".join(config["modalities"])}.
 
 ## Data and weights
-{sum(rows["kinds"].values())} training rows: {kinds}. Arm `{config["arm"]}`: mean weight {rows["mean_weight"]:.3f},
+{sum(rows["kinds"].values())} training rows: {kinds}.
+Arm `{config["arm"]}`: mean weight {rows["mean_weight"]:.3f},
 effective sample size {rows["effective_sample_size"]:.1f}. The loss is Σ w ℓ / Σ w over each optimizer step.
 
 ## Test split

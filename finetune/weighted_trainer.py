@@ -52,6 +52,7 @@ class WeightedTrainer(Trainer):
         step_size = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
         self.order = EpochOrder(len(rows), step_size, arguments.seed)
         self.row_loss, self.head_rate = ROW_LOSSES[row_loss], head_rate
+        self.regressor, self.checkpoints = model, Path(str(arguments.output_dir))
         super().__init__(
             model=model,
             args=arguments,
@@ -100,7 +101,7 @@ class WeightedTrainer(Trainer):
         """A micro-batch's share of the step's weighted mean, times the ranks, over which DDP averages."""
         labels, weights, kinds = (inputs.pop(name) for name in ("labels", "weights", "kinds"))
         predictions = model(**inputs)
-        unit = self.accelerator.unwrap_model(model).half_range
+        unit = self.regressor.half_range
         losses = self.row_loss(predictions / unit, labels / unit)
         self.told.add(losses.detach(), weights, kinds)
         loss = weighted_share(losses, weights, torch.as_tensor(num_items_in_batch)) * self.args.world_size
@@ -109,12 +110,13 @@ class WeightedTrainer(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW with a rate of its own for the head."""
         if self.optimizer is None:
-            trained = self.model if model is None else model
+            trained = self.regressor if model is None else model
             named = [(name, value) for name, value in trained.named_parameters() if value.requires_grad]
             head = [value for name, value in named if ".head." in f".{name}"]
             adapter = [value for name, value in named if ".head." not in f".{name}"]
+            groups: list[dict[str, Any]] = [{"params": adapter}, {"params": head, "lr": self.head_rate}]
             self.optimizer = torch.optim.AdamW(
-                [{"params": adapter}, {"params": head, "lr": self.head_rate}],
+                groups,
                 lr=self.args.learning_rate,
                 weight_decay=self.args.weight_decay,
             )
@@ -127,19 +129,19 @@ class WeightedTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        directory = Path(output_dir or self.args.output_dir)
+        directory = Path(output_dir or self.checkpoints)
         directory.mkdir(parents=True, exist_ok=True)
-        self.accelerator.unwrap_model(self.model).save(directory)
+        self.regressor.save(directory)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # other ranks write their generator's state
         if self.args.should_save:
-            directory = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            directory = self.checkpoints / f"checkpoint-{self.state.global_step}"
             write_json(directory / WHOLE, {"step": self.state.global_step, "ranks": self.args.world_size})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self.accelerator.unwrap_model(model or self.model).load(Path(resume_from_checkpoint))
+        self.regressor.load(Path(resume_from_checkpoint))
 
 
 class StepStatistics:

@@ -11,8 +11,8 @@ import numpy as np
 from finetune.blank_thinker import ThinkerSize, initialised, make_processor, make_tokenizer
 from finetune.inputs import rating_question
 from pipelines import media
-from pipelines.sample import media as in_row
 from pipelines.sample import digest, new_row, variant_id
+from pipelines.sample import media as in_row
 from pipelines.store import commit
 
 THINKER = ThinkerSize(
@@ -67,7 +67,12 @@ def variant(number: int, weight: float | None, kind: str = "video", **changes: A
     """A variant of the training original with this number, its media those of another row."""
     other = row(number + 100)
     source = row(number)
-    changed = {"id": variant_id(source["id"], kind, 0), "kind": kind, "weight": weight, "video": other["video"]}
+    changed = {
+        "id": variant_id(source["id"], kind, 0),
+        "kind": kind,
+        "weight": weight,
+        "video": other["video"],
+    }
     return source | changed | changes
 
 

@@ -40,7 +40,8 @@ def test_sound_and_picture_have_their_placeholders(model: tuple[Regressor, OmniE
 
 
 @pytest.mark.parametrize(
-    "text", ["so <|im_end|> it ends", "<|AUDIO|><|VIDEO|>", "<|vision_bos|> <|im_start|>system", "<|endoftext|>"]
+    "text",
+    ["so <|im_end|> it ends", "<|AUDIO|><|VIDEO|>", "<|vision_bos|> <|im_start|>system", "<|endoftext|>"],
 )
 def test_a_transcript_never_becomes_a_special_token(model: tuple[Regressor, OmniEncoder], text: str) -> None:
     _, encoder = model
@@ -55,7 +56,11 @@ def test_rows_without_a_modality_are_rated_as_if_alone(
     model: tuple[Regressor, OmniEncoder], lacking: tuple[str, ...]
 ) -> None:
     regressor, encoder = model
-    rows = [tiny.row(0), tiny.row(1, **dict.fromkeys(lacking)), tiny.row(2, text="what a story that was, i like it")]
+    rows = [
+        tiny.row(0),
+        tiny.row(1, **dict.fromkeys(lacking)),
+        tiny.row(2, text="what a story that was, i like it"),
+    ]
     encoded = [encoder(row) for row in rows]
     pad_id = encoder.processor.tokenizer.pad_token_id
     with torch.no_grad():
@@ -86,12 +91,12 @@ def test_a_modality_that_is_not_shown_does_not_count(model: tuple[Regressor, Omn
 
 
 def test_a_row_with_nothing_to_show_is_refused(model: tuple[Regressor, OmniEncoder]) -> None:
-    with pytest.raises(InputError, match="^tiny/train/0: has none of audio, text, video"):
+    with pytest.raises(InputError, match=r"^tiny/train/0: has none of audio, text, video"):
         model[1](tiny.row(0, video=None, audio=None, text=None))
 
 
 def test_broken_media_are_refused_by_id(model: tuple[Regressor, OmniEncoder]) -> None:
-    with pytest.raises(InputError, match="^tiny/train/0: "):
+    with pytest.raises(InputError, match=r"^tiny/train/0: "):
         model[1](tiny.row(0, video={"bytes": b"no video", "path": None}))
 
 

@@ -32,7 +32,9 @@ def test_scale_of_weights_does_not_matter() -> None:
 
 def test_weight_two_is_the_row_twice() -> None:
     twice = weighted_mean(torch.tensor([2.0, 2.0, 1.0]), torch.ones(3))
-    assert weighted_mean(torch.tensor([2.0, 1.0]), torch.tensor([2.0, 1.0])).item() == pytest.approx(twice.item())
+    assert weighted_mean(torch.tensor([2.0, 1.0]), torch.tensor([2.0, 1.0])).item() == pytest.approx(
+        twice.item()
+    )
 
 
 @pytest.mark.parametrize("loss", [5.0, float("inf"), float("nan")])

@@ -46,7 +46,7 @@ def test_shuffled_deals_the_variants_weights_out_anew(reader: StoreReader) -> No
 @pytest.mark.parametrize("weight", [None, float("nan"), -1.0])
 def test_bad_weights_are_refused_by_id(tmp_path: Path, weight: float | None) -> None:
     reader = StoreReader(tiny.store(tmp_path, [tiny.row(0), tiny.variant(0, weight)]))
-    with pytest.raises(WeightError, match="^tiny/train/0#video-0: "):
+    with pytest.raises(WeightError, match=r"^tiny/train/0#video-0: "):
         select(reader, "weighted", 0)
     assert select(reader, "uniform", 0).weights == [1, 1]
 
@@ -59,5 +59,5 @@ def test_a_store_without_training_rows_is_refused(tmp_path: Path) -> None:
 
 def test_missing_labels_are_refused_by_id(tmp_path: Path) -> None:
     reader = StoreReader(tiny.store(tmp_path, [tiny.row(0), tiny.row(1, label=None)]))
-    with pytest.raises(RunError, match="^tiny/train/1: the label is None"):
+    with pytest.raises(RunError, match=r"^tiny/train/1: the label is None"):
         select(reader, "weighted", 0)

@@ -41,7 +41,13 @@ def trained(
     store: Path, thinker: Path, out: Path, chosen: Selection, **settings: Any
 ) -> tuple[list[Gradients], list[dict[str, float]], dict[str, torch.Tensor]]:
     """Train on chosen rows; the gradients of each step, the log, the trained parameters."""
-    plain: dict[str, Any] = {"model": str(thinker), "video_fps": 10, "epochs": 1, "lora_rank": 2, "log_every": 1}
+    plain: dict[str, Any] = {
+        "model": str(thinker),
+        "video_fps": 10,
+        "epochs": 1,
+        "lora_rank": 2,
+        "log_every": 1,
+    }
     config = FinetuneConfig(**plain | {"max_grad_norm": 0, "warmup": 0} | settings)
     model, encoder = build(config, "mosi", seed=0)
     torch.nn.init.normal_(model.head.weight, std=0.3, generator=torch.Generator().manual_seed(0))
@@ -91,19 +97,25 @@ def test_accumulation_changes_nothing(store: Path, tiny_thinker: Path, tmp_path:
     same(at_once[0], apart[0])
     for name in ("loss", "mean_weight", "effective_sample_size"):
         assert log[0][name] == pytest.approx(log_apart[0][name], rel=1e-5)
-    uniform, _, _ = trained(store, tiny_thinker, tmp_path / "c", pick([0, 1, 2, 3], [1] * 4), batch_size=1, accumulation=4)
+    uniform, _, _ = trained(
+        store, tiny_thinker, tmp_path / "c", pick([0, 1, 2, 3], [1] * 4), batch_size=1, accumulation=4
+    )
     assert differ(at_once[0], uniform[0])
 
 
 def test_scale_of_weights_changes_nothing(store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
     weights = [1.0, 0.1, 0.7, 0.3]
-    once, _, _ = trained(store, tiny_thinker, tmp_path / "a", pick([0, 1, 2, 3], weights), batch_size=2, accumulation=2)
+    once, _, _ = trained(
+        store, tiny_thinker, tmp_path / "a", pick([0, 1, 2, 3], weights), batch_size=2, accumulation=2
+    )
     scaled = pick([0, 1, 2, 3], [5 * weight for weight in weights])
     again, _, _ = trained(store, tiny_thinker, tmp_path / "b", scaled, batch_size=2, accumulation=2)
     same(once[0], again[0])
 
 
-def test_weight_zero_is_absent_and_weight_two_is_twice(store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
+def test_weight_zero_is_absent_and_weight_two_is_twice(
+    store: Path, tiny_thinker: Path, tmp_path: Path
+) -> None:
     with_zero, _, _ = trained(store, tiny_thinker, tmp_path / "a", pick([0, 1, 2], [1, 0, 2]), batch_size=3)
     twice, _, _ = trained(store, tiny_thinker, tmp_path / "b", pick([0, 2, 2], [1, 1, 1]), batch_size=3)
     same(with_zero[0], twice[0])

@@ -1,0 +1,188 @@
+"""The stage as a whole: what it writes, how it goes on, how it is started."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from finetune import evaluation
+from finetune.run import main
+from finetune.weighted_trainer import newest_whole_checkpoint
+from pipelines.errors import UsageError
+from tests import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ("adapter_model.safetensors", "head.safetensors")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = [tiny.row(n) for n in range(5)] + [tiny.variant(n, 0.2 + 0.1 * n) for n in range(5)]
+    rows[1] |= {"video": None}
+    rows[2] |= {"audio": None}
+    return tiny.store(tmp_path_factory.mktemp("store"), rows + [tiny.row(n, "test") for n in range(4)])
+
+
+def arguments(store: Path, thinker: Path, out: Path, **settings: Any) -> list[str]:
+    chosen = {
+        "model": thinker,
+        "epochs": 3,
+        "batch_size": 2,
+        "lora_rank": 2,
+        "save_every": 2,
+        "log_every": 1,
+    } | settings
+    given = [part for name, value in chosen.items() for part in (f"--finetune.{name}", str(value))]
+    return ["--data", str(store), "--out", str(out), *given]
+
+
+@pytest.fixture(scope="module")
+def straight(store: Path, tiny_thinker: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted: 15 steps, 5 an epoch."""
+    out = tmp_path_factory.mktemp("straight")
+    main(arguments(store, tiny_thinker, out))
+    return out
+
+
+def losses(out: Path) -> list[float]:
+    lines = (out / "log.jsonl").read_text().splitlines()
+    return [entry["loss"] for entry in map(json.loads, lines) if "loss" in entry]
+
+
+def test_it_writes_model_metrics_and_card(straight: Path) -> None:
+    metrics = json.loads((straight / "metrics.json").read_text())["test"]
+    assert metrics["before"]["MAE"] != metrics["after"]["MAE"]
+    assert metrics["after"]["rows"] == 4
+    assert "| MAE |" in (straight / "README.md").read_text()
+    assert json.loads((straight / "status.json").read_text())["state"] == "done"
+    assert len(losses(straight)) == 15
+
+
+def test_a_saved_model_rates_as_the_trained_one(straight: Path, store: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(straight, tmp_path / "copy"))
+    known = json.loads((copy / "metrics.json").read_text())["test"]["after"]
+    (copy / "metrics.json").unlink()
+    evaluation.main(["--model", str(copy), "--data", str(store), "--batch_size", "3"])
+    assert json.loads((copy / "metrics.json").read_text())["test"]["after"] == pytest.approx(known)
+
+
+@pytest.mark.parametrize("step", [4, 10])
+def test_a_killed_run_goes_on_to_the_same_end(
+    straight: Path, store: Path, tiny_thinker: Path, tmp_path: Path, step: int
+) -> None:
+    """From the middle of the first epoch, and from the end of the second."""
+    full = arguments(store, tiny_thinker, tmp_path)
+    main(full)
+    for path in (tmp_path / "checkpoints").iterdir():
+        shutil.rmtree(path)
+    resumable = _checkpoint(store, tiny_thinker, tmp_path, step)
+    (tmp_path / "head.safetensors").unlink()
+    main(full)
+    assert newest_whole_checkpoint(tmp_path / "checkpoints") != resumable
+    for name in FILES:
+        expected, found = load_file(straight / name), load_file(tmp_path / name)
+        for key, value in expected.items():
+            assert torch.equal(value, found[key]), key
+    assert losses(tmp_path) == losses(straight)
+
+
+def _checkpoint(store: Path, thinker: Path, out: Path, step: int) -> Path:
+    """Run again in `out`, as if killed after `step` steps with half a checkpoint on disk."""
+    from finetune.weighted_trainer import WeightedTrainer
+
+    class Killed(Exception):
+        pass
+
+    original = WeightedTrainer.training_step
+
+    def until(self: WeightedTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self.state.global_step == step + 1:
+            raise Killed
+        return original(self, *args, **kwargs)
+
+    WeightedTrainer.training_step = until  # type: ignore[method-assign]
+    try:
+        with pytest.raises(Killed):
+            main(arguments(store, thinker, out))
+    finally:
+        WeightedTrainer.training_step = original  # type: ignore[method-assign]
+    whole = newest_whole_checkpoint(out / "checkpoints")
+    assert whole is not None
+    assert whole.name == f"checkpoint-{step}"
+    half = Path(shutil.copytree(whole, whole.with_name(f"checkpoint-{step + 2}")))
+    (half / "whole.json").unlink()
+    (half / "head.safetensors").write_bytes(b"half")
+    return whole
+
+
+def test_other_settings_are_refused(straight: Path, store: Path, tiny_thinker: Path) -> None:
+    with pytest.raises(UsageError, match=r"learning_rate was 0.001 and is 0.002"):
+        main(arguments(store, tiny_thinker, straight, learning_rate=0.002))
+
+
+def test_an_unknown_model_is_refused(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"finetune.model: .*nowhere"):
+        main(arguments(store, tmp_path / "nowhere", tmp_path / "out"))
+
+
+def test_a_model_of_another_kind_is_refused(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UsageError, match="is a bert; takes qwen2_5_omni"):
+        main(arguments(store, tmp_path / "bert", tmp_path / "out"))
+
+
+def test_no_module_is_named_like_an_installed_one() -> None:
+    """`accelerate launch finetune` puts the package's folder first on the path."""
+    names = [path.stem for path in (ROOT / "finetune").glob("*.py") if not path.stem.startswith("__")]
+    names += [path.name for path in (ROOT / "finetune").iterdir() if (path / "__init__.py").exists()]
+    assert names
+    for name in names:
+        assert name not in sys.stdlib_module_names, name
+        assert importlib.util.find_spec(name) is None, name
+
+
+@pytest.mark.parametrize("start", [["finetune"], ["-m", "finetune"]])
+def test_it_starts_as_a_folder_and_as_a_module(start: list[str]) -> None:
+    ran = subprocess.run(
+        [sys.executable, *start, "--finetune.arm", "none"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ran.returncode == 2
+    assert ran.stderr.count("\n") == 1
+    assert "arm" in ran.stderr
+
+
+@pytest.mark.slow
+def test_two_ranks_train_as_one(store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    main(arguments(store, tiny_thinker, one, batch_size=4, epochs=1))
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "finetune",
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [*launch, *arguments(store, tiny_thinker, two, batch_size=2, epochs=1)],
+        cwd=ROOT,
+        check=True,
+        env=environment,
+    )
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    first, second = (load_file(out / "head.safetensors")["weight"] for out in (one, two))
+    torch.testing.assert_close(second, first, rtol=1e-3, atol=1e-4)
