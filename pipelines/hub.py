@@ -119,7 +119,7 @@ def push(
 
 def files_of(store: Path) -> Iterator[Upload]:
     """The files of a store that belong to the dataset, data files first."""
-    from pipelines.store import _shards as shards
+    from pipelines.store import shards
 
     for path in shards(store):
         yield Upload(path, path.relative_to(store).as_posix())

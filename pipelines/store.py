@@ -47,7 +47,7 @@ def open_store(directory: str | Path) -> datasets.Dataset:
     """
     import datasets
 
-    files = [str(path) for path in _shards(Path(directory))]
+    files = [str(path) for path in shards(Path(directory))]
     return datasets.load_dataset("parquet", data_files=files, split="train")
 
 
@@ -65,7 +65,7 @@ class StoreReader:
         import pyarrow.parquet
 
         self.directory = Path(directory)
-        self._files = [pyarrow.parquet.ParquetFile(path) for path in _shards(self.directory)]
+        self._files = [pyarrow.parquet.ParquetFile(path) for path in shards(self.directory)]
         self.table: pyarrow.Table = pyarrow.concat_tables(map(_without_media, self._files))
         self._groups = [
             (file, group, file.metadata.row_group(group).num_rows)
@@ -166,7 +166,7 @@ def is_store(directory: str | Path) -> bool:
 
 def committed_generation(directory: Path) -> str | None:
     """The first digits of the generation that a store was committed with; None without a store."""
-    return _shards(directory)[0].name.split("-")[1] if is_store(directory) else None
+    return shards(directory)[0].name.split("-")[1] if is_store(directory) else None
 
 
 class _SplitWriter:
@@ -215,7 +215,7 @@ class _SplitWriter:
             os.fsync(shard.fileno())
 
 
-def _shards(directory: Path) -> list[Path]:
+def shards(directory: Path) -> list[Path]:
     """The data files that a store's card names, in its order."""
     from huggingface_hub import DatasetCard
 
