@@ -12,7 +12,8 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from augment.audio_variants import AudioSettings
@@ -26,6 +27,12 @@ from pipelines.store import StoreReader, committed_generation
 if TYPE_CHECKING:
     from augment.voices import VoiceBank
     from pipelines.settings import Invocation
+
+# What `model: embedded` stands for.
+CHECKPOINTS = {
+    VideoSettings: Path(__file__).parent / "checkpoints" / "stable_diffusion",
+    AudioSettings: Path(__file__).parent / "checkpoints" / "voice_converter",
+}
 
 # Which media a kind of variant replaces.
 REPLACES = {"video": ("video",), "audio": ("audio",), "both": ("video", "audio")}
@@ -106,12 +113,18 @@ def plan(reader: StoreReader, config: AugmentConfig, seed: int) -> list[Work]:
 
 
 def _work(index: int, row: Row, kind: str, number: int, config: AugmentConfig, seed: int) -> Work:
-    settings = {}
-    for modality in REPLACES[kind]:
-        # How many variants there are does not change what one of them is.
-        settings[modality] = dataclasses.asdict(getattr(config, modality)) | {"variants": None}
+    settings = {modality: _settings(getattr(config, modality)) for modality in REPLACES[kind]}
     row_id = variant_id(row["id"], kind, number)
     return Work(row_id, work_key(row_id, row["generator"], settings, seed), (index, kind, number))
+
+
+@cache
+def _settings(settings: VideoSettings | AudioSettings) -> dict[str, Any]:
+    """The settings of a modality that one of its variants depends on, the weights' contents among them."""
+    folder = CHECKPOINTS[type(settings)] if settings.model == "embedded" else Path(settings.model)
+    weights = provenance.folder_digest(folder) if folder.is_dir() else None
+    # How many variants there are does not change what one of them is.
+    return dataclasses.asdict(settings) | {"variants": None, "weights": weights}
 
 
 def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:

@@ -22,7 +22,11 @@ def test_help_is_fast_and_names_every_command() -> None:
     for _ in range(3):
         start = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-m", "pipelines", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+            [sys.executable, "-m", "pipelines", "--help"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.5
@@ -73,7 +77,9 @@ def test_a_run_hands_each_stage_its_own_overrides(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize(("code", "error"), [(2, UsageError), (1, RunError), (-9, RunError)])
 def test_a_stage_that_fails_ends_the_run(code: int, error: type[Exception]) -> None:
-    ending = f"import os, signal, sys; sys.exit({code}) if {code} > 0 else os.kill(os.getpid(), signal.SIGKILL)"
+    ending = (
+        f"import os, signal, sys; sys.exit({code}) if {code} > 0 else os.kill(os.getpid(), signal.SIGKILL)"
+    )
     with pytest.raises(error, match="augment"):
         run.start("augment", ["-c", ending])
 
@@ -96,3 +102,27 @@ def test_status_of_a_store_and_of_a_run(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out == 2 * line
     with pytest.raises(RunError, match="no status.json"):
         main(["status", str(tmp_path / "nothing")])
+
+
+@pytest.mark.parametrize(
+    "recipe", sorted((ROOT / "pipelines" / "recipes").glob("*.yaml")), ids=lambda path: path.stem
+)
+@pytest.mark.parametrize(
+    "program", ["pipelines.importing", "augment", "score", "finetune", "finetune.fusion"]
+)
+def test_every_shipped_recipe_is_taken_by_every_stage(program: str, recipe: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        program,
+        "--config",
+        str(recipe),
+        "--data",
+        "d",
+        "--out",
+        "o",
+        "--print_config",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "seed: 1111" in done.stdout
