@@ -54,7 +54,7 @@ def test_usage_errors_name_what_is_wrong(argv: list[str], message: str) -> None:
 
 def test_a_recipe_without_a_working_folder_needs_one(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("seed: 1\n")
-    with pytest.raises(UsageError, match="work: .* names no working folder"):
+    with pytest.raises(UsageError, match="names no working folder"):
         main(["run", "--config", str(tmp_path / "recipe.yaml")])
 
 
@@ -100,7 +100,7 @@ def test_status_of_a_store_and_of_a_run(tmp_path: Path, capsys: pytest.CaptureFi
     main(["status", str(tmp_path / "scored")])
     line = "score      running  3 done, 1 failed, 6 left, 2 rows/s, expected end 2030-01-01T00:00:00+00:00\n"
     assert capsys.readouterr().out == 2 * line
-    with pytest.raises(RunError, match="no status.json"):
+    with pytest.raises(RunError, match="no status"):
         main(["status", str(tmp_path / "nothing")])
 
 
