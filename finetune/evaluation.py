@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ from pipelines.sample import SCALES, SPLITS
 from pipelines.store import StoreReader
 
 if TYPE_CHECKING:
+    import torch
+
     from finetune.omni import Regressor
     from finetune.rows import EncodedRows
 
@@ -79,6 +81,22 @@ def rated_rows(reader: StoreReader, split: str) -> list[dict[str, Any]]:
 
 def predict(model: Regressor, inputs: EncodedRows, ids: Sequence[str], batch_size: int) -> np.ndarray:
     """A model's ratings of rows, on the labels' scale, (N,), float64."""
+    return np.array(_through(model, model.forward, inputs, ids, batch_size))
+
+
+def features(model: Regressor, inputs: EncodedRows, ids: Sequence[str], batch_size: int) -> list[list[float]]:
+    """A model's last hidden state for each row, (N, width)."""
+    return _through(model, model.features, inputs, ids, batch_size)
+
+
+def _through(
+    model: Regressor,
+    compute: Callable[..., torch.Tensor],
+    inputs: EncodedRows,
+    ids: Sequence[str],
+    batch_size: int,
+) -> list[Any]:
+    """What `compute` gives for rows, in evaluation mode."""
     import torch
 
     from finetune.inputs import collate
@@ -87,13 +105,13 @@ def predict(model: Regressor, inputs: EncodedRows, ids: Sequence[str], batch_siz
     pad_id = inputs.encoder.processor.tokenizer.pad_token_id
     was_training = model.training
     model.eval()
-    found: list[float] = []
+    found: list[Any] = []
     with torch.no_grad():
         for start in range(0, len(ids), batch_size):
             batch = collate([inputs[row_id] for row_id in ids[start : start + batch_size]], pad_id)
-            found += model(**{name: value.to(device) for name, value in batch.items()}).tolist()
+            found += compute(**{name: value.to(device) for name, value in batch.items()}).tolist()
     model.train(was_training)
-    return np.array(found)
+    return found
 
 
 def metrics_of(rows: Sequence[dict[str, Any]], predictions: np.ndarray) -> RESULT:

@@ -6,6 +6,8 @@ loaded, how rows become its inputs, and where an adapter goes.
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,12 +88,16 @@ class Regressor(nn.Module):
 
     def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
         """Predictions on the labels' scale, (B,), from the output of `finetune.inputs.collate`."""
+        features = self.features(**inputs)
+        with torch.autocast(features.device.type, enabled=False):
+            units = self.head(features).squeeze(-1)  # (B, width) -> (B,)
+        return self.middle + self.half_range * units
+
+    def features(self, **inputs: torch.Tensor) -> torch.Tensor:
+        """The last token's hidden state, (B, width), float32."""
         # The model below the language-model head: a vocabulary of logits is not wanted.
         hidden = self.thinker.get_base_model().model(**inputs, use_cache=False).last_hidden_state
-        with torch.autocast(hidden.device.type, enabled=False):
-            # (B, L, width) -> (B,)
-            units = self.head(hidden[:, -1].float()).squeeze(-1)
-        return self.middle + self.half_range * units
+        return hidden[:, -1].float()
 
     def save(self, directory: Path) -> None:
         """Write adapter and head."""
@@ -131,6 +137,8 @@ def load_base(name: str, revision: str | None, *, dtype: torch.dtype, max_pixels
     """
     import transformers
 
+    if not sys.stderr.isatty():
+        transformers.logging.disable_progress_bar()
     source = str(CHECKPOINTS / "thinker") if name == EMBEDDED else name
     try:
         model_type = transformers.AutoConfig.from_pretrained(source, revision=revision).model_type
@@ -176,7 +184,9 @@ def adapted(base: BaseModel, config: FinetuneConfig, low: float, high: float, *,
     if config.gradient_checkpointing:
         base.thinker.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         base.thinker.enable_input_require_grads()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        # peft asks a transformers model for a property that has a new name there.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         torch.manual_seed(seed)
         return Regressor(get_peft_model(base.thinker, lora), low, high)
 

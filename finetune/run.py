@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,8 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     model, encoder = build(config, tests[0]["scale"], seed=invocation.seed)
     inputs = EncodedRows(reader, encoder, config.cache_mb)
     trainer = make_trainer(config, arguments, model, inputs, selection, out)
+    if config.head_start == "ridge":
+        _start_head(trainer, inputs, selection)
     before = _rate(trainer, inputs, tests)
     train(trainer)
     after = _rate(trainer, inputs, tests)
@@ -131,19 +134,38 @@ def train(trainer: WeightedTrainer) -> None:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
+def _start_head(trainer: WeightedTrainer, inputs: EncodedRows, selection: Selection) -> None:
+    import torch
+
+    from finetune.evaluation import features
+    from finetune.head_start import start_head
+
+    originals = [index for index, kind in enumerate(selection.kinds) if kind == "original"]
+    found = _shared(trainer, inputs, [selection.ids[index] for index in originals], features)
+    start_head(trainer.regressor, torch.tensor(found), [selection.labels[index] for index in originals])
+
+
 def _rate(trainer: WeightedTrainer, inputs: EncodedRows, rows: list[dict[str, Any]]) -> Any:
-    """Ratings of rows, each rank taking its share; complete on every rank."""
+    """Ratings of rows, (N,)."""
     import numpy as np
-    from accelerate.utils import gather_object
 
     from finetune.evaluation import predict
 
+    return np.array(_shared(trainer, inputs, [row["id"] for row in rows], predict))
+
+
+def _shared(
+    trainer: WeightedTrainer, inputs: EncodedRows, ids: list[str], compute: Callable[..., Any]
+) -> list[Any]:
+    """What `compute` gives for rows, each rank taking its share; complete on every rank."""
+    from accelerate.utils import gather_object
+
     rank, ranks = trainer.args.process_index, trainer.args.world_size
-    ids = [row["id"] for row in rows]
-    own = predict(trainer.regressor, inputs, ids[rank::ranks], trainer.args.per_device_train_batch_size)
-    found = np.empty(len(ids))
-    for other, ratings in enumerate(gather_object([own])):
-        found[other::ranks] = ratings
+    batch_size = trainer.args.per_device_train_batch_size
+    own = compute(trainer.regressor, inputs, ids[rank::ranks], batch_size)
+    found: list[Any] = [None] * len(ids)
+    for other, values in enumerate(gather_object([list(own)])):
+        found[other::ranks] = values
     return found
 
 

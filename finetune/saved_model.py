@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from finetune.omni import Regressor
 
 RECORD = "model.json"
+HEAD_STARTS = {
+    "ridge": "a ridge regression on its last token, fitted on the training originals",
+    "zero": "a head that predicts the middle of the scale",
+}
 
 
 def build(config: FinetuneConfig, scale: str, *, seed: int) -> tuple[Regressor, OmniEncoder]:
@@ -124,7 +128,7 @@ effective sample size {rows["effective_sample_size"]:.1f}. The loss is Σ w ℓ 
 |---|---|---|
 {table}
 
-Before: the base model with a fresh head, which predicts the middle of the scale.
+Before: the base model as it is, with {HEAD_STARTS[config["head_start"]]}.
 
 ## Use
 `daq-msa evaluate --model {directory.name} --data STORE`. `model.json` has every setting and the command.

@@ -10,6 +10,7 @@ MODALITIES: tuple[Modality, ...] = ("text", "audio", "video")
 RowLoss = Literal["l1", "l2", "huber"]
 Arm = Literal["weighted", "uniform", "originals", "shuffled"]
 Precision = Literal["auto", "float32", "bfloat16"]
+HeadStart = Literal["ridge", "zero"]
 Part = Literal["language", "vision", "audio"]
 
 
@@ -35,6 +36,9 @@ class FinetuneConfig:
     """Peak of the adapter's rate; linear warm-up, then cosine to 0."""
     head_learning_rate: float = 1e-2
     """Peak of the regression head's rate."""
+    head_start: HeadStart = "ridge"
+    """ridge: the head starts as a ridge regression on the untuned model's last token, fitted on the
+    training originals. zero: it starts by predicting the middle of the scale."""
     warmup: float = 0.1
     """Share of the steps that the rate takes to its peak, [0, 1)."""
     weight_decay: float = 0.0

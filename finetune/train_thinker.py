@@ -37,7 +37,7 @@ VOCAB_SIZE = 1024
 BATCH = 32
 PEAK_RATE = 1.5e-3
 WARM_UP_STEPS = 60
-TOWERS_SHARE = 0.55
+TOWERS_SHARE = 0.45
 """Of the time, for the first part."""
 STATE_EVERY_S = 120
 
