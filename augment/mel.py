@@ -2,7 +2,7 @@
 
 The spectrogram is the one that `SpeechT5HifiGan` was trained on (80 bands from 80 to 7600 Hz, a
 window of 64 ms each 16 ms, base-10 logarithm), so that this vocoder can take the place of
-`GriffinLim`, which needs no weights.
+`griffin_lim`, which needs no weights.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
-from diffusers import ConfigMixin
-from diffusers.configuration_utils import register_to_config
 
 SAMPLING_RATE = 16_000
 HOP = 256
@@ -65,53 +63,43 @@ def filters() -> torch.Tensor:
     return torch.from_numpy(bank).float()
 
 
-class GriffinLim(ConfigMixin):
-    """A vocoder without weights: magnitudes from the mel spectrogram, phases by iteration.
+def griffin_lim(
+    mel: torch.Tensor, excitation: torch.Tensor, *, iterations: int = 8, momentum: float = 0.9
+) -> torch.Tensor:
+    """A waveform of a mel spectrogram, without a trained vocoder.
 
-    Ours: both start from an excitation, the pulse train of the wanted pitch. Its fine structure
-    gives what a mel spectrogram leaves open (the harmonics above 1 kHz), its phases are nearly
-    right, so that a few iterations are enough.
+    Ours: magnitudes and phases both start from an excitation, the pulse train of the wanted pitch.
+    Its fine structure gives what a mel spectrogram leaves open (the harmonics above 1 kHz), and its
+    phases are nearly right, so that a few iterations are enough.
 
     Args:
+        mel: As `log_mel` gives it, (frames, 80).
+        excitation: Waveform with a flat spectrum and the wanted pitch, (samples,), of as many
+            frames as `mel`.
         iterations: Of the phases.
         momentum: Of the phases' steps, in [0, 1).
+
+    Returns:
+        float32 (samples,), as long as the excitation.
 
     References:
         Griffin and Lim 1984; momentum by Perraudin, Balazs and Søndergaard 2013. Magnitudes by the
         multiplicative update for least squares of Lee and Seung 2001.
     """
+    start = stft(excitation)
+    magnitude = _magnitudes(10**mel, start.abs().T).T
+    phase = start / start.abs().clamp(min=1e-9)
+    previous = torch.zeros_like(phase)
+    for _ in range(iterations):
+        rebuilt = stft(_waveform(magnitude * phase, len(excitation)))
+        stepped = rebuilt - previous * (momentum / (1 + momentum))
+        phase, previous = stepped / stepped.abs().clamp(min=1e-9), rebuilt
+    return _waveform(magnitude * phase, len(excitation))
 
-    config_name = "vocoder_config.json"
 
-    @register_to_config
-    def __init__(self, iterations: int = 8, momentum: float = 0.9) -> None:
-        self.iterations, self.momentum = iterations, momentum
-
-    def __call__(self, mel: torch.Tensor, excitation: torch.Tensor) -> torch.Tensor:
-        """Make a waveform.
-
-        Args:
-            mel: As `log_mel` gives it, (frames, 80).
-            excitation: Waveform with a flat spectrum and the wanted pitch, (samples,), of as many
-                frames as `mel`.
-
-        Returns:
-            float32 (samples,), as long as the excitation.
-        """
-        start = stft(excitation)
-        magnitude = _magnitudes(10**mel, start.abs().T).T
-        phase = start / start.abs().clamp(min=1e-9)
-        previous = torch.zeros_like(phase)
-        for _ in range(self.iterations):
-            rebuilt = stft(self._waveform(magnitude * phase, len(excitation)))
-            stepped = rebuilt - previous * (self.momentum / (1 + self.momentum))
-            phase, previous = stepped / stepped.abs().clamp(min=1e-9), rebuilt
-        return self._waveform(magnitude * phase, len(excitation))
-
-    @staticmethod
-    def _waveform(spectrum: torch.Tensor, samples: int) -> torch.Tensor:
-        window = torch.hann_window(WINDOW, device=spectrum.device)
-        return torch.istft(spectrum, WINDOW, HOP, window=window, length=samples)
+def _waveform(spectrum: torch.Tensor, samples: int) -> torch.Tensor:
+    window = torch.hann_window(WINDOW, device=spectrum.device)
+    return torch.istft(spectrum, WINDOW, HOP, window=window, length=samples)
 
 
 def _magnitudes(mel: torch.Tensor, start: torch.Tensor, updates: int = 8) -> torch.Tensor:

@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 
 from augment.mel import HOP, SAMPLING_RATE, frame_count
-from pipelines.pitch import PITCH_HZ, contour
 
+RANGE_HZ = (60.0, 500.0)
+_VOICED = 0.5  # confidence from which SwiftF0 means a frame to be voiced
 _NOISE_VOICED = 0.5  # beside pulses of amplitude 1 a harmonic
 _NOISE_UNVOICED = 6.0  # as loud in a band as pulses at about 200 Hz
 
 
 def track(samples: torch.Tensor) -> torch.Tensor:
-    """The pitch of a voice, one value a mel frame.
+    """The pitch of a voice, one value a mel frame, by SwiftF0.
 
     Args:
-        samples: float32 waveform at 16 kHz, (samples,).
+        samples: float32 waveform at 16 kHz, (samples,), with at least one sample.
 
     Returns:
         float32 (frame_count(samples),): Hz, 0 where there is no pitch.
+
+    References:
+        Nieradzik 2025, "SwiftF0: fast and accurate monophonic pitch detection", arXiv:2508.18440.
     """
+    # Its frames are of 256 samples, as a mel frame is; the padding makes up the last one.
     padded = np.pad(samples.numpy(force=True), (0, HOP))
-    octaves = torch.from_numpy(contour(padded, SAMPLING_RATE, HOP / SAMPLING_RATE))
-    hertz = torch.nan_to_num(2**octaves, nan=0.0).float()[: frame_count(len(samples))]
-    return _without_jumps(hertz)
+    found = _tracker().detect(padded, SAMPLING_RATE, *RANGE_HZ)
+    hertz = np.where(found.confidence >= _VOICED, found.pitch_hz, 0.0)[: frame_count(len(samples))]
+    return torch.from_numpy(hertz.astype(np.float32))
 
 
-def _without_jumps(hertz: torch.Tensor) -> torch.Tensor:
-    """The contour with single odd frames replaced: by the median of each frame and its two neighbours."""
-    around = torch.nn.functional.pad(hertz[None], (1, 1), mode="replicate")[0]
-    return around.unfold(0, 3, 1).median(1).values
+@lru_cache(maxsize=1)
+def _tracker() -> Any:
+    from swift_f0 import SwiftF0
+
+    return SwiftF0(threads=1, spin=False)
 
 
 def middle(pitch: torch.Tensor) -> float:
@@ -43,7 +51,7 @@ def middle(pitch: torch.Tensor) -> float:
 
 def moved(pitch: torch.Tensor, octaves: float) -> torch.Tensor:
     """The same contour so many octaves higher, within the range of voices."""
-    inside = (pitch * 2**octaves).clamp(*PITCH_HZ)
+    inside = (pitch * 2**octaves).clamp(*RANGE_HZ)
     return torch.where(pitch > 0, inside, torch.zeros_like(pitch))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from augment.conditioning import LOUDNESS
 from augment.mel import BANDS, HOP, SAMPLING_RATE, log_mel
 from augment.pitch import track
 from pipelines.sample import row_seed
@@ -21,8 +22,6 @@ from pipelines.sample import row_seed
 if TYPE_CHECKING:
     from pipelines.puppets.voice import Voice
 
-LOUDNESS = 0.05
-"""Root mean square that every sound is brought to."""
 GRID = 1280
 """Sounds are cut to a multiple of so many samples: 5 mel frames, 8 frames of Whisper's features."""
 MEL_PER_GRID, WHISPER_PER_GRID = GRID // HOP, GRID // 160

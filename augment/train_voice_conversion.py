@@ -1,0 +1,325 @@
+"""Train the embedded voice converter on puppets of the studio cast.
+
+    python -m augment.train_voice_conversion --out DIR --minutes 45
+
+A sound of a take is the source, another one the wanted result, and another sentence of that voice
+the reference. Source features are warped and tilted along frequency, so that the content encoder
+cannot rely on what a voice sounds like. The loss is flow matching's, L1, on the frames behind the
+prompt. Stopped and started again with the same folder, training goes on where it was saved last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from augment.conditioning import Frames, Networks, prosody_of
+from augment.flow_matching import interpolate
+from augment.mel import BANDS
+from augment.studio_speech import MEL_PER_GRID, WHISPER_PER_GRID, Take, load_takes, make_takes
+from augment.voice_conversion_model import LengthRegulator, SpeakerEncoder, VoiceTransformer
+
+WINDOW_S = 2
+"""Seconds that the content encoder takes at once."""
+LEARNING_RATE = 1.5e-3
+WARM_UP = 100
+AVERAGING = 0.998
+"""Decay of the weights' moving average, which is what is kept."""
+DROPPED = 0.1
+"""Share of a batch that is trained without any condition."""
+SAVE_EVERY_S = 120.0
+
+
+def new_networks(seed: int = 0) -> Networks:
+    """Untrained networks of the embedded converter's size."""
+    from transformers import WhisperConfig, WhisperModel
+
+    torch.manual_seed(seed)
+    # Only the encoder is used: the decoder is as small as it can be.
+    config = WhisperConfig(
+        num_mel_bins=BANDS,
+        d_model=96,
+        encoder_layers=2,
+        encoder_attention_heads=4,
+        encoder_ffn_dim=192,
+        max_source_positions=50 * WINDOW_S,
+        decoder_layers=0,
+        vocab_size=8,
+        max_target_positions=8,
+        decoder_attention_heads=4,
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=0,
+        decoder_start_token_id=0,
+    )
+    encoder = WhisperModel._from_config(config, attn_implementation="eager")
+    return Networks(encoder, SpeakerEncoder(), LengthRegulator(), VoiceTransformer())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Sounds to learn from; `frames` and `prompt_frames` are the same for all."""
+
+    source: torch.Tensor
+    """Whisper's features of the source, padded, (batch, 80, 100 * WINDOW_S)."""
+    mel: torch.Tensor
+    """Log mel spectrogram of the wanted result, (batch, frames, 80)."""
+    prosody: torch.Tensor
+    """The source's loudness and the wanted result's pitch, (batch, frames, 82)."""
+    reference: torch.Tensor
+    """As `source`, of the reference."""
+    prompt: torch.Tensor
+    """As `mel`, of the reference."""
+    prompt_prosody: torch.Tensor
+    """As `prosody`, of the reference."""
+
+
+class Takes:
+    """Draws batches from takes."""
+
+    def __init__(self, takes: list[Take], seed: int) -> None:
+        self.takes = [take for take in takes if take.mel.shape[1] >= 20 * MEL_PER_GRID]
+        generator = torch.Generator().manual_seed(seed)
+        self.prosody = [_prosody(take, generator) for take in self.takes]
+        self.said: dict[int, list[tuple[int, int]]] = {}
+        for number, take in enumerate(self.takes):
+            for sound, voice in enumerate(take.voices):
+                self.said.setdefault(int(voice), []).append((number, sound))
+
+    def batch(self, size: int, rng: np.random.Generator) -> Batch:
+        """Draw sounds, and crops that are equally long for all."""
+        grids, prompt_grids = int(rng.integers(14, 21)), int(rng.integers(8, 17))
+        rows = [self._row(rng, grids, prompt_grids) for _ in range(size)]
+        columns = [torch.stack(column).float() for column in zip(*rows, strict=True)]
+        source = perturbed(columns[0], rng)
+        return Batch(
+            source=source,
+            mel=columns[1],
+            prosody=columns[2],
+            reference=columns[3],
+            prompt=columns[4],
+            prompt_prosody=columns[5],
+        )
+
+    def _row(self, rng: np.random.Generator, grids: int, prompt_grids: int) -> list[torch.Tensor]:
+        number = int(rng.integers(len(self.takes)))
+        take = self.takes[number]
+        source, wanted = (int(sound) for sound in rng.choice(len(take.voices), size=2, replace=False))
+        others = [said for said in self.said[int(take.voices[wanted])] if said[0] != number]
+        other, sound = others[rng.integers(len(others))] if others else (number, wanted)
+        start = int(rng.integers(take.mel.shape[1] // MEL_PER_GRID - grids + 1))
+        begin = int(rng.integers(self.takes[other].mel.shape[1] // MEL_PER_GRID - prompt_grids + 1))
+        frames, prompt = _span(start, grids), _span(begin, prompt_grids)
+        # Loudness is the source's, as it will be in use; pitch and pulses are the wanted result's.
+        manner = self.prosody[number][wanted, frames].clone()
+        manner[:, -2] = self.prosody[number][source, frames, -2]
+        return [
+            _padded(take.whisper[source], start, grids),
+            torch.from_numpy(take.mel[wanted, frames]),
+            manner,
+            _padded(self.takes[other].whisper[sound], begin, prompt_grids),
+            torch.from_numpy(self.takes[other].mel[sound, prompt]),
+            self.prosody[other][sound, prompt],
+        ]
+
+
+def _prosody(take: Take, generator: torch.Generator) -> torch.Tensor:
+    sounds = zip(torch.from_numpy(take.mel).float(), torch.from_numpy(take.pitch), strict=True)
+    return torch.stack([prosody_of(mel, pitch, generator) for mel, pitch in sounds])
+
+
+def _span(start: int, grids: int) -> slice:
+    return slice(start * MEL_PER_GRID, (start + grids) * MEL_PER_GRID)
+
+
+def _padded(whisper: np.ndarray, start: int, grids: int) -> torch.Tensor:
+    """A crop of Whisper's features, with what it makes of silence behind it."""
+    crop = whisper[:, start * WHISPER_PER_GRID : (start + grids) * WHISPER_PER_GRID]
+    full = torch.full((len(crop), 100 * WINDOW_S), float(crop.max()) - 2)
+    full[:, : crop.shape[1]] = torch.from_numpy(crop)
+    return full
+
+
+def perturbed(features: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Spectra (batch, bands, length) as of other voices: stretched and tilted along the bands.
+
+    Ours: up to 12 % of stretch either way, and 6 dB of tilt.
+    """
+    batch, bands, length = features.shape
+    stretch = torch.from_numpy(2 ** rng.uniform(-0.17, 0.17, size=(batch, 1))).float()
+    at = (torch.arange(bands) * stretch).clamp(max=bands - 1.001)
+    low = at.long()
+    share = (at - low)[:, :, None]
+    index = low[:, :, None].expand(-1, -1, length)
+    warped = (1 - share) * features.gather(1, index) + share * features.gather(1, index + 1)
+    # Of Whisper's features, 1 is 40 dB.
+    tilt = torch.from_numpy(rng.uniform(-0.15, 0.15, size=(batch, 1, 1))).float()
+    return warped + tilt * torch.linspace(-0.5, 0.5, bands)[None, :, None]
+
+
+def flow_loss(networks: Networks, batch: Batch, generator: torch.Generator, dropped: float) -> torch.Tensor:
+    """Flow matching's L1 loss on the frames behind the prompt.
+
+    References:
+        As Seed-VC's, see `docs` of the model: L1 of velocity, conditions dropped for guidance.
+    """
+    frames, prompt_frames = batch.mel.shape[1], batch.prompt.shape[1]
+    model = networks.transformer
+    mel, prompt = model.normalised(batch.mel), model.normalised(batch.prompt)
+    condition = networks.condition(
+        Frames(prompt, networks.content(batch.reference, prompt_frames), batch.prompt_prosody),
+        Frames(mel, networks.content(batch.source, frames), batch.prosody),
+        prompt,
+    )
+    rows = len(mel)
+    condition = condition.without(torch.rand(rows, generator=generator) < dropped)
+    time = torch.rand(rows, generator=generator)
+    noisy, velocity = interpolate(mel, torch.randn(mel.shape, generator=generator), time)
+    state = torch.cat([torch.zeros_like(prompt), noisy], 1)
+    return (model(state, time, condition)[:, prompt_frames:] - velocity).abs().mean()
+
+
+class Training:
+    """Networks on their way, with all that a stopped training needs to go on."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.seed = folder, seed
+        self.networks = new_networks(seed)
+        self.modules = nn.ModuleList(self.networks)
+        self.averaged = copy.deepcopy(self.modules).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.modules.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01
+        )
+        self.step, self.elapsed_s = 0, 0.0
+        if self._file.exists():
+            self._load()
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "training.pt"
+
+    def _load(self) -> None:
+        state = torch.load(self._file, weights_only=True)
+        self.modules.load_state_dict(state["modules"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+
+    def save(self) -> None:
+        """Write everything, by temporary file and rename."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "modules": self.modules.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "elapsed_s": self.elapsed_s,
+        }
+        unfinished = self._file.with_suffix(".unfinished")
+        torch.save(state, unfinished)
+        unfinished.rename(self._file)
+
+    def learn(self, batch: Batch, progress: float) -> float:
+        """One step; returns its loss. `progress` in [0, 1] lowers the rate along half a cosine."""
+        rate = LEARNING_RATE * min(1, (self.step + 1) / WARM_UP) * (0.51 + 0.49 * np.cos(np.pi * progress))
+        self.optimizer.param_groups[0]["lr"] = float(rate)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
+        # Fused attention's backward pass is slow on CPUs.
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+            loss = flow_loss(self.networks, batch, generator, DROPPED)
+            self.optimizer.zero_grad()
+            loss.backward()
+        nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        decay = min(AVERAGING, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            pairs = zip(self.averaged.parameters(), self.modules.parameters(), strict=True)
+            for average, parameter in pairs:
+                average.lerp_(parameter, 1 - decay)
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def loss_on(self, batches: list[Batch]) -> float:
+        """The averaged networks' mean loss on batches, with the same noise each time."""
+        networks = Networks(*self.averaged)
+        generator = torch.Generator().manual_seed(0)
+        return float(np.mean([float(flow_loss(networks, batch, generator, 0.0)) for batch in batches]))
+
+    def pipeline(self) -> Any:
+        """The converter as it is now."""
+        from augment.voice_conversion import assembled
+
+        return assembled(Networks(*copy.deepcopy(self.averaged)), window_s=WINDOW_S)
+
+
+def train(training: Training, takes: Takes, held_out: Takes, *, minutes: float, batch_size: int) -> None:
+    """Train for so many minutes in all, writing figures and states to the training's folder."""
+    rng = np.random.default_rng([training.seed, training.step])
+    fixed = np.random.default_rng(0)
+    batches = [held_out.batch(8, fixed) for _ in range(4)]
+    losses: list[float] = []
+    before, saved = time.monotonic(), time.monotonic()
+    while training.elapsed_s < 60 * minutes:
+        losses.append(training.learn(takes.batch(batch_size, rng), training.elapsed_s / (60 * minutes)))
+        now = time.monotonic()
+        training.elapsed_s, before = training.elapsed_s + now - before, now
+        if now - saved > SAVE_EVERY_S or training.elapsed_s >= 60 * minutes:
+            _log(training, float(np.mean(losses)), training.loss_on(batches))
+            training.save()
+            losses, saved, before = [], time.monotonic(), time.monotonic()
+
+
+def _log(training: Training, loss: float, held_out: float) -> None:
+    figures = {
+        "step": training.step,
+        "minutes": round(training.elapsed_s / 60, 1),
+        "loss": round(loss, 4),
+        "held_out_loss": round(held_out, 4),
+    }
+    training.folder.mkdir(parents=True, exist_ok=True)
+    with (training.folder / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write(json.dumps(figures) + "\n")
+    print(figures, flush=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Make the speech if it is not there, and train."""
+    parser = argparse.ArgumentParser(prog="python -m augment.train_voice_conversion", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the states, figures and pipeline")
+    parser.add_argument("--minutes", type=float, default=45.0, help="of training in all (default: 45)")
+    parser.add_argument("--takes", type=int, default=260, help="sentences to learn from (default: 260)")
+    parser.add_argument("--batch_size", type=int, default=16, help="(default: 16)")
+    parser.add_argument("--threads", type=int, default=2, help="(default: 2)")
+    parser.add_argument("--seed", type=int, default=1, help="(default: 1)")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    speech, held_out = options.out / "speech.npz", options.out / "held_out.npz"
+    if not speech.exists():
+        make_takes(speech, takes=options.takes, voices=max(12, options.takes // 2), seed=options.seed)
+    if not held_out.exists():
+        make_takes(held_out, takes=8, voices=24, seed=options.seed + 776)
+    training = Training(options.out, options.seed)
+    train(
+        training,
+        Takes(load_takes(speech), options.seed),
+        Takes(load_takes(held_out), options.seed),
+        minutes=options.minutes,
+        batch_size=options.batch_size,
+    )
+    training.pipeline().save_pretrained(options.out / "pipeline")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""Voice conversion by flow matching: another voice says the same, in the same time and manner."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+
+from augment import flow_matching, pitch
+from augment.conditioning import LOUDNESS, Frames, Networks, prosody
+from augment.mel import FRAME_RATE, HOP, SAMPLING_RATE, frame_count, griffin_lim, log_mel
+from augment.voice_conversion_model import LengthRegulator, SpeakerEncoder, VoiceTransformer
+
+PROMPT_FRAMES = 80
+"""Of the reference's loudest stretch, 1.3 s, that the transformer continues."""
+OVERLAP_FRAMES = 16
+"""Frames that two chunks have in common, 0.26 s."""
+SILENT = 1e-4
+"""Root mean square below which a sound is silent."""
+
+
+class _Sound(NamedTuple):
+    """A sound as the networks take it."""
+
+    samples: torch.Tensor
+    """At 16 kHz, of loudness `LOUDNESS`, (samples,)."""
+    mel: torch.Tensor
+    """Log mel spectrogram, (frames, 80)."""
+    pitch: torch.Tensor
+    """Hz, 0 where unvoiced, (frames,)."""
+    level: float
+    """Root mean square that it had."""
+
+
+class VoiceConversionPipeline(DiffusionPipeline):
+    """Converts a voice.
+
+    Args:
+        feature_extractor: A `WhisperFeatureExtractor`; its window is the longest chunk.
+        content_encoder: A `WhisperModel`, of which the encoder is used.
+        speaker_encoder: Who is to speak, from a mel spectrogram.
+        length_regulator: Content at the mel spectrogram's frame rate.
+        transformer: The velocity of flow matching.
+        vocoder: A `SpeechT5HifiGan`, or None for Griffin and Lim's method.
+    """
+
+    model_cpu_offload_seq = "content_encoder->speaker_encoder->length_regulator->transformer->vocoder"
+    _optional_components = ["vocoder"]  # noqa: RUF012 (diffusers reads this attribute)
+
+    def __init__(
+        self,
+        feature_extractor: Any,
+        content_encoder: Any,
+        speaker_encoder: SpeakerEncoder,
+        length_regulator: LengthRegulator,
+        transformer: VoiceTransformer,
+        vocoder: Any = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            feature_extractor=feature_extractor,
+            content_encoder=content_encoder,
+            speaker_encoder=speaker_encoder,
+            length_regulator=length_regulator,
+            transformer=transformer,
+            vocoder=vocoder,
+        )
+
+    @property
+    def networks(self) -> Networks:
+        """The trained parts but the vocoder."""
+        return Networks(self.content_encoder, self.speaker_encoder, self.length_regulator, self.transformer)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        audio: np.ndarray,
+        reference: np.ndarray,
+        *,
+        sampling_rate: int,
+        num_inference_steps: int = 10,
+        guidance_scale: float = 0.7,
+        pitch_shift: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> np.ndarray:
+        """Say `audio` in the voice of `reference`.
+
+        Args:
+            audio: float32 mono in [-1, 1], (samples,), not silent. Of any length.
+            reference: The target voice, like `audio`; 1 to 10 s of speech.
+            sampling_rate: Of both, in Hz.
+            num_inference_steps: Euler steps.
+            guidance_scale: How far to go beyond the conditional field, away from the
+                unconditional one. With 0, only the conditional field is computed.
+            pitch_shift: Octaves that the contour is moved by. None: from the source's median
+                pitch to the reference's; 0 where one of them has no pitch.
+            generator: Of all that is drawn.
+
+        Returns:
+            float32 (samples,) in [-1, 1]: as many samples as `audio`, at its sampling rate, as loud.
+
+        Raises:
+            ValueError: If a sound is not mono, empty, silent or not finite, or if a number is out of
+                its range.
+        """
+        if guidance_scale < 0:
+            raise ValueError(f"guidance_scale: {guidance_scale} is negative; take 0 to 2")
+        source = self._heard("audio", audio, sampling_rate)
+        target = self._heard("reference", reference, sampling_rate)
+        if pitch_shift is None:
+            apart = pitch.middle(target.pitch) - pitch.middle(source.pitch)
+            pitch_shift = 0.0 if math.isnan(apart) else apart
+        wanted = pitch.moved(source.pitch, pitch_shift)
+        pulses = pitch.excitation(wanted, len(wanted) * HOP, generator)
+        manner = prosody(source.mel, wanted, pulses)
+        noise = torch.randn(source.mel.shape, generator=generator)
+        prompt = self._prompt(target, generator)
+        mel = torch.zeros_like(source.mel)
+        for start, stop, share in self._chunks(len(mel)):
+            made = self._converted(
+                source, manner, noise, prompt, slice(start, stop), num_inference_steps, guidance_scale
+            )
+            mel[start:stop] += share[:, None] * made
+        samples = self._waveform(mel, pulses)[: len(source.samples)]
+        return _as_given(samples, source.level, sampling_rate, len(audio))
+
+    def _heard(self, name: str, sound: np.ndarray, sampling_rate: int) -> _Sound:
+        """A sound checked and analysed."""
+        level = _level(name, sound)
+        samples = torch.from_numpy(np.asarray(sound, np.float32)) * (LOUDNESS / level)
+        samples = _resampled(samples, sampling_rate, SAMPLING_RATE)
+        return _Sound(samples, log_mel(samples), pitch.track(samples), level)
+
+    def _prompt(self, target: _Sound, generator: torch.Generator | None) -> tuple[Frames, torch.Tensor]:
+        """The reference's loudest stretch, and the mel spectrogram of all of it."""
+        frames = min(PROMPT_FRAMES, self._window, len(target.mel))
+        loudness = (10**target.mel).sum(-1).log10()
+        start = int(loudness.unfold(0, frames, 1).sum(-1).argmax())
+        span = slice(start, start + frames)
+        pulses = pitch.excitation(target.pitch[span], frames * HOP, generator)
+        manner = prosody(target.mel[span], target.pitch[span], pulses)
+        whole = self.transformer.normalised(target.mel)[None]
+        content = self._content(target.samples, start, start + frames)
+        prompt = Frames(whole[:, span], content.cpu(), manner[None])
+        return Frames(*(self._placed(part) for part in prompt)), self._placed(whole)
+
+    def _converted(
+        self,
+        source: _Sound,
+        manner: torch.Tensor,
+        noise: torch.Tensor,
+        prompt: tuple[Frames, torch.Tensor],
+        span: slice,
+        steps: int,
+        guidance_scale: float,
+    ) -> torch.Tensor:
+        """The log mel spectrogram of a chunk in the target's voice, (frames, 80)."""
+        kept, voice = prompt
+        start = self._placed(noise[span][None])
+        content = self._content(source.samples, span.start, span.stop)
+        wanted = Frames(start, content, self._placed(manner[span][None]))
+        condition = self.networks.condition(kept, wanted, voice)
+        nothing = condition.without()
+        first = kept.mel.shape[1]
+
+        def field(condition: Any) -> flow_matching.Field:
+            def velocity(state: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+                # The prompt's frames of the state are zero at each step.
+                whole = torch.cat([torch.zeros_like(kept.mel), state], 1)
+                return self.transformer(whole, time, condition)[:, first:]
+
+            return velocity
+
+        guided = flow_matching.guided(field(condition), field(nothing), guidance_scale)
+        made = flow_matching.euler(guided, start, steps)
+        return self.transformer.denormalised(made)[0].float().cpu()
+
+    def _content(self, samples: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+        """What is said in frames `start` to `stop`, (1, stop - start, size)."""
+        stretch = samples[start * HOP : stop * HOP].numpy()
+        features = self.feature_extractor(stretch, sampling_rate=SAMPLING_RATE, return_tensors="pt")
+        return self.networks.content(self._placed(features["input_features"]), stop - start)
+
+    def _placed(self, part: torch.Tensor) -> torch.Tensor:
+        return part.to(self.transformer.device, self.transformer.dtype)
+
+    @property
+    def _window(self) -> int:
+        """Frames of the longest chunk: what the content encoder takes at once, and the frame that ends it."""
+        return int(self.feature_extractor.chunk_length * FRAME_RATE) + 1
+
+    def _chunks(self, frames: int) -> list[tuple[int, int, torch.Tensor]]:
+        """First frame, end and the frames' shares in the sum, of overlapping chunks; shares add up to 1."""
+        window = self._window
+        count = max(1, math.ceil((frames - OVERLAP_FRAMES) / (window - OVERLAP_FRAMES)))
+        starts = np.linspace(0, max(0, frames - window), count).round().astype(int)
+        chunks, total = [], torch.zeros(frames)
+        for start in starts:
+            stop = min(frames, start + window)
+            rise = torch.arange(1, stop - start + 1) / OVERLAP_FRAMES
+            # Only what another chunk covers fades.
+            share = torch.ones(stop - start)
+            if start > 0:
+                share = share.minimum(rise)
+            if stop < frames:
+                share = share.minimum(rise.flip(0))
+            total[start:stop] += share
+            chunks.append((int(start), int(stop), share))
+        return [(start, stop, share / total[start:stop]) for start, stop, share in chunks]
+
+    def _waveform(self, mel: torch.Tensor, pulses: torch.Tensor) -> torch.Tensor:
+        if self.vocoder is None:
+            return griffin_lim(mel, pulses[: (len(mel) - 1) * HOP + 1])
+        return self.vocoder(self._placed(mel)).float().cpu()
+
+
+def assembled(networks: Networks, window_s: int) -> VoiceConversionPipeline:
+    """A pipeline of networks, for chunks of so many seconds."""
+    from transformers import WhisperFeatureExtractor
+
+    bands = networks.transformer.config.bands
+    extractor = WhisperFeatureExtractor(feature_size=bands, chunk_length=window_s)
+    return VoiceConversionPipeline(extractor, *networks)
+
+
+def load(model: str, revision: str | None, device: str) -> VoiceConversionPipeline:
+    """A converter from a folder or a Hub id, in single precision."""
+    pipeline = VoiceConversionPipeline.from_pretrained(model, revision=revision, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+def _level(name: str, sound: np.ndarray) -> float:
+    """Root mean square of a sound that can be converted."""
+    if sound.ndim != 1 or not len(sound):
+        raise ValueError(f"{name}: shape {sound.shape}; wants mono samples, (samples,) with at least one")
+    if not np.isfinite(sound).all():
+        raise ValueError(f"{name}: {int((~np.isfinite(sound)).sum())} of {len(sound)} samples are not finite")
+    level = float(np.sqrt(np.square(sound, dtype=np.float64).mean()))
+    if level < SILENT:
+        raise ValueError(
+            f"{name}: silent, root mean square {level:.1e} below {SILENT:.0e}; there is no voice"
+        )
+    return level
+
+
+def _resampled(samples: torch.Tensor, source: int, target: int) -> torch.Tensor:
+    from torchaudio.functional import resample
+
+    return samples if source == target else resample(samples, source, target)
+
+
+def _as_given(samples: torch.Tensor, level: float, sampling_rate: int, length: int) -> np.ndarray:
+    """A sound of the source's rate, length and loudness; softer where it would clip."""
+    back = _resampled(samples, SAMPLING_RATE, sampling_rate)
+    back = torch.nn.functional.pad(back, (0, max(0, length - len(back))))[:length]
+    gain = level / max(float(back.square().mean().sqrt()), 1e-9)
+    gain = min(gain, 0.999 / max(float(back.abs().max()), 1e-9))
+    return (back * gain).numpy()
