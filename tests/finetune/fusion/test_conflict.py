@@ -226,3 +226,25 @@ def test_names_a_feature_that_the_loss_does_not_depend_on(rows: torch.Tensor) ->
 def test_names_a_setting_out_of_range(setting: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{setting}: got {value}"):
         ConflictPenalty(**{setting: value})  # type: ignore[arg-type]
+
+
+def test_a_conflict_that_later_micro_batches_bring_spares_the_exempt_part_of_all(rows: torch.Tensor) -> None:
+    def ended(penalty: ConflictPenalty | None, exempt: float) -> torch.Tensor:
+        model = Toy((1.0, 1.0, 1.0))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(0.1)
+        for pull, piece in zip((1.0, 30.0), rows.chunk(2), strict=True):
+            model.pulls["text"] = pull
+            features = model.features(piece)
+            task, statistics = model.task(features), exempt * statistics_of(features)
+            if penalty:
+                penalty.observe(task, features)
+                penalty.keep(statistics, model.parameters_by_name())
+            (task + statistics).backward()
+        if penalty:
+            assert penalty.apply(model.parameters_by_name()).factors["text"] == pytest.approx(0.1)
+        return gradients(model)["text"]
+
+    task, both = ended(None, 0.0), ended(None, 0.3)
+    torch.testing.assert_close(ended(ConflictPenalty(accumulation=2), 0.3), 0.1 * task + (both - task))

@@ -154,3 +154,11 @@ def test_averages_only_what_the_mask_shows() -> None:
     means, shown = averaged(values, mask, 2)
     assert means.flatten().tolist() == [2.0, 5.0, 0.0]
     assert shown.tolist() == [[True, True, False]]
+
+
+def test_padding_of_any_kind_leaves_the_gradients_finite() -> None:
+    network = make()
+    output = network(*clips(junk=float("nan")))
+    (output.prediction.sum() + sum(error.sum() for error in output.reconstruction_errors.values())).backward()
+    assert all(found.grad.isfinite().all() for found in network.parameters() if found.grad is not None)
+    assert not output.standardised["audio"][~output.masks["audio"]].any()

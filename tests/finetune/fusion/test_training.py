@@ -156,3 +156,16 @@ def test_loss_parts_are_each_clips_own(features: FeatureSet) -> None:
 def test_strides_bring_long_clips_to_the_wanted_steps(features: FeatureSet) -> None:
     strides = {name: value.stride for name, value in inputs_of(features, 5).items()}
     assert strides == {"text": 1, "audio": 3, "video": 2}
+
+
+def test_a_modality_that_a_clip_lacks_adds_no_loss(features: FeatureSet) -> None:
+    torch.manual_seed(0)
+    network = make_network(features, SMALL).eval()
+    batch = batch_of(features.splits["train"], np.arange(4), torch.device("cpu"))
+    for mask in batch.masks.values():
+        mask[1] = False
+    parts = loss_parts(network(batch.values, batch.masks), batch)
+    for name in ("auxiliary", "reconstruction", "statistics", "diversity"):
+        assert parts[name][1] == 0, name
+        assert (parts[name][[0, 2, 3]] > 0).all(), name
+    assert parts["task"][1] > 0
