@@ -16,6 +16,7 @@ import torch
 
 from finetune.settings import MODALITIES, Modality
 from pipelines import media
+from pipelines.errors import RunError
 from pipelines.sample import SCALES
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ RATING = {
 SARCASM = {"en": "Is the speaker in this clip sarcastic, 0 (no) or 1 (yes)?"}
 
 
-class InputError(ValueError):
+class InputError(RunError):
     """A row that cannot be made into an input. The message names its id."""
 
 

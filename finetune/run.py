@@ -90,7 +90,8 @@ def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> Training
         use_cpu=pick(config.device) == "cpu",
         remove_unused_columns=False,
         dataloader_pin_memory=False,
-        ddp_find_unused_parameters=False,
+        # A tower gets no gradient from a batch that has nothing for it.
+        ddp_find_unused_parameters=config.adapt != ("language",),
         disable_tqdm=True,
         report_to=[],
     )
