@@ -26,7 +26,7 @@ GRID = 1280
 """Sounds are cut to a multiple of so many samples: 5 mel frames, 8 frames of Whisper's features."""
 MEL_PER_GRID, WHISPER_PER_GRID = GRID // HOP, GRID // 160
 
-# Beside the puppets' own sentences, words that have all of English' sounds between them.
+# Beside the puppets' own sentences, words that have all of English's sounds between them.
 WORDS = (
     "measure azure beige garage thing bath brother either church joy judge cheap yellow young use water "
     "wheel quick square queen boy noise oil voice cow house loud sound air chair bear care ear fear here "
@@ -38,7 +38,7 @@ WORDS = (
     "three throw shrug black glass fly slow green cry train drive brown pretty small sky stay snow swim "
     "twin dwarf cube few music beauty view onion canyon hello again about sofa banana camera problem "
     "family seven open happen button sudden garden mountain certain rhythm system listen often whistle"
-).split()
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,9 @@ def say_together(voices: list[Voice], seed: int) -> np.ndarray:
 
     rng = np.random.default_rng(seed)
     mood, pace = rng.uniform(-1, 1), rng.uniform(0.9, 1.2)
-    text = sentence(mood, rng, "studio") if rng.random() < 0.5 else " ".join(rng.choice(WORDS, size=6))
+    text = (
+        sentence(mood, rng, "studio") if rng.random() < 0.5 else " ".join(rng.choice(WORDS.split(), size=6))
+    )
     said = [
         render(text, replace(voice, pace=pace), valence=mood, rng=np.random.default_rng(seed))
         for voice in voices

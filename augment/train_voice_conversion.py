@@ -26,13 +26,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from augment.conditioning import Frames, Networks, prosody_of
 from augment.flow_matching import interpolate
 from augment.mel import BANDS
+from augment.muon import Muon
 from augment.studio_speech import MEL_PER_GRID, WHISPER_PER_GRID, Take, load_takes, make_takes
 from augment.voice_conversion_model import LengthRegulator, SpeakerEncoder, VoiceTransformer
 
 WINDOW_S = 2
 """Seconds that the content encoder takes at once."""
-LEARNING_RATE = 1.5e-3
-WARM_UP = 100
+LEARNING_RATES = {"muon": 0.02, "adam": 2e-3}
+"""At their highest: of the networks' inner matrices, and of everything else."""
+WARM_UP = 40
 AVERAGING = 0.998
 """Decay of the weights' moving average, which is what is kept."""
 DROPPED = 0.1
@@ -189,6 +191,17 @@ def flow_loss(networks: Networks, batch: Batch, generator: torch.Generator, drop
     return (model(state, time, condition)[:, prompt_frames:] - velocity).abs().mean()
 
 
+def _sorted_parameters(networks: Networks) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The inner matrices and kernels, and everything else."""
+    inner: list[nn.Parameter] = []
+    other: list[nn.Parameter] = []
+    outer = {networks.transformer.inp.weight, networks.transformer.out.weight}
+    for name, parameter in nn.ModuleList(networks).named_parameters():
+        matrix = parameter.dim() > 1 and "embed" not in name and parameter not in outer
+        (inner if matrix else other).append(parameter)
+    return inner, other
+
+
 class Training:
     """Networks on their way, with all that a stopped training needs to go on."""
 
@@ -197,9 +210,11 @@ class Training:
         self.networks = new_networks(seed)
         self.modules = nn.ModuleList(self.networks)
         self.averaged = copy.deepcopy(self.modules).eval().requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(
-            self.modules.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01
-        )
+        inner, other = _sorted_parameters(self.networks)
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "muon": Muon(inner, lr=LEARNING_RATES["muon"]),
+            "adam": torch.optim.AdamW(other, lr=LEARNING_RATES["adam"], betas=(0.9, 0.98), weight_decay=0.01),
+        }
         self.step, self.elapsed_s = 0, 0.0
         if self._file.exists():
             self._load()
@@ -212,7 +227,8 @@ class Training:
         state = torch.load(self._file, weights_only=True)
         self.modules.load_state_dict(state["modules"])
         self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state[name])
         self.step, self.elapsed_s = state["step"], state["elapsed_s"]
 
     def save(self) -> None:
@@ -221,7 +237,7 @@ class Training:
         state = {
             "modules": self.modules.state_dict(),
             "averaged": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            **{name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "step": self.step,
             "elapsed_s": self.elapsed_s,
         }
@@ -231,16 +247,18 @@ class Training:
 
     def learn(self, batch: Batch, progress: float) -> float:
         """One step; returns its loss. `progress` in [0, 1] lowers the rate along half a cosine."""
-        rate = LEARNING_RATE * min(1, (self.step + 1) / WARM_UP) * (0.51 + 0.49 * np.cos(np.pi * progress))
-        self.optimizer.param_groups[0]["lr"] = float(rate)
+        share = min(1, (self.step + 1) / WARM_UP) * (0.51 + 0.49 * np.cos(np.pi * progress))
+        for name, optimizer in self.optimizers.items():
+            optimizer.param_groups[0]["lr"] = float(share) * LEARNING_RATES[name]
+            optimizer.zero_grad()
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
         # Fused attention's backward pass is slow on CPUs.
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             loss = flow_loss(self.networks, batch, generator, DROPPED)
-            self.optimizer.zero_grad()
             loss.backward()
         nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
         self.step += 1
         decay = min(AVERAGING, (1 + self.step) / (10 + self.step))
         with torch.no_grad():

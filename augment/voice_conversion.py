@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline
 
 from augment import flow_matching, pitch
 from augment.conditioning import LOUDNESS, Frames, Networks, prosody
-from augment.mel import FRAME_RATE, HOP, SAMPLING_RATE, frame_count, griffin_lim, log_mel
+from augment.mel import FRAME_RATE, HOP, SAMPLING_RATE, griffin_lim, log_mel
 from augment.voice_conversion_model import LengthRegulator, SpeakerEncoder, VoiceTransformer
 
 PROMPT_FRAMES = 80
@@ -224,13 +224,6 @@ def assembled(networks: Networks, window_s: int) -> VoiceConversionPipeline:
     bands = networks.transformer.config.bands
     extractor = WhisperFeatureExtractor(feature_size=bands, chunk_length=window_s)
     return VoiceConversionPipeline(extractor, *networks)
-
-
-def load(model: str, revision: str | None, device: str) -> VoiceConversionPipeline:
-    """A converter from a folder or a Hub id, in single precision."""
-    pipeline = VoiceConversionPipeline.from_pretrained(model, revision=revision, torch_dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
 
 
 def _level(name: str, sound: np.ndarray) -> float:

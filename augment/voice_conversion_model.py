@@ -26,7 +26,7 @@ class Condition(NamedTuple):
     content: torch.Tensor
     """What is said, (batch, frames, content_size)."""
     prosody: torch.Tensor
-    """Mel spectrogram of the excitation, loudness and whether there is a pitch, (batch, frames, bands + 2)."""
+    """The excitation's mel spectrogram, loudness and 1 where voiced, (batch, frames, bands + 2)."""
     speaker: torch.Tensor
     """Who is to speak, (batch, speaker_size)."""
 
@@ -51,7 +51,7 @@ class SpeakerEncoder(ModelMixin, ConfigMixin):
         self.out = nn.Linear(2 * width, size)
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
-        """Speaker vectors (batch, size) of unit length, of normalised mel spectrograms (batch, frames, bands)."""
+        """Vectors (batch, size) of unit length of normalised mel spectrograms (batch, frames, bands)."""
         hidden = mel.transpose(1, 2)
         for layer in self.layers:
             hidden = functional.silu(layer(hidden))

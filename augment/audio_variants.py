@@ -1,0 +1,118 @@
+"""Audio variants: another speaker's voice says a clip's words, in the clip's own time and manner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines import media
+from pipelines.errors import UsageError
+
+if TYPE_CHECKING:
+    from augment.voice_conversion import VoiceConversionPipeline
+    from augment.voices import VoiceBank
+
+CHECKPOINT = Path(__file__).parent / "checkpoints" / "voice_converter"
+SAMPLING_RATE = 16_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioSettings:
+    """Audio variants by voice conversion."""
+
+    variants: int = 1
+    """Audio variants of each training clip."""
+    model: str = "embedded"
+    """A voice converter: `embedded`, which ships with the project and was trained on synthetic voices,
+    a Hub id, or a directory."""
+    revision: str | None = None
+    """Revision of a Hub id."""
+    voices: str = "corpus"
+    """Target voices: `corpus` for the other speakers of the training split, or a folder of speech with
+    a subfolder a speaker."""
+    reference_s: float = 8.0
+    """Seconds of a target's clip that are listened to, from its beginning; at least 1."""
+    steps: int = 10
+    """Euler steps from noise to speech, at least 1."""
+    guidance_scale: float = 0.7
+    """How far to go beyond the conditional field, at least 0; 0 takes half the time."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("variants", 0), ("reference_s", 1), ("steps", 1), ("guidance_scale", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: {getattr(self, name)} is too small; take {least} or more")
+
+
+class AudioVariants:
+    """Holds the loaded converter; called once a variant."""
+
+    def __init__(self, settings: AudioSettings, device: str, bank: VoiceBank) -> None:
+        self.settings, self.bank = settings, bank
+        self.pipeline = load_converter(settings.model, settings.revision, device)
+
+    def __call__(self, row: dict[str, Any], number: int, seed: int) -> tuple[bytes, dict[str, Any]]:
+        """Make a variant.
+
+        Args:
+            row: With a clip's bytes in `audio`.
+            number: Which of the clip's variants; told apart by its seed.
+            seed: Draws the target voice and the noise.
+
+        Returns:
+            A FLAC file as long as the source, and what made it.
+
+        Raises:
+            MediaError: If the clip or the target's cannot be read.
+            ValueError: If one of them is silent, or if there is no other voice.
+        """
+        import torch
+
+        settings = self.settings
+        samples = media.read_audio(row["audio"]["bytes"])
+        target = self.bank.draw(row, np.random.default_rng(seed))
+        shift = self.bank.apart(row["group"], target.speaker)
+        made = self.pipeline(
+            samples,
+            target.samples,
+            sampling_rate=SAMPLING_RATE,
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance_scale,
+            pitch_shift=shift,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        details = {
+            "method": "voice_conversion",
+            **{key: getattr(settings, key) for key in ("model", "revision", "steps", "guidance_scale")},
+            "target_speaker": target.speaker,
+            "reference": target.clip,
+            "reference_sha256": target.sha256,
+            "reference_s": settings.reference_s,
+            "pitch_shift_octaves": shift,
+        }
+        return media.encode_audio(made, SAMPLING_RATE), details
+
+
+def load_converter(model: str, revision: str | None, device: str) -> VoiceConversionPipeline:
+    """Load a voice converter in single precision.
+
+    Raises:
+        UsageError: If it is not there or is no voice converter.
+    """
+    import torch
+
+    from augment.voice_conversion import VoiceConversionPipeline
+
+    path = str(CHECKPOINT) if model == "embedded" else model
+    try:
+        pipeline = VoiceConversionPipeline.from_pretrained(path, revision=revision, use_safetensors=True)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"augment.audio.model: {model!r} cannot be loaded as a voice converter ({reason});"
+            " take embedded, a directory or a Hub id of one"
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device, torch.float32)
