@@ -105,7 +105,7 @@ def load(directory: Path) -> Calibration:
         raise RunError(f"{path}: not there; score the store first, without --reweigh") from error
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
-            f"{path}: not a calibration ({error}); score the store again, without --reweigh"
+            f"{path}: no calibration ({error}); score the store again, without --reweigh"
         ) from error
 
 

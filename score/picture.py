@@ -55,7 +55,7 @@ class Picture:
         """Where the outlines are and how they run, over the clip, float32 (8 * 8 * 4,).
 
         Gradient lengths of the clip's mean picture by cell and direction, as a vector of length 1.
-        Colour and contrast do not count, and noise hardly.
+        Overall brightness and contrast do not count, and the mean takes most of any noise away.
         """
         down, right = gradient(self.luma.mean(axis=0, keepdims=True))
         angle, length = np.arctan2(down, right) % np.pi, np.hypot(down, right)

@@ -1,0 +1,108 @@
+"""The predictor: ridge by its normal equations, folds by group, and nobody judged by who saw them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from score.clip import FEATURE_SIZES
+from score.predictor import PENALTIES, Predictor, _moments, assign_folds, cross_fit, fit
+
+SIZE = sum(FEATURE_SIZES)
+
+
+def data(rows: int = 60, groups: int = 12, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Features of which a few carry the label."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(rows, SIZE))
+    labels = rng.normal(size=rows)
+    features[:, :60] += 2 * labels[:, None]
+    features[:, -20:] += 2 * labels[:, None]
+    return features, labels, [f"g{row % groups}" for row in range(rows)]
+
+
+def fitted(*args: np.ndarray | list[str]) -> Predictor:
+    found = cross_fit(*args, folds=5)
+    assert isinstance(found, Predictor), found
+    return found
+
+
+def test_ridge_solves_its_normal_equations_and_leaves_one_out_as_refitting_would() -> None:
+    features, labels, _ = data(20)
+    model = fit(features, labels)
+    mean, scale = _moments(features)
+    x, y = (features - mean) / scale, labels - labels.mean()
+    solutions = [np.linalg.solve(x.T @ x + penalty * np.eye(SIZE), x.T @ y) for penalty in PENALTIES]
+    errors = []
+    for penalty in PENALTIES:
+        error = 0.0
+        for row in range(20):
+            kept = np.arange(20) != row
+            design = np.column_stack([x[kept], np.ones(19)])
+            ridge = np.diag([*([penalty] * SIZE), 0.0])
+            solution = np.linalg.solve(design.T @ design + ridge, design.T @ labels[kept])
+            error += (labels[row] - x[row] @ solution[:-1] - solution[-1]) ** 2
+        errors.append(error)
+    np.testing.assert_allclose(model.coefficients, solutions[int(np.argmin(errors))], atol=1e-6)
+
+
+def test_follows_the_labels_of_clips_that_it_has_not_seen() -> None:
+    assert fitted(*data()).correlation > 0.7
+
+
+def test_no_group_is_in_two_folds_and_the_folds_depend_on_names_alone() -> None:
+    groups = [f"g{n}" for n in range(11)]
+    folds = assign_folds(groups, 4)
+    assert assign_folds(groups[::-1] * 2, 4) == folds
+    counts = np.bincount(list(folds.values()))
+    assert counts.max() - counts.min() <= 1
+    assert max(assign_folds(["a", "b"], 5).values()) == 1
+
+
+def test_the_model_asked_about_a_group_never_saw_it() -> None:
+    features, labels, groups = data()
+    before = fitted(features, labels, groups)
+    mine = np.array(groups) == "g3"
+    spoilt_features, spoilt_labels = features.copy(), labels.copy()
+    spoilt_features[mine], spoilt_labels[mine] = features[mine] + 1, -labels[mine]
+    after = fitted(spoilt_features, spoilt_labels, groups)
+    probe = np.random.default_rng(9).normal(size=(4, SIZE))
+    np.testing.assert_array_equal(before.predict(probe, ["g3"] * 4), after.predict(probe, ["g3"] * 4))
+    others = [group for group in before.fold_of if before.fold_of[group] != before.fold_of["g3"]]
+    assert not np.allclose(before.predict(probe[:1], others[:1]), after.predict(probe[:1], others[:1]))
+
+
+def test_agreement_is_no_distance_in_spreads() -> None:
+    features, labels, groups = data()
+    predictor = fitted(features, labels, groups)
+    assert predictor.agreement(features, features, groups).tolist() == [0.0] * len(groups)
+    moved = features[np.roll(np.arange(len(features)), 1)]
+    difference = predictor.predict(moved, groups) - predictor.predict(features, groups)
+    found = predictor.agreement(moved, features, groups)
+    np.testing.assert_allclose(found, -np.abs(difference) / predictor.spread)
+
+
+def test_a_missing_track_counts_as_average_and_missing_labels_are_left_out() -> None:
+    features, labels, groups = data()
+    features[::7, : FEATURE_SIZES[0]] = np.nan
+    labels[::5] = np.nan
+    predictor = fitted(features, labels, groups)
+    assert np.isfinite(predictor.predict(features, groups)).all()
+    assert np.isfinite(predictor.correlation)
+
+
+def test_says_why_there_is_none() -> None:
+    features, labels, groups = data()
+    noise = np.random.default_rng(3).normal(size=len(labels))
+    assert "correlate" in cross_fit(features, noise, groups, folds=5)
+    assert "15 labelled originals" in cross_fit(features[:15], labels[:15], groups[:15], folds=5)
+    assert "of 2 groups" in cross_fit(features, labels, ["a", "b"] * 30, folds=5)
+    assert "do not differ" in cross_fit(features, np.ones(60), groups, folds=5)
+
+
+@pytest.mark.parametrize("order", [slice(None, None, -1)])
+def test_the_order_of_the_rows_does_not_matter(order: slice) -> None:
+    features, labels, groups = data()
+    straight, turned = fitted(features, labels, groups), fitted(features[order], labels[order], groups[order])
+    predictions = straight.predict(features, groups)
+    np.testing.assert_allclose(predictions, turned.predict(features, groups), atol=1e-8)

@@ -1,0 +1,311 @@
+"""The stage on small stores: what comes out, what it never reads, and what becomes of odd rows."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import load_dataset
+
+from pipelines import media as clips_on_disk
+from pipelines.errors import RunError, UsageError
+from pipelines.media import encode_audio, encode_video, read_audio, read_video
+from pipelines.sample import Row, features, media
+from pipelines.settings import Invocation, parse_stage
+from pipelines.store import StoreReader
+from score import measuring
+from score.__main__ import FLAGS, main
+from score.run import SCORES, ScoreConfig, reweigh, run
+from score.signals.catalogue import JUDGED
+from tests.score.clips import FPS, blurred, noisy, original, restyled, variant, with_noise, write_store
+
+TRAIN, HELD_OUT, PAIRED = 18, 2, 6
+FEW = ("--score.calibration_clips", str(PAIRED))
+
+
+def asked(data: Path, out: Path, *options: str) -> Invocation[ScoreConfig]:
+    argv = ["--data", str(data), "--out", str(out), *FEW, *options]
+    return parse_stage(ScoreConfig, "score", argv, prog="score", flags=FLAGS)
+
+
+def score(data: Path, out: Path, *options: str) -> dict[str, Row]:
+    run(asked(data, out, *options))
+    return {row["id"]: row for row in StoreReader(out).rows()}
+
+
+def decoded(row: Row) -> tuple[np.ndarray, np.ndarray]:
+    return read_video(row["video"]["bytes"]).frames, read_audio(row["audio"]["bytes"])
+
+
+def with_variants(row: Row) -> list[Row]:
+    """An original with a good and a bad variant of each kind."""
+    frames, samples = decoded(row)
+    good = {"video": encode_video(restyled(frames), FPS), "audio": encode_audio(0.5 * samples)}
+    bad_frames = noisy(blurred(np.roll(frames, 8, axis=0), 4), 20)
+    bad = {"video": encode_video(bad_frames, FPS), "audio": encode_audio(with_noise(samples, -5))}
+    tracks = {"video": ("video",), "audio": ("audio",), "both": ("video", "audio")}
+    made = [row]
+    for kind, names in tracks.items():
+        for number, source in enumerate((good, bad)):
+            made.append(variant(row, kind, number, **{name: source[name] for name in names}))
+    return made
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Row]:
+    train = [with_variants(original(seed)) if seed < 4 else [original(seed)] for seed in range(TRAIN)]
+    rest = [[original(100 + n, split=split)] for n in range(HELD_OUT) for split in ("valid", "test")]
+    return [row for group in (*train, *rest) for row in group]
+
+
+@pytest.fixture(scope="module")
+def store(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_store(tmp_path_factory.mktemp("augmented"), rows)
+
+
+@pytest.fixture(scope="module")
+def scored(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("scored")
+    run(asked(store, out))
+    return out
+
+
+def changed(rows: list[Row], change: Callable[[Row], dict[str, Any]]) -> list[Row]:
+    return [row | change(row) for row in rows]
+
+
+def test_the_store_has_every_row_with_its_columns_and_weights_in_range(rows: list[Row], scored: Path) -> None:
+    loaded = load_dataset(str(scored), cache_dir=str(scored / "cache"))
+    assert loaded["train"].features == features(SCORES)
+    assert sum(map(len, loaded.values())) == len(rows)
+    for row in StoreReader(scored).rows():
+        if row["kind"] == "original":
+            assert row["weight"] == 1.0
+            assert all(row[name] is None for name in (*SCORES, "quality"))
+        else:
+            assert 0.1 <= row["weight"] <= 1
+            assert 0 < row["quality"] <= 1
+            for modality in ("video", "audio", "cross"):
+                assert (row[f"quality_{modality}"] is not None) == (modality in JUDGED[row["kind"]])
+
+
+def test_a_good_variant_weighs_more_than_a_bad_one(scored: Path) -> None:
+    found = {row["id"]: row for row in StoreReader(scored).rows()}
+    for row_id, row in found.items():
+        if row_id.endswith("-0"):
+            assert row["weight"] > found[row_id[:-1] + "1"]["weight"] + 0.15, row_id
+
+
+def test_media_labels_and_words_pass_through_unchanged(rows: list[Row], scored: Path) -> None:
+    written = {row["id"]: row for row in StoreReader(scored).rows()}
+    for row in rows:
+        kept = {name: written[row["id"]][name] for name in ("video", "audio", "text", "generator", "split")}
+        assert kept == {name: row[name] for name in kept}
+
+
+def test_records_beside_the_store_tell_what_was_found(scored: Path) -> None:
+    calibration = json.loads((scored / "calibration.json").read_text())
+    assert calibration["predictor"]["correlation"] > 0.3
+    assert calibration["signals"]["video_structure"]["basis"] == "corpus"
+    summary = json.loads((scored / "weights.json").read_text())
+    assert (summary["variants"], summary["without_quality"]) == (24, 0)
+    assert set(summary["mean_weight"]) == {"video", "audio", "both"}
+    assert 1 < summary["effective_size"] < 24
+
+
+def test_rows_of_valid_and_test_are_never_read(rows: list[Row], scored: Path, tmp_path: Path) -> None:
+    def spoil(row: Row) -> dict[str, Any]:
+        return {} if row["split"] == "train" else {"video": media(b"no clip"), "audio": None, "label": -3.0}
+
+    found = score(write_store(tmp_path / "in", changed(rows, spoil)), tmp_path / "out")
+    for row in StoreReader(scored).rows():
+        if row["split"] == "train":
+            assert found[row["id"]] == row
+        else:
+            assert found[row["id"]]["video"]["bytes"] == b"no clip"
+    assert (tmp_path / "out" / "failures.jsonl").read_text() == ""
+
+
+def test_nothing_is_fitted_on_variants(rows: list[Row], scored: Path, tmp_path: Path) -> None:
+    one = next(row["id"] for row in rows if row["kind"] == "video")
+    fewer = write_store(
+        tmp_path / "in", [row for row in rows if row["kind"] == "original" or row["id"] == one]
+    )
+    found = score(fewer, tmp_path / "out")
+    before = next(iter(StoreReader(scored).rows([one])))
+    assert {name: found[one][name] for name in SCORES} == {name: before[name] for name in SCORES}
+    assert found[one]["quality"] == before["quality"]
+
+
+def test_scored_again_does_nothing_and_a_new_variant_is_measured_alone(
+    rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+
+    class Counting(measuring.ScoreVariants):
+        def __call__(self, rows: list[Row]) -> list[Row]:
+            measured.extend(row["id"] for row in rows)
+            return super().__call__(rows)
+
+    monkeypatch.setattr(measuring, "ScoreVariants", Counting)
+    late = next(row for row in rows if row["kind"] == "both")
+    early = [row for row in rows if row is not late]
+    score(write_store(tmp_path / "in", early), tmp_path / "out")
+    assert sorted(measured) == sorted(row["id"] for row in early if row["split"] == "train")
+    measured.clear()
+    score(tmp_path / "in", tmp_path / "out", "--score.gamma", "2")
+    assert measured == []
+    grown = score(write_store(tmp_path / "in", rows, generation="1" * 12), tmp_path / "out")
+    assert measured == [late["id"]]
+    assert grown == score(tmp_path / "in", tmp_path / "straight")
+
+
+def test_interrupted_and_started_again_equals_straight(
+    store: Path, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(measuring.ScoreVariants):
+        calls = 0
+
+        def __call__(self, rows: list[Row]) -> list[Row]:
+            Interrupted.calls += 1
+            if Interrupted.calls > 2:
+                raise KeyboardInterrupt
+            return super().__call__(rows)
+
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(measuring, "ScoreVariants", Interrupted)
+        score(store, tmp_path / "out")
+    assert list(score(store, tmp_path / "out").values()) == list(StoreReader(scored).rows())
+
+
+def test_weighing_again_equals_scoring_with_the_new_settings_and_decodes_nothing(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = ("--score.gamma", "2", "--score.floor", "0.3", "--score.high", "0.7")
+    straight = score(store, tmp_path / "straight", *new)
+    before = score(store, tmp_path / "out")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a clip was decoded")
+
+    for name in ("read_video", "read_audio"):
+        monkeypatch.setattr(clips_on_disk, name, refuse)
+        monkeypatch.setattr(measuring, name, refuse)
+    main(["--out", str(tmp_path / "out"), "--reweigh", *FEW, *new])
+    after = {row["id"]: row for row in StoreReader(tmp_path / "out").rows()}
+    assert after == straight
+    assert after != before
+    # A run with the same settings finds nothing left to do.
+    assert score(store, tmp_path / "out", *new) == straight
+
+
+def test_weighing_again_refuses_a_store_without_signals(store: Path) -> None:
+    with pytest.raises(RunError, match=r"lacks score_video_flicker, .*score the store first"):
+        reweigh(asked(store, store))
+
+
+def _in_process(data: Path, out: Path, rank: int) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
+    run(asked(data, out))
+
+
+def test_two_processes_give_the_rows_that_one_gives(store: Path, scored: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    started = [context.Process(target=_in_process, args=(store, tmp_path, rank)) for rank in (0, 1)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(120)
+    assert [process.exitcode for process in started] == [0, 0]
+    assert list(StoreReader(tmp_path).rows()) == list(StoreReader(scored).rows())
+
+
+def test_odd_rows_have_their_documented_outcomes(rows: list[Row], tmp_path: Path) -> None:
+    video = [row["id"] for row in rows if row["kind"] == "video"]
+    audio = [row["id"] for row in rows if row["kind"] == "audio"]
+    source = next(row for row in rows if row["id"] == rows[0]["source_id"])
+    frames, samples = decoded(source)
+    odd = {
+        video[0]: {"video": media(b"not an mp4")},
+        video[1]: {"video": media(encode_video(frames[:5], FPS))},
+        video[2]: {"video": None},
+        video[3]: {"source_id": "toy/nobody"},
+        audio[0]: {"audio": media(encode_audio(np.zeros_like(samples)))},
+        audio[1]: {"audio": media(source["audio"]["bytes"][:100])},
+    }
+    found = score(
+        write_store(tmp_path / "in", changed(rows, lambda row: odd.get(row["id"], {}))), tmp_path / "out"
+    )
+    lines = (tmp_path / "out" / "failures.jsonl").read_text().splitlines()
+    failures = {record["id"]: (record["error"], record["message"]) for record in map(json.loads, lines)}
+    assert set(failures) == {*video[:4], audio[1]}
+    assert failures[video[0]][0] == failures[audio[1]][0] == "MediaError"
+    assert "lasts 0.40 s, its source's 1.28 s" in failures[video[1]][1]
+    assert "found no video, a variant of kind video needs one" in failures[video[2]][1]
+    assert "toy/nobody is not among the store's originals" in failures[video[3]][1]
+    assert len(found) == len(rows) - len(failures)
+    silent = found[audio[0]]
+    assert silent["score_audio_pitch"] == 0
+    assert silent["weight"] == pytest.approx(0.1)
+    assert all(np.isfinite(row["weight"]) for row in found.values())
+
+
+def test_a_corrupt_original_goes_with_its_variants_and_the_rest_is_scored(
+    rows: list[Row], tmp_path: Path
+) -> None:
+    broken = rows[0]["id"]
+    spoilt = changed(rows, lambda row: {"audio": media(b"?")} if row["id"] == broken else {})
+    found = score(write_store(tmp_path / "in", spoilt), tmp_path / "out")
+    assert set(found) == {row["id"] for row in rows if row["source_id"] != broken}
+
+
+def test_clips_without_sound_are_judged_by_their_picture(rows: list[Row], tmp_path: Path) -> None:
+    mute = [row | {"audio": None} for row in rows if row["kind"] in ("original", "video")]
+    found = score(write_store(tmp_path / "in", mute), tmp_path / "out")
+    for row in found.values():
+        if row["kind"] == "video":
+            assert row["score_cross_sync"] is None
+            assert row["quality_video"] is not None
+            assert 0.1 <= row["weight"] <= 1
+
+
+def test_a_small_corpus_says_what_it_leaves_out(
+    rows: list[Row], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = [row for row in rows if row["source_id"] in {row["id"] for row in rows[:1]}]
+    found = score(write_store(tmp_path / "in", few), tmp_path / "out")
+    assert "the signal cross_agreement is left out: 1 labelled originals of 1 groups" in caplog.text
+    assert (
+        json.loads((tmp_path / "out" / "calibration.json").read_text())["signals"]["audio_pitch"]["basis"]
+        == "usual"
+    )
+    assert len(found) == len(few)
+
+
+def test_variants_outside_train_and_the_own_store_are_refused(
+    rows: list[Row], store: Path, tmp_path: Path
+) -> None:
+    stray = changed(rows, lambda row: {"split": "test"} if row["kind"] == "audio" else {})
+    with pytest.raises(RunError, match=r"8 variants are not in the split train, the first is toy/"):
+        score(write_store(tmp_path / "in", stray), tmp_path / "out")
+    with pytest.raises(UsageError, match="name another folder"):
+        score(store, store)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("floor", "2", r"score\.floor: 2 is not in \[0, 1\]"),
+        ("folds", "1", r"score\.folds: 1 is not 2 or more"),
+        ("calibration_clips", "-1", r"score\.calibration_clips: -1 is negative"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_their_key(option: str, value: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        asked(Path("a"), Path("b"), f"--score.{option}={value}")

@@ -1,0 +1,195 @@
+"""Each signal: 1 (or 0) for a copy, unmoved by what a good variant changes, falling as a clip is spoilt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.media import read_audio, read_video
+from score.clip import Clip
+from score.picture import MAX_SIDE, Picture
+from score.signals.catalogue import JUDGED, SIGNALS, measure
+from score.sound import Sound
+from tests.score.clips import (
+    blurred,
+    noisy,
+    restyled,
+    shuffled,
+    talking,
+    voice,
+    with_frames,
+    with_noise,
+)
+
+ALL = ("video", "audio", "cross")
+MEASURED = {name: signal for name, signal in SIGNALS.items() if signal.measure}
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    return talking(1)
+
+
+@pytest.fixture(scope="module")
+def real(shared: Path) -> Clip:
+    """Three seconds of a real speaker."""
+    path = shared / "media" / "grid_corpus" / "Raw" / "speaker_03" / "lbax4n.mpg"
+    return Clip(Picture(read_video(path, max_side=MAX_SIDE).frames, 25.0), Sound(read_audio(path)))
+
+
+def frames(clip: Clip) -> np.ndarray:
+    assert clip.picture is not None
+    return clip.picture.frames
+
+
+def samples(clip: Clip) -> np.ndarray:
+    assert clip.sound is not None
+    return clip.sound.samples
+
+
+def heard(samples: np.ndarray, like: Clip) -> Clip:
+    return Clip(like.picture, Sound(samples.astype(np.float32)))
+
+
+def falling(values: list[float]) -> bool:
+    return all(np.diff(values) < 0)
+
+
+def test_a_copy_keeps_everything_and_is_not_new(clip: Clip) -> None:
+    copy = Clip(Picture(frames(clip).copy(), clip.picture.fps), Sound(samples(clip).copy()))
+    values = measure(copy, clip, ALL)
+    best = {"cross_sync": 0.0, "video_novelty": 0.0, "audio_novelty": 0.0}
+    for name in MEASURED:
+        assert values[name] == pytest.approx(best.get(name, 1.0), abs=1e-5), name
+
+
+def test_values_stay_in_their_ranges(clip: Clip) -> None:
+    others = [
+        talking(2),
+        with_frames(clip, noisy(frames(clip), 60)),
+        heard(with_noise(samples(clip), -10), clip),
+    ]
+    for other in others:
+        for name, value in measure(other, clip, ALL).items():
+            low, high = SIGNALS[name].range
+            assert np.isnan(value) or low - 1e-5 <= value <= high + 1e-5, name
+
+
+def test_only_the_modalities_asked_for_are_measured(clip: Clip) -> None:
+    for kind, modalities in JUDGED.items():
+        values = measure(clip, clip, modalities)
+        told = {name for name, value in values.items() if np.isfinite(value)}
+        assert told == {name for name, signal in MEASURED.items() if kind in signal.kinds()}
+
+
+def test_a_new_style_is_good_and_new(clip: Clip) -> None:
+    values = measure(with_frames(clip, restyled(frames(clip))), clip, ("video", "cross"))
+    assert values["video_structure"] > 0.9
+    assert values["video_motion"] > 0.9
+    assert values["video_flicker"] > 0.7
+    assert values["cross_sync"] > -0.1
+    assert values["video_novelty"] > 0.05
+
+
+SPOILT = {
+    "noise": (lambda f, grade: noisy(f, 6 * grade), ("video_flicker", "video_structure")),
+    "blur": (lambda f, grade: blurred(f, 1 + 0.8 * grade), ("video_sharpness", "video_structure")),
+    "shuffle": (lambda f, grade: shuffled(f, grade / 5), ("video_motion",)),
+    "shift": (lambda f, grade: np.roll(f, grade, axis=0), ("cross_sync",)),
+}
+
+
+@pytest.mark.parametrize("means", SPOILT)
+def test_graded_spoiling_of_the_picture_lowers_its_signals(clip: Clip, means: str) -> None:
+    spoil, names = SPOILT[means]
+    grades = [measure(with_frames(clip, spoil(frames(clip), grade)), clip, ALL) for grade in (1, 2, 3)]
+    best = measure(clip, clip, ALL)
+    for name in names:
+        assert falling([best[name], *(values[name] for values in grades)]), name
+
+
+@pytest.mark.parametrize("means", ["noise", "blur"])
+def test_graded_spoiling_of_a_real_picture_lowers_its_signals(real: Clip, means: str) -> None:
+    spoil, names = SPOILT[means]
+    spoilt = [Clip(Picture(spoil(frames(real), grade), 25.0), real.sound) for grade in (1, 3, 5)]
+    grades = [measure(each, real, ALL) for each in spoilt]
+    for name in names:
+        assert falling([1.0, *(values[name] for values in grades)]), name
+
+
+def test_a_frozen_picture_has_lost_its_motion(clip: Clip) -> None:
+    frozen = np.repeat(frames(clip)[:1], len(frames(clip)), axis=0)
+    values = measure(with_frames(clip, frozen), clip, ("video", "cross"))
+    assert values["video_motion"] == pytest.approx(0, abs=1e-3)
+    assert values["video_flicker"] < 0.3
+    assert values["cross_sync"] < -0.5
+
+
+def test_a_higher_voice_keeps_its_contours_and_a_monotone_does_not() -> None:
+    source = Clip(None, Sound(voice(4)))
+    higher = measure(Clip(None, Sound(voice(4, factor=1.4))), source, ("audio",))
+    flat = measure(Clip(None, Sound(voice(4, flat=True))), source, ("audio",))
+    assert higher["audio_pitch"] > 0.9
+    assert flat["audio_pitch"] < 0.2
+    assert higher["audio_energy"] > 0.97
+    assert flat["audio_energy"] > 0.97
+
+
+def test_half_of_the_pitch_range_costs_what_the_formula_says() -> None:
+    source = Clip(None, Sound(voice(4)))
+    narrower = Clip(None, Sound(voice(4)))
+    pitch = source.sound.pitch
+    narrower.sound.__dict__["pitch"] = np.nanmean(pitch) + 0.5 * (pitch - np.nanmean(pitch))
+    assert SIGNALS["audio_pitch"].measure(narrower, source) == pytest.approx(0.8, abs=1e-6)
+
+
+@pytest.mark.parametrize("which", ["drawn", "real"])
+def test_graded_noise_lowers_every_signal_of_the_sound(which: str, request: pytest.FixtureRequest) -> None:
+    source = request.getfixturevalue("clip" if which == "drawn" else "real")
+    graded = [source, *(heard(with_noise(samples(source), ratio), source) for ratio in (15, 5, -5))]
+    values = [measure(each, source, ("audio",)) for each in graded]
+    for name in ("audio_pitch", "audio_energy", "audio_articulation"):
+        assert falling([each[name] for each in values]), name
+
+
+def test_other_words_are_noticed() -> None:
+    source, other = (Clip(None, Sound(voice(seed))) for seed in (5, 6))
+    assert measure(other, source, ("audio",))["audio_articulation"] < 0.7
+    assert measure(source, source, ("audio",))["audio_articulation"] == pytest.approx(1.0)
+
+
+def test_the_other_track_moves_no_signal_of_this_one(clip: Clip) -> None:
+    spoilt = Clip(Picture(noisy(frames(clip), 40), clip.picture.fps), Sound(with_noise(samples(clip), 0)))
+    video_only = with_frames(clip, frames(spoilt))
+    audio_only = heard(samples(spoilt), clip)
+    assert measure(spoilt, clip, ("audio",)) == pytest.approx(
+        measure(audio_only, clip, ("audio",)), nan_ok=True
+    )
+    assert measure(spoilt, clip, ("video",)) == pytest.approx(
+        measure(video_only, clip, ("video",)), nan_ok=True
+    )
+
+
+def test_what_cannot_be_told_is_nan_and_what_is_lost_is_bad(clip: Clip) -> None:
+    silent = heard(np.zeros_like(samples(clip)), clip)
+    still = with_frames(clip, np.repeat(frames(clip)[:1], 20, axis=0))
+    assert np.isnan(measure(silent, silent, ("audio",))["audio_pitch"])
+    assert np.isnan(measure(clip, silent, ("cross",))["cross_sync"])
+    assert np.isnan(measure(clip, still, ("video",))["video_motion"])
+    lost = measure(silent, clip, ("audio", "cross"))
+    assert lost["audio_pitch"] == 0
+    assert lost["audio_energy"] == pytest.approx(0, abs=1e-6)
+    assert lost["cross_sync"] < -0.3
+
+
+def test_a_clip_of_one_frame_or_without_a_track_is_no_error(clip: Clip) -> None:
+    single = with_frames(clip, frames(clip)[:1])
+    values = measure(single, single, ALL)
+    assert np.isnan(values["video_flicker"])
+    assert values["video_structure"] == pytest.approx(1)
+    deaf = Clip(clip.picture, None)
+    values = measure(deaf, deaf, ALL)
+    assert np.isnan([values["audio_pitch"], values["cross_sync"]]).all()
+    assert values["video_motion"] == pytest.approx(1)
