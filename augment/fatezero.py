@@ -57,6 +57,11 @@ class FateZeroPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
+    vae: Any
+    text_encoder: Any
+    tokenizer: Any
+    unet: Any
+    scheduler: Any
 
     def __init__(
         self,
@@ -71,7 +76,7 @@ class FateZeroPipeline(DiffusionPipeline):
         scheduler = DDIMScheduler.from_config(
             scheduler.config, clip_sample=False, timestep_spacing="leading", steps_offset=1
         )
-        self.register_modules(
+        self.register_modules(  # type: ignore[attr-defined]
             vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler
         )
 
@@ -250,7 +255,10 @@ def _check_components(vae: Any, text_encoder: Any, unet: Any, scheduler: Any) ->
     """Raise if this is no Stable Diffusion 1.x."""
     found = None
     if unet.config.in_channels != vae.config.latent_channels:
-        found = f"a UNet with {unet.config.in_channels} input channels over {vae.config.latent_channels} latent channels"
+        found = (
+            f"a UNet with {unet.config.in_channels} input channels"
+            f" over {vae.config.latent_channels} latent channels"
+        )
     elif unet.config.cross_attention_dim != text_encoder.config.hidden_size:
         found = (
             f"a UNet that attends to width {unet.config.cross_attention_dim}"
@@ -274,7 +282,8 @@ def _check_call(frames: np.ndarray, prompts: list[str], steps: int, factor: int,
         )
     if frames.shape[1] % factor or frames.shape[2] % factor:
         raise ValueError(
-            f"frames: found {frames.shape[1]} x {frames.shape[2]} pixels, wanted multiples of {factor}; resize them"
+            f"frames: found {frames.shape[1]} x {frames.shape[2]} pixels, wanted multiples of {factor};"
+            " resize them"
         )
     if not prompts:
         raise ValueError("prompt: is an empty list; name at least one")

@@ -15,8 +15,6 @@ import torch
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
-
     from augment.fatezero_words import WordPlan
 
 # Attention with more queries than this is the edit's own: FateZero's 64 x 64 level.
@@ -180,7 +178,7 @@ class ClipGroupNorm(torch.nn.GroupNorm):
 
 
 @contextmanager
-def controlled(unet: UNet2DConditionModel, control: Control) -> Iterator[None]:
+def controlled(unet: Any, control: Control) -> Iterator[None]:
     """Let a control steer a UNet's layers; afterwards the UNet is as it was."""
     processors = unet.attn_processors
     norms = _clip_norms(unet)
@@ -203,7 +201,7 @@ def controlled(unet: UNet2DConditionModel, control: Control) -> Iterator[None]:
             setattr(parent, name, norm)
 
 
-def _clip_norms(unet: UNet2DConditionModel) -> list[tuple[torch.nn.Module, str, torch.nn.GroupNorm]]:
+def _clip_norms(unet: Any) -> list[tuple[torch.nn.Module, str, torch.nn.GroupNorm]]:
     """Normalisations inside residual blocks and before the last convolution, with where they hang."""
     from diffusers.models.resnet import ResnetBlock2D
 
@@ -212,7 +210,7 @@ def _clip_norms(unet: UNet2DConditionModel) -> list[tuple[torch.nn.Module, str, 
     return [(parent, name, getattr(parent, name)) for parent, name in [*places, (unet, "conv_norm_out")]]
 
 
-def _coarsest_level(unet: UNet2DConditionModel) -> tuple[str, str]:
+def _coarsest_level(unet: Any) -> tuple[str, str]:
     """Prefixes of the layers of the coarsest level with cross-attention, without the middle block.
 
     In Stable Diffusion 1.x these are the 16 x 16 maps of 64 x 64 latents.
@@ -229,8 +227,8 @@ def _heads(attn: Any, states: torch.Tensor) -> torch.Tensor:
 def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Fused attention, (S, F, heads, N, d)."""
     shape = query.shape[:2]
-    flat = (states.flatten(0, 1) for states in (query, key, value))
-    return F.scaled_dot_product_attention(*flat).unflatten(0, shape)
+    query, key, value = (states.flatten(0, 1) for states in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value).unflatten(0, shape)
 
 
 def _out(attn: Any, mixed: torch.Tensor) -> torch.Tensor:

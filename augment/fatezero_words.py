@@ -82,7 +82,7 @@ def plan_words(
     width = tokenizer.model_max_length
     source, target = token_ids(tokenizer, source_prompt), token_ids(tokenizer, prompt)
     # Padding behind the target follows the source's column of the same position.
-    source_of = align(source, target) + [*range(len(target), width)]
+    source_of = [*align(source, target), *range(len(target), width)]
     weights = torch.ones(width)
     for word, factor in reweight.items():
         weights[word_places(tokenizer, prompt, word)] *= factor
