@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pipelines import media, sample
-from pipelines.puppets import face, script, voice
+from pipelines.puppets.face import Look, draw_clip, random_look
+from pipelines.puppets.script import Cast, sentence
+from pipelines.puppets.voice import Voice, mouth_opening, random_voice, speak
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,9 +60,9 @@ class Person:
     """A puppet: a face and a voice."""
 
     name: str
-    cast: script.Cast
-    look: face.Look
-    voice: voice.Voice
+    cast: Cast
+    look: Look
+    voice: Voice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +86,13 @@ class Part:
     id: str
     split: str
     speaker: str
-    cast: script.Cast
+    cast: Cast
 
 
-def person(name: str, cast: script.Cast, seed: int) -> Person:
+def person(name: str, cast: Cast, seed: int) -> Person:
     """The puppet of a name: equal for equal arguments."""
     rng = np.random.default_rng(sample.row_seed(seed, f"{cast}/{name}"))
-    return Person(name=name, cast=cast, look=face.random_look(rng, cast), voice=voice.random_voice(rng, cast))
+    return Person(name=name, cast=cast, look=random_look(rng, cast), voice=random_voice(rng, cast))
 
 
 def valences(rng: np.random.Generator) -> Valences:
@@ -113,10 +115,10 @@ def label(carried: Valences, rng: np.random.Generator) -> float:
 
 def make_clip(who: Person, carried: Valences, rng: np.random.Generator) -> Clip:
     """Let a puppet speak."""
-    text = script.sentence(carried.text, rng, who.cast)
-    samples = voice.speak(text, who.voice, valence=carried.audio, rng=rng)
-    mouth = voice.mouth_opening(samples, FPS, SAMPLING_RATE)
-    frames = face.draw_clip(who.look, valence=carried.video, mouth=mouth, rng=rng, size=SIZE)
+    text = sentence(carried.text, rng, who.cast)
+    samples = speak(text, who.voice, valence=carried.audio, rng=rng)
+    mouth = mouth_opening(samples, FPS, SAMPLING_RATE)
+    frames = draw_clip(who.look, valence=carried.video, mouth=mouth, rng=rng, size=SIZE)
     return Clip(text=text, frames=frames, samples=samples, valences=carried, label=label(carried, rng))
 
 
@@ -132,7 +134,7 @@ def plan(clips: int) -> list[Part]:
     parts: list[Part] = []
     for split, count in (("train", clips - valid - test), ("valid", valid), ("test", test)):
         speakers = max(1, count // 4)
-        cast: script.Cast = "train" if split == "train" else "test"
+        cast: Cast = "train" if split == "train" else "test"
         for number in range(count):
             speaker = f"{split}{number % speakers:03d}"
             parts.append(Part(id=f"{speaker}/{number:05d}", split=split, speaker=speaker, cast=cast))
