@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 
 from finetune.fusion.features import FeatureSet, from_pickle
@@ -16,6 +18,7 @@ from finetune.fusion.settings import ConflictSettings, LossSettings, NetworkSett
 from finetune.fusion.training import Trainer, inputs_of, make_network, train
 from tests.finetune.fusion.made import mmsa_content, write
 
+Precision = Literal["no", "bf16"]
 SMALL = NetworkSettings(width=8, heads=2, dropout=0.1, steps=6)
 
 
@@ -34,6 +37,7 @@ def trainer(
     epochs: int = 4,
     patience: int = 10,
     penalty: bool = True,
+    precision: Precision = "no",
 ) -> Trainer:
     set_seed(3)
     network = make_network(features, NetworkSettings(width=8, heads=2, dropout=dropout, steps=6))
@@ -45,7 +49,7 @@ def trainer(
         ),
         losses=LossSettings(),
         conflict=ConflictSettings(penalty=penalty, threshold=1.0, alpha=2.0),
-        accelerator=Accelerator(cpu=True),
+        accelerator=Accelerator(cpu=True, mixed_precision=precision),
         seed=3,
     )
 
@@ -55,10 +59,14 @@ def weights_of(found: Trainer) -> dict[str, torch.Tensor]:
 
 
 def gradients_of(
-    features: FeatureSet, pieces: list[list[int]], weights: dict[int, float] | None = None, scale: float = 1.0
+    features: FeatureSet,
+    pieces: list[list[int]],
+    weights: dict[int, float] | None = None,
+    scale: float = 1.0,
+    precision: Precision = "no",
 ) -> dict[str, torch.Tensor]:
     """What the optimizer of an untrained network is given for one step over micro-batches of clips."""
-    found = trainer(features, accumulation=len(pieces), dropout=0.0)
+    found = trainer(features, accumulation=len(pieces), dropout=0.0, precision=precision)
     batches = [batch_of(features.splits["train"], np.array(piece), torch.device("cpu")) for piece in pieces]
     for piece, batch in zip(pieces, batches, strict=True):
         given = [(weights or {}).get(row, 1 + row % 3) for row in piece]
@@ -169,3 +177,13 @@ def test_a_modality_that_a_clip_lacks_adds_no_loss(features: FeatureSet) -> None
         assert parts[name][1] == 0, name
         assert (parts[name][[0, 2, 3]] > 0).all(), name
     assert parts["task"][1] > 0
+
+
+def test_mixed_precision_has_nearly_the_same_gradients(features: FeatureSet) -> None:
+    full = gradients_of(features, [[0, 1, 2, 3]])
+    AcceleratorState._reset_state(reset_partial_state=True)
+    mixed = gradients_of(features, [[0, 1, 2, 3]], precision="bf16")
+    flat = [torch.cat([value.flatten() for value in found.values()]) for found in (full, mixed)]
+    assert all(value.dtype == torch.float32 for value in mixed.values())
+    assert not torch.equal(*flat)
+    assert torch.cosine_similarity(*flat, dim=0) > 0.99
