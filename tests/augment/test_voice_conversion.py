@@ -1,0 +1,203 @@
+"""The voice converter: its contract, what its parts depend on, and the vocoder without weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from augment import mel, pitch
+from augment.audio_variants import CHECKPOINT, load_converter
+from augment.conditioning import Frames
+from augment.flow_matching import euler
+from augment.voice_conversion import VoiceConversionPipeline
+from augment.voice_conversion_model import Condition
+from tests.tiny_voices import converter, networks, voiced
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> VoiceConversionPipeline:
+    return converter()
+
+
+def convert(
+    pipeline: Any, audio: np.ndarray, reference: np.ndarray, seed: int = 0, **options: Any
+) -> np.ndarray:
+    options = {"sampling_rate": 16_000, "num_inference_steps": 2} | options
+    return pipeline(audio, reference, generator=torch.Generator().manual_seed(seed), **options)
+
+
+@pytest.mark.parametrize("sampling_rate", [8_000, 16_000, 22_050, 44_100])
+@pytest.mark.parametrize("samples", [1, 700, 7_001, 50_003])
+def test_length_rate_and_loudness_are_the_sources(
+    pipeline: VoiceConversionPipeline, sampling_rate: int, samples: int
+) -> None:
+    audio = voiced(samples / sampling_rate + 1, 120, sampling_rate)[-samples:]
+    reference = voiced(0.7, 220, sampling_rate)
+    made = convert(pipeline, audio, reference, sampling_rate=sampling_rate)
+    assert made.shape == audio.shape
+    assert made.dtype == np.float32
+    assert np.abs(made).max() <= 1
+    if samples > 700:
+        assert np.sqrt(np.square(made).mean()) == pytest.approx(np.sqrt(np.square(audio).mean()), rel=0.02)
+
+
+def test_equal_generators_give_equal_sounds_and_others_others(pipeline: VoiceConversionPipeline) -> None:
+    audio, reference = voiced(0.5, 120), voiced(0.5, 220)
+    first = convert(pipeline, audio, reference)
+    assert np.array_equal(first, convert(pipeline, audio, reference))
+    assert not np.array_equal(first, convert(pipeline, audio, reference, seed=1))
+
+
+def test_saved_and_loaded_is_the_same(pipeline: VoiceConversionPipeline, tmp_path: Path) -> None:
+    audio, reference = voiced(0.5, 120), voiced(0.5, 220)
+    pipeline.save_pretrained(tmp_path)
+    loaded = VoiceConversionPipeline.from_pretrained(tmp_path)
+    pairs = convert(pipeline, audio, reference), convert(loaded, audio, reference)
+    assert np.allclose(*pairs, atol=1e-5)
+
+
+def test_guidance_of_zero_runs_one_branch(
+    pipeline: VoiceConversionPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    forward = type(pipeline.transformer).forward
+
+    def counted(self: Any, *arguments: Any) -> torch.Tensor:
+        calls.append(1)
+        return forward(self, *arguments)
+
+    monkeypatch.setattr(type(pipeline.transformer), "forward", counted)
+    audio, reference = voiced(0.5, 120), voiced(0.5, 220)
+    convert(pipeline, audio, reference, num_inference_steps=3, guidance_scale=0.0)
+    assert len(calls) == 3
+    convert(pipeline, audio, reference, num_inference_steps=3, guidance_scale=0.7)
+    assert len(calls) == 3 + 6
+
+
+@pytest.mark.parametrize(
+    ("audio", "message"),
+    [
+        (np.zeros(8_000, np.float32), "audio: silent"),
+        (np.zeros(0, np.float32), "audio: shape"),
+        (np.ones((2, 100), np.float32), r"audio: shape \(2, 100\); wants mono"),
+        (np.array([0.1, np.nan, np.inf], np.float32), "audio: 2 of 3 samples are not finite"),
+    ],
+)
+def test_sounds_without_a_voice_are_refused(
+    pipeline: VoiceConversionPipeline, audio: np.ndarray, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        convert(pipeline, audio, voiced(0.5))
+
+
+def test_impossible_settings_are_refused(pipeline: VoiceConversionPipeline) -> None:
+    with pytest.raises(ValueError, match=r"guidance_scale: -1 is negative"):
+        convert(pipeline, voiced(0.5), voiced(0.5), guidance_scale=-1)
+    with pytest.raises(ValueError, match="num_inference_steps: 0"):
+        convert(pipeline, voiced(0.5), voiced(0.5), num_inference_steps=0)
+
+
+@pytest.mark.parametrize("frames", [1, 63, 64, 65, 300])
+def test_shares_of_chunks_add_up_to_one(pipeline: VoiceConversionPipeline, frames: int) -> None:
+    total = torch.zeros(frames)
+    for start, stop, share in pipeline._chunks(frames):
+        assert stop - start <= pipeline._window
+        assert share.min() > 0
+        total[start:stop] += share
+    torch.testing.assert_close(total, torch.ones(frames))
+
+
+@pytest.mark.parametrize("missing", Condition._fields)
+def test_the_velocity_depends_on_each_condition(missing: str) -> None:
+    model = networks().transformer
+    generator = torch.Generator().manual_seed(0)
+    sizes = {"prompt": (10, 80), "content": (10, 8), "prosody": (10, 82), "speaker": (8,)}
+    parts = {name: torch.randn(1, *size, generator=generator) for name, size in sizes.items()}
+    state, time = torch.randn(1, 10, 80, generator=generator), torch.tensor([0.3])
+    with torch.no_grad():
+        whole = model(state, time, Condition(**parts))
+        other = model(state, time, Condition(**parts | {missing: torch.zeros_like(parts[missing])}))
+        later = model(state, time + 0.4, Condition(**parts))
+    assert (whole - other).abs().max() > 1e-4
+    assert (whole - later).abs().max() > 1e-4
+
+
+def test_a_condition_without_its_parts_is_zero_for_those_rows() -> None:
+    condition = Condition(torch.ones(2, 3, 80), torch.ones(2, 3, 8), torch.ones(2, 3, 82), torch.ones(2, 8))
+    dropped = condition.without(torch.tensor([True, False]))
+    for part in dropped:
+        assert not part[0].any()
+        assert part[1].all()
+    assert not any(part.any() for part in condition.without())
+
+
+def test_the_prompt_is_continued_by_the_frames_to_be_made() -> None:
+    made = networks()
+    prompt = Frames(torch.ones(1, 4, 80), torch.ones(1, 4, 8), torch.ones(1, 4, 82))
+    wanted = Frames(torch.full((1, 6, 80), 9.0), torch.zeros(1, 6, 8), torch.zeros(1, 6, 82))
+    condition = made.condition(prompt, wanted, prompt.mel)
+    assert condition.prompt[:, :4].all()
+    assert not condition.prompt[:, 4:].any(), "the wanted frames' spectrogram leaked"
+    assert condition.content.shape == (1, 10, 8)
+
+
+def test_the_state_alone_gives_the_best_linear_guess() -> None:
+    """A transformer whose output is zero still leads noise to something of its variance or less."""
+    model = networks().transformer
+    torch.nn.init.zeros_(model.out.weight)
+    torch.nn.init.zeros_(model.out.bias)
+    nothing = Condition(
+        torch.zeros(1, 50, 80), torch.zeros(1, 50, 8), torch.zeros(1, 50, 82), torch.zeros(1, 8)
+    )
+    noise = torch.randn(1, 50, 80, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        reached = euler(lambda state, time: model(state, time, nothing), noise, 50)
+    assert 0.8 < float(reached.std()) < 1.2
+
+
+def test_pitch_is_tracked_moved_and_heard_again() -> None:
+    sound = torch.from_numpy(voiced(1.0, 150))
+    hertz = pitch.track(sound)
+    assert len(hertz) == mel.frame_count(len(sound))
+    assert 2 ** pitch.middle(hertz) == pytest.approx(150, rel=0.06)
+    higher = pitch.moved(hertz, 0.5)
+    assert pitch.middle(higher) == pytest.approx(pitch.middle(hertz) + 0.5, abs=1e-4)
+    assert torch.equal(higher > 0, hertz > 0)
+    heard = pitch.track(pitch.excitation(higher, len(sound), torch.Generator().manual_seed(0)))
+    both = (heard > 0) & (higher > 0)
+    assert both.sum() > 0.8 * (higher > 0).sum()
+    assert (heard[both].log2() - higher[both].log2()).abs().median() < 0.02
+
+
+def test_a_sound_without_pitch_has_no_middle_and_a_noisy_excitation() -> None:
+    nothing = torch.zeros(20)
+    assert np.isnan(pitch.middle(nothing))
+    assert not pitch.moved(nothing, 1.0).any()
+    noise = pitch.excitation(nothing, 5_000, torch.Generator().manual_seed(0))
+    assert noise.std() > 1
+
+
+def test_griffin_lim_keeps_spectrogram_and_pitch() -> None:
+    sound = torch.from_numpy(voiced(1.0, 150))
+    wanted, hertz = mel.log_mel(sound), pitch.track(sound)
+    made = mel.griffin_lim(wanted, pitch.excitation(hertz, len(sound), torch.Generator().manual_seed(0)))
+    assert len(made) == len(sound)
+    loud = wanted > wanted.max() - 2
+    assert (mel.log_mel(made) - wanted)[loud].abs().mean() < 0.1
+    heard = pitch.track(made)
+    both = (heard > 0) & (hertz > 0)
+    assert np.corrcoef(heard[both].log2(), hertz[both].log2())[0, 1] > 0.98
+
+
+def test_the_shipped_converter_is_small_and_moves_a_voice_to_the_targets_pitch() -> None:
+    weights = [*CHECKPOINT.rglob("*.safetensors")]
+    assert sum(file.stat().st_size for file in weights) < 12e6
+    low, high = voiced(1.0, 110), voiced(1.0, 220)
+    made = convert(load_converter("embedded", None, "cpu"), low, high, num_inference_steps=4)
+    assert 2 ** pitch.middle(pitch.track(torch.from_numpy(made))) == pytest.approx(220, rel=0.1)

@@ -1,0 +1,102 @@
+"""Target voices: never the source's speaker, drawn by seed, from the corpus or from a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from augment.audio_variants import AudioSettings
+from augment.voices import VoiceBank
+from pipelines import media
+from pipelines.errors import UsageError
+from pipelines.sample import media as in_row
+from pipelines.sample import variant_id
+from pipelines.store import StoreReader
+from tests import tiny
+from tests.tiny_voices import voiced
+
+PITCHES = {"anna": 200.0, "bert": 100.0, "cleo": 240.0}
+
+
+def clip(number: int, speaker: str, **changes: Any) -> dict[str, Any]:
+    sound = media.encode_audio(voiced(0.6 + 0.1 * number, PITCHES[speaker]))
+    return tiny.row(number, group=speaker, audio=in_row(sound), **changes)
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> StoreReader:
+    rows = [clip(number, speaker) for number, speaker in enumerate(["anna", "anna", "bert", "bert", "cleo"])]
+    mute = tiny.row(7, group="mute", audio=None)
+    held_out = tiny.row(8, group="held out", split="test")
+    made = rows[0] | {"id": variant_id(rows[0]["id"], "audio", 0), "kind": "audio", "group": "made"}
+    return StoreReader(tiny.store(tmp_path_factory.mktemp("store"), [*rows, mute, held_out, made]))
+
+
+def test_a_target_is_another_speaker_of_the_training_splits_originals(reader: StoreReader) -> None:
+    bank = VoiceBank(AudioSettings(), reader)
+    row = reader.row(0)
+    drawn = [bank.draw(row, np.random.default_rng(seed)) for seed in range(40)]
+    assert {target.speaker for target in drawn} == {"bert", "cleo"}
+    for target in drawn:
+        source = reader.row(reader.index_of(target.clip))
+        assert source["group"] == target.speaker
+        assert np.array_equal(target.samples, media.read_audio(source["audio"]["bytes"]))
+
+
+def test_the_seed_alone_decides_who_is_drawn(reader: StoreReader) -> None:
+    row = reader.row(0)
+    first, second = (
+        [VoiceBank(AudioSettings(), reader).draw(row, np.random.default_rng(seed)).clip for seed in range(8)]
+        for _ in range(2)
+    )
+    assert first == second
+    assert len(set(first)) > 1
+
+
+def test_how_far_voices_lie_apart(reader: StoreReader) -> None:
+    bank = VoiceBank(AudioSettings(), reader)
+    apart = bank.apart("bert", "anna")
+    assert apart == pytest.approx(1.0, abs=0.1)
+    back = bank.apart("anna", "bert")
+    assert apart is not None
+    assert back == pytest.approx(-apart)
+
+
+def test_a_folder_of_voices(reader: StoreReader, tmp_path: Path) -> None:
+    (tmp_path / "dora").mkdir()
+    for name, pitch in (
+        ("dora/one.flac", 210),
+        ("dora/two.flac", 212),
+        ("emil.flac", 105),
+        ("anna.flac", 200),
+    ):
+        (tmp_path / name).write_bytes(media.encode_audio(voiced(3.0, pitch)))
+    (tmp_path / "notes.txt").write_text("no sound")
+    bank = VoiceBank(AudioSettings(voices=str(tmp_path), reference_s=1.0), reader)
+    drawn = [bank.draw(reader.row(0), np.random.default_rng(seed)) for seed in range(30)]
+    # A file named after the source's own speaker is taken for that speaker.
+    assert {target.speaker for target in drawn} == {"dora", "emil"}
+    assert {target.clip for target in drawn} == {"dora/one.flac", "dora/two.flac", "emil.flac"}
+    assert all(len(target.samples) == 16_000 for target in drawn)
+    assert bank.apart("bert", "dora") == pytest.approx(np.log2(210 / 100), abs=0.15)
+
+
+def test_unknown_pitch_is_told(reader: StoreReader, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = 0.05 * rng.standard_normal(16_000).astype(np.float32)
+    (tmp_path / "hiss.flac").write_bytes(media.encode_audio(noise))
+    assert VoiceBank(AudioSettings(voices=str(tmp_path)), reader).apart("anna", "hiss") is None
+
+
+def test_impossible_banks_are_refused(reader: StoreReader, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"augment\.audio\.voices: .*nowhere is no folder"):
+        VoiceBank(AudioSettings(voices=str(tmp_path / "nowhere")), reader)
+    with pytest.raises(UsageError, match=r"holds no \.wav"):
+        VoiceBank(AudioSettings(voices=str(tmp_path)), reader)
+    alone = StoreReader(tiny.store(tmp_path / "alone", [clip(0, "anna"), clip(1, "anna")]))
+    bank = VoiceBank(AudioSettings(), alone)
+    with pytest.raises(ValueError, match=r"tiny/train/0: no voice but its own speaker's \(anna\)"):
+        bank.draw(alone.row(0), np.random.default_rng(0))
