@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from finetune.rows import EncodedRows, EpochOrder, Selection, select
+from finetune.rows import EncodedRows, EpochOrder, Selection, TrainingRows, select
 from finetune.run import make_trainer, training_arguments
 from finetune.saved_model import build
 from finetune.settings import FinetuneConfig
@@ -166,3 +166,21 @@ def test_order_of_an_epoch_depends_on_seed_and_epoch_alone() -> None:
     order.epoch = 1
     assert list(order) != first
     assert list(EpochOrder(10, 4, seed=3)) == first
+
+
+def test_each_epoch_of_a_training_has_an_order_of_its_own(
+    store: Path, tiny_thinker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    get = TrainingRows.__getitem__
+
+    def note(rows: TrainingRows, index: int) -> dict[str, Any]:
+        taken.append(index)
+        return get(rows, index)
+
+    monkeypatch.setattr(TrainingRows, "__getitem__", note)
+    chosen = pick([0, 1, 2, 3], [1, 1, 1, 1])
+    trained(store, tiny_thinker, tmp_path, chosen, batch_size=1, accumulation=4, epochs=6)
+    epochs = [tuple(taken[start : start + 4]) for start in range(0, 24, 4)]
+    assert all(sorted(epoch) == [0, 1, 2, 3] for epoch in epochs)
+    assert len(set(epochs)) > 2
