@@ -54,13 +54,11 @@ def run(invocation: Invocation[FusionConfig]) -> dict[str, Any]:
     out, config = invocation.out, invocation.config
     fingerprint = _claimed(invocation)
     features, failures = read_features(invocation.data, config)
-    description = record(invocation, stage="fusion", title="fusion model", description=DESCRIPTION)
-    inputs = {name: asdict(value) for name, value in inputs_of(features, config.network.steps).items()}
-    write_json(
-        out / "config.json",
-        description | {"fingerprint": fingerprint, "inputs_of_network": inputs, "scale": features.scale},
-    )
+    _describe(invocation, features, fingerprint)
     write_json_lines(out / "failures.jsonl", failures)
+    if invocation.max_failures is not None and len(failures) > invocation.max_failures:
+        found = f"{len(failures)} rows failed, --max-failures is {invocation.max_failures}"
+        raise RunError(f"{found}; see {out}/failures.jsonl")
     for seed in config.seeds:
         if not (out / f"seed-{seed}" / "metrics.json").is_file():
             _train_seed(seed, features, config, out / f"seed-{seed}")
@@ -113,6 +111,14 @@ def _claimed(invocation: Invocation[FusionConfig]) -> str:
 
 def _plain(value: Any) -> Any:
     return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+
+
+def _describe(invocation: Invocation[FusionConfig], features: FeatureSet, fingerprint: str) -> None:
+    description = record(invocation, stage="fusion", title="fusion model", description=DESCRIPTION)
+    inputs = inputs_of(features, invocation.config.network.steps)
+    of_network = {name: asdict(value) for name, value in inputs.items()}
+    description |= {"fingerprint": fingerprint, "inputs_of_network": of_network, "scale": features.scale}
+    write_json(invocation.out / "config.json", description)
 
 
 def data_digest(data: Path) -> str:

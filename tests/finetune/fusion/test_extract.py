@@ -13,56 +13,12 @@ from finetune.fusion.extract import WORD, from_store, oriented_edges, padded, sp
 from finetune.fusion.features import FeatureError
 from finetune.fusion.settings import ExtractSettings
 from finetune.objective import WeightError
-from pipelines import media
 from pipelines.sample import media as held
-from pipelines.sample import new_row
-from pipelines.store import commit
+from tests.finetune.fusion.made import row, rows, store, stripes, tone
 
+ALL = ("text", "audio", "video")
 SETTINGS = ExtractSettings(word_dimensions=16, mel_bands=12, frame_px=16, cells=4)
 ALL = ("text", "audio", "video")
-RATE = 16_000
-
-
-def tone(hertz: float, seconds: float = 0.5) -> np.ndarray:
-    return (0.3 * np.sin(2 * np.pi * hertz * np.arange(int(RATE * seconds)) / RATE)).astype(np.float32)
-
-
-def stripes(*, vertical: bool, brightness: int = 200) -> np.ndarray:
-    frame = np.zeros((32, 32, 3), dtype=np.uint8)
-    frame[:, (np.arange(32) // 4) % 2 == 0] = brightness
-    return np.stack([frame if vertical else frame.transpose(1, 0, 2)] * 4)
-
-
-def row(number: int, split: str, **changes: Any) -> dict[str, Any]:
-    values = {
-        "id": f"made/{split}/{number}",
-        "source_id": f"made/{split}/{number}",
-        "kind": "original",
-        "split": split,
-        "group": split,
-        "video": held(media.encode_video(stripes(vertical=number % 2 == 0), 8.0)),
-        "audio": held(media.encode_audio(tone(200 + 100 * number))),
-        "text": "a good day" if number % 2 else "bad",
-        "label": float(number % 3) - 1,
-        "label_audio": 0.5,
-        "corpus": "made",
-        "scale": "mosi",
-        "language": "en",
-        "duration_s": 0.5,
-        "fps": 8.0,
-    }
-    return new_row(**(values | changes))
-
-
-def store(path: Path, rows: list[dict[str, Any]]) -> Path:
-    settings = {"title": "made", "description": "made", "versions": {}, "stage": "test", "command": ""}
-    commit(path, rows, generation="0" * 64, settings=settings)
-    return path
-
-
-def rows() -> list[dict[str, Any]]:
-    counts = {"train": 4, "valid": 2, "test": 2}
-    return [row(number, split) for split, count in counts.items() for number in range(count)]
 
 
 def test_reads_a_store(tmp_path: Path) -> None:

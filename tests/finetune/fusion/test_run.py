@@ -18,7 +18,8 @@ from finetune.fusion.losses import batch_of
 from finetune.fusion.run import load
 from finetune.msa_metrics import mosi
 from pipelines.errors import RunError, UsageError
-from tests.finetune.fusion.made import mmsa_content, write
+from pipelines.sample import media as held
+from tests.finetune.fusion.made import mmsa_content, row, rows, store, write
 
 FAST: dict[str, Any] = {
     "seeds": [1, 2],
@@ -27,25 +28,37 @@ FAST: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def recipe(tmp_path: Path) -> Path:
-    path = tmp_path / "recipe.yaml"
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
     path.write_text(yaml.safe_dump({"fusion": FAST}))
     return path
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write(tmp_path / "unaligned.pkl", mmsa_content())
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("data") / "unaligned.pkl", mmsa_content())
+
+
+@pytest.fixture(scope="module")
+def done(recipe: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a run that has ended."""
+    out = tmp_path_factory.mktemp("done") / "out"
+    start(recipe, data, out)
+    return out
 
 
 def start(recipe: Path, data: Path, out: Path, *more: str) -> dict[str, Any]:
     main(["--config", str(recipe), "--data", str(data), "--out", str(out), *more])
+    return summary_of(out)
+
+
+def summary_of(out: Path) -> dict[str, Any]:
     return json.loads((out / "metrics.json").read_text())
 
 
-def test_trains_from_a_pickle(recipe: Path, data: Path, tmp_path: Path) -> None:
-    summary = start(recipe, data, tmp_path / "out")
+def test_trains_from_a_pickle(done: Path) -> None:
+    summary = summary_of(done)
     assert summary["rows"] == {"train": 40, "valid": 12, "test": 12, "failed": 0}
     assert set(summary["seeds"]) == {"1", "2"}
     errors = [found["test"]["MAE"] for found in summary["seeds"].values()]
@@ -55,10 +68,9 @@ def test_trains_from_a_pickle(recipe: Path, data: Path, tmp_path: Path) -> None:
     assert summary["mean"]["test"]["MAE"] < 0.7 * np.abs(labels - np.median(labels)).mean()
 
 
-def test_what_it_leaves_is_what_it_rated(recipe: Path, data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    summary = start(recipe, data, out)
-    table = pyarrow.parquet.read_table(out / "predictions.parquet").to_pandas()
+def test_what_it_leaves_is_what_it_rated(done: Path, data: Path) -> None:
+    summary = summary_of(done)
+    table = pyarrow.parquet.read_table(done / "predictions.parquet").to_pandas()
     best = table[(table.seed == summary["best_seed"]) & (table.split == "test")]
     found = summary["seeds"][str(summary["best_seed"])]["test"]
     assert {name: found[name] for name in mosi(best.prediction, best.label)} == mosi(
@@ -67,29 +79,42 @@ def test_what_it_leaves_is_what_it_rated(recipe: Path, data: Path, tmp_path: Pat
     test = from_pickle(data, ("text", "audio", "video")).splits["test"]
     batch = batch_of(test, np.arange(len(test)), torch.device("cpu"))
     with torch.no_grad():
-        again = load(out)(batch.values, batch.masks).prediction
+        again = load(done)(batch.values, batch.masks).prediction
     np.testing.assert_allclose(again, best.prediction, atol=1e-5)
 
 
-def test_started_again_it_keeps_the_seeds_that_are_done(recipe: Path, data: Path, tmp_path: Path) -> None:
+def test_started_again_it_keeps_the_seeds_that_are_done(
+    recipe: Path, data: Path, done: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     start(recipe, data, out, "--fusion.seeds", "[1]")
     first = (out / "seed-1" / "model.safetensors").stat().st_mtime_ns
     summary = start(recipe, data, out)
     assert (out / "seed-1" / "model.safetensors").stat().st_mtime_ns == first
     assert set(summary["seeds"]) == {"1", "2"}
-    straight = start(recipe, data, tmp_path / "straight")
-    assert summary == straight
+    assert summary == summary_of(done)
 
 
-def test_a_folder_of_other_settings_or_data_is_refused(recipe: Path, data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    start(recipe, data, out, "--fusion.seeds", "[1]")
+def test_trains_from_a_store(recipe: Path, tmp_path: Path) -> None:
+    broken = row(9, "train", audio=held(b"no sound"))
+    data, out = store(tmp_path / "store", [*rows(), broken]), tmp_path / "out"
+    more = ("--fusion.seeds", "[1]", "--fusion.training.epochs", "2", "--fusion.extract.mel_bands", "12")
+    with pytest.raises(RunError, match=r"1 rows failed, --max-failures is 0; see .*failures[.]jsonl"):
+        start(recipe, data, out, *more, "--max-failures", "0")
+    summary = start(recipe, data, out, *more)
+    assert summary["rows"] == {"train": 4, "valid": 2, "test": 2, "failed": 1}
+    assert json.loads((out / "failures.jsonl").read_text())["id"] == "made/train/9"
+    table = pyarrow.parquet.read_table(out / "predictions.parquet")
+    assert table["id"].to_pylist()[-2:] == ["made/test/0", "made/test/1"]
+
+
+def test_a_folder_of_other_settings_or_data_is_refused(
+    recipe: Path, data: Path, done: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match="other settings or data"):
-        start(recipe, data, out, "--fusion.losses.statistics", "0.2")
-    write(data, mmsa_content(seed=9))
+        start(recipe, data, done, "--fusion.losses.statistics", "0.2")
     with pytest.raises(UsageError, match="other settings or data"):
-        start(recipe, data, out)
+        start(recipe, write(tmp_path / "other.pkl", mmsa_content(seed=9)), done)
 
 
 def test_trains_on_a_subset_of_modalities(recipe: Path, data: Path, tmp_path: Path) -> None:
