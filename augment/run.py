@@ -16,24 +16,24 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow
+import pyarrow.compute as pc
+
+from augment import audio_variants, video_variants
 from augment.audio_variants import AudioSettings
 from augment.video_variants import VideoSettings
+from augment.voices import CORPUS, VoiceBank
 from pipelines import provenance
 from pipelines.errors import UsageError
 from pipelines.runner import Stage, Work, work_key
-from pipelines.sample import MEDIA, Row, features, media, row_seed, variant_id
+from pipelines.sample import MEDIA, Row, digest, features, media, row_seed, variant_id
 from pipelines.store import StoreReader, committed_generation
 
 if TYPE_CHECKING:
-    from augment.voices import VoiceBank
     from pipelines.settings import Invocation
 
 # What `model: embedded` stands for.
-CHECKPOINTS = {
-    VideoSettings: Path(__file__).parent / "checkpoints" / "stable_diffusion",
-    AudioSettings: Path(__file__).parent / "checkpoints" / "voice_converter",
-}
-
+EMBEDDED = {VideoSettings: video_variants.CHECKPOINT, AudioSettings: audio_variants.CHECKPOINT}
 # Which media a kind of variant replaces.
 REPLACES = {"video": ("video",), "audio": ("audio",), "both": ("video", "audio")}
 
@@ -74,16 +74,12 @@ class MakeVariants:
         return [self._variant(row) for row in rows]
 
     @cached_property
-    def _video(self) -> Any:
-        from augment.video_variants import VideoVariants
-
-        return VideoVariants(self.config.video, self.device)
+    def _video(self) -> video_variants.VideoVariants:
+        return video_variants.VideoVariants(self.config.video, self.device)
 
     @cached_property
-    def _audio(self) -> Any:
-        from augment.audio_variants import AudioVariants
-
-        return AudioVariants(self.config.audio, self.device, self.bank)
+    def _audio(self) -> audio_variants.AudioVariants:
+        return audio_variants.AudioVariants(self.config.audio, self.device, self.bank)
 
     def _variant(self, row: Row) -> Row:
         kind, number = row["variant"]
@@ -103,25 +99,34 @@ class MakeVariants:
 def plan(reader: StoreReader, config: AugmentConfig, seed: int) -> list[Work]:
     """The variants that the training clips of a store are owed, clip by clip."""
     works = []
+    voices = _voices(config.audio, reader)
     for index, row in enumerate(reader.table.to_pylist()):
         if row["split"] != "train" or row["kind"] != "original":
             continue
         for kind, count in config.variants().items():
             if all(row[f"has_{modality}"] for modality in REPLACES[kind]):
-                works += [_work(index, row, kind, number, config, seed) for number in range(count)]
+                inputs = [row["generator"], voices if "audio" in REPLACES[kind] else None]
+                settings = {modality: _settings(getattr(config, modality)) for modality in REPLACES[kind]}
+                for number in range(count):
+                    row_id = variant_id(row["id"], kind, number)
+                    key = work_key(row_id, inputs, settings, seed)
+                    works.append(Work(row_id, key, (index, kind, number)))
     return works
 
 
-def _work(index: int, row: Row, kind: str, number: int, config: AugmentConfig, seed: int) -> Work:
-    settings = {modality: _settings(getattr(config, modality)) for modality in REPLACES[kind]}
-    row_id = variant_id(row["id"], kind, number)
-    return Work(row_id, work_key(row_id, row["generator"], settings, seed), (index, kind, number))
+def _voices(settings: AudioSettings, reader: StoreReader) -> str:
+    """A digest of the voices that a target is drawn from: with another choice, another one is drawn."""
+    if settings.voices != CORPUS:
+        return provenance.folder_digest(Path(settings.voices))
+    table = reader.table
+    speaking = pc.and_(pc.equal(table["split"], "train"), table["has_audio"])
+    return digest(table.filter(speaking).select(["id", "group", "generator"]).to_pylist())
 
 
 @cache
 def _settings(settings: VideoSettings | AudioSettings) -> dict[str, Any]:
     """The settings of a modality that one of its variants depends on, the weights' contents among them."""
-    folder = CHECKPOINTS[type(settings)] if settings.model == "embedded" else Path(settings.model)
+    folder = EMBEDDED[type(settings)] if settings.model == "embedded" else Path(settings.model)
     weights = provenance.folder_digest(folder) if folder.is_dir() else None
     # How many variants there are does not change what one of them is.
     return dataclasses.asdict(settings) | {"variants": None, "weights": weights}
@@ -136,10 +141,6 @@ def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:
     Raises:
         StageFailed: If too many variants, or all of them, failed.
     """
-    import pyarrow
-
-    from augment.voices import VoiceBank
-
     config, reader = invocation.config, StoreReader(invocation.data)
     if invocation.data.resolve() == invocation.out.resolve():
         raise UsageError(f"--out: {invocation.out} is the store that is read; name another folder")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.atomic import write_json_lines
 from pipelines.device import Share, share
-from pipelines.errors import RunError
+from pipelines.errors import RunError, UsageError
 from pipelines.parts import Failure, Parts
 from pipelines.progress import Progress, Tally
 from pipelines.sample import Row, digest
@@ -39,7 +39,8 @@ POLL_S = 0.5  # how often the first process looks whether the others have ended
 class Operator(Protocol):
     """Holds a loaded model and turns loaded works into results, one for one.
 
-    A call raises for a batch with a row that it cannot do; the rows are then tried one by one.
+    A call raises for a batch with a row that it cannot do; the rows are then tried one by one. A
+    `UsageError` or `RunError` is about the run and not about a row, and ends it.
     """
 
     def __call__(self, rows: list[Row]) -> list[Row]: ...
@@ -125,6 +126,7 @@ class Stage:
 
         Raises:
             StageFailed: If more rows failed than the settings allow.
+            UsageError: If the operator cannot be made as it was asked for.
         """
         mine = [work for work in works if self.share.holds(work.key)]
         todo = [work for work in mine if self._pending(work)]
@@ -180,6 +182,8 @@ class Stage:
         try:
             results = operator([load(work) for work in batch])
             assert len(results) == len(batch)
+        except (RunError, UsageError):
+            raise
         except Exception as error:
             if len(batch) > 1:
                 outcomes = [self._attempt([work], load, operator) for work in batch]

@@ -11,6 +11,7 @@ import pytest
 from datasets import load_dataset
 
 from pipelines import runner
+from pipelines.errors import UsageError
 from pipelines.runner import RunSettings, Stage, StageFailed, Work, work_key
 from pipelines.sample import Row, features, media, new_row
 from pipelines.store import StoreError, StoreReader, commit, committed_generation, open_store
@@ -142,6 +143,18 @@ def test_a_bad_row_is_quarantined_with_its_reason_and_can_be_taken_again(tmp_pat
     run(tmp_path / "s", works(6), Doubler(), retry_failed=True)
     assert (tmp_path / "s" / "failures.jsonl").read_text() == ""
     assert len(StoreReader(tmp_path / "s")) == 6
+
+
+def test_an_error_about_the_run_ends_it_and_blames_no_row(tmp_path: Path) -> None:
+    class Misled(Doubler):
+        def __call__(self, rows: list[Row]) -> list[Row]:
+            raise UsageError("augment.video.model: no such model")
+
+    with pytest.raises(UsageError, match="no such model"):
+        run(tmp_path / "s", works(3), Misled())
+    rest = Doubler()
+    run(tmp_path / "s", works(3), rest)
+    assert len(rest.seen) == 3
 
 
 def test_too_many_failures_stop_the_run_and_keep_what_is_done(tmp_path: Path) -> None:
