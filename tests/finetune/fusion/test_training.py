@@ -15,7 +15,7 @@ from accelerate.utils import set_seed
 from finetune.fusion.features import FeatureSet, from_pickle
 from finetune.fusion.losses import batch_of, loss_parts
 from finetune.fusion.settings import ConflictSettings, LossSettings, NetworkSettings, TrainingSettings
-from finetune.fusion.training import Trainer, inputs_of, make_network, train
+from finetune.fusion.training import Trainer, inputs_of, make_network, rate_share, train
 from tests.finetune.fusion.made import mmsa_content, write
 
 Precision = Literal["no", "bf16"]
@@ -187,3 +187,9 @@ def test_mixed_precision_has_nearly_the_same_gradients(features: FeatureSet) -> 
     assert all(value.dtype == torch.float32 for value in mixed.values())
     assert not torch.equal(*flat)
     assert torch.cosine_similarity(*flat, dim=0) > 0.99
+
+
+def test_the_rate_rises_in_a_line_and_falls_in_a_cosine() -> None:
+    shares = [rate_share(step, 10, 110) for step in (0, 5, 10, 60, 110, 200)]
+    assert shares == pytest.approx([0, 0.5, 1, 0.5, 0, 0])
+    assert rate_share(0, 0, 1) == 1
