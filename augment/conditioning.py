@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
-from augment.mel import FRAME_RATE, HOP, log_mel
+from augment.mel import HOP, log_mel
 from augment.pitch import excitation
-from augment.voice_conversion_model import Condition, LengthRegulator, SpeakerEncoder, VoiceTransformer
+from augment.voice_conversion_model import (
+    Condition,
+    ContentEncoder,
+    LengthRegulator,
+    SpeakerEncoder,
+    VoiceTransformer,
+)
 
 LOUDNESS = 0.05
 """Root mean square that every sound is brought to."""
-CONTENT_RATE = 50.0
-"""Positions a second of Whisper's encoder."""
 # Mean and standard deviation over speech of loudness `LOUDNESS`.
 _LOUDNESS_MEAN, _LOUDNESS_STD = -0.7, 1.4
 _EXCITATION_MEAN, _EXCITATION_STD = 1.1, 0.6
@@ -23,25 +26,14 @@ _EXCITATION_MEAN, _EXCITATION_STD = 1.1, 0.6
 class Networks(NamedTuple):
     """The trained parts of the converter."""
 
-    content_encoder: Any
-    """A `transformers.WhisperModel`, of which the encoder is used."""
+    content_encoder: ContentEncoder
     speaker_encoder: SpeakerEncoder
     length_regulator: LengthRegulator
     transformer: VoiceTransformer
 
-    def content(self, features: torch.Tensor, frames: int) -> torch.Tensor:
-        """What is said in the first `frames` mel frames.
-
-        Args:
-            features: Of Whisper's feature extractor, padded to its window, (batch, bands, length).
-            frames: At most as many as the window holds.
-
-        Returns:
-            (batch, frames, size).
-        """
-        positions = math.ceil(frames / FRAME_RATE * CONTENT_RATE)
-        hidden = self.content_encoder.get_encoder()(features).last_hidden_state[:, :positions]
-        return self.length_regulator(hidden, frames)
+    def content(self, mel: torch.Tensor) -> torch.Tensor:
+        """What is said in a normalised mel spectrogram (batch, frames, bands), (batch, frames, size)."""
+        return self.length_regulator(self.content_encoder(mel), mel.shape[1])
 
     def condition(self, prompt: Frames, wanted: Frames, voice: torch.Tensor) -> Condition:
         """Join the prompt and the frames that are to be made.

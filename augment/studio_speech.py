@@ -15,16 +15,13 @@ import numpy as np
 import torch
 
 from augment.conditioning import LOUDNESS
-from augment.mel import BANDS, HOP, SAMPLING_RATE, log_mel
+from augment.mel import log_mel
 from augment.pitch import track
 from pipelines.sample import row_seed
 
 if TYPE_CHECKING:
     from pipelines.puppets.voice import Voice
 
-GRID = 1280
-"""Sounds are cut to a multiple of so many samples: 5 mel frames, 8 frames of Whisper's features."""
-MEL_PER_GRID, WHISPER_PER_GRID = GRID // HOP, GRID // 160
 
 # Beside the puppets' own sentences, words that have all of English's sounds between them.
 WORDS = (
@@ -51,13 +48,11 @@ class Take:
     """float16 (sounds, frames, 80)."""
     pitch: np.ndarray
     """Hz, 0 where unvoiced, float32 (sounds, frames)."""
-    whisper: np.ndarray
-    """Whisper's input features, float16 (sounds, 80, 1.6 * frames)."""
 
 
 def load_takes(file: Path) -> list[Take]:
     """Read what `make_takes` has written."""
-    names = ("voices", "mel", "pitch", "whisper")
+    names = ("voices", "mel", "pitch")
     with np.load(file, allow_pickle=False) as arrays:
         count = int(arrays["takes"])
         return [Take(**{name: arrays[f"{name}{take}"] for name in names}) for take in range(count)]
@@ -74,19 +69,17 @@ def make_takes(file: Path, *, takes: int, voices: int, seed: int, sounds: int = 
         sounds: By how many voices a sentence is said.
     """
     from tqdm import tqdm
-    from transformers import WhisperFeatureExtractor
 
     from pipelines.puppets.voice import random_voice
 
     rng = np.random.default_rng(seed)
     cast = [random_voice(rng, "studio") for _ in range(voices)]
-    extractor = WhisperFeatureExtractor(feature_size=BANDS, chunk_length=1)
     arrays: dict[str, Any] = {"takes": np.array(takes)}
     for take in tqdm(range(takes), desc="takes", mininterval=10):
         chosen = rng.choice(voices, size=sounds, replace=False)
         waves = say_together([cast[voice] for voice in chosen], row_seed(seed, f"take {take}"))
         arrays[f"voices{take}"] = chosen
-        for name, value in _features(waves, extractor).items():
+        for name, value in _features(waves).items():
             arrays[f"{name}{take}"] = value
     unfinished = file.with_suffix(".unfinished.npz")
     np.savez(unfinished, **arrays)
@@ -112,18 +105,12 @@ def say_together(voices: list[Voice], seed: int) -> np.ndarray:
         for voice in voices
     ]
     waves = np.stack(said)
-    waves = waves[:, : waves.shape[1] // GRID * GRID]
     return waves * (LOUDNESS / np.sqrt(np.square(waves).mean(1, keepdims=True)))
 
 
-def _features(waves: np.ndarray, extractor: Any) -> dict[str, np.ndarray]:
+def _features(waves: np.ndarray) -> dict[str, np.ndarray]:
     sounds = torch.from_numpy(waves).float()
-    frames = waves.shape[1] // GRID * MEL_PER_GRID
-    whisper = extractor(
-        list(waves), sampling_rate=SAMPLING_RATE, padding=False, truncation=False, return_tensors="np"
-    )["input_features"]
     return {
-        "mel": log_mel(sounds)[:, :frames].numpy().astype(np.float16),
-        "pitch": torch.stack([track(sound)[:frames] for sound in sounds]).numpy(),
-        "whisper": whisper[:, :, : waves.shape[1] // 160].astype(np.float16),
+        "mel": log_mel(sounds).numpy().astype(np.float16),
+        "pitch": torch.stack([track(sound) for sound in sounds]).numpy(),
     }

@@ -3,7 +3,7 @@
     python -m augment.train_voice_conversion --out DIR --minutes 45
 
 A sound of a take is the source, another one the wanted result, and another sentence of that voice
-the reference. Source features are warped and tilted along frequency, so that the content encoder
+the reference. Source spectrograms are stretched and tilted along frequency, so that the content encoder
 cannot rely on what a voice sounds like. The loss is flow matching's, L1, on the frames behind the
 prompt. Stopped and started again with the same folder, training goes on where it was saved last.
 """
@@ -25,13 +25,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from augment.conditioning import Frames, Networks, prosody_of
 from augment.flow_matching import interpolate
-from augment.mel import BANDS
 from augment.muon import Muon
-from augment.studio_speech import MEL_PER_GRID, WHISPER_PER_GRID, Take, load_takes, make_takes
-from augment.voice_conversion_model import LengthRegulator, SpeakerEncoder, VoiceTransformer
+from augment.studio_speech import Take, load_takes, make_takes
+from augment.voice_conversion_model import (
+    ContentEncoder,
+    LengthRegulator,
+    SpeakerEncoder,
+    VoiceTransformer,
+)
 
-WINDOW_S = 2
-"""Seconds that the content encoder takes at once."""
+LONGEST = 100
+"""Frames of the longest crop; shorter takes are left out."""
 LEARNING_RATES = {"muon": 0.02, "adam": 2e-3}
 """At their highest: of the networks' inner matrices, and of everything else."""
 WARM_UP = 40
@@ -44,28 +48,8 @@ SAVE_EVERY_S = 120.0
 
 def new_networks(seed: int = 0) -> Networks:
     """Untrained networks of the embedded converter's size."""
-    from transformers import WhisperConfig, WhisperModel
-
     torch.manual_seed(seed)
-    # Only the encoder is used: the decoder is as small as it can be.
-    config = WhisperConfig(
-        num_mel_bins=BANDS,
-        d_model=96,
-        encoder_layers=2,
-        encoder_attention_heads=4,
-        encoder_ffn_dim=192,
-        max_source_positions=50 * WINDOW_S,
-        decoder_layers=0,
-        vocab_size=8,
-        max_target_positions=8,
-        decoder_attention_heads=4,
-        pad_token_id=0,
-        bos_token_id=0,
-        eos_token_id=0,
-        decoder_start_token_id=0,
-    )
-    encoder = WhisperModel._from_config(config, attn_implementation="eager")
-    return Networks(encoder, SpeakerEncoder(), LengthRegulator(), VoiceTransformer())
+    return Networks(ContentEncoder(), SpeakerEncoder(), LengthRegulator(), VoiceTransformer())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +57,11 @@ class Batch:
     """Sounds to learn from; `frames` and `prompt_frames` are the same for all."""
 
     source: torch.Tensor
-    """Whisper's features of the source, padded, (batch, 80, 100 * WINDOW_S)."""
+    """Log mel spectrogram of the source, perturbed, (batch, frames, 80)."""
     mel: torch.Tensor
-    """Log mel spectrogram of the wanted result, (batch, frames, 80)."""
+    """As `source`, of the wanted result."""
     prosody: torch.Tensor
     """The source's loudness and the wanted result's pitch, (batch, frames, 82)."""
-    reference: torch.Tensor
-    """As `source`, of the reference."""
     prompt: torch.Tensor
     """As `mel`, of the reference."""
     prompt_prosody: torch.Tensor
@@ -90,7 +72,7 @@ class Takes:
     """Draws batches from takes."""
 
     def __init__(self, takes: list[Take], seed: int) -> None:
-        self.takes = [take for take in takes if take.mel.shape[1] >= 20 * MEL_PER_GRID]
+        self.takes = [take for take in takes if take.mel.shape[1] >= LONGEST]
         generator = torch.Generator().manual_seed(seed)
         self.prosody = [_prosody(take, generator) for take in self.takes]
         self.said: dict[int, list[tuple[int, int]]] = {}
@@ -100,36 +82,32 @@ class Takes:
 
     def batch(self, size: int, rng: np.random.Generator) -> Batch:
         """Draw sounds, and crops that are equally long for all."""
-        grids, prompt_grids = int(rng.integers(14, 21)), int(rng.integers(8, 17))
-        rows = [self._row(rng, grids, prompt_grids) for _ in range(size)]
+        frames, prompt_frames = int(rng.integers(70, LONGEST + 1)), int(rng.integers(40, 81))
+        rows = [self._row(rng, frames, prompt_frames) for _ in range(size)]
         columns = [torch.stack(column).float() for column in zip(*rows, strict=True)]
-        source = perturbed(columns[0], rng)
         return Batch(
-            source=source,
+            source=perturbed(columns[0], rng),
             mel=columns[1],
             prosody=columns[2],
-            reference=columns[3],
-            prompt=columns[4],
-            prompt_prosody=columns[5],
+            prompt=columns[3],
+            prompt_prosody=columns[4],
         )
 
-    def _row(self, rng: np.random.Generator, grids: int, prompt_grids: int) -> list[torch.Tensor]:
+    def _row(self, rng: np.random.Generator, length: int, prompt_length: int) -> list[torch.Tensor]:
         number = int(rng.integers(len(self.takes)))
         take = self.takes[number]
         source, wanted = (int(sound) for sound in rng.choice(len(take.voices), size=2, replace=False))
         others = [said for said in self.said[int(take.voices[wanted])] if said[0] != number]
         other, sound = others[rng.integers(len(others))] if others else (number, wanted)
-        start = int(rng.integers(take.mel.shape[1] // MEL_PER_GRID - grids + 1))
-        begin = int(rng.integers(self.takes[other].mel.shape[1] // MEL_PER_GRID - prompt_grids + 1))
-        frames, prompt = _span(start, grids), _span(begin, prompt_grids)
+        frames = _span(rng, take, length)
+        prompt = _span(rng, self.takes[other], prompt_length)
         # Loudness is the source's, as it will be in use; pitch and pulses are the wanted result's.
         manner = self.prosody[number][wanted, frames].clone()
         manner[:, -2] = self.prosody[number][source, frames, -2]
         return [
-            _padded(take.whisper[source], start, grids),
+            torch.from_numpy(take.mel[source, frames]),
             torch.from_numpy(take.mel[wanted, frames]),
             manner,
-            _padded(self.takes[other].whisper[sound], begin, prompt_grids),
             torch.from_numpy(self.takes[other].mel[sound, prompt]),
             self.prosody[other][sound, prompt],
         ]
@@ -140,33 +118,25 @@ def _prosody(take: Take, generator: torch.Generator) -> torch.Tensor:
     return torch.stack([prosody_of(mel, pitch, generator) for mel, pitch in sounds])
 
 
-def _span(start: int, grids: int) -> slice:
-    return slice(start * MEL_PER_GRID, (start + grids) * MEL_PER_GRID)
+def _span(rng: np.random.Generator, take: Take, length: int) -> slice:
+    start = int(rng.integers(take.mel.shape[1] - length + 1))
+    return slice(start, start + length)
 
 
-def _padded(whisper: np.ndarray, start: int, grids: int) -> torch.Tensor:
-    """A crop of Whisper's features, with what it makes of silence behind it."""
-    crop = whisper[:, start * WHISPER_PER_GRID : (start + grids) * WHISPER_PER_GRID]
-    full = torch.full((len(crop), 100 * WINDOW_S), float(crop.max()) - 2)
-    full[:, : crop.shape[1]] = torch.from_numpy(crop)
-    return full
-
-
-def perturbed(features: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Spectra (batch, bands, length) as of other voices: stretched and tilted along the bands.
+def perturbed(mel: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Log mel spectrograms (batch, frames, bands) as of other voices: stretched and tilted along the bands.
 
     Ours: up to 12 % of stretch either way, and 6 dB of tilt.
     """
-    batch, bands, length = features.shape
+    batch, frames, bands = mel.shape
     stretch = torch.from_numpy(2 ** rng.uniform(-0.17, 0.17, size=(batch, 1))).float()
     at = (torch.arange(bands) * stretch).clamp(max=bands - 1.001)
     low = at.long()
-    share = (at - low)[:, :, None]
-    index = low[:, :, None].expand(-1, -1, length)
-    warped = (1 - share) * features.gather(1, index) + share * features.gather(1, index + 1)
-    # Of Whisper's features, 1 is 40 dB.
-    tilt = torch.from_numpy(rng.uniform(-0.15, 0.15, size=(batch, 1, 1))).float()
-    return warped + tilt * torch.linspace(-0.5, 0.5, bands)[None, :, None]
+    share = (at - low)[:, None]
+    index = low[:, None].expand(-1, frames, -1)
+    warped = (1 - share) * mel.gather(2, index) + share * mel.gather(2, index + 1)
+    tilt_decades = torch.from_numpy(rng.uniform(-0.3, 0.3, size=(batch, 1, 1))).float()
+    return warped + tilt_decades * torch.linspace(-0.5, 0.5, bands)
 
 
 def flow_loss(networks: Networks, batch: Batch, generator: torch.Generator, dropped: float) -> torch.Tensor:
@@ -175,12 +145,11 @@ def flow_loss(networks: Networks, batch: Batch, generator: torch.Generator, drop
     References:
         As Seed-VC's, see `docs` of the model: L1 of velocity, conditions dropped for guidance.
     """
-    frames, prompt_frames = batch.mel.shape[1], batch.prompt.shape[1]
     model = networks.transformer
     mel, prompt = model.normalised(batch.mel), model.normalised(batch.prompt)
     condition = networks.condition(
-        Frames(prompt, networks.content(batch.reference, prompt_frames), batch.prompt_prosody),
-        Frames(mel, networks.content(batch.source, frames), batch.prosody),
+        Frames(prompt, networks.content(prompt), batch.prompt_prosody),
+        Frames(mel, networks.content(model.normalised(batch.source)), batch.prosody),
         prompt,
     )
     rows = len(mel)
@@ -188,7 +157,7 @@ def flow_loss(networks: Networks, batch: Batch, generator: torch.Generator, drop
     time = torch.rand(rows, generator=generator)
     noisy, velocity = interpolate(mel, torch.randn(mel.shape, generator=generator), time)
     state = torch.cat([torch.zeros_like(prompt), noisy], 1)
-    return (model(state, time, condition)[:, prompt_frames:] - velocity).abs().mean()
+    return (model(state, time, condition)[:, prompt.shape[1] :] - velocity).abs().mean()
 
 
 def _sorted_parameters(networks: Networks) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -196,8 +165,8 @@ def _sorted_parameters(networks: Networks) -> tuple[list[nn.Parameter], list[nn.
     inner: list[nn.Parameter] = []
     other: list[nn.Parameter] = []
     outer = {networks.transformer.inp.weight, networks.transformer.out.weight}
-    for name, parameter in nn.ModuleList(networks).named_parameters():
-        matrix = parameter.dim() > 1 and "embed" not in name and parameter not in outer
+    for parameter in nn.ModuleList(networks).parameters():
+        matrix = parameter.dim() > 1 and parameter not in outer
         (inner if matrix else other).append(parameter)
     return inner, other
 
@@ -276,9 +245,9 @@ class Training:
 
     def pipeline(self) -> Any:
         """The converter as it is now."""
-        from augment.voice_conversion import assembled
+        from augment.voice_conversion import VoiceConversionPipeline
 
-        return assembled(Networks(*copy.deepcopy(self.averaged)), window_s=WINDOW_S)
+        return VoiceConversionPipeline(*copy.deepcopy(self.averaged))
 
 
 def train(training: Training, takes: Takes, held_out: Takes, *, minutes: float, batch_size: int) -> None:

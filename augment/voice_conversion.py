@@ -11,11 +11,18 @@ from diffusers import DiffusionPipeline
 
 from augment import flow_matching, pitch
 from augment.conditioning import LOUDNESS, Frames, Networks, prosody
-from augment.mel import FRAME_RATE, HOP, SAMPLING_RATE, griffin_lim, log_mel
-from augment.voice_conversion_model import LengthRegulator, SpeakerEncoder, VoiceTransformer
+from augment.mel import HOP, SAMPLING_RATE, griffin_lim, log_mel
+from augment.voice_conversion_model import (
+    ContentEncoder,
+    LengthRegulator,
+    SpeakerEncoder,
+    VoiceTransformer,
+)
 
 PROMPT_FRAMES = 80
 """Of the reference's loudest stretch, 1.3 s, that the transformer continues."""
+CHUNK_FRAMES = 126
+"""Of a chunk, 2 s: little more than the embedded transformer was trained on."""
 OVERLAP_FRAMES = 16
 """Frames that two chunks have in common, 0.26 s."""
 SILENT = 1e-4
@@ -39,8 +46,7 @@ class VoiceConversionPipeline(DiffusionPipeline):
     """Converts a voice.
 
     Args:
-        feature_extractor: A `WhisperFeatureExtractor`; its window is the longest chunk.
-        content_encoder: A `WhisperModel`, of which the encoder is used.
+        content_encoder: What is said, from a mel spectrogram.
         speaker_encoder: Who is to speak, from a mel spectrogram.
         length_regulator: Content at the mel spectrogram's frame rate.
         transformer: The velocity of flow matching.
@@ -52,8 +58,7 @@ class VoiceConversionPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        feature_extractor: Any,
-        content_encoder: Any,
+        content_encoder: ContentEncoder,
         speaker_encoder: SpeakerEncoder,
         length_regulator: LengthRegulator,
         transformer: VoiceTransformer,
@@ -61,7 +66,6 @@ class VoiceConversionPipeline(DiffusionPipeline):
     ) -> None:
         super().__init__()
         self.register_modules(
-            feature_extractor=feature_extractor,
             content_encoder=content_encoder,
             speaker_encoder=speaker_encoder,
             length_regulator=length_regulator,
@@ -136,16 +140,15 @@ class VoiceConversionPipeline(DiffusionPipeline):
 
     def _prompt(self, target: _Sound, generator: torch.Generator | None) -> tuple[Frames, torch.Tensor]:
         """The reference's loudest stretch, and the mel spectrogram of all of it."""
-        frames = min(PROMPT_FRAMES, self._window, len(target.mel))
+        frames = min(PROMPT_FRAMES, len(target.mel))
         loudness = (10**target.mel).sum(-1).log10()
         start = int(loudness.unfold(0, frames, 1).sum(-1).argmax())
         span = slice(start, start + frames)
         pulses = pitch.excitation(target.pitch[span], frames * HOP, generator)
         manner = prosody(target.mel[span], target.pitch[span], pulses)
-        whole = self.transformer.normalised(target.mel)[None]
-        content = self._content(target.samples, start, start + frames)
-        prompt = Frames(whole[:, span], content.cpu(), manner[None])
-        return Frames(*(self._placed(part) for part in prompt)), self._placed(whole)
+        whole = self._placed(self.transformer.normalised(target.mel)[None])
+        kept = whole[:, span]
+        return Frames(kept, self.networks.content(kept), self._placed(manner[None])), whole
 
     def _converted(
         self,
@@ -160,7 +163,7 @@ class VoiceConversionPipeline(DiffusionPipeline):
         """The log mel spectrogram of a chunk in the target's voice, (frames, 80)."""
         kept, voice = prompt
         start = self._placed(noise[span][None])
-        content = self._content(source.samples, span.start, span.stop)
+        content = self.networks.content(self._placed(self.transformer.normalised(source.mel[span])[None]))
         wanted = Frames(start, content, self._placed(manner[span][None]))
         condition = self.networks.condition(kept, wanted, voice)
         nothing = condition.without()
@@ -178,28 +181,17 @@ class VoiceConversionPipeline(DiffusionPipeline):
         made = flow_matching.euler(guided, start, steps)
         return self.transformer.denormalised(made)[0].float().cpu()
 
-    def _content(self, samples: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-        """What is said in frames `start` to `stop`, (1, stop - start, size)."""
-        stretch = samples[start * HOP : stop * HOP].numpy()
-        features = self.feature_extractor(stretch, sampling_rate=SAMPLING_RATE, return_tensors="pt")
-        return self.networks.content(self._placed(features["input_features"]), stop - start)
-
     def _placed(self, part: torch.Tensor) -> torch.Tensor:
         return part.to(self.transformer.device, self.transformer.dtype)
 
-    @property
-    def _window(self) -> int:
-        """Frames of the longest chunk: what the content encoder takes at once, and the frame that ends it."""
-        return int(self.feature_extractor.chunk_length * FRAME_RATE) + 1
-
-    def _chunks(self, frames: int) -> list[tuple[int, int, torch.Tensor]]:
+    @staticmethod
+    def _chunks(frames: int) -> list[tuple[int, int, torch.Tensor]]:
         """First frame, end and the frames' shares in the sum, of overlapping chunks; shares add up to 1."""
-        window = self._window
-        count = max(1, math.ceil((frames - OVERLAP_FRAMES) / (window - OVERLAP_FRAMES)))
-        starts = np.linspace(0, max(0, frames - window), count).round().astype(int)
+        count = max(1, math.ceil((frames - OVERLAP_FRAMES) / (CHUNK_FRAMES - OVERLAP_FRAMES)))
+        starts = np.linspace(0, max(0, frames - CHUNK_FRAMES), count).round().astype(int)
         chunks, total = [], torch.zeros(frames)
         for start in starts:
-            stop = min(frames, start + window)
+            stop = min(frames, start + CHUNK_FRAMES)
             rise = torch.arange(1, stop - start + 1) / OVERLAP_FRAMES
             # Only what another chunk covers fades.
             share = torch.ones(stop - start)
@@ -215,15 +207,6 @@ class VoiceConversionPipeline(DiffusionPipeline):
         if self.vocoder is None:
             return griffin_lim(mel, pulses[: (len(mel) - 1) * HOP + 1])
         return self.vocoder(self._placed(mel)).float().cpu()
-
-
-def assembled(networks: Networks, window_s: int) -> VoiceConversionPipeline:
-    """A pipeline of networks, for chunks of so many seconds."""
-    from transformers import WhisperFeatureExtractor
-
-    bands = networks.transformer.config.bands
-    extractor = WhisperFeatureExtractor(feature_size=bands, chunk_length=window_s)
-    return VoiceConversionPipeline(extractor, *networks)
 
 
 def _level(name: str, sound: np.ndarray) -> float:

@@ -1,9 +1,10 @@
-"""The networks of the voice converter: speaker encoder, length regulator and diffusion transformer.
+"""The networks of the voice converter: content and speaker encoder, length regulator, transformer.
 
-The structure follows Seed-VC: content features are stretched to the mel spectrogram's frames; a
+The structure follows Seed-VC: content features are brought to the mel spectrogram's frames; a
 transformer gets, frame by frame, the noisy and the prompt's mel spectrogram, the content, the pitch
-and the speaker, and predicts the velocity of flow matching. Ours: the pitch enters as the mel
-spectrogram of a pulse train, and all is small enough to ship.
+and the speaker, and predicts the velocity of flow matching. Ours: the content is read from the
+spectrum's envelope, the pitch enters as the mel spectrogram of a pulse train, and all is small
+enough to ship.
 """
 
 from __future__ import annotations
@@ -38,6 +39,45 @@ class Condition(NamedTuple):
         return Condition(*rows)
 
 
+class ContentEncoder(ModelMixin, ConfigMixin):
+    """What is said, from a mel spectrogram through a bottleneck that holds little of the voice.
+
+    The bottleneck: the first cepstral coefficients of each frame, which hold the envelope of the
+    spectrum but not the harmonics, less their mean over time, which holds the colour of the voice and
+    its loudness. Residual convolutions follow.
+
+    Args:
+        bands: Of the mel spectrogram.
+        coefficients: That are kept, without the first, which is the loudness.
+        size: Of the result.
+        layers: Of convolutions.
+    """
+
+    @register_to_config
+    def __init__(self, bands: int = 80, coefficients: int = 20, size: int = 128, layers: int = 3) -> None:
+        super().__init__()
+        self.register_buffer("cosines", _cosines(bands, coefficients), persistent=False)
+        self.inp = nn.Conv1d(coefficients, size, 5, padding=2)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.GroupNorm(1, size), nn.SiLU(), nn.Conv1d(size, size, 5, padding=2))
+            for _ in range(layers)
+        )
+
+    def forward(self, mel: torch.Tensor) -> torch.Tensor:
+        """(batch, frames, size) of normalised mel spectrograms (batch, frames, bands)."""
+        cepstrum = mel @ self.cosines.to(mel.dtype)
+        hidden = self.inp((cepstrum - cepstrum.mean(1, keepdim=True)).transpose(1, 2))
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        return hidden.transpose(1, 2)
+
+
+def _cosines(bands: int, coefficients: int) -> torch.Tensor:
+    """Columns of the cosine transform after the constant one, (bands, coefficients)."""
+    angles = (torch.arange(bands) + 0.5)[:, None] * torch.arange(1, coefficients + 1) * math.pi / bands
+    return torch.cos(angles) * 4 / bands
+
+
 class SpeakerEncoder(ModelMixin, ConfigMixin):
     """A vector of who speaks: convolutions over a mel spectrogram, then mean and spread over time."""
 
@@ -64,7 +104,7 @@ class LengthRegulator(ModelMixin, ConfigMixin):
     """Content features at the mel spectrogram's frame rate."""
 
     @register_to_config
-    def __init__(self, content_size: int = 96, size: int = 128, layers: int = 4) -> None:
+    def __init__(self, content_size: int = 128, size: int = 128, layers: int = 2) -> None:
         super().__init__()
         self.inp = nn.Linear(content_size, size)
         blocks: list[nn.Module] = []
@@ -86,7 +126,7 @@ class VoiceTransformer(ModelMixin, ConfigMixin):
         content_size: Of the regulated content.
         speaker_size: Of the speaker vector.
         width: Of the hidden states; a multiple of twice `heads`.
-        layers: Even; the second half gets the first half's states by long skips.
+        layers: Of attention; the second half gets the first half's states by long skips.
         heads: Of attention.
         feedforward: Width of the SwiGLU.
         mel_mean: Of the log mel spectrograms that the model was trained on.

@@ -4,34 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from transformers import WhisperConfig, WhisperModel
 
 from augment.conditioning import Networks
-from augment.voice_conversion import VoiceConversionPipeline, assembled
-from augment.voice_conversion_model import LengthRegulator, SpeakerEncoder, VoiceTransformer
+from augment.voice_conversion import VoiceConversionPipeline
+from augment.voice_conversion_model import (
+    ContentEncoder,
+    LengthRegulator,
+    SpeakerEncoder,
+    VoiceTransformer,
+)
 
 
 def networks(seed: int = 0) -> Networks:
     """Networks with random weights everywhere, for the real ones begin with some that are zero."""
     torch.manual_seed(seed)
-    config = WhisperConfig(
-        num_mel_bins=80,
-        d_model=16,
-        encoder_layers=1,
-        encoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        max_source_positions=50,
-        decoder_layers=0,
-        vocab_size=4,
-        max_target_positions=4,
-        decoder_attention_heads=2,
-        pad_token_id=0,
-        bos_token_id=0,
-        eos_token_id=0,
-        decoder_start_token_id=0,
-    )
     made = Networks(
-        WhisperModel(config).eval(),
+        ContentEncoder(size=16, layers=1),
         SpeakerEncoder(width=8, size=8),
         LengthRegulator(content_size=16, size=8, layers=1),
         VoiceTransformer(content_size=8, speaker_size=8, width=16, layers=2, heads=2, feedforward=16),
@@ -43,8 +31,8 @@ def networks(seed: int = 0) -> Networks:
 
 
 def converter(seed: int = 0) -> VoiceConversionPipeline:
-    """A converter of chunks of a second."""
-    return assembled(networks(seed), window_s=1)
+    """A converter of them."""
+    return VoiceConversionPipeline(*networks(seed))
 
 
 def voiced(
