@@ -45,7 +45,8 @@ _DECORD_FORMATS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 # These state their duration; of others FFmpeg estimates it, so that it proves nothing.
 _INDEXED_FORMATS = _DECORD_FORMATS | {"avi", "asf", "flv", "wav", "flac"}
 _STILL_FORMATS = ("image2", "_pipe", "gif", "apng", "tty")
-_X264 = {"crf": "18", "preset": "fast"}
+# Without `cpu-independent`, x264 picks code by processor and, rarely, gives other bytes for equal frames.
+_X264 = {"crf": "18", "preset": "fast", "x264-params": "cpu-independent=1"}
 # Leaves the library's version, dates and random ids out of the file: equal input, equal bytes.
 _BITEXACT = {"fflags": "+bitexact"}
 _DECORD_IMPORT = threading.Lock()
