@@ -36,6 +36,15 @@ class Failure:
     key: str
 
 
+def committed_works(directory: Path) -> dict[str, str]:
+    """The works behind the rows of a committed store: the row's id by the work's key."""
+    index = directory / "works.json"
+    works = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
+    # After a crash between the commit and the index, the index is an earlier generation's.
+    current = works and works["generation"] == committed_generation(directory)
+    return works["rows"] if current else {}
+
+
 class Parts:
     """The finished work of one stage in the folder of its store.
 
@@ -60,11 +69,9 @@ class Parts:
         self.refresh()
 
     def _read_committed(self) -> None:
-        generation, index = committed_generation(self.directory), self.directory / "works.json"
-        works = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
-        if generation and works.get("generation") == generation:
+        self._committed = committed_works(self.directory)
+        if self._committed:
             self._reader = StoreReader(self.directory)
-            self._committed = works["rows"]
         for record in read_json_lines(self.directory / "failures.jsonl"):
             self._failures[record["key"]] = Failure(**record)
 

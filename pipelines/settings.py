@@ -160,7 +160,11 @@ def _inline_recipe(argv: list[str], config_class: type, section: str) -> list[st
 def _nested(config_class: type) -> dict[str, type]:
     """The fields of a settings class that are settings classes themselves."""
     hints = typing.get_type_hints(config_class)
-    return {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    return {
+        name: hint
+        for name, hint in hints.items()
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint)
+    }
 
 
 def _check_keys(config_class: type, values: Any, prefix: str) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pipelines.atomic import read_json_lines
 from pipelines.errors import RunError
+from pipelines.parts import committed_works
 from pipelines.runner import Work, work_key
 from pipelines.sample import Row, digest
 from pipelines.store import StoreReader
@@ -72,7 +72,6 @@ def load(reader: StoreReader, work: Work) -> Row:
 
 def finished(directory: Path) -> list[Work]:
     """The works behind a committed store, done and failed, as its records have them."""
-    index = directory / "works.json"
-    rows = json.loads(index.read_text(encoding="utf-8"))["rows"] if index.exists() else {}
     failures = read_json_lines(directory / "failures.jsonl")
-    return [Work(row_id, key) for key, row_id in [*rows.items(), *((f["key"], f["id"]) for f in failures)]]
+    done = [Work(row_id, key) for key, row_id in committed_works(directory).items()]
+    return done + [Work(failure["id"], failure["key"]) for failure in failures]
