@@ -35,7 +35,7 @@ def _parser() -> _Parser:
     parser = _Parser(
         prog="daq-msa",
         description="Diffusion augmentation with reliability weights for multimodal sentiment analysis.",
-        epilog="Stages by themselves: python -m augment, score or finetune.fusion; accelerate launch -m finetune.",
+        epilog="Stages alone: python -m augment, score or finetune.fusion; accelerate launch -m finetune.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
