@@ -209,9 +209,8 @@ class FateZeroPipeline(DiffusionPipeline):
         self, latents: torch.Tensor, timestep: torch.Tensor, words: torch.Tensor, control: Control
     ) -> torch.Tensor:
         """The noise that the UNet sees in streams of frames, one embedding a stream."""
-        return self.unet(
-            latents, timestep, encoder_hidden_states=words.repeat_interleave(control.frames, dim=0)
-        ).sample
+        told = words.repeat_interleave(control.frames, dim=0)
+        return self.unet(latents.to(words), timestep, encoder_hidden_states=told).sample.float()
 
     def _alphas(self, timestep: torch.Tensor) -> tuple[float, float]:
         """Cumulative alphas one step below a timestep, and at it."""
@@ -235,13 +234,12 @@ class FateZeroPipeline(DiffusionPipeline):
             scaled = part.to(self.vae.device, self.vae.dtype) / 127.5 - 1
             posterior = self.vae.encode(scaled).latent_dist
             parts.append(posterior.mode() if generator is None else posterior.sample(generator))
-        return torch.cat(parts) * self.vae.config.scaling_factor
+        # Latents stay in float32 whatever the networks' precision: rounding adds up over the steps.
+        return torch.cat(parts).float() * self.vae.config.scaling_factor
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
-        parts = [
-            self.vae.decode(part).sample
-            for part in (latents / self.vae.config.scaling_factor).split(_FRAMES_A_TIME)
-        ]
+        scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
+        parts = [self.vae.decode(part).sample for part in scaled.split(_FRAMES_A_TIME)]
         return (torch.cat(parts).float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from augment.fatezero import FateZeroPipeline
 
 CHECKPOINT = Path(__file__).parent / "checkpoints" / "stable_diffusion"
+_CASTS = {"float32": "float", "bfloat16": "bfloat16", "float16": "half"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,8 +173,6 @@ def load_pipeline(model: str, revision: str | None, device: str, precision: str)
     Raises:
         UsageError: If it is not there or is not Stable Diffusion 1.x.
     """
-    import torch
-
     from augment.fatezero import FateZeroPipeline
 
     path = str(CHECKPOINT) if model == "embedded" else model
@@ -186,7 +185,9 @@ def load_pipeline(model: str, revision: str | None, device: str, precision: str)
             " take embedded, a directory or a Hub id of such a checkpoint"
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device, getattr(torch, precision))
+    for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
+        getattr(part, _CASTS[precision])()
+    return pipeline.to(device)
 
 
 def _precision(precision: str, device: str) -> str:
