@@ -75,7 +75,8 @@ class Course:
         """Train both parts to their ends."""
         if self.part == 0:
             self._part(lambda rng: tower_losses(self.thinker, self.probes, teacher, rng))
-            self.part, self.part_step, self.optimizer = 1, 0, self._optimizer()
+            self.part, self.part_step = 1, 0
+            self.optimizer = self._optimizer()
             self.store()
         teacher.look_and_listen(self.thinker.eval())
         self._part(

@@ -33,6 +33,8 @@ class TrainingLog(TrainerCallback):
         self._progress.show()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # An entry ends where a checkpoint is, so that a resumed run tells what a straight one tells.
+        control.should_log |= control.should_save
         if self._progress:
             self._progress.advance(
                 args.train_batch_size * args.gradient_accumulation_steps * args.world_size, 0
@@ -40,7 +42,8 @@ class TrainingLog(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._progress:
-            write_json_lines(self.directory / "log.jsonl", state.log_history)
+            entries = [dict(sorted(entry.items())) for entry in state.log_history]
+            write_json_lines(self.directory / "log.jsonl", entries)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._progress:

@@ -96,7 +96,21 @@ def test_a_killed_run_goes_on_to_the_same_end(
     assert losses(tmp_path) == losses(straight)
 
 
-def _checkpoint(store: Path, thinker: Path, out: Path, step: int) -> Path:
+def test_a_resumed_log_is_a_straight_ones(store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
+    """Also where entries cover several steps and a checkpoint lies between two."""
+    settings = {"save_every": 2, "log_every": 3, "epochs": 2}
+    main(arguments(store, tiny_thinker, tmp_path / "straight", **settings))
+    _checkpoint(store, tiny_thinker, tmp_path / "resumed", 4, **settings)
+    main(arguments(store, tiny_thinker, tmp_path / "resumed", **settings))
+    told = [
+        [line for line in (tmp_path / name / "log.jsonl").read_text().splitlines() if "runtime" not in line]
+        for name in ("straight", "resumed")
+    ]
+    assert told[0] == told[1]
+    assert len(told[0]) == 7  # after steps 2, 3, 4, 6, 8, 9 and 10
+
+
+def _checkpoint(store: Path, thinker: Path, out: Path, step: int, **settings: Any) -> Path:
     """Run again in `out`, as if killed after `step` steps with half a checkpoint on disk."""
     from finetune.weighted_trainer import WeightedTrainer
 
@@ -113,7 +127,7 @@ def _checkpoint(store: Path, thinker: Path, out: Path, step: int) -> Path:
     WeightedTrainer.training_step = until  # type: ignore[method-assign]
     try:
         with pytest.raises(Killed):
-            main(arguments(store, thinker, out))
+            main(arguments(store, thinker, out, **settings))
     finally:
         WeightedTrainer.training_step = original  # type: ignore[method-assign]
     whole = newest_whole_checkpoint(out / "checkpoints")
