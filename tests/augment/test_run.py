@@ -1,0 +1,160 @@
+"""The augment stage by its command: what a variant keeps, what is done again, kills and shares."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from augment.__main__ import main
+from pipelines import media
+from pipelines.errors import UsageError
+from pipelines.sample import media as in_row
+from pipelines.store import StoreReader
+from tests import tiny, tiny_diffusion
+from tests.tiny_voices import converter, voiced
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def clip(number: int, split: str, *, silent: bool = False) -> dict[str, Any]:
+    sound = None if silent else in_row(media.encode_audio(voiced(0.5, 110 + 40 * number)))
+    row_id = f"c/speaker{number}/0"
+    return tiny.row(number, split, id=row_id, source_id=row_id, group=f"speaker{number}", audio=sound)
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = [
+        clip(0, "train"),
+        clip(1, "train"),
+        clip(2, "train", silent=True),
+        clip(3, "valid"),
+        clip(4, "test"),
+    ]
+    return tiny.store(tmp_path_factory.mktemp("originals"), rows)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    voice = tmp_path_factory.mktemp("voice")
+    converter().save_pretrained(voice)
+    video = tiny_diffusion.stable_diffusion(tmp_path_factory.mktemp("video"))
+    return [
+        *("--augment.video.model", str(video), "--augment.video.styles", "[watercolor]"),
+        *("--augment.video.source_prompt", "a person", "--augment.video.size", "32"),
+        *("--augment.video.steps", "1", "--augment.audio.model", str(voice), "--augment.audio.steps", "1"),
+    ]
+
+
+def arguments(originals: Path, out: Path, models: list[str], *more: str) -> list[str]:
+    return ["--data", str(originals), "--out", str(out), *models, "--augment.device", "cpu", *more]
+
+
+def rows_of(store: Path) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in StoreReader(store).rows()}
+
+
+@pytest.fixture(scope="module")
+def augmented(originals: Path, models: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("augmented") / "store"
+    main(arguments(originals, out, models, "--augment.both", "1"))
+    return out
+
+
+def test_training_clips_alone_get_the_variants_that_apply(augmented: Path) -> None:
+    ids = StoreReader(augmented).table["id"].to_pylist()
+    assert ids == [
+        *("c/speaker0/0", "c/speaker0/0#video-0", "c/speaker0/0#audio-0", "c/speaker0/0#both-0"),
+        *("c/speaker1/0", "c/speaker1/0#video-0", "c/speaker1/0#audio-0", "c/speaker1/0#both-0"),
+        *("c/speaker2/0", "c/speaker2/0#video-0"),
+        *("c/speaker3/0", "c/speaker4/0"),
+    ]
+
+
+def test_a_variant_replaces_its_media_and_keeps_all_else(originals: Path, augmented: Path) -> None:
+    sources = rows_of(originals)
+    changing = {"id", "kind", "generator", "video", "audio"}
+    for row in rows_of(augmented).values():
+        source = sources[row["source_id"]]
+        assert {k: v for k, v in row.items() if k not in changing} == {
+            k: v for k, v in source.items() if k not in changing
+        }
+        replaced = {"original": set(), "video": {"video"}, "audio": {"audio"}, "both": {"video", "audio"}}
+        assert {name for name in ("video", "audio") if row[name] != source[name]} == replaced[row["kind"]]
+        made = json.loads(row["generator"])
+        assert row["kind"] == "original" or set(made) >= {
+            "seed",
+            "method",
+            "versions",
+            *replaced[row["kind"]],
+        }
+
+
+def test_more_variants_and_a_new_style_redo_nothing_else(
+    originals: Path, models: list[str], augmented: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "store"
+    main(arguments(originals, out, models, "--augment.both", "1"))
+    assert rows_of(out) == rows_of(augmented)
+    main(arguments(originals, out, models, "--augment.both", "1", "--augment.audio.variants", "2"))
+    more = rows_of(out)
+    assert {row_id: more[row_id] for row_id in rows_of(augmented)} == rows_of(augmented)
+    assert set(more) - set(rows_of(augmented)) == {"c/speaker0/0#audio-1", "c/speaker1/0#audio-1"}
+    main(arguments(originals, out, models, "--augment.both", "0", "--augment.video.styles", "[monet]"))
+    restyled = rows_of(out)
+    assert restyled["c/speaker0/0#audio-0"] == more["c/speaker0/0#audio-0"]
+    assert restyled["c/speaker0/0#video-0"]["video"] != more["c/speaker0/0#video-0"]["video"]
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_gives_the_rows_of_a_straight_run(
+    originals: Path, models: list[str], augmented: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "store"
+    command = [sys.executable, "-m", "augment", *arguments(originals, out, models, "--augment.both", "1")]
+    process = subprocess.Popen(command, cwd=ROOT)
+    while not list(out.glob("parts/*/*.parquet")) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "README.md").exists()
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert rows_of(out) == rows_of(augmented)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_rows_that_one_gives(
+    originals: Path, models: list[str], augmented: Path, tmp_path: Path
+) -> None:
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "-m",
+        "augment",
+    ]
+    command = [*launch, *arguments(originals, tmp_path / "store", models, "--augment.both", "1")]
+    subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert rows_of(tmp_path / "store") == rows_of(augmented)
+
+
+def test_its_own_store_and_a_missing_model_are_refused(
+    originals: Path, models: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="is the store that is read"):
+        main(arguments(originals, originals, models))
+    with pytest.raises(UsageError, match=r"augment\.video\.model: .* cannot be loaded"):
+        main(arguments(originals, tmp_path / "o", [], "--augment.video.model", str(tmp_path / "nowhere")))
+    with pytest.raises(UsageError, match="device: 'abacus' cannot be used"):
+        main([*arguments(originals, tmp_path / "o", models), "--augment.device", "abacus"])
