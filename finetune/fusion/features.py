@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune.fusion import pickles
+from pipelines import pickles
 from pipelines.errors import RunError
 from pipelines.sample import SCALES, SPLITS
 

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines import pickles
 from pipelines.corpora.mediafiles import ClipFolders
-from pipelines.corpora.pickles import read_arrays
 from pipelines.corpora.table import Clip, Corpus, CorpusError, Faults, Line, checked
 
 KEYS = ("utterance", "speaker", "show", "sarcasm")
@@ -103,7 +103,7 @@ def _text(value: Any) -> str:
 
 def _fold(path: Path, fold: int, count: int) -> set[int]:
     """The indices of a fold's test split."""
-    folds = read_arrays(path)
+    folds = pickles.load(path)
     try:
         sides: Sequence[set[int]] = [{int(index) for index in side} for side in folds[fold]]
         train, test = sides

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune.fusion import pickles
+from pipelines import pickles
 
 CONTENT: dict[str, Any] = {
     "numbers": [1, -(2**70), 2.5, True, None, float("inf")],
