@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 
-from augment.mel import HOP, log_mel
+from augment.mel import FLOOR, HOP, log_mel
 from augment.pitch import excitation
 from augment.voice_conversion_model import (
     Condition,
@@ -20,7 +22,9 @@ LOUDNESS = 0.05
 """Root mean square that every sound is brought to."""
 # Mean and standard deviation over speech of loudness `LOUDNESS`.
 _LOUDNESS_MEAN, _LOUDNESS_STD = -0.7, 1.4
-_EXCITATION_MEAN, _EXCITATION_STD = 1.1, 0.6
+_FLOOR = math.log10(FLOOR)
+COEFFICIENTS = 20
+"""Cepstral coefficients that make up an envelope, without the constant one."""
 
 
 class Networks(NamedTuple):
@@ -46,6 +50,7 @@ class Networks(NamedTuple):
         return Condition(
             prompt=torch.cat([prompt.mel, torch.zeros_like(wanted.mel)], 1),
             content=torch.cat([prompt.content, wanted.content], 1),
+            draft=torch.cat([prompt.draft, wanted.draft], 1),
             prosody=torch.cat([prompt.prosody, wanted.prosody], 1),
             speaker=self.speaker_encoder(voice),
         )
@@ -58,26 +63,46 @@ class Frames(NamedTuple):
     """Normalised, (batch, frames, bands)."""
     content: torch.Tensor
     """(batch, frames, size)."""
+    draft: torch.Tensor
+    """Normalised, (batch, frames, bands)."""
     prosody: torch.Tensor
-    """(batch, frames, bands + 2)."""
+    """(batch, frames, 2)."""
 
 
-def prosody(mel: torch.Tensor, pitch: torch.Tensor, pulses: torch.Tensor) -> torch.Tensor:
-    """How something is said.
+def draft(mel: torch.Tensor, pitch: torch.Tensor, pulses: torch.Tensor) -> torch.Tensor:
+    """What the source would be at another pitch: its spectrum's envelope with the harmonics of an excitation.
 
     Args:
-        mel: Log mel spectrogram that the loudness is read from, (frames, bands).
-        pitch: Hz, 0 where unvoiced, (frames,).
-        pulses: Its excitation, at least frames * HOP samples.
+        mel: Log mel spectrogram of the source, (..., frames, bands).
+        pitch: Wanted, in Hz, 0 where unvoiced, (..., frames).
+        pulses: Log mel spectrogram of its excitation, (..., frames, bands).
 
     Returns:
-        (frames, bands + 2): the excitation's mel spectrogram, the loudness, and 1 where voiced.
+        A log mel spectrogram, (..., frames, bands).
     """
-    spectrum = (log_mel(pulses)[: len(mel)] - _EXCITATION_MEAN) / _EXCITATION_STD
+    harmonics = (pulses - envelope(pulses)) * (pitch > 0)[..., None]
+    return (envelope(mel) + harmonics).clamp(min=_FLOOR)
+
+
+def prosody(mel: torch.Tensor, pitch: torch.Tensor) -> torch.Tensor:
+    """How something is said: loudness, and 1 where there is a pitch; (..., frames, 2)."""
     loudness = ((10**mel).sum(-1).log10() - _LOUDNESS_MEAN) / _LOUDNESS_STD
-    return torch.cat([spectrum, loudness[:, None], (pitch > 0).float()[:, None]], 1)
+    return torch.stack([loudness, (pitch > 0).float()], -1)
 
 
-def prosody_of(mel: torch.Tensor, pitch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """As `prosody`, with an excitation made for it."""
-    return prosody(mel, pitch, excitation(pitch, len(pitch) * HOP, generator))
+def pulse_mel(pitch: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """Log mel spectrogram of the excitation of a contour (frames,), (frames, bands)."""
+    return log_mel(excitation(pitch, len(pitch) * HOP, generator))[: len(pitch)]
+
+
+def envelope(mel: torch.Tensor) -> torch.Tensor:
+    """A log mel spectrogram (..., bands) without the harmonics: by its first cepstral coefficients."""
+    return mel @ _lifter(mel.shape[-1]).to(mel.device)
+
+
+@lru_cache(maxsize=1)
+def _lifter(bands: int) -> torch.Tensor:
+    angles = (torch.arange(bands) + 0.5)[:, None] * torch.arange(COEFFICIENTS + 1) * math.pi / bands
+    basis = torch.cos(angles) * (2 / bands) ** 0.5
+    basis[:, 0] /= 2**0.5
+    return basis @ basis.T

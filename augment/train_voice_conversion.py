@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from augment.conditioning import Frames, Networks, prosody_of
+from augment.conditioning import Frames, Networks, draft, prosody, pulse_mel
 from augment.flow_matching import interpolate
 from augment.muon import Muon
 from augment.studio_speech import Take, load_takes, make_takes
@@ -52,20 +52,24 @@ def new_networks(seed: int = 0) -> Networks:
     return Networks(ContentEncoder(), SpeakerEncoder(), LengthRegulator(), VoiceTransformer())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Batch:
-    """Sounds to learn from; `frames` and `prompt_frames` are the same for all."""
+    """Sounds to learn from, equally long."""
 
     source: torch.Tensor
     """Log mel spectrogram of the source, perturbed, (batch, frames, 80)."""
     mel: torch.Tensor
     """As `source`, of the wanted result."""
-    prosody: torch.Tensor
-    """The source's loudness and the wanted result's pitch, (batch, frames, 82)."""
+    pulses: torch.Tensor
+    """As `source`, of the wanted result's excitation."""
+    pitch: torch.Tensor
+    """Of the wanted result, in Hz, (batch, frames)."""
     prompt: torch.Tensor
     """As `mel`, of the reference."""
-    prompt_prosody: torch.Tensor
-    """As `prosody`, of the reference."""
+    prompt_pulses: torch.Tensor
+    """As `pulses`, of the reference."""
+    prompt_pitch: torch.Tensor
+    """As `pitch`, of the reference."""
 
 
 class Takes:
@@ -74,7 +78,7 @@ class Takes:
     def __init__(self, takes: list[Take], seed: int) -> None:
         self.takes = [take for take in takes if take.mel.shape[1] >= LONGEST]
         generator = torch.Generator().manual_seed(seed)
-        self.prosody = [_prosody(take, generator) for take in self.takes]
+        self.pulses = [_pulses(take, generator) for take in self.takes]
         self.said: dict[int, list[tuple[int, int]]] = {}
         for number, take in enumerate(self.takes):
             for sound, voice in enumerate(take.voices):
@@ -85,13 +89,7 @@ class Takes:
         frames, prompt_frames = int(rng.integers(70, LONGEST + 1)), int(rng.integers(40, 81))
         rows = [self._row(rng, frames, prompt_frames) for _ in range(size)]
         columns = [torch.stack(column).float() for column in zip(*rows, strict=True)]
-        return Batch(
-            source=perturbed(columns[0], rng),
-            mel=columns[1],
-            prosody=columns[2],
-            prompt=columns[3],
-            prompt_prosody=columns[4],
-        )
+        return Batch(perturbed(columns[0], rng), *columns[1:])
 
     def _row(self, rng: np.random.Generator, length: int, prompt_length: int) -> list[torch.Tensor]:
         number = int(rng.integers(len(self.takes)))
@@ -101,21 +99,19 @@ class Takes:
         other, sound = others[rng.integers(len(others))] if others else (number, wanted)
         frames = _span(rng, take, length)
         prompt = _span(rng, self.takes[other], prompt_length)
-        # Loudness is the source's, as it will be in use; pitch and pulses are the wanted result's.
-        manner = self.prosody[number][wanted, frames].clone()
-        manner[:, -2] = self.prosody[number][source, frames, -2]
         return [
             torch.from_numpy(take.mel[source, frames]),
             torch.from_numpy(take.mel[wanted, frames]),
-            manner,
+            self.pulses[number][wanted, frames],
+            torch.from_numpy(take.pitch[wanted, frames]),
             torch.from_numpy(self.takes[other].mel[sound, prompt]),
-            self.prosody[other][sound, prompt],
+            self.pulses[other][sound, prompt],
+            torch.from_numpy(self.takes[other].pitch[sound, prompt]),
         ]
 
 
-def _prosody(take: Take, generator: torch.Generator) -> torch.Tensor:
-    sounds = zip(torch.from_numpy(take.mel).float(), torch.from_numpy(take.pitch), strict=True)
-    return torch.stack([prosody_of(mel, pitch, generator) for mel, pitch in sounds])
+def _pulses(take: Take, generator: torch.Generator) -> torch.Tensor:
+    return torch.stack([pulse_mel(pitch, generator) for pitch in torch.from_numpy(take.pitch)])
 
 
 def _span(rng: np.random.Generator, take: Take, length: int) -> slice:
@@ -126,16 +122,16 @@ def _span(rng: np.random.Generator, take: Take, length: int) -> slice:
 def perturbed(mel: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Log mel spectrograms (batch, frames, bands) as of other voices: stretched and tilted along the bands.
 
-    Ours: up to 12 % of stretch either way, and 6 dB of tilt.
+    Ours: up to 6 % of stretch either way, and 3 dB of tilt.
     """
     batch, frames, bands = mel.shape
-    stretch = torch.from_numpy(2 ** rng.uniform(-0.17, 0.17, size=(batch, 1))).float()
+    stretch = torch.from_numpy(2 ** rng.uniform(-0.08, 0.08, size=(batch, 1))).float()
     at = (torch.arange(bands) * stretch).clamp(max=bands - 1.001)
     low = at.long()
     share = (at - low)[:, None]
     index = low[:, None].expand(-1, frames, -1)
     warped = (1 - share) * mel.gather(2, index) + share * mel.gather(2, index + 1)
-    tilt_decades = torch.from_numpy(rng.uniform(-0.3, 0.3, size=(batch, 1, 1))).float()
+    tilt_decades = torch.from_numpy(rng.uniform(-0.15, 0.15, size=(batch, 1, 1))).float()
     return warped + tilt_decades * torch.linspace(-0.5, 0.5, bands)
 
 
@@ -146,16 +142,28 @@ def flow_loss(networks: Networks, batch: Batch, generator: torch.Generator, drop
         As Seed-VC's, see `docs` of the model: L1 of velocity, conditions dropped for guidance.
     """
     model = networks.transformer
-    mel, prompt = model.normalised(batch.mel), model.normalised(batch.prompt)
+    base = draft(batch.source, batch.pitch, batch.pulses)
+    prompt_base = draft(batch.prompt, batch.prompt_pitch, batch.prompt_pulses)
+    data, prompt = model.state(batch.mel, base), model.normalised(batch.prompt)
     condition = networks.condition(
-        Frames(prompt, networks.content(prompt), batch.prompt_prosody),
-        Frames(mel, networks.content(model.normalised(batch.source)), batch.prosody),
+        Frames(
+            mel=prompt,
+            content=networks.content(prompt),
+            draft=model.normalised(prompt_base),
+            prosody=prosody(batch.prompt, batch.prompt_pitch),
+        ),
+        Frames(
+            mel=data,
+            content=networks.content(model.normalised(batch.source)),
+            draft=model.normalised(base),
+            prosody=prosody(batch.source, batch.pitch),
+        ),
         prompt,
     )
-    rows = len(mel)
+    rows = len(data)
     condition = condition.without(torch.rand(rows, generator=generator) < dropped)
     time = torch.rand(rows, generator=generator)
-    noisy, velocity = interpolate(mel, torch.randn(mel.shape, generator=generator), time)
+    noisy, velocity = interpolate(data, torch.randn(data.shape, generator=generator), time)
     state = torch.cat([torch.zeros_like(prompt), noisy], 1)
     return (model(state, time, condition)[:, prompt.shape[1] :] - velocity).abs().mean()
 

@@ -10,9 +10,10 @@ import torch
 from diffusers import DiffusionPipeline
 
 from augment import flow_matching, pitch
-from augment.conditioning import LOUDNESS, Frames, Networks, prosody
-from augment.mel import HOP, SAMPLING_RATE, griffin_lim, log_mel
+from augment.conditioning import LOUDNESS, Frames, Networks, draft, prosody, pulse_mel
+from augment.mel import SAMPLING_RATE, griffin_lim, log_mel
 from augment.voice_conversion_model import (
+    Condition,
     ContentEncoder,
     LengthRegulator,
     SpeakerEncoder,
@@ -118,17 +119,17 @@ class VoiceConversionPipeline(DiffusionPipeline):
             apart = pitch.middle(target.pitch) - pitch.middle(source.pitch)
             pitch_shift = 0.0 if math.isnan(apart) else apart
         wanted = pitch.moved(source.pitch, pitch_shift)
-        pulses = pitch.excitation(wanted, len(wanted) * HOP, generator)
-        manner = prosody(source.mel, wanted, pulses)
-        noise = torch.randn(source.mel.shape, generator=generator)
+        pulses = pitch.excitation(wanted, len(source.samples), generator)
+        base = draft(source.mel, wanted, log_mel(pulses))
+        said = self._frames(source.mel, base, wanted)
+        noise = torch.randn(base.shape, generator=generator)
         prompt = self._prompt(target, generator)
-        mel = torch.zeros_like(source.mel)
-        for start, stop, share in self._chunks(len(mel)):
-            made = self._converted(
-                source, manner, noise, prompt, slice(start, stop), num_inference_steps, guidance_scale
-            )
-            mel[start:stop] += share[:, None] * made
-        samples = self._waveform(mel, pulses)[: len(source.samples)]
+        made = torch.zeros_like(base)
+        for start, stop, share in self._chunks(len(base)):
+            span = slice(start, stop)
+            chunk = Frames(self._placed(noise[None, span]), *(part[:, span] for part in said[1:]))
+            made[span] += share[:, None] * self._flow(chunk, prompt, num_inference_steps, guidance_scale)
+        samples = self._waveform(self.transformer.mel(made, base), pulses)[: len(source.samples)]
         return _as_given(samples, source.level, sampling_rate, len(audio))
 
     def _heard(self, name: str, sound: np.ndarray, sampling_rate: int) -> _Sound:
@@ -138,38 +139,36 @@ class VoiceConversionPipeline(DiffusionPipeline):
         samples = _resampled(samples, sampling_rate, SAMPLING_RATE)
         return _Sound(samples, log_mel(samples), pitch.track(samples), level)
 
+    def _frames(self, mel: torch.Tensor, base: torch.Tensor, contour: torch.Tensor) -> Frames:
+        """What the networks take of a sound's log mel spectrogram, its draft and the wanted contour."""
+        model = self.transformer
+        normalised = self._placed(model.normalised(mel)[None])
+        return Frames(
+            mel=normalised,
+            content=self.networks.content(normalised),
+            draft=self._placed(model.normalised(base)[None]),
+            prosody=self._placed(prosody(mel, contour)[None]),
+        )
+
     def _prompt(self, target: _Sound, generator: torch.Generator | None) -> tuple[Frames, torch.Tensor]:
-        """The reference's loudest stretch, and the mel spectrogram of all of it."""
+        """The reference's loudest stretch, and the normalised mel spectrogram of all of it."""
         frames = min(PROMPT_FRAMES, len(target.mel))
         loudness = (10**target.mel).sum(-1).log10()
         start = int(loudness.unfold(0, frames, 1).sum(-1).argmax())
         span = slice(start, start + frames)
-        pulses = pitch.excitation(target.pitch[span], frames * HOP, generator)
-        manner = prosody(target.mel[span], target.pitch[span], pulses)
-        whole = self._placed(self.transformer.normalised(target.mel)[None])
-        kept = whole[:, span]
-        return Frames(kept, self.networks.content(kept), self._placed(manner[None])), whole
+        mel, contour = target.mel[span], target.pitch[span]
+        base = draft(mel, contour, pulse_mel(contour, generator))
+        return self._frames(mel, base, contour), self._placed(self.transformer.normalised(target.mel)[None])
 
-    def _converted(
-        self,
-        source: _Sound,
-        manner: torch.Tensor,
-        noise: torch.Tensor,
-        prompt: tuple[Frames, torch.Tensor],
-        span: slice,
-        steps: int,
-        guidance_scale: float,
+    def _flow(
+        self, chunk: Frames, prompt: tuple[Frames, torch.Tensor], steps: int, guidance_scale: float
     ) -> torch.Tensor:
-        """The log mel spectrogram of a chunk in the target's voice, (frames, 80)."""
+        """Where flow matching leads a chunk whose `mel` is noise, (frames, 80)."""
         kept, voice = prompt
-        start = self._placed(noise[span][None])
-        content = self.networks.content(self._placed(self.transformer.normalised(source.mel[span])[None]))
-        wanted = Frames(start, content, self._placed(manner[span][None]))
-        condition = self.networks.condition(kept, wanted, voice)
-        nothing = condition.without()
+        condition = self.networks.condition(kept, chunk, voice)
         first = kept.mel.shape[1]
 
-        def field(condition: Any) -> flow_matching.Field:
+        def field(condition: Condition) -> flow_matching.Field:
             def velocity(state: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
                 # The prompt's frames of the state are zero at each step.
                 whole = torch.cat([torch.zeros_like(kept.mel), state], 1)
@@ -177,9 +176,8 @@ class VoiceConversionPipeline(DiffusionPipeline):
 
             return velocity
 
-        guided = flow_matching.guided(field(condition), field(nothing), guidance_scale)
-        made = flow_matching.euler(guided, start, steps)
-        return self.transformer.denormalised(made)[0].float().cpu()
+        guided = flow_matching.guided(field(condition), field(condition.without()), guidance_scale)
+        return flow_matching.euler(guided, chunk.mel, steps)[0].float().cpu()
 
     def _placed(self, part: torch.Tensor) -> torch.Tensor:
         return part.to(self.transformer.device, self.transformer.dtype)
@@ -205,7 +203,7 @@ class VoiceConversionPipeline(DiffusionPipeline):
 
     def _waveform(self, mel: torch.Tensor, pulses: torch.Tensor) -> torch.Tensor:
         if self.vocoder is None:
-            return griffin_lim(mel, pulses[: (len(mel) - 1) * HOP + 1])
+            return griffin_lim(mel, pulses)
         return self.vocoder(self._placed(mel)).float().cpu()
 
 

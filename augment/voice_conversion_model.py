@@ -3,8 +3,8 @@
 The structure follows Seed-VC: content features are brought to the mel spectrogram's frames; a
 transformer gets, frame by frame, the noisy and the prompt's mel spectrogram, the content, the pitch
 and the speaker, and predicts the velocity of flow matching. Ours: the content is read from the
-spectrum's envelope, the pitch enters as the mel spectrogram of a pulse train, and all is small
-enough to ship.
+spectrum's envelope, the pitch enters as the harmonics of a draft (the source's envelope on a pulse
+train), flow matching makes what the result differs by from the draft, and all is small enough to ship.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ class Condition(NamedTuple):
     """Mel spectrogram of the reference, zero behind the prompt, (batch, frames, bands)."""
     content: torch.Tensor
     """What is said, (batch, frames, content_size)."""
+    draft: torch.Tensor
+    """Mel spectrogram of the source's voice at the wanted pitch, (batch, frames, bands)."""
     prosody: torch.Tensor
-    """The excitation's mel spectrogram, loudness and 1 where voiced, (batch, frames, bands + 2)."""
+    """Loudness, and 1 where voiced, (batch, frames, 2)."""
     speaker: torch.Tensor
     """Who is to speak, (batch, speaker_size)."""
 
@@ -131,6 +133,7 @@ class VoiceTransformer(ModelMixin, ConfigMixin):
         feedforward: Width of the SwiGLU.
         mel_mean: Of the log mel spectrograms that the model was trained on.
         mel_std: Their standard deviation.
+        residual_std: Standard deviation of what they differ by from their drafts.
     """
 
     @register_to_config
@@ -145,6 +148,7 @@ class VoiceTransformer(ModelMixin, ConfigMixin):
         feedforward: int = 256,
         mel_mean: float = -3.1,
         mel_std: float = 1.3,
+        residual_std: float = 0.45,
     ) -> None:
         super().__init__()
         self.inp = nn.Linear(3 * bands + 2 + content_size + speaker_size, width)
@@ -160,16 +164,18 @@ class VoiceTransformer(ModelMixin, ConfigMixin):
         """A log mel spectrogram in the model's units."""
         return (mel - self.config.mel_mean) / self.config.mel_std
 
-    def denormalised(self, mel: torch.Tensor) -> torch.Tensor:
-        """The opposite of `normalised`."""
-        return mel * self.config.mel_std + self.config.mel_mean
+    def state(self, mel: torch.Tensor, draft: torch.Tensor) -> torch.Tensor:
+        """A log mel spectrogram as flow matching makes it: what it differs by from a draft."""
+        return (mel - draft) / self.config.residual_std
+
+    def mel(self, state: torch.Tensor, draft: torch.Tensor) -> torch.Tensor:
+        """The opposite of `state`."""
+        return draft + state * self.config.residual_std
 
     def forward(self, noisy: torch.Tensor, time: torch.Tensor, condition: Condition) -> torch.Tensor:
         """The velocity (batch, frames, bands) of states like it at times (batch,)."""
         speaker = condition.speaker[:, None].expand(-1, noisy.shape[1], -1)
-        hidden = self.inp(
-            torch.cat([noisy, condition.prompt, condition.content, condition.prosody, speaker], 2)
-        )
+        hidden = self.inp(torch.cat([noisy, *condition[:4], speaker], 2))
         at = self.time(_waves(time, 128))
         turns = _rotations(noisy.shape[1], self.blocks[0].attention.head_size, noisy.device)
         kept: list[torch.Tensor] = []

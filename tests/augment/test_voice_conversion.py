@@ -11,13 +11,17 @@ import torch
 
 from augment import mel, pitch
 from augment.audio_variants import CHECKPOINT, load_converter
-from augment.conditioning import Frames
+from augment.conditioning import Frames, draft, envelope
 from augment.flow_matching import euler
 from augment.voice_conversion import CHUNK_FRAMES, VoiceConversionPipeline
 from augment.voice_conversion_model import Condition
 from tests.tiny_voices import converter, networks, voiced
 
 torch.set_num_threads(1)
+
+
+SIZES = {"prompt": (10, 80), "content": (10, 8), "draft": (10, 80), "prosody": (10, 2), "speaker": (8,)}
+"""Of the tiny transformer's conditions, without the batch."""
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +121,7 @@ def test_shares_of_chunks_add_up_to_one(frames: int) -> None:
 def test_the_velocity_depends_on_each_condition(missing: str) -> None:
     model = networks().transformer
     generator = torch.Generator().manual_seed(0)
-    sizes = {"prompt": (10, 80), "content": (10, 8), "prosody": (10, 82), "speaker": (8,)}
-    parts = {name: torch.randn(1, *size, generator=generator) for name, size in sizes.items()}
+    parts = {name: torch.randn(1, *size, generator=generator) for name, size in SIZES.items()}
     state, time = torch.randn(1, 10, 80, generator=generator), torch.tensor([0.3])
     with torch.no_grad():
         whole = model(state, time, Condition(**parts))
@@ -129,7 +132,7 @@ def test_the_velocity_depends_on_each_condition(missing: str) -> None:
 
 
 def test_a_condition_without_its_parts_is_zero_for_those_rows() -> None:
-    condition = Condition(torch.ones(2, 3, 80), torch.ones(2, 3, 8), torch.ones(2, 3, 82), torch.ones(2, 8))
+    condition = Condition(*(torch.ones(2, *size) for size in SIZES.values()))
     dropped = condition.without(torch.tensor([True, False]))
     for part in dropped:
         assert not part[0].any()
@@ -139,8 +142,8 @@ def test_a_condition_without_its_parts_is_zero_for_those_rows() -> None:
 
 def test_the_prompt_is_continued_by_the_frames_to_be_made() -> None:
     made = networks()
-    prompt = Frames(torch.ones(1, 4, 80), torch.ones(1, 4, 8), torch.ones(1, 4, 82))
-    wanted = Frames(torch.full((1, 6, 80), 9.0), torch.zeros(1, 6, 8), torch.zeros(1, 6, 82))
+    prompt = Frames(*(torch.ones(1, 4, size) for size in (80, 8, 80, 2)))
+    wanted = Frames(torch.full((1, 6, 80), 9.0), *(torch.zeros(1, 6, size) for size in (8, 80, 2)))
     condition = made.condition(prompt, wanted, prompt.mel)
     assert condition.prompt[:, :4].all()
     assert not condition.prompt[:, 4:].any(), "the wanted frames' spectrogram leaked"
@@ -152,10 +155,8 @@ def test_the_state_alone_gives_the_best_linear_guess() -> None:
     model = networks().transformer
     torch.nn.init.zeros_(model.out.weight)
     torch.nn.init.zeros_(model.out.bias)
-    nothing = Condition(
-        torch.zeros(1, 50, 80), torch.zeros(1, 50, 8), torch.zeros(1, 50, 82), torch.zeros(1, 8)
-    )
-    noise = torch.randn(1, 50, 80, generator=torch.Generator().manual_seed(0))
+    nothing = Condition(*(torch.zeros(1, *size) for size in SIZES.values()))
+    noise = torch.randn(1, 10, 80, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         reached = euler(lambda state, time: model(state, time, nothing), noise, 50)
     assert 0.8 < float(reached.std()) < 1.2
@@ -181,6 +182,22 @@ def test_a_sound_without_pitch_has_no_middle_and_a_noisy_excitation() -> None:
     assert not pitch.moved(nothing, 1.0).any()
     noise = pitch.excitation(nothing, 5_000, torch.Generator().manual_seed(0))
     assert noise.std() > 1
+
+
+def test_a_draft_has_the_sources_envelope_and_the_wanted_pitch() -> None:
+    sound = torch.from_numpy(voiced(1.0, 150))
+    source, contour = mel.log_mel(sound), pitch.moved(pitch.track(sound), 0.6)
+    pulses = pitch.excitation(contour, len(sound), torch.Generator().manual_seed(0))
+    made = draft(source, contour, mel.log_mel(pulses))
+    loud = source.max(1).values > source.max() - 1
+    assert (envelope(made) - envelope(source))[loud].abs().mean() < 0.1
+    heard = pitch.track(mel.griffin_lim(made, pulses))
+    both = (heard > 0) & (contour > 0)
+    assert (heard[both].log2() - contour[both].log2()).abs().median() < 0.02
+    # Without a pitch nothing is left but the envelope.
+    assert torch.equal(
+        draft(source, torch.zeros(len(source)), mel.log_mel(pulses))[loud], envelope(source)[loud]
+    )
 
 
 def test_griffin_lim_keeps_spectrogram_and_pitch() -> None:
