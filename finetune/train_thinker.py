@@ -8,6 +8,7 @@ A Qwen2.5-Omni thinker of 2.3 M parameters learns to perceive puppets of the stu
 2. The language model, on the outputs of the towers, which stay as they are from then on and are
    computed once: it answers questions in words, and linear probes on the last token of the
    question must find every measure there, so that it is at hand where a regression head will read.
+   A probe on the sum of a question's word embeddings brings words together that are used alike.
 
 The probes are thrown away. Nobody's sentiment is asked for. Stopped at any moment and started
 again, it goes on from its last state. Runs on one or two CPU cores.
@@ -51,6 +52,7 @@ class Probes(nn.Module):
         self.voice = nn.Linear(width, len(VOICE))
         self.measures = nn.Linear(width, len(VOICE) + len(FACE))
         self.word = nn.Linear(width, len(QUALITIES))
+        self.bag = nn.Linear(width, len(QUALITIES))
 
 
 class Course:
@@ -172,9 +174,22 @@ def language_losses(
     answers = torch.cat([ids[row, length - n :] for row, n in spans])
     return {
         "measures": errors[~wanted.isnan()].mean(),
-        "word": 0.5 * nn.functional.cross_entropy(probes.word(asked), words, ignore_index=-1),
+        "word": nn.functional.cross_entropy(probes.word(asked), words, ignore_index=-1),
+        "bag": nn.functional.cross_entropy(probes.bag(_bag(thinker, ids, lessons)), words, ignore_index=-1),
         "answer": nn.functional.cross_entropy(thinker.lm_head(before), answers),
     }
+
+
+def _bag(thinker: Any, ids: torch.Tensor, lessons: list[Lesson]) -> torch.Tensor:
+    """The sum of the embeddings of a question's words, (B, width): words used alike come to lie together."""
+    length = ids.shape[1]
+    asked = torch.tensor([length - lesson.answer_length for lesson in lessons])
+    config = thinker.config
+    others = torch.tensor(
+        [config.video_token_id, config.audio_token_id, config.get_text_config().pad_token_id]
+    )
+    counted = (torch.arange(length) < asked[:, None]) & ~torch.isin(ids, others)  # (B, L)
+    return (thinker.get_input_embeddings()(ids) * counted.unsqueeze(-1)).sum(1)
 
 
 @torch.no_grad()
