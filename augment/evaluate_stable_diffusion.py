@@ -133,7 +133,7 @@ def autoencoder_table(variants: VideoVariants, shown: list[Clip]) -> list[str]:
     return lines
 
 
-def edit_table(variants: VideoVariants, shown: list[Clip], guidance: float) -> list[str]:
+def edit_table(variants: VideoVariants, shown: list[Clip]) -> list[str]:
     """What each style does to clips."""
     probe, rng = ValenceProbe(), np.random.default_rng(12)
     lines = [
@@ -152,7 +152,7 @@ def edit_table(variants: VideoVariants, shown: list[Clip], guidance: float) -> l
     lines.append(line("source", [clip.frames for clip in shown], "–"))
     lines.append(line("autoencoder alone", [rebuild(variants, clip.frames) for clip in shown], "–"))
     for name, style in EMBEDDED.items():
-        made = [variants.edit(clip.frames, style, guidance) for clip in shown]
+        made = [variants.edit(clip.frames, style, style.guidance_scale) for clip in shown]
         meant = [RENDERERS[name](clip.frames.astype(np.float32) / 255, rng) * 255 for clip in shown]
         left = np.mean([_colour_distance(one, other) for one, other in zip(made, meant, strict=True)])
         lines.append(line(name, made, f"{left:.3f}"))
@@ -165,11 +165,14 @@ def _colour_distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.linalg.norm(next(small) - next(small), axis=-1).mean())
 
 
-def sheet(variants: VideoVariants, shown: list[Clip], guidance: float) -> Image.Image:
+def sheet(variants: VideoVariants, shown: list[Clip]) -> Image.Image:
     """Per clip a row of four source frames, and rows of the same frames in each style."""
     rows = []
     for clip in shown:
-        made = [clip.frames, *(variants.edit(clip.frames, style, guidance) for style in EMBEDDED.values())]
+        made = [
+            clip.frames,
+            *(variants.edit(clip.frames, style, style.guidance_scale) for style in EMBEDDED.values()),
+        ]
         rows.append(np.hstack([np.hstack([*frames[[0, 4, 8]]]) for frames in made]))
     picture = Image.fromarray(np.vstack(rows))
     return picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST)
@@ -180,17 +183,14 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m augment.evaluate_stable_diffusion", description=__doc__)
     parser.add_argument("--model", type=Path, help="a checkpoint (default: the embedded one)")
     parser.add_argument("--clips", type=int, default=30)
-    parser.add_argument("--guidance", type=float, default=2.5)
     parser.add_argument("--sheet", type=Path, help="write a sheet of pictures here")
     options = parser.parse_args(argv)
     model = str(options.model) if options.model else "embedded"
     variants = VideoVariants(VideoSettings(model=model), "cpu")
     shown = clips(options.clips)
     if options.sheet:
-        sheet(variants, shown[:6], options.guidance).save(options.sheet)
-    print(
-        "\n".join([*autoencoder_table(variants, shown), "", *edit_table(variants, shown, options.guidance)])
-    )
+        sheet(variants, shown[:6]).save(options.sheet)
+    print("\n".join([*autoencoder_table(variants, shown), "", *edit_table(variants, shown)]))
 
 
 if __name__ == "__main__":

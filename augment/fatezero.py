@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -76,7 +76,7 @@ class FateZeroPipeline(DiffusionPipeline):
         scheduler = DDIMScheduler.from_config(
             scheduler.config, clip_sample=False, timestep_spacing="leading", steps_offset=1
         )
-        self.register_modules(  # type: ignore[attr-defined]
+        cast(Any, self).register_modules(
             vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler
         )
 

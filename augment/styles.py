@@ -19,6 +19,8 @@ class Style:
     """Share of the steps, from the start, whose cross-attention follows the source, in [0, 1]."""
     self_replace: float
     """Share of the steps, from the start, whose self-attention is the source's, in [0, 1]."""
+    guidance_scale: float
+    """How hard the edit is pushed away from the empty prompt, at least 1."""
     reweight: dict[str, float] = field(default_factory=dict)
     """Factors on the attention that words get."""
 
@@ -28,7 +30,17 @@ class Style:
 
 
 def _published(words: str, cross: float, self_: float, factor: float, *names: str) -> Style:
-    return Style(words=words, cross_replace=cross, self_replace=self_, reweight=dict.fromkeys(names, factor))
+    return Style(
+        words=words,
+        cross_replace=cross,
+        self_replace=self_,
+        guidance_scale=7.5,
+        reweight=dict.fromkeys(names, factor),
+    )
+
+
+def _embedded(words: str, guidance_scale: float) -> Style:
+    return Style(words=words, cross_replace=0.2, self_replace=0.6, guidance_scale=guidance_scale)
 
 
 # Windows and weights: FateZero's released configurations.
@@ -42,11 +54,11 @@ PUBLISHED: dict[str, Style] = {
     "pokemon": _published("Pokemon cartoon style of", 0.7, 0.7, 3, "Pokemon", "cartoon"),
 }
 
-# Ours: the words are the captions that the shipped model was trained with.
+# Ours: the words are the captions that the shipped model was trained with, the rest was chosen by eye.
 EMBEDDED: dict[str, Style] = {
-    "watercolor": Style(words="watercolor painting of", cross_replace=0.4, self_replace=0.6),
-    "sepia": Style(words="sepia photograph of", cross_replace=0.4, self_replace=0.6),
-    "night": Style(words="night scene of", cross_replace=0.4, self_replace=0.6),
-    "cartoon": Style(words="cartoon drawing of", cross_replace=0.4, self_replace=0.6),
-    "sunset": Style(words="sunset picture of", cross_replace=0.4, self_replace=0.6),
+    "watercolor": _embedded("watercolor painting of", 3.5),
+    "sepia": _embedded("sepia photograph of", 4.0),
+    "night": _embedded("night scene of", 5.0),
+    "cartoon": _embedded("cartoon drawing of", 2.5),
+    "sunset": _embedded("sunset picture of", 3.5),
 }

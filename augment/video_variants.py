@@ -45,8 +45,8 @@ class VideoSettings:
     """Pixels of the longer side while frames are edited; 512 for Stable Diffusion."""
     steps: int = 8
     """Steps of inversion and of the edit, at least 1."""
-    guidance_scale: tuple[float, float] = (2.0, 3.0)
-    """Guidance is drawn between these, at least 1; published edits of Stable Diffusion use 7.5."""
+    guidance_spread: float = 0.2
+    """A style's guidance is multiplied by a factor drawn from 1 - this to 1 + this, in [0, 1)."""
     window: int = 14
     """Frames edited together, at least 2: the clip's middle frame and others."""
     own_frame: bool = True
@@ -60,9 +60,8 @@ class VideoSettings:
         for name, least in (("variants", 0), ("size", 16), ("steps", 1), ("window", 2)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: {getattr(self, name)} is too small; take {least} or more")
-        low, high = self.guidance_scale
-        if not 1 <= low <= high:
-            raise ValueError(f"guidance_scale: ({low}, {high}) is no range from 1 upwards; take e.g. (2, 3)")
+        if not 0 <= self.guidance_spread < 1:
+            raise ValueError(f"guidance_spread: {self.guidance_spread} is outside [0, 1)")
         known = styles_for(self.model)
         for style in self.styles:
             if style not in known:
@@ -94,7 +93,8 @@ class VideoVariants:
         """
         settings, rng = self.settings, np.random.default_rng(seed)
         name = str(rng.choice(settings.styles or [*self.styles]))
-        guidance = round(float(rng.uniform(*settings.guidance_scale)), 3)
+        factor = 1 + settings.guidance_spread * rng.uniform(-1, 1)
+        guidance = max(1.0, round(factor * self.styles[name].guidance_scale, 3))
         source = row["video"]["bytes"]
         clip = media.read_video(source, max_side=settings.size)
         edited = self.edit(clip.frames, self.styles[name], guidance)
@@ -150,10 +150,10 @@ class VideoVariants:
 
     def _details(self, name: str, guidance: float) -> dict[str, Any]:
         settings, style = self.settings, self.styles[name]
-        kept = ("model", "revision", "source_prompt", "size", "steps", "window", "own_frame")
+        unused = ("variants", "styles", "guidance_spread")
         return {
             "method": "fatezero",
-            **{key: getattr(settings, key) for key in (*kept, "key_frame_min_channels")},
+            **{key: value for key, value in asdict(settings).items() if key not in unused},
             "style": name,
             "prompt": style.prompt(settings.source_prompt),
             **{key: value for key, value in asdict(style).items() if key != "words"},
