@@ -6,6 +6,7 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from augment.mel import FLOOR, HOP, log_mel
@@ -23,8 +24,11 @@ LOUDNESS = 0.05
 # Mean and standard deviation over speech of loudness `LOUDNESS`.
 _LOUDNESS_MEAN, _LOUDNESS_STD = -0.7, 1.4
 _FLOOR = math.log10(FLOOR)
-COEFFICIENTS = 20
-"""Cepstral coefficients that make up an envelope, without the constant one."""
+# Cepstral coefficients up to which an envelope reaches. Below 1 kHz the bands lie 35.6 Hz apart, so
+# harmonics of f Hz are at coefficient 2 * 80 * 35.6 / f; an envelope ends at 0.7 of that.
+_COEFFICIENTS = (8.0, 20)
+_HARMONIC = 4000.0
+_FLAT = 4.0  # of a pulse train, whose envelope is flat but for the bands' shapes
 
 
 class Networks(NamedTuple):
@@ -69,19 +73,22 @@ class Frames(NamedTuple):
     """(batch, frames, 2)."""
 
 
-def draft(mel: torch.Tensor, pitch: torch.Tensor, pulses: torch.Tensor) -> torch.Tensor:
+def draft(mel: torch.Tensor, pitch: torch.Tensor, wanted: torch.Tensor, pulses: torch.Tensor) -> torch.Tensor:
     """What the source would be at another pitch: its spectrum's envelope with the harmonics of an excitation.
 
     Args:
         mel: Log mel spectrogram of the source, (..., frames, bands).
-        pitch: Wanted, in Hz, 0 where unvoiced, (..., frames).
-        pulses: Log mel spectrogram of its excitation, (..., frames, bands).
+        pitch: Of the source, in Hz, 0 where unvoiced, (..., frames).
+        wanted: As `pitch`, of the draft.
+        pulses: Log mel spectrogram of the excitation of `wanted`, (..., frames, bands).
 
     Returns:
         A log mel spectrogram, (..., frames, bands).
     """
-    harmonics = (pulses - envelope(pulses)) * (pitch > 0)[..., None]
-    return (envelope(mel) + harmonics).clamp(min=_FLOOR)
+    # The higher the pitch, the lower the coefficients that its harmonics reach down to.
+    highest = (_HARMONIC / pitch.clamp(min=1)).clamp(*_COEFFICIENTS)
+    harmonics = pulses - envelope(pulses, torch.full_like(wanted, _FLAT))
+    return (envelope(mel, highest) + harmonics * (wanted > 0)[..., None]).clamp(min=_FLOOR)
 
 
 def prosody(mel: torch.Tensor, pitch: torch.Tensor) -> torch.Tensor:
@@ -95,14 +102,22 @@ def pulse_mel(pitch: torch.Tensor, generator: torch.Generator | None) -> torch.T
     return log_mel(excitation(pitch, len(pitch) * HOP, generator))[: len(pitch)]
 
 
-def envelope(mel: torch.Tensor) -> torch.Tensor:
-    """A log mel spectrogram (..., bands) without the harmonics: by its first cepstral coefficients."""
-    return mel @ _lifter(mel.shape[-1]).to(mel.device)
+def envelope(mel: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
+    """A log mel spectrogram without its fine structure.
+
+    Args:
+        mel: (..., frames, bands).
+        highest: Cepstral coefficient of each frame up to which it is kept, in [0, 20], (..., frames).
+    """
+    basis = _cosines(mel.shape[-1]).to(mel.device)
+    kept = (highest[..., None] - torch.arange(basis.shape[1], device=mel.device) + 0.5).clamp(0, 1)
+    return (mel @ basis * kept) @ basis.T
 
 
 @lru_cache(maxsize=1)
-def _lifter(bands: int) -> torch.Tensor:
-    angles = (torch.arange(bands) + 0.5)[:, None] * torch.arange(COEFFICIENTS + 1) * math.pi / bands
-    basis = torch.cos(angles) * (2 / bands) ** 0.5
+def _cosines(bands: int) -> torch.Tensor:
+    """Orthonormal columns of the cosine transform, (bands, coefficients)."""
+    order = np.arange(_COEFFICIENTS[1] + 1)
+    basis = np.cos((np.arange(bands) + 0.5)[:, None] * order * math.pi / bands) * (2 / bands) ** 0.5
     basis[:, 0] /= 2**0.5
-    return basis @ basis.T
+    return torch.from_numpy(basis).float()

@@ -52,7 +52,7 @@ def new_networks(seed: int = 0) -> Networks:
     return Networks(ContentEncoder(), SpeakerEncoder(), LengthRegulator(), VoiceTransformer())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """Sounds to learn from, equally long."""
 
@@ -60,14 +60,14 @@ class Batch:
     """Log mel spectrogram of the source, perturbed, (batch, frames, 80)."""
     mel: torch.Tensor
     """As `source`, of the wanted result."""
-    pulses: torch.Tensor
-    """As `source`, of the wanted result's excitation."""
+    draft: torch.Tensor
+    """As `source`, of the source at the wanted result's pitch."""
     pitch: torch.Tensor
     """Of the wanted result, in Hz, (batch, frames)."""
     prompt: torch.Tensor
     """As `mel`, of the reference."""
-    prompt_pulses: torch.Tensor
-    """As `pulses`, of the reference."""
+    prompt_draft: torch.Tensor
+    """As `draft`, of the reference."""
     prompt_pitch: torch.Tensor
     """As `pitch`, of the reference."""
 
@@ -89,7 +89,17 @@ class Takes:
         frames, prompt_frames = int(rng.integers(70, LONGEST + 1)), int(rng.integers(40, 81))
         rows = [self._row(rng, frames, prompt_frames) for _ in range(size)]
         columns = [torch.stack(column).float() for column in zip(*rows, strict=True)]
-        return Batch(perturbed(columns[0], rng), *columns[1:])
+        source, heard, mel, pulses, pitch, prompt, prompt_pulses, prompt_pitch = columns
+        source = perturbed(source, rng)
+        return Batch(
+            source=source,
+            mel=mel,
+            draft=draft(source, heard, pitch, pulses),
+            pitch=pitch,
+            prompt=prompt,
+            prompt_draft=draft(prompt, prompt_pitch, prompt_pitch, prompt_pulses),
+            prompt_pitch=prompt_pitch,
+        )
 
     def _row(self, rng: np.random.Generator, length: int, prompt_length: int) -> list[torch.Tensor]:
         number = int(rng.integers(len(self.takes)))
@@ -101,6 +111,7 @@ class Takes:
         prompt = _span(rng, self.takes[other], prompt_length)
         return [
             torch.from_numpy(take.mel[source, frames]),
+            torch.from_numpy(take.pitch[source, frames]),
             torch.from_numpy(take.mel[wanted, frames]),
             self.pulses[number][wanted, frames],
             torch.from_numpy(take.pitch[wanted, frames]),
@@ -142,20 +153,18 @@ def flow_loss(networks: Networks, batch: Batch, generator: torch.Generator, drop
         As Seed-VC's, see `docs` of the model: L1 of velocity, conditions dropped for guidance.
     """
     model = networks.transformer
-    base = draft(batch.source, batch.pitch, batch.pulses)
-    prompt_base = draft(batch.prompt, batch.prompt_pitch, batch.prompt_pulses)
-    data, prompt = model.state(batch.mel, base), model.normalised(batch.prompt)
+    data, prompt = model.state(batch.mel, batch.draft), model.normalised(batch.prompt)
     condition = networks.condition(
         Frames(
             mel=prompt,
             content=networks.content(prompt),
-            draft=model.normalised(prompt_base),
+            draft=model.normalised(batch.prompt_draft),
             prosody=prosody(batch.prompt, batch.prompt_pitch),
         ),
         Frames(
             mel=data,
             content=networks.content(model.normalised(batch.source)),
-            draft=model.normalised(base),
+            draft=model.normalised(batch.draft),
             prosody=prosody(batch.source, batch.pitch),
         ),
         prompt,

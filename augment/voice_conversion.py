@@ -120,7 +120,7 @@ class VoiceConversionPipeline(DiffusionPipeline):
             pitch_shift = 0.0 if math.isnan(apart) else apart
         wanted = pitch.moved(source.pitch, pitch_shift)
         pulses = pitch.excitation(wanted, len(source.samples), generator)
-        base = draft(source.mel, wanted, log_mel(pulses))
+        base = draft(source.mel, source.pitch, wanted, log_mel(pulses))
         said = self._frames(source.mel, base, wanted)
         noise = torch.randn(base.shape, generator=generator)
         prompt = self._prompt(target, generator)
@@ -157,7 +157,7 @@ class VoiceConversionPipeline(DiffusionPipeline):
         start = int(loudness.unfold(0, frames, 1).sum(-1).argmax())
         span = slice(start, start + frames)
         mel, contour = target.mel[span], target.pitch[span]
-        base = draft(mel, contour, pulse_mel(contour, generator))
+        base = draft(mel, contour, contour, pulse_mel(contour, generator))
         return self._frames(mel, base, contour), self._placed(self.transformer.normalised(target.mel)[None])
 
     def _flow(

@@ -184,19 +184,27 @@ def test_a_sound_without_pitch_has_no_middle_and_a_noisy_excitation() -> None:
     assert noise.std() > 1
 
 
-def test_a_draft_has_the_sources_envelope_and_the_wanted_pitch() -> None:
-    sound = torch.from_numpy(voiced(1.0, 150))
-    source, contour = mel.log_mel(sound), pitch.moved(pitch.track(sound), 0.6)
-    pulses = pitch.excitation(contour, len(sound), torch.Generator().manual_seed(0))
-    made = draft(source, contour, mel.log_mel(pulses))
+@pytest.mark.parametrize("octaves", [-0.6, 0.6])
+def test_a_draft_has_the_sources_envelope_and_the_wanted_pitch(octaves: float) -> None:
+    sound = torch.from_numpy(voiced(1.0, 200))
+    source, hertz = mel.log_mel(sound), pitch.track(sound)
+    wanted = pitch.moved(hertz, octaves)
+    pulses = pitch.excitation(wanted, len(sound), torch.Generator().manual_seed(0))
+    made = draft(source, hertz, wanted, mel.log_mel(pulses))
     loud = source.max(1).values > source.max() - 1
-    assert (envelope(made) - envelope(source))[loud].abs().mean() < 0.1
+    coarse = torch.full_like(hertz, 5.0)
+    assert (envelope(made, coarse) - envelope(source, coarse))[loud].abs().mean() < 0.1
     heard = pitch.track(mel.griffin_lim(made, pulses))
-    both = (heard > 0) & (contour > 0)
-    assert (heard[both].log2() - contour[both].log2()).abs().median() < 0.02
-    # Without a pitch nothing is left but the envelope.
-    unvoiced = draft(source, torch.zeros(len(source)), mel.log_mel(pulses))
-    torch.testing.assert_close(unvoiced, envelope(source).clamp(min=np.log10(mel.FLOOR)))
+    both = (heard > 0) & (wanted > 0)
+    assert (heard[both].log2() - wanted[both].log2()).abs().median() < 0.02
+
+
+def test_without_a_pitch_a_draft_is_the_envelope() -> None:
+    source = mel.log_mel(torch.from_numpy(voiced(0.5, 200)))
+    nothing = torch.zeros(len(source))
+    made = draft(source, nothing, nothing, torch.rand(source.shape))
+    wanted = envelope(source, torch.full_like(nothing, 20.0)).clamp(min=np.log10(mel.FLOOR))
+    torch.testing.assert_close(made, wanted)
 
 
 def test_griffin_lim_keeps_spectrogram_and_pitch() -> None:
