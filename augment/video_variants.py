@@ -72,10 +72,17 @@ class VideoVariants:
     """Holds the loaded pipeline; called once a variant."""
 
     def __init__(self, settings: VideoSettings, device: str) -> None:
+        """Load the model.
+
+        Raises:
+            UsageError: If it is no Stable Diffusion 1.x, or a prompt is too long for it.
+        """
         self.settings = settings
         self.precision = _precision(settings.precision, device)
         self.pipeline = load_pipeline(settings.model, settings.revision, device, self.precision)
-        self.styles = styles_for(settings.model)
+        known = styles_for(settings.model)
+        self.styles = {name: known[name] for name in settings.styles or known}
+        self._check_prompts()
 
     def __call__(self, row: dict[str, Any], number: int, seed: int) -> tuple[bytes, dict[str, Any]]:
         """Make a variant.
@@ -92,7 +99,7 @@ class VideoVariants:
             MediaError: If the clip cannot be read.
         """
         settings, rng = self.settings, np.random.default_rng(seed)
-        name = str(rng.choice(settings.styles or [*self.styles]))
+        name = str(rng.choice([*self.styles]))
         factor = 1 + settings.guidance_spread * rng.uniform(-1, 1)
         guidance = max(1.0, round(factor * self.styles[name].guidance_scale, 3))
         source = row["video"]["bytes"]
@@ -140,6 +147,16 @@ class VideoVariants:
             ).frames[1:]
             edited.append(np.round(made * 255).astype(np.uint8))
         return np.concatenate(edited)
+
+    def _check_prompts(self) -> None:
+        from augment.fatezero_words import plan_words
+
+        source = self.settings.source_prompt
+        for name, style in self.styles.items():
+            try:
+                plan_words(self.pipeline.tokenizer, source, style.prompt(source), style.reweight)
+            except ValueError as error:
+                raise UsageError(f"augment.video.source_prompt: with style {name}: {error}") from error
 
     def _working_size(self, width: int, height: int) -> tuple[int, int]:
         """The size to edit at: in proportion, sides multiples of what the model takes."""

@@ -57,7 +57,8 @@ def test_details_make_the_variant_again(checkpoint: Path) -> None:
     made, details = variants(source, 0, 7)
     assert details["method"] == "fatezero"
     again = VideoSettings(
-        **{field.name: details[field.name] for field in fields(VideoSettings) if field.name in details}
+        styles=(details["style"],),
+        **{field.name: details[field.name] for field in fields(VideoSettings) if field.name in details},
     )
     style = replace(
         PUBLISHED[details["style"]], **{name: details[name] for name in ("reweight", "cross_replace")}
@@ -85,3 +86,10 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path) -> None:
         VideoVariants(settings(other), "cpu")
     with pytest.raises(UsageError, match=r"augment.video.model: .*cannot be loaded"):
         VideoVariants(settings(tmp_path / "nothing"), "cpu")
+
+
+def test_a_prompt_that_is_too_long_is_refused_before_any_clip(checkpoint: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"augment.video.source_prompt: with style watercolor: .* has 17 tokens"
+    ):
+        VideoVariants(settings(checkpoint, source_prompt="a person who is xyzzyxxx"), "cpu")
