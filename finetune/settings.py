@@ -11,6 +11,7 @@ RowLoss = Literal["l1", "l2", "huber"]
 Arm = Literal["weighted", "uniform", "originals", "shuffled"]
 Precision = Literal["auto", "float32", "bfloat16"]
 HeadStart = Literal["ridge", "zero"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 Part = Literal["language", "vision", "audio"]
 
 
@@ -34,7 +35,7 @@ class FinetuneConfig:
     """Forward passes of an optimizer step on one device."""
     learning_rate: float = 1e-3
     """Peak of the adapter's rate; linear warm-up, then cosine to 0."""
-    head_learning_rate: float = 1e-2
+    head_learning_rate: float = 1e-3
     """Peak of the regression head's rate."""
     head_start: HeadStart = "ridge"
     """ridge: the head starts as a ridge regression on the untuned model's last token, fitted on the
@@ -70,8 +71,8 @@ class FinetuneConfig:
     precision: Precision = "auto"
     """Of the frozen model: auto is bfloat16 on a GPU and float32 elsewhere. The adapter and the
     head are float32."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps. Under accelerate or torchrun each process takes its own GPU."""
+    device: Device = "auto"
+    """Where it runs. Under accelerate or torchrun each process takes its own GPU."""
     cache_mb: int = 4096
     """Memory for encoded inputs, so that a row is decoded once and not once an epoch."""
     save_every: int = 50
