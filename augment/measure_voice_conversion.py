@@ -78,14 +78,17 @@ def pitch_correlation(one: np.ndarray, other: np.ndarray) -> float:
     both = (contours[0] > 0) & (contours[1] > 0)
     if both.sum() < 10:
         return float("nan")
-    return float(np.corrcoef(*(contour[both].log2().numpy() for contour in contours))[0, 1])
+    return _correlation(*(contour[both].log2() for contour in contours))
 
 
 def energy_correlation(one: torch.Tensor, other: torch.Tensor) -> float:
     """Pearson's correlation of log loudness over all frames, of log mel spectrograms (frames, 80)."""
     loudness = [(10**mel).sum(-1).log10() for mel in (one, other)]
-    floored = [value.clamp(min=float(value.max()) - SOFTEST).numpy() for value in loudness]
-    return float(np.corrcoef(*floored)[0, 1])
+    return _correlation(*(value.clamp(min=float(value.max()) - SOFTEST) for value in loudness))
+
+
+def _correlation(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([one, other]))[0, 1])
 
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:

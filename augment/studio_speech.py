@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from augment.conditioning import LOUDNESS
+from augment.conditioning import LOUDNESS, draft, pulse_mel
 from augment.mel import log_mel
 from augment.pitch import track
 from pipelines.sample import row_seed
@@ -22,6 +22,9 @@ from pipelines.sample import row_seed
 if TYPE_CHECKING:
     from pipelines.puppets.voice import Voice
 
+
+LONGEST = 100
+"""Frames of the longest crop; shorter takes are left out."""
 
 # Beside the puppets' own sentences, words that have all of English's sounds between them.
 WORDS = (
@@ -114,3 +117,97 @@ def _features(waves: np.ndarray) -> dict[str, np.ndarray]:
         "mel": log_mel(sounds).numpy().astype(np.float16),
         "pitch": torch.stack([track(sound) for sound in sounds]).numpy(),
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Sounds to learn from, equally long."""
+
+    source: torch.Tensor
+    """Log mel spectrogram of the source, perturbed, (batch, frames, 80)."""
+    mel: torch.Tensor
+    """As `source`, of the wanted result."""
+    draft: torch.Tensor
+    """As `source`, of the source at the wanted result's pitch."""
+    pitch: torch.Tensor
+    """Of the wanted result, in Hz, (batch, frames)."""
+    prompt: torch.Tensor
+    """As `mel`, of the reference."""
+    prompt_draft: torch.Tensor
+    """As `draft`, of the reference."""
+    prompt_pitch: torch.Tensor
+    """As `pitch`, of the reference."""
+
+
+class Takes:
+    """Draws batches from takes."""
+
+    def __init__(self, takes: list[Take], seed: int) -> None:
+        self.takes = [take for take in takes if take.mel.shape[1] >= LONGEST]
+        generator = torch.Generator().manual_seed(seed)
+        self.pulses = [_pulses(take, generator) for take in self.takes]
+        self.said: dict[int, list[tuple[int, int]]] = {}
+        for number, take in enumerate(self.takes):
+            for sound, voice in enumerate(take.voices):
+                self.said.setdefault(int(voice), []).append((number, sound))
+
+    def batch(self, size: int, rng: np.random.Generator) -> Batch:
+        """Draw sounds, and crops that are equally long for all."""
+        frames, prompt_frames = int(rng.integers(70, LONGEST + 1)), int(rng.integers(40, 81))
+        rows = [self._row(rng, frames, prompt_frames) for _ in range(size)]
+        columns = [torch.stack(column).float() for column in zip(*rows, strict=True)]
+        source, heard, mel, pulses, pitch, prompt, prompt_pulses, prompt_pitch = columns
+        source = perturbed(source, rng)
+        return Batch(
+            source=source,
+            mel=mel,
+            draft=draft(source, heard, pitch, pulses),
+            pitch=pitch,
+            prompt=prompt,
+            prompt_draft=draft(prompt, prompt_pitch, prompt_pitch, prompt_pulses),
+            prompt_pitch=prompt_pitch,
+        )
+
+    def _row(self, rng: np.random.Generator, length: int, prompt_length: int) -> list[torch.Tensor]:
+        number = int(rng.integers(len(self.takes)))
+        take = self.takes[number]
+        source, wanted = (int(sound) for sound in rng.choice(len(take.voices), size=2, replace=False))
+        others = [said for said in self.said[int(take.voices[wanted])] if said[0] != number]
+        other, sound = others[rng.integers(len(others))] if others else (number, wanted)
+        frames = _span(rng, take, length)
+        prompt = _span(rng, self.takes[other], prompt_length)
+        return [
+            torch.from_numpy(take.mel[source, frames]),
+            torch.from_numpy(take.pitch[source, frames]),
+            torch.from_numpy(take.mel[wanted, frames]),
+            self.pulses[number][wanted, frames],
+            torch.from_numpy(take.pitch[wanted, frames]),
+            torch.from_numpy(self.takes[other].mel[sound, prompt]),
+            self.pulses[other][sound, prompt],
+            torch.from_numpy(self.takes[other].pitch[sound, prompt]),
+        ]
+
+
+def _pulses(take: Take, generator: torch.Generator) -> torch.Tensor:
+    return torch.stack([pulse_mel(pitch, generator) for pitch in torch.from_numpy(take.pitch)])
+
+
+def _span(rng: np.random.Generator, take: Take, length: int) -> slice:
+    start = int(rng.integers(take.mel.shape[1] - length + 1))
+    return slice(start, start + length)
+
+
+def perturbed(mel: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Log mel spectrograms (batch, frames, bands) as of other voices: stretched and tilted along the bands.
+
+    Ours: up to 6 % of stretch either way, and 3 dB of tilt.
+    """
+    batch, frames, bands = mel.shape
+    stretch = torch.from_numpy(2 ** rng.uniform(-0.08, 0.08, size=(batch, 1))).float()
+    at = (torch.arange(bands) * stretch).clamp(max=bands - 1.001)
+    low = at.long()
+    share = (at - low)[:, None]
+    index = low[:, None].expand(-1, frames, -1)
+    warped = (1 - share) * mel.gather(2, index) + share * mel.gather(2, index + 1)
+    tilt_decades = torch.from_numpy(rng.uniform(-0.15, 0.15, size=(batch, 1, 1))).float()
+    return warped + tilt_decades * torch.linspace(-0.5, 0.5, bands)

@@ -14,7 +14,6 @@ import argparse
 import copy
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,10 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from augment.conditioning import Frames, Networks, draft, prosody, pulse_mel
+from augment.conditioning import Frames, Networks, prosody
 from augment.flow_matching import interpolate
 from augment.muon import Muon
-from augment.studio_speech import Take, load_takes, make_takes
+from augment.studio_speech import Batch, Takes, load_takes, make_takes
 from augment.voice_conversion_model import (
     ContentEncoder,
     LengthRegulator,
@@ -34,8 +33,6 @@ from augment.voice_conversion_model import (
     VoiceTransformer,
 )
 
-LONGEST = 100
-"""Frames of the longest crop; shorter takes are left out."""
 LEARNING_RATES = {"muon": 0.02, "adam": 2e-3}
 """At their highest: of the networks' inner matrices, and of everything else."""
 WARM_UP = 40
@@ -52,105 +49,11 @@ def new_networks(seed: int = 0) -> Networks:
     return Networks(ContentEncoder(), SpeakerEncoder(), LengthRegulator(), VoiceTransformer())
 
 
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Sounds to learn from, equally long."""
-
-    source: torch.Tensor
-    """Log mel spectrogram of the source, perturbed, (batch, frames, 80)."""
-    mel: torch.Tensor
-    """As `source`, of the wanted result."""
-    draft: torch.Tensor
-    """As `source`, of the source at the wanted result's pitch."""
-    pitch: torch.Tensor
-    """Of the wanted result, in Hz, (batch, frames)."""
-    prompt: torch.Tensor
-    """As `mel`, of the reference."""
-    prompt_draft: torch.Tensor
-    """As `draft`, of the reference."""
-    prompt_pitch: torch.Tensor
-    """As `pitch`, of the reference."""
-
-
-class Takes:
-    """Draws batches from takes."""
-
-    def __init__(self, takes: list[Take], seed: int) -> None:
-        self.takes = [take for take in takes if take.mel.shape[1] >= LONGEST]
-        generator = torch.Generator().manual_seed(seed)
-        self.pulses = [_pulses(take, generator) for take in self.takes]
-        self.said: dict[int, list[tuple[int, int]]] = {}
-        for number, take in enumerate(self.takes):
-            for sound, voice in enumerate(take.voices):
-                self.said.setdefault(int(voice), []).append((number, sound))
-
-    def batch(self, size: int, rng: np.random.Generator) -> Batch:
-        """Draw sounds, and crops that are equally long for all."""
-        frames, prompt_frames = int(rng.integers(70, LONGEST + 1)), int(rng.integers(40, 81))
-        rows = [self._row(rng, frames, prompt_frames) for _ in range(size)]
-        columns = [torch.stack(column).float() for column in zip(*rows, strict=True)]
-        source, heard, mel, pulses, pitch, prompt, prompt_pulses, prompt_pitch = columns
-        source = perturbed(source, rng)
-        return Batch(
-            source=source,
-            mel=mel,
-            draft=draft(source, heard, pitch, pulses),
-            pitch=pitch,
-            prompt=prompt,
-            prompt_draft=draft(prompt, prompt_pitch, prompt_pitch, prompt_pulses),
-            prompt_pitch=prompt_pitch,
-        )
-
-    def _row(self, rng: np.random.Generator, length: int, prompt_length: int) -> list[torch.Tensor]:
-        number = int(rng.integers(len(self.takes)))
-        take = self.takes[number]
-        source, wanted = (int(sound) for sound in rng.choice(len(take.voices), size=2, replace=False))
-        others = [said for said in self.said[int(take.voices[wanted])] if said[0] != number]
-        other, sound = others[rng.integers(len(others))] if others else (number, wanted)
-        frames = _span(rng, take, length)
-        prompt = _span(rng, self.takes[other], prompt_length)
-        return [
-            torch.from_numpy(take.mel[source, frames]),
-            torch.from_numpy(take.pitch[source, frames]),
-            torch.from_numpy(take.mel[wanted, frames]),
-            self.pulses[number][wanted, frames],
-            torch.from_numpy(take.pitch[wanted, frames]),
-            torch.from_numpy(self.takes[other].mel[sound, prompt]),
-            self.pulses[other][sound, prompt],
-            torch.from_numpy(self.takes[other].pitch[sound, prompt]),
-        ]
-
-
-def _pulses(take: Take, generator: torch.Generator) -> torch.Tensor:
-    return torch.stack([pulse_mel(pitch, generator) for pitch in torch.from_numpy(take.pitch)])
-
-
-def _span(rng: np.random.Generator, take: Take, length: int) -> slice:
-    start = int(rng.integers(take.mel.shape[1] - length + 1))
-    return slice(start, start + length)
-
-
-def perturbed(mel: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Log mel spectrograms (batch, frames, bands) as of other voices: stretched and tilted along the bands.
-
-    Ours: up to 6 % of stretch either way, and 3 dB of tilt.
-    """
-    batch, frames, bands = mel.shape
-    stretch = torch.from_numpy(2 ** rng.uniform(-0.08, 0.08, size=(batch, 1))).float()
-    at = (torch.arange(bands) * stretch).clamp(max=bands - 1.001)
-    low = at.long()
-    share = (at - low)[:, None]
-    index = low[:, None].expand(-1, frames, -1)
-    warped = (1 - share) * mel.gather(2, index) + share * mel.gather(2, index + 1)
-    tilt_decades = torch.from_numpy(rng.uniform(-0.15, 0.15, size=(batch, 1, 1))).float()
-    return warped + tilt_decades * torch.linspace(-0.5, 0.5, bands)
-
-
 def flow_loss(networks: Networks, batch: Batch, generator: torch.Generator, dropped: float) -> torch.Tensor:
     """Flow matching's L1 loss on the frames behind the prompt.
 
     References:
-        As Seed-VC's, see `docs` of the model: L1 of velocity, conditions dropped for guidance.
+        As in Seed-VC.
     """
     model = networks.transformer
     data, prompt = model.state(batch.mel, batch.draft), model.normalised(batch.prompt)

@@ -177,7 +177,7 @@ class VoiceTransformer(ModelMixin, ConfigMixin):
         speaker = condition.speaker[:, None].expand(-1, noisy.shape[1], -1)
         hidden = self.inp(torch.cat([noisy, *condition[:4], speaker], 2))
         at = self.time(_waves(time, 128))
-        turns = _rotations(noisy.shape[1], self.blocks[0].attention.head_size, noisy.device)
+        turns = _rotations(noisy.shape[1], self.config.width // self.config.heads, noisy.device)
         kept: list[torch.Tensor] = []
         for number, block in enumerate(self.blocks):
             depth = number - (len(self.blocks) - len(self.skips))
