@@ -56,9 +56,9 @@ PUBLISHED: dict[str, Style] = {
 
 # Ours: the words are the captions that the shipped model was trained with, the rest was chosen by eye.
 EMBEDDED: dict[str, Style] = {
-    "watercolor": _embedded("watercolor painting of", 3.5),
-    "sepia": _embedded("sepia photograph of", 4.0),
-    "night": _embedded("night scene of", 5.0),
-    "cartoon": _embedded("cartoon drawing of", 2.5),
-    "sunset": _embedded("sunset picture of", 3.5),
+    "watercolor": _embedded("watercolor painting of", 3.0),
+    "sepia": _embedded("sepia photograph of", 3.0),
+    "night": _embedded("night scene of", 3.0),
+    "cartoon": _embedded("cartoon drawing of", 2.0),
+    "sunset": _embedded("sunset picture of", 3.0),
 }

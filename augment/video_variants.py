@@ -43,7 +43,7 @@ class VideoSettings:
     """What every clip shows; a style's words are put in front of it."""
     size: int = 64
     """Pixels of the longer side while frames are edited; 512 for Stable Diffusion."""
-    steps: int = 8
+    steps: int = 6
     """Steps of inversion and of the edit, at least 1."""
     guidance_spread: float = 0.2
     """A style's guidance is multiplied by a factor drawn from 1 - this to 1 + this, in [0, 1)."""
