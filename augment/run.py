@@ -68,6 +68,7 @@ class MakeVariants:
 
         self.config, self.bank, self.seed = config, bank, seed
         self.device = pick(config.device)
+        _settle(self.device)
         self.versions = provenance.versions()
 
     def __call__(self, rows: list[Row]) -> list[Row]:
@@ -94,6 +95,21 @@ class MakeVariants:
             details[modality] = made_by | {"source_sha256": source}
         details["method"] = "+".join(details[modality]["method"] for modality in REPLACES[kind])
         return made | {"generator": json.dumps(details, ensure_ascii=False, sort_keys=True)}
+
+
+def _settle(device: str) -> None:
+    """Make results independent of the number of threads, and libraries quiet."""
+    import diffusers
+    import torch
+    import transformers
+
+    if device == "cpu":
+        # With more threads, sums are taken in another order and the last bits change. Start more
+        # processes instead.
+        torch.set_num_threads(1)
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+        library.utils.logging.set_verbosity_error()
 
 
 def plan(reader: StoreReader, config: AugmentConfig, seed: int) -> list[Work]:

@@ -8,6 +8,7 @@ Every stage resumes by itself, so a run that was interrupted is simply started a
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ STAGES = (
     ("finetune", "finetune", "scored", "model"),
 )
 
+MAX_CPU_PROCESSES = 4  # each holds the models
+
 DEMO_RECIPE = Path(str(files("pipelines") / "recipes" / "demo.yaml"))
 
 
@@ -49,15 +52,14 @@ def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
         raise UsageError(f"work: {recipe_path} names no working folder; add `work: DIR` or give --work DIR")
     work = work or Path(recipe["work"])
     given = _by_section(overrides)
-    processes = _processes()
+    gpus = _gpus()
     for section, module, data, out in STAGES:
         arguments = ["--config", str(recipe_path), "--out", str(work / out), *given[section]]
         for option in FOR_ALL if section != "finetune" else ("seed",):
             arguments += given[option]
         if data:
             arguments += ["--data", str(work / data)]
-        launch = section == "finetune" or (data and processes > 1)
-        start(section, [*_launcher(processes if launch else 0), "-m", module, *arguments])
+        start(section, [*_launcher(section, gpus), "-m", module, *arguments])
     report = ["--out", str(work / "report"), "--model", str(work / "model")]
     start("report", ["-m", "pipelines", "report", str(work / "scored"), *report])
     print(_table(json.loads((work / "model" / "metrics.json").read_text(encoding="utf-8"))))
@@ -117,19 +119,22 @@ def _by_section(overrides: Sequence[str]) -> dict[str, list[str]]:
     return given
 
 
-def _processes() -> int:
-    """One process a GPU; one where there is none."""
-    count = "import torch; print(max(1, torch.cuda.device_count()))"
+def _gpus() -> int:
+    count = "import torch; print(torch.cuda.device_count())"
     return int(subprocess.run([sys.executable, "-c", count], check=True, capture_output=True).stdout)
 
 
-def _launcher(processes: int) -> list[str]:
-    """Arguments that start a module by accelerate in so many processes; none for 0."""
-    if not processes:
+def _launcher(section: str, gpus: int) -> list[str]:
+    """Arguments that start a stage's module: with a process a GPU, or on the CPU a process a core.
+
+    The import decodes in threads. On the CPU fine-tuning is one process, which computes in threads.
+    """
+    if section == "corpus":
         return []
+    cores = 1 if section == "finetune" else min(os.cpu_count() or 1, MAX_CPU_PROCESSES)
     plain = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    several = ["--multi_gpu"] if processes > 1 else []
-    return ["-m", "accelerate.commands.launch", "--num_processes", str(processes), *plain, *several]
+    where = ["--multi_gpu"] if gpus > 1 else [] if gpus else ["--cpu"]
+    return ["-m", "accelerate.commands.launch", "--num_processes", str(gpus or cores), *plain, *where]
 
 
 def _table(metrics: dict[str, Any]) -> str:
