@@ -90,7 +90,8 @@ class Regressor(nn.Module):
         """Predictions on the labels' scale, (B,), from the output of `finetune.inputs.collate`."""
         features = self.features(**inputs)
         with torch.autocast(features.device.type, enabled=False):
-            units = self.head(features).squeeze(-1)  # (B, width) -> (B,)
+            # Over the width, so that a step of the head moves a prediction as far in any model.
+            units = self.head(features / features.shape[1]).squeeze(-1)  # (B, width) -> (B,)
         return self.middle + self.half_range * units
 
     def features(self, **inputs: torch.Tensor) -> torch.Tensor:

@@ -35,11 +35,13 @@ class FinetuneConfig:
     """Forward passes of an optimizer step on one device."""
     learning_rate: float = 1e-3
     """Peak of the adapter's rate; linear warm-up, then cosine to 0."""
-    head_learning_rate: float = 1e-3
-    """Peak of the regression head's rate."""
-    head_start: HeadStart = "ridge"
-    """ridge: the head starts as a ridge regression on the untuned model's last token, fitted on the
-    training originals. zero: it starts by predicting the middle of the scale."""
+    head_learning_rate: float = 0.1
+    """Peak of the regression head's rate: about how far a step may move a prediction, in halves of
+    the scale's range."""
+    head_start: HeadStart = "zero"
+    """zero: the head starts by predicting the middle of the scale. ridge: it starts as a ridge
+    regression on the untuned model's last token, fitted on the training originals; tune on from there
+    with small rates."""
     warmup: float = 0.1
     """Share of the steps that the rate takes to its peak, [0, 1)."""
     weight_decay: float = 0.0

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
-from finetune.head_start import PENALTIES, ridge
+from finetune.head_start import PENALTIES, ridge, start_head
+from finetune.inputs import collate
+from finetune.saved_model import build
+from finetune.settings import FinetuneConfig
+from tests import tiny
 
 
 def drawn(rows: int, noise: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,3 +59,14 @@ def test_one_row_gives_its_label() -> None:
     weights, intercept = ridge(torch.ones(1, 4), torch.tensor([0.7]))
     assert float(weights.abs().max()) == 0
     assert float(intercept) == np.float32(0.7)
+
+
+def test_a_started_head_predicts_what_the_regression_does(tiny_thinker: Path) -> None:
+    model, encoder = build(FinetuneConfig(model=str(tiny_thinker), lora_rank=2), "mosi", seed=0)
+    batch = collate([encoder(tiny.row(n)) for n in range(4)], 0)
+    labels = [-3.0, 1.0, 2.0, 0.5]
+    with torch.no_grad():
+        features = model.features(**batch)
+        start_head(model, features, labels)
+        weights, intercept = ridge(features, torch.tensor(labels))
+        torch.testing.assert_close(model(**batch), features @ weights + intercept, rtol=1e-3, atol=1e-3)

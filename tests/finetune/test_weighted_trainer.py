@@ -50,7 +50,7 @@ def trained(
     }
     config = FinetuneConfig(**plain | {"max_grad_norm": 0, "warmup": 0} | settings)
     model, encoder = build(config, "mosi", seed=0)
-    torch.nn.init.normal_(model.head.weight, std=0.3, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(model.head.weight, std=4.0, generator=torch.Generator().manual_seed(0))
     inputs = EncodedRows(StoreReader(store), encoder, 100)
     trainer = make_trainer(config, training_arguments(config, out, 0), model, inputs, chosen, out)
     spy = Spy(model)
@@ -82,7 +82,7 @@ def test_weights_of_one_are_the_plain_loss(store: Path, tiny_thinker: Path, tmp_
     _, log, _ = trained(store, tiny_thinker, tmp_path, chosen, batch_size=4, loss="l2")
     config = FinetuneConfig(model=str(tiny_thinker), video_fps=10, lora_rank=2)
     model, encoder = build(config, "mosi", seed=0)
-    torch.nn.init.normal_(model.head.weight, std=0.3, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(model.head.weight, std=4.0, generator=torch.Generator().manual_seed(0))
     from finetune.evaluation import predict
 
     found = predict(model, EncodedRows(StoreReader(store), encoder, 100), chosen.ids, 4)
