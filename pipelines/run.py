@@ -59,21 +59,23 @@ def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
             arguments += given[option]
         if data:
             arguments += ["--data", str(work / data)]
-        start(section, [*_launcher(section, gpus), "-m", module, *arguments])
+        launcher = _launcher(section, gpus)
+        threads = {"OMP_NUM_THREADS": "1"} if "torch.distributed.run" in launcher else {}
+        start(section, [*launcher, "-m", module, *arguments], **threads)
     report = ["--out", str(work / "report"), "--model", str(work / "model")]
     start("report", ["-m", "pipelines", "report", str(work / "scored"), *report])
     print(_table(json.loads((work / "model" / "metrics.json").read_text(encoding="utf-8"))))
 
 
-def start(name: str, arguments: Sequence[str]) -> None:
-    """Run a Python program to its end.
+def start(name: str, arguments: Sequence[str], **environment: str) -> None:
+    """Run a Python program to its end, with `environment` beside this process' own.
 
     Raises:
         UsageError: If it left with exit code 2; it has said why.
         RunError: If it failed otherwise.
     """
     print(f"== {name}", flush=True)
-    code = subprocess.run([sys.executable, *arguments], check=False).returncode
+    code = subprocess.run([sys.executable, *arguments], env=os.environ | environment, check=False).returncode
     if code == 2:
         raise UsageError(f"{name} was not started, for the reason above")
     if code:
@@ -131,10 +133,13 @@ def _launcher(section: str, gpus: int) -> list[str]:
     """
     if section == "corpus":
         return []
-    cores = 1 if section == "finetune" else min(os.cpu_count() or 1, MAX_CPU_PROCESSES)
-    plain = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    where = ["--multi_gpu"] if gpus > 1 else [] if gpus else ["--cpu"]
-    return ["-m", "accelerate.commands.launch", "--num_processes", str(gpus or cores), *plain, *where]
+    if gpus or section == "finetune":
+        plain = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        where = ["--multi_gpu"] if gpus > 1 else [] if gpus else ["--cpu"]
+        return ["-m", "accelerate.commands.launch", "--num_processes", str(gpus or 1), *plain, *where]
+    # On the CPU, accelerate starts one process whatever it is told.
+    cores = min(os.cpu_count() or 1, MAX_CPU_PROCESSES)
+    return ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(cores)]
 
 
 def _table(metrics: dict[str, Any]) -> str:

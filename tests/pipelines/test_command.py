@@ -60,7 +60,7 @@ def test_a_recipe_without_a_working_folder_needs_one(tmp_path: Path) -> None:
 
 def test_a_run_hands_each_stage_its_own_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: dict[str, list[str]] = {}
-    monkeypatch.setattr(run, "start", lambda name, arguments: started.update({name: arguments}))
+    monkeypatch.setattr(run, "start", lambda name, arguments, **_: started.update({name: arguments}))
     monkeypatch.setattr(run, "_gpus", lambda: 0)
     (tmp_path / "recipe.yaml").write_text("seed: 1\n")
     (tmp_path / "work" / "model").mkdir(parents=True)
