@@ -48,12 +48,13 @@ class Progress:
     def __init__(self, directory: Path, stage: str, share: Share, tally: Tally) -> None:
         self.directory, self.stage, self.share, self.tally = directory, stage, share, tally
         self._started = time.monotonic()
-        self._at_start = self._everywhere()
+        self._first: dict[int, Tally] = {}  # of each process, where it stood when first seen
         self._shown = -INTERVAL_S
+        everywhere = self._everywhere()
         self._bar = tqdm(
             desc=stage,
-            total=self._at_start.total,
-            initial=self._at_start.total - self._at_start.left,
+            total=everywhere.total,
+            initial=everywhere.total - everywhere.left,
             unit="row",
             disable=not sys.stderr.isatty() or share.rank > 0,
         )
@@ -85,11 +86,12 @@ class Progress:
             return
         tally = self._everywhere()
         write_json(self.directory / "status.json", self._status(state, tally))
+        self._bar.total = tally.total
         self._bar.update(tally.total - tally.left - self._bar.n)
 
     def _status(self, state: str, tally: Tally) -> dict[str, Any]:
         now = datetime.now(UTC)
-        finished = self._at_start.left - tally.left
+        finished = sum(first.left for first in self._first.values()) - tally.left
         rate = finished / max(time.monotonic() - self._started, 1e-9)
         end = now + timedelta(seconds=tally.left / rate) if rate > 0 else None
         return {
@@ -102,11 +104,13 @@ class Progress:
         }
 
     def _everywhere(self) -> Tally:
-        tally = self.tally
+        """The tallies of all processes together; a process that has not begun counts nothing."""
+        tallies = {self.share.rank: self.tally}
         for rank in range(1, self.share.processes) if self.share.rank == 0 else ():
             if self._file(rank).exists():
-                tally += Tally(**json.loads(self._file(rank).read_text(encoding="utf-8")))
-        return tally
+                tallies[rank] = Tally(**json.loads(self._file(rank).read_text(encoding="utf-8")))
+        self._first = tallies | self._first
+        return sum(tallies.values(), start=Tally(0, 0, 0))
 
     def _file(self, rank: int) -> Path:
         return self.directory / "parts" / f"progress-{rank}.json"

@@ -213,7 +213,9 @@ def test_several_processes_give_the_rows_that_one_gives(tmp_path: Path, processe
         process.join(60)
     assert [process.exitcode for process in started] == [0] * processes
     assert list(StoreReader(tmp_path / "one").rows()) == list(StoreReader(tmp_path / "many").rows())
-    assert json.loads((tmp_path / "many" / "status.json").read_text())["left"] == 0
+    status = json.loads((tmp_path / "many" / "status.json").read_text())
+    assert (status["done"], status["failed"], status["left"]) == (11, 1, 0)
+    assert status["rows_per_second"] > 0
 
 
 def test_failed_rows_are_not_taken_again_by_several_processes(
