@@ -144,10 +144,15 @@ def _launcher(section: str, gpus: int) -> list[str]:
 
 def _table(metrics: dict[str, Any]) -> str:
     """The test metrics before and after fine-tuning as a table for a terminal."""
-    columns = list(metrics["test"])
-    names = list(metrics["test"][columns[0]])
-    lines = [f"{'test split':<16}" + "".join(f"{column:>22}" for column in columns)]
-    for name in names:
-        values = "".join(f"{metrics['test'][column][name]:>22.4f}" for column in columns)
-        lines.append(f"{name:<16}{values}")
+    columns = metrics["test"]
+    lines = [f"{'test split':<16}" + "".join(f"{column:>12}" for column in columns)]
+    for name in next(iter(columns.values())):
+        lines.append(f"{name:<16}" + "".join(f"{_cell(values[name]):>12}" for values in columns.values()))
     return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    """A metric as printed; a dash where it has no value, as a correlation with a constant has none."""
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
