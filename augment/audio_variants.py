@@ -101,8 +101,6 @@ def load_converter(model: str, revision: str | None, device: str) -> VoiceConver
     Raises:
         UsageError: If it is not there or is no voice converter.
     """
-    import torch
-
     from augment.voice_conversion import VoiceConversionPipeline
 
     path = str(CHECKPOINT) if model == "embedded" else model
@@ -115,4 +113,4 @@ def load_converter(model: str, revision: str | None, device: str) -> VoiceConver
             " take embedded, a directory or a Hub id of one"
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device, torch.float32)
+    return pipeline.to(device)
