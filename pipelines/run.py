@@ -135,6 +135,7 @@ def _launcher(section: str, gpus: int) -> list[str]:
         return []
     if gpus or section == "finetune":
         plain = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        plain += ["--num_cpu_threads_per_process", str(max(1, (os.cpu_count() or 1) // (gpus or 1)))]
         where = ["--multi_gpu"] if gpus > 1 else [] if gpus else ["--cpu"]
         return ["-m", "accelerate.commands.launch", "--num_processes", str(gpus or 1), *plain, *where]
     # On the CPU, accelerate starts one process whatever it is told.
