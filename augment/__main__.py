@@ -4,10 +4,13 @@ from pipelines.errors import call
 
 
 def main(argv: list[str]) -> None:
-    from augment.run import AugmentConfig, run
+    from augment.settings import AugmentConfig
     from pipelines.settings import parse_stage
 
-    run(parse_stage(AugmentConfig, "augment", argv, prog="python -m augment"))
+    invocation = parse_stage(AugmentConfig, "augment", argv, prog="python -m augment")
+    from augment.run import run
+
+    run(invocation)
 
 
 if __name__ == "__main__":

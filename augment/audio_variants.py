@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from augment.settings import AudioSettings
 from pipelines import media
 from pipelines.errors import UsageError
 
@@ -17,33 +17,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT = Path(__file__).parent / "checkpoints" / "voice_converter"
 SAMPLING_RATE = 16_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class AudioSettings:
-    """Audio variants by voice conversion."""
-
-    variants: int = 1
-    """Audio variants of each training clip."""
-    model: str = "embedded"
-    """A voice converter: `embedded`, which ships with the project and was trained on synthetic voices,
-    a Hub id, or a directory."""
-    revision: str | None = None
-    """Revision of a Hub id."""
-    voices: str = "corpus"
-    """Target voices: `corpus` for the other speakers of the training split, or a folder of speech with
-    a subfolder a speaker."""
-    reference_s: float = 8.0
-    """Seconds of a target's clip that are listened to, from its beginning; at least 1."""
-    steps: int = 10
-    """Euler steps from noise to speech, at least 1."""
-    guidance_scale: float = 0.7
-    """How far to go beyond the conditional field, at least 0; 0 takes half the time."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("variants", 0), ("reference_s", 1), ("steps", 1), ("guidance_scale", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: {getattr(self, name)} is too small; take {least} or more")
 
 
 class AudioVariants:

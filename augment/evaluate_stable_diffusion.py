@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from augment.settings import VideoSettings
 from augment.small_diffusion import draw
 from augment.style_renderers import RENDERERS
 from augment.styles import EMBEDDED
-from augment.video_variants import VideoSettings, VideoVariants
+from augment.video_variants import VideoVariants
 from pipelines.puppets import face
 
 TONES = {"light": (0, 1 / 3), "medium": (1 / 3, 2 / 3), "dark": (2 / 3, 1)}

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,7 @@ import pyarrow
 import pyarrow.compute as pc
 
 from augment import audio_variants, video_variants
-from augment.audio_variants import AudioSettings
-from augment.video_variants import VideoSettings
+from augment.settings import AudioSettings, AugmentConfig, VideoSettings
 from augment.voices import CORPUS, VoiceBank
 from pipelines import provenance
 from pipelines.errors import UsageError
@@ -36,28 +34,6 @@ if TYPE_CHECKING:
 EMBEDDED = {VideoSettings: video_variants.CHECKPOINT, AudioSettings: audio_variants.CHECKPOINT}
 # Which media a kind of variant replaces.
 REPLACES = {"video": ("video",), "audio": ("audio",), "both": ("video", "audio")}
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """Stage 1a: variants of the training clips."""
-
-    video: VideoSettings = field(default_factory=VideoSettings)
-    """Video variants, by diffusion from the source's latents."""
-    audio: AudioSettings = field(default_factory=AudioSettings)
-    """Audio variants, by voice conversion."""
-    both: int = 0
-    """Variants of each clip with a new picture and a new voice together."""
-    device: str = "auto"
-    """Where the models run: auto, cpu, cuda, cuda:1, mps."""
-
-    def __post_init__(self) -> None:
-        if self.both < 0:
-            raise ValueError(f"both: {self.both} is negative; take 0 or more")
-
-    def variants(self) -> dict[str, int]:
-        """How many variants of each kind a clip gets."""
-        return {"video": self.video.variants, "audio": self.audio.variants, "both": self.both}
 
 
 class MakeVariants:

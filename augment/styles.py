@@ -62,3 +62,8 @@ EMBEDDED: dict[str, Style] = {
     "cartoon": _embedded("cartoon drawing of", 2.0),
     "sunset": _embedded("sunset picture of", 3.0),
 }
+
+
+def styles_for(model: str) -> dict[str, Style]:
+    """The presets that suit a checkpoint: `embedded`, a Hub id, or a directory."""
+    return EMBEDDED if model == "embedded" else PUBLISHED

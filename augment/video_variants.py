@@ -7,13 +7,14 @@ rate and size, so lips stay with the sound.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from augment.styles import EMBEDDED, PUBLISHED, Style
+from augment.settings import VideoSettings
+from augment.styles import Style, styles_for
 from pipelines import media
 from pipelines.errors import UsageError
 
@@ -24,48 +25,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT = Path(__file__).parent / "checkpoints" / "stable_diffusion"
 _CASTS = {"float32": "float", "bfloat16": "bfloat16", "float16": "half"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideoSettings:
-    """Video variants by FateZero. The defaults suit the embedded model."""
-
-    variants: int = 1
-    """Video variants of each training clip."""
-    model: str = "embedded"
-    """A Stable Diffusion 1.x checkpoint: `embedded`, which ships with the project and knows drawn heads
-    only, a Hub id, or a directory."""
-    revision: str | None = None
-    """Revision of a Hub id."""
-    styles: tuple[str, ...] = ()
-    """Presets to draw from; empty takes all that suit the model."""
-    source_prompt: str = "a person talking"
-    """What every clip shows; a style's words are put in front of it."""
-    size: int = 64
-    """Pixels of the longer side while frames are edited; 512 for Stable Diffusion."""
-    steps: int = 6
-    """Steps of inversion and of the edit, at least 1."""
-    guidance_spread: float = 0.2
-    """A style's guidance is multiplied by a factor drawn from 1 - this to 1 + this, in [0, 1)."""
-    window: int = 14
-    """Frames edited together, at least 2: the clip's middle frame and others."""
-    own_frame: bool = True
-    """Whether a frame attends to itself too, not to the middle frame alone; keeps a mouth's motion."""
-    key_frame_min_channels: int = 64
-    """Narrower blocks of the UNet look at each frame alone; 640 for Stable Diffusion."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the weights; auto is float16 on CUDA and float32 elsewhere."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("variants", 0), ("size", 16), ("steps", 1), ("window", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: {getattr(self, name)} is too small; take {least} or more")
-        if not 0 <= self.guidance_spread < 1:
-            raise ValueError(f"guidance_spread: {self.guidance_spread} is outside [0, 1)")
-        known = styles_for(self.model)
-        for style in self.styles:
-            if style not in known:
-                raise ValueError(f"styles: {style!r} is unknown to {self.model}; take {', '.join(known)}")
 
 
 class VideoVariants:
@@ -177,11 +136,6 @@ class VideoVariants:
             "guidance_scale": guidance,
             "precision": self.precision,
         }
-
-
-def styles_for(model: str) -> dict[str, Style]:
-    """The presets that suit a model."""
-    return EMBEDDED if model == "embedded" else PUBLISHED
 
 
 def load_pipeline(model: str, revision: str | None, device: str, precision: str) -> FateZeroPipeline:

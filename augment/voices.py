@@ -18,7 +18,7 @@ from pipelines import media
 from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
-    from augment.audio_variants import AudioSettings
+    from augment.settings import AudioSettings
     from pipelines.store import StoreReader
 
 CORPUS = "corpus"

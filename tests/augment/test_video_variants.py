@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from augment.settings import VideoSettings
 from augment.styles import PUBLISHED
-from augment.video_variants import VideoSettings, VideoVariants
+from augment.video_variants import VideoVariants
 from pipelines import media
 from pipelines.errors import UsageError
 from tests import tiny_diffusion
