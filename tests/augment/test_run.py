@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +13,8 @@ from pipelines import media
 from pipelines.errors import UsageError
 from pipelines.sample import media as in_row
 from pipelines.store import StoreReader
-from tests import tiny, tiny_diffusion
+from tests import processes, tiny, tiny_diffusion
 from tests.tiny_voices import converter, voiced
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def clip(number: int, split: str, *, silent: bool = False) -> dict[str, Any]:
@@ -118,14 +112,10 @@ def test_killed_and_started_again_gives_the_rows_of_a_straight_run(
     originals: Path, models: list[str], augmented: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "store"
-    command = [sys.executable, "-m", "augment", *arguments(originals, out, models, "--augment.both", "1")]
-    process = subprocess.Popen(command, cwd=ROOT)
-    while not list(out.glob("parts/*/*.parquet")) and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command = arguments(originals, out, models, "--augment.both", "1")
+    processes.kill("augment", command, once=lambda: list(out.glob("parts/*/*.parquet")))
     assert not (out / "README.md").exists()
-    subprocess.run(command, cwd=ROOT, check=True)
+    processes.run("augment", command)
     assert rows_of(out) == rows_of(augmented)
 
 
@@ -133,18 +123,7 @@ def test_killed_and_started_again_gives_the_rows_of_a_straight_run(
 def test_two_processes_give_the_rows_that_one_gives(
     originals: Path, models: list[str], augmented: Path, tmp_path: Path
 ) -> None:
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        "-m",
-        "augment",
-    ]
-    command = [*launch, *arguments(originals, tmp_path / "store", models, "--augment.both", "1")]
-    subprocess.run(command, cwd=ROOT, check=True)
+    processes.run_two("augment", arguments(originals, tmp_path / "store", models, "--augment.both", "1"))
     assert rows_of(tmp_path / "store") == rows_of(augmented)
 
 

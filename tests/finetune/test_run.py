@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -17,9 +16,9 @@ from safetensors.torch import load_file
 
 from finetune import evaluation
 from finetune.run import main
-from finetune.weighted_trainer import newest_whole_checkpoint
+from finetune.weighted_trainer import WHOLE, newest_whole_checkpoint
 from pipelines.errors import UsageError
-from tests import tiny
+from tests import processes, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("adapter_model.safetensors", "head.safetensors")
@@ -134,6 +133,32 @@ def _checkpoint(store: Path, thinker: Path, out: Path, step: int, **settings: An
     return whole
 
 
+@pytest.mark.slow
+def test_a_run_killed_by_a_signal_goes_on_to_the_same_end(
+    straight: Path, store: Path, tiny_thinker: Path, tmp_path: Path
+) -> None:
+    command = arguments(store, tiny_thinker, tmp_path)
+    processes.kill("finetune", command, once=lambda: list(tmp_path.glob(f"checkpoints/*/{WHOLE}")))
+    assert not (tmp_path / "model.json").exists()
+    processes.run("finetune", command)
+    for name in FILES:
+        torch.testing.assert_close(
+            load_file(tmp_path / name), load_file(straight / name), rtol=1e-5, atol=1e-7
+        )
+    assert losses(tmp_path) == pytest.approx(losses(straight), rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [["finetune"], ["-m", "finetune"]])
+def test_accelerate_launches_it_as_a_folder_and_as_a_module(
+    start: list[str], straight: Path, store: Path, tiny_thinker: Path, tmp_path: Path
+) -> None:
+    launcher = ["accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1"]
+    launcher += ["--mixed_precision", "no", "--dynamo_backend", "no", *start]
+    processes.run(launcher[0], [*launcher[1:], *arguments(store, tiny_thinker, tmp_path)])
+    assert losses(tmp_path) == pytest.approx(losses(straight), rel=1e-5)
+
+
 def test_other_settings_are_refused(straight: Path, store: Path, tiny_thinker: Path) -> None:
     with pytest.raises(UsageError, match=r"learning_rate was 0.001 and is 0.002"):
         main(arguments(store, tiny_thinker, straight, learning_rate=0.002))
@@ -175,23 +200,7 @@ def test_it_starts_as_a_folder_and_as_a_module(start: list[str]) -> None:
 def test_two_ranks_train_as_one(store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     main(arguments(store, tiny_thinker, one, batch_size=4, epochs=1))
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        "-m",
-        "finetune",
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [*launch, *arguments(store, tiny_thinker, two, batch_size=2, epochs=1)],
-        cwd=ROOT,
-        check=True,
-        env=environment,
-    )
+    processes.run_two("finetune", arguments(store, tiny_thinker, two, batch_size=2, epochs=1))
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
     first, second = (load_file(out / "head.safetensors")["weight"] for out in (one, two))
     torch.testing.assert_close(second, first, rtol=1e-3, atol=1e-4)

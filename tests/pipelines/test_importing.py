@@ -6,10 +6,6 @@ import csv
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +20,8 @@ from pipelines.importing import main
 from pipelines.runner import StageFailed
 from pipelines.sample import Row, features
 from pipelines.store import StoreReader
+from tests import processes
 from tests.pipelines.clips import numbered, numbers, tone, write_clip
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def table(folder: Path, names: list[str]) -> Path:
@@ -240,13 +235,12 @@ def test_killed_and_started_again_gives_the_same_rows(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(media.mux(frames, 25, tone(1.0)))
     src = table(tmp_path, names)
     straight = import_folder(src, tmp_path / "straight")
-    command = ["-m", "pipelines", "import", "folder", str(src), "--out", str(tmp_path / "killed")]
-    process = subprocess.Popen([sys.executable, *command], cwd=ROOT)
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "killed").glob("parts/*/*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    parts = (tmp_path / "killed").glob
+    processes.kill(
+        "pipelines",
+        ["import", "folder", str(src), "--out", str(tmp_path / "killed")],
+        once=lambda: list(parts("parts/*/*.parquet")),
+    )
     assert not (tmp_path / "killed/README.md").exists()
     assert list((tmp_path / "killed").glob("parts/*/*.parquet"))
     assert import_folder(src, tmp_path / "killed") == straight

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from score import measuring
 from score.__main__ import FLAGS, main
 from score.run import SCORES, ScoreConfig, reweigh, run
 from score.signals.catalogue import JUDGED
+from tests import processes
 from tests.score.clips import FPS, blurred, noisy, original, restyled, variant, with_noise, write_store
 
 TRAIN, HELD_OUT, PAIRED = 18, 2, 6
@@ -166,22 +165,14 @@ def test_scored_again_does_nothing_and_a_new_variant_is_measured_alone(
     assert grown == score(tmp_path / "in", tmp_path / "straight")
 
 
-def test_interrupted_and_started_again_equals_straight(
-    store: Path, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_killed_and_started_again_gives_the_rows_of_a_straight_run(
+    store: Path, scored: Path, tmp_path: Path
 ) -> None:
-    class Interrupted(measuring.ScoreVariants):
-        calls = 0
-
-        def __call__(self, rows: list[Row]) -> list[Row]:
-            Interrupted.calls += 1
-            if Interrupted.calls > 2:
-                raise KeyboardInterrupt
-            return super().__call__(rows)
-
-    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
-        broken.setattr(measuring, "ScoreVariants", Interrupted)
-        score(store, tmp_path / "out")
-    assert list(score(store, tmp_path / "out").values()) == list(StoreReader(scored).rows())
+    command = ["--data", str(store), "--out", str(tmp_path), *FEW]
+    processes.kill("score", command, once=lambda: list(tmp_path.glob("parts/*/*.parquet")))
+    assert not (tmp_path / "README.md").exists()
+    processes.run("score", command)
+    assert list(StoreReader(tmp_path).rows()) == list(StoreReader(scored).rows())
 
 
 def test_weighing_again_equals_scoring_with_the_new_settings_and_decodes_nothing(
@@ -210,19 +201,9 @@ def test_weighing_again_refuses_a_store_without_signals(store: Path) -> None:
         reweigh(asked(store, store))
 
 
-def _in_process(data: Path, out: Path, rank: int) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
-    run(asked(data, out))
-
-
+@pytest.mark.slow
 def test_two_processes_give_the_rows_that_one_gives(store: Path, scored: Path, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    started = [context.Process(target=_in_process, args=(store, tmp_path, rank)) for rank in (0, 1)]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join(120)
-    assert [process.exitcode for process in started] == [0, 0]
+    processes.run_two("score", ["--data", str(store), "--out", str(tmp_path), *FEW])
     assert list(StoreReader(tmp_path).rows()) == list(StoreReader(scored).rows())
 
 
