@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from typing import Any
 
-import numpy as np
 import torch
 
-from augment.mel import HOP, SAMPLING_RATE, frame_count
+from pipelines import pitch as tracker
+from pipelines.pitch import HOP, RANGE_HZ, SAMPLING_RATE
 
-RANGE_HZ = (60.0, 500.0)
-_VOICED = 0.5  # confidence from which SwiftF0 means a frame to be voiced
 _NOISE_VOICED = 0.5  # beside pulses of amplitude 1 a harmonic
 _NOISE_UNVOICED = 6.0  # as loud in a band as pulses at about 200 Hz
 
 
 def track(samples: torch.Tensor) -> torch.Tensor:
-    """The pitch of a voice, one value a mel frame, by SwiftF0.
+    """The pitch of a voice, one value a mel frame.
 
     Args:
         samples: float32 waveform at 16 kHz, (samples,), with at least one sample.
 
     Returns:
         float32 (frame_count(samples),): Hz, 0 where there is no pitch.
-
-    References:
-        Nieradzik 2025, "SwiftF0: fast and accurate monophonic pitch detection", arXiv:2508.18440.
     """
-    # Its frames are of 256 samples, as a mel frame is; the padding makes up the last one.
-    padded = np.pad(samples.numpy(force=True), (0, HOP))
-    found = _tracker().detect(padded, SAMPLING_RATE, *RANGE_HZ)
-    hertz = np.where(found.confidence >= _VOICED, found.pitch_hz, 0.0)[: frame_count(len(samples))]
-    return torch.from_numpy(hertz.astype(np.float32))
-
-
-@lru_cache(maxsize=1)
-def _tracker() -> Any:
-    from swift_f0 import SwiftF0
-
-    return SwiftF0(threads=1, spin=False)
+    return torch.from_numpy(tracker.track(samples.numpy(force=True))).nan_to_num(0.0)
 
 
 def middle(pitch: torch.Tensor) -> float:

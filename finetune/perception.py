@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines import media, sample
+from pipelines import media, pitch, sample
 from pipelines.puppets import corpus, script, voice
 
 if TYPE_CHECKING:
@@ -81,26 +81,6 @@ def texts(rng: np.random.Generator, count: int) -> Iterator[str]:
         yield " ".join(["", *LEVELS])
 
 
-def pitch_hz(samples: np.ndarray, sampling_rate: int = 16_000) -> np.ndarray:
-    """Fundamental frequency of the voiced 40 ms frames by autocorrelation, (frames,), 60 to 450 Hz.
-
-    A frame is voiced where its normalised autocorrelation passes 0.5 and it is no softer than 25 dB
-    below the loudest.
-    """
-    size, step = sampling_rate // 25, sampling_rate // 50
-    if len(samples) < size:
-        return np.empty(0)
-    windows = np.lib.stride_tricks.sliding_window_view(samples, size)[::step] * np.hanning(size)
-    power = (windows**2).mean(axis=1)
-    spectrum = np.abs(np.fft.rfft(windows, 2 * size)) ** 2
-    correlation = np.fft.irfft(spectrum)[:, :size]
-    correlation /= correlation[:, :1] + 1e-12
-    low, high = sampling_rate // 450, sampling_rate // 60
-    lag = correlation[:, low:high].argmax(axis=1) + low
-    voiced = (correlation[np.arange(len(lag)), lag] > 0.5) & (power > power.max() * 10**-2.5)
-    return sampling_rate / lag[voiced]
-
-
 def _take(arguments: tuple[script.Cast, int, int]) -> dict[str, Any]:
     """One clip, its face as a model will see it: after a codec, at few frames a second."""
     cast, seed, number = arguments
@@ -120,7 +100,8 @@ def _take(arguments: tuple[script.Cast, int, int]) -> dict[str, Any]:
 
 
 def _voice_measures(clip: corpus.Clip) -> list[float]:
-    semitones = 12 * np.log2(np.maximum(pitch_hz(clip.samples), 1) / 100)
+    pitch_hz = pitch.track(clip.samples)
+    semitones = 12 * np.log2(pitch_hz[np.isfinite(pitch_hz)] / 100)
     loudness_db = 10 * np.log10((clip.samples**2).mean() + 1e-9)
     letters = len(clip.text.replace(" ", ""))
     height, movement = (semitones.mean(), semitones.std()) if len(semitones) else (0.0, 0.0)

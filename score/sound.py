@@ -1,4 +1,4 @@
-"""What the signals hear in a clip's sound: loudness, pitch, and a coarse spectrum, 100 times a second."""
+"""What the signals hear in a clip's sound: its pitch, its loudness, and a coarse spectrum."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from functools import cached_property
 
 import numpy as np
 
+from pipelines import pitch
+
 SAMPLING_RATE = 16_000
 HOP = 160
 """Samples from one analysis frame to the next: 10 ms."""
 FRAME_RATE = SAMPLING_RATE / HOP
-WINDOW, PITCH_WINDOW = 400, 640
-"""Samples that loudness and spectrum (25 ms), and pitch (40 ms), are taken over."""
-PITCH_HZ = (60.0, 500.0)
+WINDOW = 400
+"""Samples that loudness and spectrum are taken over: 25 ms."""
 BANDS = 24
 """Mel bands from 60 Hz to 7.6 kHz."""
 DYNAMICS_DB = 50.0
 """What is further below the clip's loudest moment counts as silence."""
-_VOICED = 0.5  # a frame whose autocorrelation peaks below this has no pitch
-_OCTAVE_COST = 0.02  # an octave up is preferred unless its peak is lower by more than this
 _SILENT = 1e-4  # amplitude; below this a clip is silent
 
 
@@ -45,29 +44,10 @@ class Sound:
 
     @cached_property
     def pitch(self) -> np.ndarray:
-        """log2 of the pitch in Hz, (T,); NaN where there is none.
-
-        The highest peak of the autocorrelation, over that of the window.
-
-        References:
-            Boersma 1993, "Accurate short-term analysis of the fundamental frequency", without the
-            search for a path; frames over 0.8 octaves from the clip's median are taken for errors.
-        """
-        frames = _frames(self.samples, PITCH_WINDOW)
-        window = np.hanning(PITCH_WINDOW)
-        own = _autocorrelation(window[None])
-        correlation = _autocorrelation((frames - frames.mean(axis=1, keepdims=True)) * window) / own
-        shortest, longest = (round(SAMPLING_RATE / hertz) for hertz in reversed(PITCH_HZ))
-        lags = np.arange(shortest, longest)
-        inside = correlation[:, shortest:longest] - _OCTAVE_COST * np.log2(lags / shortest)
-        best = inside.argmax(axis=1) + shortest
-        lag, peak = _refined(correlation, best)
-        energy = self.energy[: len(best)]
-        voiced = (peak > _VOICED) & (energy > -30)
-        pitch = np.where(voiced, np.log2(SAMPLING_RATE / lag), np.nan)
-        if self.silent or not voiced.any():
-            return np.full(len(best), np.nan)
-        return np.where(np.abs(pitch - np.nanmedian(pitch)) < 0.8, pitch, np.nan)
+        """log2 of the pitch in Hz, a value each 16 ms; NaN where there is none."""
+        if self.silent:
+            return np.full(len(self.samples) // pitch.HOP + 1, np.nan)
+        return np.log2(pitch.track(self.samples))
 
     @cached_property
     def bands(self) -> np.ndarray:
@@ -117,22 +97,6 @@ def _frames(samples: np.ndarray, window: int) -> np.ndarray:
     half = window // 2
     padded = np.pad(samples, (half, half + HOP))
     return np.lib.stride_tricks.sliding_window_view(padded, window)[::HOP][:count].astype(np.float64)
-
-
-def _autocorrelation(frames: np.ndarray) -> np.ndarray:
-    """Autocorrelation over that at lag 0, (T, lags)."""
-    power = np.abs(np.fft.rfft(frames, 2048)) ** 2
-    correlation = np.fft.irfft(power)[:, : PITCH_WINDOW // 2]
-    return correlation / np.maximum(correlation[:, :1], 1e-12)
-
-
-def _refined(correlation: np.ndarray, best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Peaks between the lags, by the parabola through three points: lags in samples, and heights."""
-    rows = np.arange(len(best))
-    before, at, after = (correlation[rows, best + step] for step in (-1, 0, 1))
-    curvature = before - 2 * at + after
-    offset = np.where(curvature < -1e-9, 0.5 * (before - after) / np.minimum(curvature, -1e-9), 0.0)
-    return best + np.clip(offset, -0.5, 0.5), at
 
 
 def _mel_filters() -> np.ndarray:

@@ -7,8 +7,8 @@ import numpy as np
 from score.clip import Clip
 from score.contours import concordance
 
-MIN_VOICED = 10
-"""Frames of 10 ms with a pitch that the source must have."""
+MIN_VOICED = 6
+"""Frames of 16 ms with a pitch that the source must have."""
 
 
 def measure(variant: Clip, source: Clip) -> float:

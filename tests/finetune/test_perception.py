@@ -4,26 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import pytest
 import torch
 
 from finetune.inputs import Budget
 from finetune.omni import CHECKPOINTS, load_base
-from finetune.perception import pitch_hz
 from tests import tiny
-
-
-@pytest.mark.parametrize("hz", [90.0, 150.0, 260.0])
-def test_pitch_of_a_buzz(hz: float) -> None:
-    times = np.arange(16_000) / 16_000
-    buzz = sum(np.sin(2 * np.pi * hz * k * times) / k for k in range(1, 6))
-    assert np.median(pitch_hz(buzz)) == pytest.approx(hz, rel=0.02)
-
-
-def test_noise_and_silence_have_no_pitch() -> None:
-    assert len(pitch_hz(np.random.default_rng(0).normal(size=16_000))) < 10
-    assert len(pitch_hz(np.zeros(100))) == 0
 
 
 def test_the_shipped_checkpoint_loads_and_is_small() -> None:

@@ -95,10 +95,15 @@ def test_the_store_has_every_row_with_its_columns_and_weights_in_range(rows: lis
 
 
 def test_a_good_variant_weighs_more_than_a_bad_one(scored: Path) -> None:
-    found = {row["id"]: row for row in StoreReader(scored).rows()}
-    for row_id, row in found.items():
-        if row_id.endswith("-0"):
-            assert row["weight"] > found[row_id[:-1] + "1"]["weight"] + 0.15, row_id
+    weights = {row["id"]: row["weight"] for row in StoreReader(scored).rows()}
+    margins = {
+        row_id: weight - weights[row_id[:-1] + "1"]
+        for row_id, weight in weights.items()
+        if row_id.endswith("-0")
+    }
+    # The least is 0.24: a predictor fitted on 18 clips takes one change of colours for a change of mood.
+    assert min(margins.values()) > 0.2, margins
+    assert np.mean([*margins.values()]) > 0.6
 
 
 def test_media_labels_and_words_pass_through_unchanged(rows: list[Row], scored: Path) -> None:
