@@ -31,6 +31,7 @@ RECORDS = ("README.md", "settings.json", "calibration.json", "failures.jsonl")
 
 _YOUTUBE = "its clips are people's own YouTube videos, given out for research, with no licence to pass on"
 _TELEVISION = "its clips are cut from films and television, whose owners keep the copyright"
+_TED = "its clips are cut from TED talks, licensed CC BY-NC-ND: no derivatives may be passed on"
 _SIGNED = "it is given out to those who sign a release form, each for their own use"
 
 # Why a corpus may not be re-published, by a word of its name. A variant made from a clip still shows
@@ -42,7 +43,7 @@ TERMS = {
     "simsv2": f"{_TELEVISION} (Liu et al. 2022, arXiv:2209.02604)",
     "mustard": f"{_TELEVISION} (Castro et al. 2019, ACL P19-1455)",
     "meld": f"{_TELEVISION} (Poria et al. 2019, arXiv:1810.02508)",
-    "urfunny": f"{_YOUTUBE} (Hasan et al. 2019, arXiv:1904.06618)",
+    "urfunny": f"{_TED} (Hasan et al. 2019, arXiv:1904.06618)",
     "iemocap": f"{_SIGNED} (Busso et al. 2008, doi:10.1007/s10579-008-9076-6)",
     "improv": f"{_SIGNED} (MSP-IMPROV, Busso et al. 2017, doi:10.1109/TAFFC.2016.2515617)",
 }
