@@ -216,7 +216,9 @@ def _claim(out: Path, invocation: Invocation[FinetuneConfig]) -> None:
         changed = [name for name in wanted if begun.get(name) != wanted[name]]
         if changed:
             told = ", ".join(f"{name} was {begun.get(name)} and is {wanted[name]}" for name in changed)
-            raise UsageError(f"--out: {out} holds a run with other settings ({told}); choose another folder")
+            raise UsageError(
+                f"--out: {out} holds a run with other settings ({told}); remove that folder or choose another"
+            )
     elif share().rank == 0:
         write_json(path, wanted)
 

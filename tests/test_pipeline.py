@@ -68,6 +68,19 @@ def test_the_scored_store_has_the_contracts_columns(demo: tuple[Path, str], tmp_
     assert {"original", "video", "audio", "both"} == set(loaded["train"]["kind"])
 
 
+def test_the_readmes_example_reads_the_scored_store(demo: tuple[Path, str], tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    example = readme.partition("```python\n")[2].partition("```")[0]
+    assert "runs/demo/scored" in example
+    code = example.replace("runs/demo", str(demo[0]))
+    environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path)}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    kind, weight, _ = ran.stdout.split()
+    assert kind == "video"
+    assert 0 <= float(weight) <= 1
+
+
 def test_the_report_shows_every_family(demo: tuple[Path, str]) -> None:
     page = (demo[0] / "report" / "index.html").read_text(encoding="utf-8")
     sources = set(StoreReader(demo[0] / "scored").table["source_id"].to_pylist())
