@@ -10,6 +10,7 @@ MODALITIES: tuple[Modality, ...] = ("text", "audio", "video")
 RowLoss = Literal["l1", "l2", "huber"]
 Arm = Literal["weighted", "uniform", "originals", "shuffled"]
 Precision = Literal["auto", "float32", "bfloat16"]
+ReadoutName = Literal["regression", "classes", "levels", "answer"]
 HeadStart = Literal["ridge", "zero"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Part = Literal["language", "vision", "audio"]
