@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 CorpusName = Literal["puppets", "mosi", "mosei", "sims", "mustard", "meld", "folder"]
 
 MAX_FPS = 30.0  # of clips whose rate is not set
+MIN_PUPPETS = 8
 SAMPLING_RATE = 16_000
 VERSIONS = ("daq-msa", "av", "decord2")
 
@@ -47,7 +48,7 @@ class ImportConfig:
     path: str | None = None
     """The corpus' folder; of `folder` its CSV; of `puppets` nothing."""
     clips: int = 96
-    """How many clips of puppets to make."""
+    """How many clips of puppets to make, at least 8."""
     fold: int = 0
     """Which official fold of MUStARD is the test split, 0 to 4."""
     speaker_independent: bool = False
@@ -67,6 +68,8 @@ class ImportConfig:
             raise ValueError(f"path: got {self.path}; {wanted}")
         if self.name != "mustard" and (self.fold or self.speaker_independent):
             raise ValueError(f"fold, speaker_independent: these are of mustard, name is {self.name}")
+        if self.name == "puppets" and self.clips < MIN_PUPPETS:
+            raise ValueError(f"clips: {self.clips} is too few for three splits; take {MIN_PUPPETS} or more")
         if self.max_duration_s <= 0:
             raise ValueError(f"max_duration_s: {self.max_duration_s:g} is not above 0")
         if self.max_side is not None and self.max_side < 16:
