@@ -44,8 +44,10 @@ class ThinkerSize:
     """Seconds of sound that the processor pads to by default."""
 
 
-def make_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
-    """A byte-level BPE tokenizer of Qwen's kind, trained on texts, with the omni special tokens."""
+def make_tokenizer(
+    texts: Iterable[str], vocab_size: int, special_tokens: dict[str, str] = SPECIAL_TOKENS
+) -> Any:
+    """A byte-level BPE tokenizer of Qwen's kind, trained on texts, with a family's special tokens."""
     from tokenizers import pre_tokenizers, trainers
     from transformers import Qwen2Tokenizer
 
@@ -60,7 +62,7 @@ def make_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
         merges=[tuple(merge) for merge in learned["merges"]],  # type: ignore[misc]
         eos_token=TURN_END,
         pad_token=PADDING,
-        extra_special_tokens={**SPECIAL_TOKENS, "turn_token": TURN_BEGIN},
+        extra_special_tokens={**special_tokens, "turn_token": TURN_BEGIN},
         padding_side="left",
     )
 

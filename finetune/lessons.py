@@ -9,9 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from finetune import perception
-from finetune.inputs import Encoded, OmniEncoder, audio_tokens, collate, quoted, rating_question
+from finetune import perception, towers
+from finetune.chat_encoder import ChatEncoder
+from finetune.chats import Picture, Sound
+from finetune.inputs import Encoded, collate
 from finetune.perception import FACE, LEVELS, OTHER_WORD, VOICE, Studio
+from finetune.prompts import quoted, rating_question
 from pipelines.puppets import script
 
 DROP = 0.15
@@ -44,11 +47,11 @@ class Teacher:
         encoder: Makes inputs.
     """
 
-    def __init__(self, studio: Studio, reference: Studio, encoder: OmniEncoder) -> None:
+    def __init__(self, studio: Studio, reference: Studio, encoder: ChatEncoder) -> None:
         self.studio, self.encoder = studio, encoder
         self.levels = studio.levels(reference.edges())
         self.measures = (studio.measures - reference.measures.mean(0)) / reference.measures.std(0)
-        self.mels = [self._mel(number) for number in range(len(studio))]
+        self.sounds = [self._sound(number) for number in range(len(studio))]
         self.grids: list[torch.Tensor] = [torch.empty(0)] * len(studio)
         self.features: dict[str, list[torch.Tensor]] = {}
 
@@ -77,7 +80,7 @@ class Teacher:
 
     def voices(self, numbers: np.ndarray) -> dict[str, torch.Tensor]:
         """Spectrograms as the audio tower takes them."""
-        mels = [self.mels[number] for number in numbers]
+        mels = [self.sounds[number].mel for number in numbers]
         longest = max(mel.shape[1] for mel in mels)
         padded = [nn.functional.pad(mel, (0, longest - mel.shape[1])) for mel in mels]
         mask = torch.tensor([[int(frame < mel.shape[1]) for frame in range(longest)] for mel in mels])
@@ -92,8 +95,8 @@ class Teacher:
             pictures = self.faces(numbers, None)
             for number, grid in zip(numbers, pictures["video_grid_thw"], strict=True):
                 self.grids[number] = grid
-            self.features["video"] += seen(thinker, pictures)
-            self.features["audio"] += heard(thinker, self.voices(numbers))
+            self.features["video"] += towers.see(thinker, **pictures)
+            self.features["audio"] += towers.hear(thinker, **self.voices(numbers))
 
     def lesson(self, rng: np.random.Generator) -> Lesson:
         """Draw a lesson: a face, a voice and a sentence that do not belong together."""
@@ -107,9 +110,8 @@ class Teacher:
         asked = names[: rng.integers(1, len(names) + 1)]
         silent = rng.random() < DROP
         prompt = self.encoder.assemble(
-            {"pixel_values_videos": None, "video_grid_thw": self.grids[face][None]} if sees else None,
-            self.mels[voice] if hears else None,
-            float(self.studio.fps[face]),
+            Picture(None, self.grids[face], float(self.studio.fps[face])) if sees else None,
+            self.sounds[voice] if hears else None,
             quoted(sentence, "en"),
             rating_question("mosi", "en") if silent else perception.question(asked),
             name=f"face {face}, voice {voice}",
@@ -136,22 +138,9 @@ class Teacher:
                 said.append(LEVELS[level])
         return self.tokenizer(" " + " ".join(said) + "<|im_end|>")["input_ids"]
 
-    def _mel(self, number: int) -> torch.Tensor:
+    def _sound(self, number: int) -> Sound:
         samples = self.studio.samples[number, : self.studio.sound_lengths[number]]
-        mel = self.encoder.mel(torch.from_numpy(samples.astype(np.float32) / 32767))
-        assert mel is not None
-        return mel
-
-
-def seen(thinker: Any, pictures: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    """The vision tower's output for each clip, (tokens, width)."""
-    return list(thinker.get_video_features(**pictures).pooler_output)
-
-
-def heard(thinker: Any, sounds: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    """The audio tower's output for each clip, (tokens, width)."""
-    lengths = [audio_tokens(int(length)) for length in sounds["feature_attention_mask"].sum(1)]
-    return list(torch.split(thinker.get_audio_features(**sounds).last_hidden_state, lengths))
+        return self.encoder.sound(torch.from_numpy(samples.astype(np.float32) / 32767))
 
 
 def read(thinker: Any, lessons: list[Lesson], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -161,17 +150,11 @@ def read(thinker: Any, lessons: list[Lesson], pad_id: int) -> tuple[torch.Tensor
         for lesson in lessons
     ]
     batch = collate(without_media, pad_id)
-    ids = batch.pop("input_ids")
-    embeddings = thinker.get_input_embeddings()(ids)
-    for name, token in (("video", thinker.config.video_token_id), ("audio", thinker.config.audio_token_id)):
-        features = [lesson.features[name] for lesson in lessons if name in lesson.features]
-        if features:
-            place = (ids == token).unsqueeze(-1)
-            embeddings = embeddings.masked_scatter(place, torch.cat(features).to(embeddings.dtype))
-    hidden = thinker.model.language_model(
-        inputs_embeds=embeddings, use_cache=False, **batch
-    ).last_hidden_state
-    return hidden, ids
+    seen, heard = (
+        [lesson.features[name] for lesson in lessons if name in lesson.features]
+        for name in ("video", "audio")
+    )
+    return towers.read(thinker, **batch, seen=seen, heard=heard), batch["input_ids"]
 
 
 def _shown(rng: np.random.Generator) -> list[bool]:

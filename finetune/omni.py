@@ -1,7 +1,6 @@
-"""The model that is fine-tuned: a frozen omni model, a LoRA adapter, a regression head on the last token.
+"""The model that is fine-tuned: a frozen model, a LoRA adapter, a regression head on the last token.
 
-`FAMILIES` says, for each `model_type` of a configuration, by which classes of transformers it is
-loaded, how rows become its inputs, and where an adapter goes.
+Which models there are, and what is peculiar to each, is in `finetune.families`.
 """
 
 from __future__ import annotations
@@ -16,42 +15,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from finetune.inputs import Budget, OmniEncoder
-from finetune.settings import FinetuneConfig, Modality, Part
+from finetune import towers
+from finetune.chat_encoder import ChatEncoder
+from finetune.families import FAMILIES, Family, family_of
+from finetune.inputs import Budget
+from finetune.quantized import quantization
+from finetune.settings import Attention, FinetuneConfig, Modality, Quantize
 from pipelines.errors import UsageError
 
 EMBEDDED = "embedded"
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 HEAD_FILE = "head.safetensors"
+# Nothing that comes with a model is run, and nothing is unpickled.
+SAFE: dict[str, Any] = {"trust_remote_code": False}
+SAFE_WEIGHTS: dict[str, Any] = SAFE | {"use_safetensors": True}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """A kind of model."""
+@dataclass(frozen=True)
+class TextProcessor:
+    """A tokenizer where other families have a processor with more in it."""
 
-    model_class: str
-    """In transformers."""
-    processor_class: str
-    encoder: type[OmniEncoder]
-    adapted: dict[Part, str]
-    """Regular expressions of the linear layers that get an adapter, by part."""
-
-
-_LANGUAGE = r"model\.language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
-_OMNI = Family(
-    model_class="Qwen2_5OmniThinkerForConditionalGeneration",
-    processor_class="Qwen2_5OmniProcessor",
-    encoder=OmniEncoder,
-    adapted={
-        "language": _LANGUAGE,
-        "vision": r"model\.visual\.(blocks\.\d+\.(attn\.(q|k|v|proj)|mlp\.\w+_proj)|merger\.mlp\.[02])",
-        "audio": r"model\.audio_tower\.(layers\.\d+\.(self_attn\.\w+_proj|fc[12])|proj)",
-    },
-)
-FAMILIES: dict[str, Family] = {
-    "qwen2_5_omni": _OMNI,  # thinker and talker together, as on the Hub; the thinker is loaded
-    "qwen2_5_omni_thinker": _OMNI,
-}
+    tokenizer: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +47,30 @@ class BaseModel:
     family: Family
     thinker: Any
     processor: Any
+    max_pixels: int | None = None
+    """Of a frame, at most."""
 
-    def encoder(self, budget: Budget, modalities: Sequence[Modality]) -> OmniEncoder:
-        """What makes rows into this model's inputs."""
-        return self.family.encoder(self.processor, self.thinker.get_rope_index, budget, modalities)
+    def encoder(self, budget: Budget, modalities: Sequence[Modality] | None) -> ChatEncoder:
+        """What makes rows into this model's inputs.
+
+        Args:
+            budget: How much of a clip is shown.
+            modalities: What is shown; None for all that the family reads.
+
+        Raises:
+            UsageError: If the family does not read one of them.
+        """
+        readable = self.family.modalities
+        unread = [name for name in modalities or () if name not in readable]
+        if unread:
+            raise UsageError(
+                f"finetune.modalities: {self.name!r} does not read {', '.join(unread)};"
+                f" takes {', '.join(readable)}"
+            )
+        shown = readable if modalities is None else modalities
+        return ChatEncoder(
+            self.processor, _rope_index(self.thinker), budget, shown, self.family.chat, self.max_pixels
+        )
 
 
 class Regressor(nn.Module):
@@ -96,9 +100,7 @@ class Regressor(nn.Module):
 
     def features(self, **inputs: torch.Tensor) -> torch.Tensor:
         """The last token's hidden state, (B, width), float32."""
-        # The model below the language-model head: a vocabulary of logits is not wanted.
-        hidden = self.thinker.get_base_model().model(**inputs, use_cache=False).last_hidden_state
-        return hidden[:, -1].float()
+        return towers.last_hidden_state(self.thinker.get_base_model(), **inputs)[:, -1].float()
 
     def save(self, directory: Path) -> None:
         """Write adapter and head."""
@@ -124,42 +126,85 @@ class Regressor(nn.Module):
         self.head.load_state_dict(load_file(directory / HEAD_FILE, device=device))
 
 
-def load_base(name: str, revision: str | None, *, dtype: torch.dtype, max_pixels: int | None) -> BaseModel:
+def load_base(
+    name: str,
+    revision: str | None,
+    *,
+    dtype: torch.dtype,
+    max_pixels: int | None,
+    attention: Attention = "auto",
+    quantize: Quantize = "none",
+) -> BaseModel:
     """Load a frozen model and its processor.
 
     Args:
         name: `embedded`, a Hub id, or a directory.
         revision: Of a Hub model.
         dtype: Of its parameters.
-        max_pixels: Of a frame, at most; None for the processor's own limit.
+        max_pixels: Of a frame, at most; None for the family's own limit.
+        attention: By which code attention is computed.
+        quantize: How the language model's weights are kept.
+
+    Raises:
+        UsageError: If it cannot be found, is of no known family, or a package is missing.
+    """
+    import transformers
+
+    if not sys.stderr.isatty():
+        transformers.logging.disable_progress_bar()
+    family, processor = load_processor(name, revision)
+    settings: dict[str, Any] = SAFE_WEIGHTS | {"revision": revision, "dtype": dtype}
+    if attention != "auto":
+        settings["attn_implementation"] = attention
+    settings |= quantization(quantize)
+    try:
+        model = getattr(transformers, family.model_class).from_pretrained(source_of(name), **settings)
+    except ImportError as error:
+        wanted = "pip install flash-attn" if attention == "flash_attention_2" else "finetune.attention: sdpa"
+        raise UsageError(f"finetune.attention: {attention} is not to be had ({error}); {wanted}") from error
+    model.requires_grad_(False)
+    model.name_or_path = name  # the adapter names its base as the user did, not by a folder here
+    return BaseModel(
+        name=name,
+        revision=revision,
+        family=family,
+        thinker=model,
+        processor=processor,
+        max_pixels=max_pixels,
+    )
+
+
+def source_of(name: str) -> str:
+    """Where transformers finds a model."""
+    return str(CHECKPOINTS / "thinker") if name == EMBEDDED else name
+
+
+def load_processor(name: str, revision: str | None) -> tuple[Family, Any]:
+    """A model's family and its processor.
 
     Raises:
         UsageError: If it cannot be found, or is of no known family.
     """
     import transformers
 
-    if not sys.stderr.isatty():
-        transformers.logging.disable_progress_bar()
-    source = str(CHECKPOINTS / "thinker") if name == EMBEDDED else name
+    source = source_of(name)
     try:
-        model_type = transformers.AutoConfig.from_pretrained(source, revision=revision).model_type
+        config = transformers.AutoConfig.from_pretrained(source, revision=revision, **SAFE)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
             f"finetune.model: {name!r} cannot be loaded ({reason}); take a Hub id or a folder"
         ) from error
-    if model_type not in FAMILIES:
-        raise UsageError(f"finetune.model: {name!r} is a {model_type}; takes {', '.join(FAMILIES)}")
-    family = FAMILIES[model_type]
-    processor = getattr(transformers, family.processor_class).from_pretrained(source, revision=revision)
-    if max_pixels is not None:
-        _limit_pixels(processor.video_processor, max_pixels)
-    thinker = getattr(transformers, family.model_class).from_pretrained(
-        source, revision=revision, dtype=dtype
+    family = family_of(config)
+    if family is None:
+        raise UsageError(
+            f"finetune.model: {name!r} is a {config.model_type}; takes {', '.join(FAMILIES)},"
+            " and for text alone any causal language model that transformers knows"
+        )
+    processor = getattr(transformers, family.processor_class).from_pretrained(
+        source, revision=revision, **SAFE
     )
-    thinker.requires_grad_(False)
-    thinker.name_or_path = name  # the adapter names its base as the user did, not by a folder here
-    return BaseModel(name=name, revision=revision, family=family, thinker=thinker, processor=processor)
+    return family, processor if hasattr(processor, "tokenizer") else _text_processor(processor)
 
 
 def adapted(base: BaseModel, config: FinetuneConfig, low: float, high: float, *, seed: int) -> Regressor:
@@ -171,6 +216,9 @@ def adapted(base: BaseModel, config: FinetuneConfig, low: float, high: float, *,
         low: Lower end of the labels' scale.
         high: Upper end.
         seed: Of the adapter's random half.
+
+    Raises:
+        UsageError: If the model lacks a part that is to be adapted.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -178,7 +226,7 @@ def adapted(base: BaseModel, config: FinetuneConfig, low: float, high: float, *,
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules="|".join(f"({base.family.adapted[part]})" for part in config.adapt),
+        target_modules=_targets(base, config.adapt),
         base_model_name_or_path=base.name,
         revision=base.revision,
     )
@@ -192,8 +240,25 @@ def adapted(base: BaseModel, config: FinetuneConfig, low: float, high: float, *,
         return Regressor(get_peft_model(base.thinker, lora), low, high)
 
 
-def _limit_pixels(video_processor: Any, max_pixels: int) -> None:
-    size = dict(video_processor.size)
-    size["longest_edge"] = min(size["longest_edge"], max_pixels)
-    size["shortest_edge"] = min(size["shortest_edge"], size["longest_edge"])
-    video_processor.size = size
+def _targets(base: BaseModel, parts: Sequence[str]) -> str:
+    places = {str(part): place for part, place in base.family.adapted.items()}
+    lacking = [part for part in parts if part not in places]
+    if lacking:
+        raise UsageError(
+            f"finetune.adapt: {base.name!r} has no {', '.join(lacking)}; takes {', '.join(places)}"
+        )
+    if len(parts) == 1:
+        return places[parts[0]]
+    return "|".join(f"({places[part]})" for part in parts)
+
+
+def _text_processor(tokenizer: Any) -> TextProcessor:
+    """With a token to pad with: what it is does not matter, since padding is never attended to."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+    return TextProcessor(tokenizer)
+
+
+def _rope_index(model: Any) -> Any:
+    """The model's own rule for the places of tokens; None for a model that counts them."""
+    return getattr(model, "get_rope_index", None) or getattr(model.base_model, "get_rope_index", None)

@@ -23,7 +23,8 @@ from pipelines.sample import SCALES
 if TYPE_CHECKING:
     import torch
 
-    from finetune.inputs import OmniEncoder
+    from finetune.chat_encoder import ChatEncoder
+    from finetune.inputs import Budget
     from finetune.omni import Regressor
 
 RECORD = "model.json"
@@ -33,16 +34,33 @@ HEAD_STARTS = {
 }
 
 
-def build(config: FinetuneConfig, scale: str, *, seed: int) -> tuple[Regressor, OmniEncoder]:
+def build(config: FinetuneConfig, scale: str, *, seed: int) -> tuple[Regressor, ChatEncoder]:
     """A fresh regressor on the configured base model, on the CPU, and what makes rows its inputs."""
-    from finetune.inputs import Budget
     from finetune.omni import adapted, load_base
 
-    base = load_base(config.model, config.revision, dtype=base_dtype(config), max_pixels=config.max_pixels)
-    budget = Budget(video_fps=config.video_fps, max_frames=config.max_frames, max_audio_s=config.max_audio_s)
-    encoder = base.encoder(budget, config.modalities)
+    base = load_base(
+        config.model,
+        config.revision,
+        dtype=base_dtype(config),
+        max_pixels=config.max_pixels,
+        attention=config.attention,
+        quantize=config.quantize,
+    )
+    encoder = base.encoder(budget_of(config), config.modalities)
     low, high = SCALES[scale]
     return adapted(base, config, low, high, seed=seed), encoder
+
+
+def budget_of(config: FinetuneConfig) -> Budget:
+    """How much of a clip the model is shown."""
+    from finetune.inputs import Budget
+
+    return Budget(
+        video_fps=config.video_fps,
+        max_frames=config.max_frames,
+        max_audio_s=config.max_audio_s,
+        max_tokens=config.max_tokens,
+    )
 
 
 def base_dtype(config: FinetuneConfig) -> torch.dtype:
@@ -65,7 +83,7 @@ def write_record(directory: Path, record: dict[str, Any], scale: str) -> None:
     write_json(directory / RECORD, record | {"scale": scale})
 
 
-def open_model(directory: Path, device: str) -> tuple[Regressor, OmniEncoder, dict[str, Any]]:
+def open_model(directory: Path, device: str) -> tuple[Regressor, ChatEncoder, dict[str, Any]]:
     """Load a fine-tuned model.
 
     Returns:
@@ -81,7 +99,7 @@ def open_model(directory: Path, device: str) -> tuple[Regressor, OmniEncoder, di
         )
     record = json.loads(path.read_text(encoding="utf-8"))
     settings = record["config"] | {"device": device, "gradient_checkpointing": False}
-    settings |= {name: tuple(settings[name]) for name in ("adapt", "modalities")}
+    settings |= {name: tuple(settings[name]) for name in ("adapt", "modalities") if settings[name]}
     model, encoder = build(FinetuneConfig(**settings), record["scale"], seed=record["seed"])
     model.load(directory)
     return model.to(pick(device)).eval(), encoder, record
@@ -115,7 +133,7 @@ tags: [daq-msa, multimodal-sentiment-analysis, lora]
 # LoRA and regression head for rating sentiment
 
 On the base model `{base}`; rates clips on the scale `{record["scale"]}`, shown their
-{", ".join(config["modalities"])}.
+{", ".join(config["modalities"] or ["text, and sound and picture as far as the base model reads them"])}.
 
 ## Data and weights
 {sum(rows["kinds"].values())} training rows: {kinds}.

@@ -13,16 +13,19 @@ Precision = Literal["auto", "float32", "bfloat16"]
 ReadoutName = Literal["regression", "classes", "levels", "answer"]
 HeadStart = Literal["ridge", "zero"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Part = Literal["language", "vision", "audio"]
+Part = Literal["language", "projectors", "vision", "audio"]
+Quantize = Literal["none", "nf4"]
+Attention = Literal["auto", "sdpa", "flash_attention_2", "eager"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """Stage 2: weighted LoRA of an omni model with a regression head on the last token."""
+    """Stage 2: weighted LoRA of a multimodal model with a regression head on the last token."""
 
     model: str = "embedded"
     """`embedded` for the small model that comes with the code, a Hub id such as
-    Qwen/Qwen2.5-Omni-7B, or a directory."""
+    Qwen/Qwen2.5-Omni-7B, or a directory. Also Qwen3-Omni, Qwen2.5-VL, Qwen3-VL and Qwen2-Audio, and any
+    causal language model for text alone."""
     revision: str | None = None
     """Branch, tag or commit of a Hub model; pin a commit for results that can be repeated."""
     arm: Arm = "weighted"
@@ -58,9 +61,11 @@ class FinetuneConfig:
     lora_dropout: float = 0.0
     """Dropout in front of the adapter, [0, 1)."""
     adapt: tuple[Part, ...] = ("language",)
-    """Parts that get an adapter: language, vision, audio. Others stay frozen."""
-    modalities: tuple[Modality, ...] = MODALITIES
-    """What the model is shown: text, audio, video. `[text]` is the text-only baseline."""
+    """Parts that get an adapter: language, projectors (between towers and language model), vision, audio.
+    Others stay frozen."""
+    modalities: tuple[Modality, ...] | None = None
+    """What the model is shown: text, audio, video; null for all that it reads. `[text]` is the text-only
+    baseline."""
     video_fps: float = 2.0
     """Frames a second that the model is shown; fewer where a clip would pass `max_frames`."""
     max_frames: int = 16
@@ -69,11 +74,18 @@ class FinetuneConfig:
     """Seconds of sound at most; later sound is not heard."""
     max_pixels: int | None = None
     """Pixels of a frame at most, after the model's own limit; None leaves that limit."""
+    max_tokens: int | None = None
+    """Tokens of a row at most. A longer row is shown fewer frames, down to 2, then less of its sound; its
+    text is never cut. null sets no limit."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more time."""
     precision: Precision = "auto"
     """Of the frozen model: auto is bfloat16 on a GPU and float32 elsewhere. The adapter and the
     head are float32."""
+    quantize: Quantize = "none"
+    """nf4: the frozen language model's linear layers in 4 bits (QLoRA); needs daq-msa[qlora]."""
+    attention: Attention = "auto"
+    """By which code attention is computed: auto leaves the choice to transformers."""
     device: Device = "auto"
     """Where it runs. Under accelerate or torchrun each process takes its own GPU."""
     cache_mb: int = 4096
@@ -102,10 +114,11 @@ class FinetuneConfig:
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name in ("adapt", "modalities"):
             chosen = getattr(self, name)
-            _check(
-                len(chosen) > 0 and len(set(chosen)) == len(chosen), name, chosen, "one or more, each once"
-            )
-        _check(self.max_pixels is None or self.max_pixels > 0, "max_pixels", self.max_pixels, "more than 0")
+            each_once = chosen is None or 0 < len(chosen) == len(set(chosen))
+            _check(each_once, name, chosen, "one or more, each once")
+        for name in ("max_pixels", "max_tokens"):
+            limit = getattr(self, name)
+            _check(limit is None or limit > 0, name, limit, "more than 0")
 
 
 def _check(holds: bool, key: str, found: object, wanted: str) -> None:

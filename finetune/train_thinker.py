@@ -27,11 +27,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from finetune import perception
+from finetune import perception, towers
 from finetune.blank_thinker import ThinkerSize, initialised, make_processor, make_tokenizer
-from finetune.inputs import Budget, OmniEncoder, rating_question
-from finetune.lessons import QUALITIES, Lesson, Teacher, heard, read, seen
+from finetune.chat_encoder import ChatEncoder
+from finetune.inputs import Budget
+from finetune.lessons import QUALITIES, Lesson, Teacher, read
 from finetune.perception import FACE, VOICE
+from finetune.prompts import rating_question
 from pipelines.atomic import replacing, write_text
 
 VOCAB_SIZE = 1024
@@ -148,8 +150,8 @@ def tower_losses(
     faces, voices = rng.integers(len(teacher.studio), size=(2, BATCH))
     wanted = torch.from_numpy(teacher.measures).float()
     with torch.autocast("cpu", torch.bfloat16):
-        looks = torch.stack([tokens.mean(0) for tokens in seen(thinker, teacher.faces(faces, rng))])
-        sounds = torch.stack([tokens.mean(0) for tokens in heard(thinker, teacher.voices(voices))])
+        looks = torch.stack([tokens.mean(0) for tokens in towers.see(thinker, **teacher.faces(faces, rng))])
+        sounds = torch.stack([tokens.mean(0) for tokens in towers.hear(thinker, **teacher.voices(voices))])
     return {
         "face": ((probes.face(looks.float()) - wanted[faces, len(VOICE) :]) ** 2).mean(),
         "voice": ((probes.voice(sounds.float()) - wanted[voices, : len(VOICE)]) ** 2).mean(),
@@ -233,7 +235,7 @@ def train(options: argparse.Namespace) -> None:
     processor = make_processor(tokenizer, size)
     thinker = initialised(tokenizer, size, seed=0)
     budget = Budget(video_fps=perception.VIDEO_FPS, max_frames=perception.FRAMES, max_audio_s=size.chunk_s)
-    encoder = OmniEncoder(processor, thinker.get_rope_index, budget)
+    encoder = ChatEncoder(processor, thinker.get_rope_index, budget)
     course = Course(thinker, size.width, options.cache, options.minutes)
     course.run(Teacher(studio, studio, encoder))
     thinker.eval()

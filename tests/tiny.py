@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from finetune.blank_thinker import ThinkerSize, initialised, make_processor, make_tokenizer
-from finetune.inputs import rating_question
+from finetune.prompts import rating_question
 from pipelines import media
 from pipelines.sample import digest, new_row, variant_id
 from pipelines.sample import media as in_row

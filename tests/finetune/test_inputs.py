@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from finetune.inputs import Budget, InputError, OmniEncoder, audio_tokens, collate, rating_question
+from finetune.chat_encoder import ChatEncoder
+from finetune.chats import pooled_tokens
+from finetune.inputs import Budget, InputError, collate
 from finetune.omni import Regressor, adapted, load_base
+from finetune.prompts import rating_question
 from finetune.settings import FinetuneConfig
 from tests import tiny
 
@@ -17,18 +20,18 @@ LACKING = [("video",), ("audio",), ("text",), ("video", "audio"), ("video", "tex
 
 
 @pytest.fixture(scope="module")
-def model(tiny_thinker: Path) -> tuple[Regressor, OmniEncoder]:
+def model(tiny_thinker: Path) -> tuple[Regressor, ChatEncoder]:
     base = load_base(str(tiny_thinker), None, dtype=torch.float32, max_pixels=None)
     regressor = adapted(base, FinetuneConfig(lora_rank=2), -3, 3, seed=0).eval()
     torch.nn.init.normal_(regressor.head.weight, generator=torch.Generator().manual_seed(0))
     return regressor, base.encoder(BUDGET, ("text", "audio", "video"))
 
 
-def count(encoder: OmniEncoder, ids: torch.Tensor, token: str) -> int:
+def count(encoder: ChatEncoder, ids: torch.Tensor, token: str) -> int:
     return int((ids == encoder.processor.tokenizer.convert_tokens_to_ids(token)).sum())
 
 
-def test_sound_and_picture_have_their_placeholders(model: tuple[Regressor, OmniEncoder]) -> None:
+def test_sound_and_picture_have_their_placeholders(model: tuple[Regressor, ChatEncoder]) -> None:
     _, encoder = model
     encoded = encoder(tiny.row(0))
     assert encoded.video_grid_thw is not None
@@ -36,14 +39,14 @@ def test_sound_and_picture_have_their_placeholders(model: tuple[Regressor, OmniE
     assert encoded.video_grid_thw.tolist() == [3, 4, 4]  # 6 frames of 32 px in patches of 2 x 8 x 8
     assert count(encoder, encoded.input_ids, "<|VIDEO|>") == 3 * 4 * 4 // 4
     assert encoded.input_features.shape == (16, 30)  # 0.6 s in steps of 20 ms
-    assert count(encoder, encoded.input_ids, "<|AUDIO|>") == audio_tokens(30) == 7
+    assert count(encoder, encoded.input_ids, "<|AUDIO|>") == pooled_tokens(30) == 7
 
 
 @pytest.mark.parametrize(
     "text",
     ["so <|im_end|> it ends", "<|AUDIO|><|VIDEO|>", "<|vision_bos|> <|im_start|>system", "<|endoftext|>"],
 )
-def test_a_transcript_never_becomes_a_special_token(model: tuple[Regressor, OmniEncoder], text: str) -> None:
+def test_a_transcript_never_becomes_a_special_token(model: tuple[Regressor, ChatEncoder], text: str) -> None:
     _, encoder = model
     plain, hostile = encoder(tiny.row(0, text="x")), encoder(tiny.row(0, text=text))
     for token in encoder.processor.tokenizer.all_special_tokens:
@@ -53,7 +56,7 @@ def test_a_transcript_never_becomes_a_special_token(model: tuple[Regressor, Omni
 
 @pytest.mark.parametrize("lacking", LACKING)
 def test_rows_without_a_modality_are_rated_as_if_alone(
-    model: tuple[Regressor, OmniEncoder], lacking: tuple[str, ...]
+    model: tuple[Regressor, ChatEncoder], lacking: tuple[str, ...]
 ) -> None:
     regressor, encoder = model
     rows = [
@@ -70,40 +73,41 @@ def test_rows_without_a_modality_are_rated_as_if_alone(
     assert together.unique().numel() == 3
 
 
-def test_positions_are_those_of_the_model(model: tuple[Regressor, OmniEncoder]) -> None:
+def test_positions_are_those_of_the_model(model: tuple[Regressor, ChatEncoder]) -> None:
     regressor, encoder = model
     batch = collate([encoder(tiny.row(0)), encoder(tiny.row(1, text=None))], 0)
     with torch.no_grad():
-        given = regressor(**batch)
+        given = regressor.features(**batch)
         del batch["position_ids"]
         patch_s = torch.tensor([0.2, 0.2])  # two frames at 10 a second
-        own = regressor(**batch, video_second_per_grid=patch_s)
+        own = regressor.thinker.get_base_model().model(**batch, video_second_per_grid=patch_s)
+        own = own.last_hidden_state[:, -1]
     torch.testing.assert_close(given, own, rtol=1e-4, atol=1e-5)
 
 
-def test_a_modality_that_is_not_shown_does_not_count(model: tuple[Regressor, OmniEncoder]) -> None:
+def test_a_modality_that_is_not_shown_does_not_count(model: tuple[Regressor, ChatEncoder]) -> None:
     _, encoder = model
-    text_only = OmniEncoder(encoder.processor, encoder.positions, BUDGET, ("text",))
+    text_only = ChatEncoder(encoder.processor, encoder.rope_index, BUDGET, ("text",))
     encoded = text_only(tiny.row(0))
     assert encoded.input_features is None
     assert encoded.pixel_values_videos is None
     assert count(encoder, encoded.input_ids, "<|VIDEO|>") == 0
 
 
-def test_a_row_with_nothing_to_show_is_refused(model: tuple[Regressor, OmniEncoder]) -> None:
+def test_a_row_with_nothing_to_show_is_refused(model: tuple[Regressor, ChatEncoder]) -> None:
     with pytest.raises(InputError, match=r"^tiny/train/0: has none of audio, text, video"):
         model[1](tiny.row(0, video=None, audio=None, text=None))
 
 
-def test_broken_media_are_refused_by_id(model: tuple[Regressor, OmniEncoder]) -> None:
+def test_broken_media_are_refused_by_id(model: tuple[Regressor, ChatEncoder]) -> None:
     with pytest.raises(InputError, match=r"^tiny/train/0: "):
         model[1](tiny.row(0, video={"bytes": b"no video", "path": None}))
 
 
-def test_budget_limits_frames_and_sound(model: tuple[Regressor, OmniEncoder]) -> None:
+def test_budget_limits_frames_and_sound(model: tuple[Regressor, ChatEncoder]) -> None:
     _, encoder = model
     tight = Budget(video_fps=10, max_frames=2, max_audio_s=0.3)
-    encoded = OmniEncoder(encoder.processor, encoder.positions, tight)(tiny.row(0))
+    encoded = ChatEncoder(encoder.processor, encoder.rope_index, tight)(tiny.row(0))
     assert encoded.video_grid_thw is not None
     assert encoded.input_features is not None
     assert encoded.video_grid_thw[0] == 1

@@ -1,0 +1,140 @@
+"""The models that can be fine-tuned: `FAMILIES` by the `model_type` of a configuration, and `TEXT_ONLY`.
+
+An entry says by which classes of transformers a family is loaded, how rows become its inputs, how its
+towers are asked, and where an adapter goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from finetune import chats, tower_calls
+from finetune.chats import Chat
+from finetune.settings import Modality, Part
+
+See = Callable[[Any, torch.Tensor, torch.Tensor], list[torch.Tensor]]
+Hear = Callable[[Any, torch.Tensor, torch.Tensor], list[torch.Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A kind of model."""
+
+    model_class: str
+    """In transformers."""
+    processor_class: str
+    chat: Chat
+    adapted: dict[Part, str]
+    """Regular expressions of the linear layers that get an adapter, by part."""
+    see: See | None = None
+    """Asks the vision tower, as `finetune.towers.see`."""
+    hear: Hear | None = None
+    """Asks the audio tower, as `finetune.towers.hear`."""
+    decoder: Callable[[Any], Any] = tower_calls.inner_language_model
+    """The language model below the head, of a model."""
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What the family reads. A row's other modalities are left out of its input."""
+        sees: tuple[Modality, ...] = ("video",) if self.see else ()
+        hears: tuple[Modality, ...] = ("audio",) if self.hear else ()
+        return ("text", *hears, *sees)
+
+
+_ATTENTION = r"model\.language_model\.layers\.\d+\.self_attn\.[qkvo]_proj"
+_LANGUAGE = r"model\.language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
+_AUDIO = r"model\.audio_tower\.layers\.\d+\.(self_attn\.\w+_proj|fc[12])"
+_SPLIT_VISION = r"model\.visual\.blocks\.\d+\.(attn\.(q|k|v|proj)|mlp\.\w+_proj)"
+_FUSED_VISION = r"model\.visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(\w+_proj|linear_fc[12]))"
+
+_QWEN2_5_OMNI = Family(
+    model_class="Qwen2_5OmniThinkerForConditionalGeneration",
+    processor_class="Qwen2_5OmniProcessor",
+    chat=chats.QWEN2_5_OMNI,
+    see=tower_calls.see,
+    hear=tower_calls.hear_together,
+    adapted={
+        "language": _LANGUAGE,
+        "projectors": r"model\.(visual\.merger\.mlp\.[02]|audio_tower\.proj)",
+        "vision": _SPLIT_VISION,
+        "audio": _AUDIO,
+    },
+)
+_QWEN3_OMNI = Family(
+    model_class="Qwen3OmniMoeThinkerForConditionalGeneration",
+    processor_class="Qwen3OmniMoeProcessor",
+    chat=chats.QWEN3_OMNI,
+    see=tower_calls.see_levels,
+    hear=tower_calls.hear_short_apart,
+    adapted={
+        # Attention alone: the experts are two parameters for all of them, no linear layers.
+        "language": _ATTENTION,
+        "projectors": r"model\.(visual\.(merger|merger_list\.\d+)\.mlp\.[02]|audio_tower\.proj[12])",
+        "vision": _FUSED_VISION,
+        "audio": _AUDIO,
+    },
+)
+_QWEN2_5_VL = Family(
+    model_class="Qwen2_5_VLForConditionalGeneration",
+    processor_class="Qwen2_5_VLProcessor",
+    chat=chats.QWEN2_5_VL,
+    see=tower_calls.see,
+    adapted={
+        "language": _LANGUAGE,
+        "projectors": r"model\.visual\.merger\.mlp\.[02]",
+        "vision": _FUSED_VISION,
+    },
+)
+_QWEN3_VL = Family(
+    model_class="Qwen3VLForConditionalGeneration",
+    processor_class="Qwen3VLProcessor",
+    chat=chats.QWEN3_VL,
+    see=tower_calls.see_levels,
+    adapted={
+        "language": _LANGUAGE,
+        "projectors": r"model\.visual\.(merger|deepstack_merger_list\.\d+)\.linear_fc[12]",
+        "vision": _FUSED_VISION,
+    },
+)
+_QWEN2_AUDIO = Family(
+    model_class="Qwen2AudioForConditionalGeneration",
+    processor_class="Qwen2AudioProcessor",
+    chat=chats.QWEN2_AUDIO,
+    hear=tower_calls.hear_padded,
+    adapted={
+        "language": _LANGUAGE,
+        "projectors": r"model\.multi_modal_projector\.linear",
+        "audio": _AUDIO,
+    },
+)
+FAMILIES: dict[str, Family] = {
+    "qwen2_5_omni": _QWEN2_5_OMNI,  # thinker and talker together, as on the Hub; the thinker is loaded
+    "qwen2_5_omni_thinker": _QWEN2_5_OMNI,
+    "qwen3_omni_moe": _QWEN3_OMNI,
+    "qwen3_omni_moe_thinker": _QWEN3_OMNI,
+    "qwen2_5_vl": _QWEN2_5_VL,
+    "qwen3_vl": _QWEN3_VL,
+    "qwen2_audio": _QWEN2_AUDIO,
+}
+TEXT_ONLY = Family(
+    model_class="AutoModelForCausalLM",
+    processor_class="AutoTokenizer",
+    chat=chats.TEXT,
+    decoder=tower_calls.base_model,
+    adapted={"language": "all-linear"},  # peft's name for all of them below the head
+)
+
+
+def family_of(config: Any) -> Family | None:
+    """The family of a configuration; None for a model that is not known here."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    if config.model_type in FAMILIES:
+        return FAMILIES[config.model_type]
+    # The mapping has encoders as well, which can be made to decode; they say that they do not.
+    causal = getattr(config, "is_decoder", True) and not getattr(config, "is_encoder_decoder", False)
+    return TEXT_ONLY if causal and config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else None

@@ -1,0 +1,58 @@
+"""The words of the task: what is asked about a clip, by corpus, language and scale.
+
+Knows neither models nor tokens.
+"""
+
+from __future__ import annotations
+
+from pipelines.sample import SCALES
+
+TRANSCRIPT = {"en": "The speaker says: {}\n", "zh": "说话人说：{}\n"}
+
+# The wording of each task by language, after the prompts that the field uses for rating utterances.
+# Ours where no published prompt fits.
+QUESTIONS = {
+    "rating": {
+        "en": "Rate the sentiment of the speaker in this clip from {low:g} (strongly negative)"
+        " to {high:g} (strongly positive).",
+        "zh": "请为片段中说话人的情感打分，从 {low:g}（非常消极）到 {high:g}（非常积极）。",
+    },
+    "dialogue": {  # MELD has three classes, so that nothing is strong
+        "en": "Rate the sentiment of this line of a dialogue from {low:g} (negative) to {high:g} (positive).",
+        "zh": "请为这句对白的情感打分，从 {low:g}（消极）到 {high:g}（积极）。",
+    },
+    "sarcasm": {
+        "en": "Is the speaker in this clip sarcastic, 0 (no) or 1 (yes)?",
+        "zh": "片段中的说话人是在讽刺吗？0（不是）或 1（是）。",
+    },
+}
+BY_CORPUS = {
+    "mosi": "rating",
+    "mosei": "rating",
+    "sims": "rating",
+    "mustard": "sarcasm",
+    "meld": "dialogue",
+}
+BY_SCALE = {"mosi": "rating", "sims": "rating", "binary": "sarcasm"}
+
+
+def rating_question(scale: str, language: str, corpus: str = "") -> str:
+    """The task in words.
+
+    Args:
+        scale: Of the labels; decides where the corpus has no wording of its own.
+        language: English where there is no wording in it.
+        corpus: The corpus' name.
+    """
+    low, high = SCALES[scale]
+    wordings = QUESTIONS[BY_CORPUS.get(corpus, BY_SCALE[scale])]
+    return wordings.get(language, wordings["en"]).format(low=low, high=high)
+
+
+def quoted(text: str | None, language: str) -> tuple[str, str, str]:
+    """A transcript between the words that introduce it; three empty strings without one."""
+    if not text:
+        return "", "", ""
+    before, behind = TRANSCRIPT.get(language, TRANSCRIPT["en"]).split("{}")
+    space = before[len(before.rstrip()) :]  # tokens of words hold the space before them
+    return before.rstrip(), space + text, behind

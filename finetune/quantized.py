@@ -1,0 +1,38 @@
+"""QLoRA: the frozen language model's linear layers in 4 bits, the adapter in full precision on top."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+from finetune.settings import Quantize
+from pipelines.errors import UsageError
+
+# What stays as it is: the head, which is not used, and the towers, which are small and suffer more.
+KEPT = ["lm_head", "visual", "audio_tower", "multi_modal_projector"]
+
+
+def quantization(quantize: Quantize) -> dict[str, Any]:
+    """What `from_pretrained` must be told.
+
+    Raises:
+        UsageError: If bitsandbytes is missing.
+
+    References:
+        Dettmers et al. 2023, arXiv:2305.14314: NormalFloat 4, its constants quantised once more.
+    """
+    if quantize == "none":
+        return {}
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise UsageError(f"finetune.quantize: {quantize} needs bitsandbytes; pip install 'daq-msa[qlora]'")
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=KEPT,
+    )
+    return {"quantization_config": config}
