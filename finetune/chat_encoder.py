@@ -70,8 +70,6 @@ class ChatEncoder:
                 passes the token budget.
         """
         clip = self.decoded(row, self.budget.max_frames)
-        if clip.frames is None and clip.samples is None and not self._text(row):
-            raise InputError(f"{row['id']}: has none of {', '.join(sorted(self.modalities))}; leave it out")
         encoded = self.encode_clip(row, clip, self.max_pixels)
         if token_budget.excess(self.budget, encoded) > 0:
             return token_budget.fitted(self, row, clip, encoded)
@@ -93,6 +91,16 @@ class ChatEncoder:
         """Encode a row whose media are decoded, frames of so many pixels at most."""
         picture = None if clip.frames is None else self.picture(clip.frames, clip.fps, max_pixels)
         sound = None if clip.samples is None else self.sound(clip.samples)
+        return self.asked(row, picture, sound)
+
+    def asked(self, row: Row, picture: Picture | None, sound: Sound | None) -> Encoded:
+        """The question about a row, with its text and what the towers take of its clip.
+
+        Raises:
+            InputError: If there is neither text nor clip.
+        """
+        if picture is None and sound is None and not self._text(row):
+            raise InputError(f"{row['id']}: has none of {', '.join(sorted(self.modalities))}; leave it out")
         quote = quoted(self._text(row), row["language"])
         question = rating_question(row["scale"], row["language"], row["corpus"])
         return self.assemble(picture, sound, quote, question, name=row["id"])

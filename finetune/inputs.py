@@ -6,11 +6,14 @@ Rows in a batch may lack sound or picture. How a row becomes an input is in `fin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from pipelines.errors import RunError
+
+NO_ANSWER = -100
+"""Stands where a row has no answer; what cross-entropy ignores."""
 
 
 class InputError(RunError):
@@ -48,6 +51,25 @@ class Encoded:
     """(mel bins, mel frames), float32."""
     feature_attention_mask: torch.Tensor | None = None
     """(mel frames,), int64: 1 where there is sound, 0 in the silence behind it."""
+    seen: torch.Tensor | None = None
+    """In place of patches and their grid, what a frozen vision tower makes of them, (tokens, channels)."""
+    heard: torch.Tensor | None = None
+    """In place of a spectrogram and its mask, what a frozen audio tower makes of it, (tokens, width)."""
+    answer: torch.Tensor | None = None
+    """The ids at the end that are the wanted answer, (A,), int64."""
+
+    def answered(self, ids: Sequence[int]) -> Encoded:
+        """The row with an answer behind its prompt."""
+        answer = torch.tensor(ids, dtype=torch.int64)
+        places = self.position_ids.amax() + 1 + torch.arange(len(ids), dtype=self.position_ids.dtype)
+        return replace(
+            self,
+            input_ids=torch.cat([self.input_ids, answer]),
+            position_ids=torch.cat(
+                [self.position_ids, places.expand(*self.position_ids.shape[:-1], -1)], dim=-1
+            ),
+            answer=answer,
+        )
 
     @property
     def nbytes(self) -> int:
@@ -66,7 +88,9 @@ def collate(rows: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:
         input_ids and attention_mask (B, L), position_ids (3, B, L) or (B, L); of the rows that have a
         picture, pixel_values_videos (all patches, values) and video_grid_thw (n, 3); of those
         that have sound, input_features (n, mel bins, mel frames) and feature_attention_mask
-        (n, mel frames).
+        (n, mel frames). Of rows with kept tower outputs, seen and heard instead, each (all tokens,
+        channels). Of rows with answers, answers (B, A): `NO_ANSWER` and then a row's own ids, so that
+        they end where input_ids do.
     """
     length = max(len(row.input_ids) for row in rows)
     batch = {
@@ -86,7 +110,23 @@ def collate(rows: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:
         frames = max(mel.shape[1] for mel in sounds)
         batch["input_features"] = torch.stack([_right_pad(mel, frames) for mel in sounds])
         batch["feature_attention_mask"] = torch.stack([_right_pad(mask, frames) for mask in masks])
-    return batch
+    return batch | _kept(rows) | _answers(rows)
+
+
+def _kept(rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+    """What frozen towers made of the rows that have it."""
+    seen = [row.seen for row in rows if row.seen is not None]
+    heard = [row.heard for row in rows if row.heard is not None]
+    return {name: torch.cat(kept) for name, kept in (("seen", seen), ("heard", heard)) if kept}
+
+
+def _answers(rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+    answers = [row.answer for row in rows if row.answer is not None]
+    if not answers:
+        return {}
+    assert len(answers) == len(rows), "all rows of a batch have an answer, or none has"
+    length = max(len(answer) for answer in answers)
+    return {"answers": torch.stack([_left_pad(answer, length, NO_ANSWER) for answer in answers])}
 
 
 def _left_pad(values: torch.Tensor, length: int, fill: int) -> torch.Tensor:

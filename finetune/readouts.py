@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from finetune.inputs import NO_ANSWER
 from finetune.objective import ROW_LOSSES
 from finetune.settings import ReadoutName, RowLoss
 from pipelines.errors import UsageError
@@ -81,7 +82,7 @@ class Regression(nn.Module):
         return self.scale.middle + self.scale.half_range * units
 
     def losses(
-        self, hidden: torch.Tensor, answers: Sequence[torch.Tensor], labels: torch.Tensor, logits: Logits
+        self, hidden: torch.Tensor, answers: torch.Tensor | None, labels: torch.Tensor, logits: Logits
     ) -> torch.Tensor:
         """Each row's own loss in units of half the scale's range, (B,)."""
         unit = self.scale.half_range
@@ -108,7 +109,7 @@ class Classes(nn.Module):
         return self.values[self._scores(hidden).argmax(dim=1)]
 
     def losses(
-        self, hidden: torch.Tensor, answers: Sequence[torch.Tensor], labels: torch.Tensor, logits: Logits
+        self, hidden: torch.Tensor, answers: torch.Tensor | None, labels: torch.Tensor, logits: Logits
     ) -> torch.Tensor:
         """Cross-entropy of each row's class, (B,)."""
         nearest = (labels[:, None] - self.values).abs().argmin(dim=1)
@@ -133,7 +134,7 @@ class Levels(nn.Module):
         return self._scores(hidden, logits).softmax(dim=1) @ self.values
 
     def losses(
-        self, hidden: torch.Tensor, answers: Sequence[torch.Tensor], labels: torch.Tensor, logits: Logits
+        self, hidden: torch.Tensor, answers: torch.Tensor | None, labels: torch.Tensor, logits: Logits
     ) -> torch.Tensor:
         """Cross-entropy against the label, shared out between its two nearest digits, (B,)."""
         return F.cross_entropy(self._scores(hidden, logits), self._shares(labels), reduction="none")
@@ -153,21 +154,24 @@ class Answer(nn.Module):
         self.tokenizer, self.scale = tokenizer, scale
 
     def losses(
-        self, hidden: torch.Tensor, answers: Sequence[torch.Tensor], labels: torch.Tensor, logits: Logits
+        self, hidden: torch.Tensor, answers: torch.Tensor | None, labels: torch.Tensor, logits: Logits
     ) -> torch.Tensor:
         """Each row's mean cross-entropy over the tokens of its answer, (B,).
 
         Args:
             hidden: (B, L, width); a row ends with its answer, and each token is read off the one before.
-            answers: The tokens of each row's answer.
+            answers: As `finetune.inputs.collate` gives them, (B, A).
             labels: Not read; the answers say it.
             logits: The language-model head.
         """
-        length = hidden.shape[1]
-        read = [row[length - len(ids) - 1 : length - 1] for row, ids in zip(hidden, answers, strict=True)]
-        scores = logits(torch.cat(read)).float()  # (all answers' tokens, vocabulary)
-        each = F.cross_entropy(scores, torch.cat([*answers]), reduction="none")
-        return torch.stack([part.mean() for part in each.split([len(ids) for ids in answers])])
+        assert answers is not None, "rows come with their answers"
+        wanted = answers != NO_ANSWER  # (B, A)
+        scores = logits(
+            hidden[:, -answers.shape[1] - 1 : -1][wanted]
+        ).float()  # (all answers' ids, vocabulary)
+        each = F.cross_entropy(scores, answers[wanted], reduction="none")
+        rows = wanted.nonzero()[:, 0]
+        return torch.zeros_like(labels, dtype=each.dtype).index_add(0, rows, each) / wanted.sum(1)
 
     def answer(self, label: float) -> list[int]:
         """The tokens that a label is written with, the end of the turn among them."""

@@ -103,20 +103,26 @@ def last_hidden_state(
     video_grid_thw: torch.Tensor | None = None,
     input_features: torch.Tensor | None = None,
     feature_attention_mask: torch.Tensor | None = None,
+    seen: torch.Tensor | None = None,
+    heard: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Both halves at once, from the output of `finetune.inputs.collate`, (B, L, width).
+
+    A clip comes as patches or as what was `seen` of it, as a spectrogram or as what was `heard`.
 
     A tower that a batch has nothing for takes no part. Where it is trained, other ranks may have something
     for it: `ddp_find_unused_parameters` then lets the gradients be gathered. A clip made up and multiplied
     by 0 would do as well, and would need one for each family, and its time.
     """
-    seen: list[torch.Tensor] = []
-    heard: list[torch.Tensor] = []
+    pictures = [] if seen is None else [seen]
+    sounds = [] if heard is None else [heard]
     if pixel_values_videos is not None and video_grid_thw is not None:
-        seen = see(model, pixel_values_videos, video_grid_thw)
+        assert seen is None, "a batch has its pictures as patches or as what was seen, not both"
+        pictures = see(model, pixel_values_videos, video_grid_thw)
     if input_features is not None and feature_attention_mask is not None:
-        heard = hear(model, input_features, feature_attention_mask)
-    return read(model, input_ids, position_ids, attention_mask, seen, heard)
+        assert heard is None, "a batch has its sounds as spectrograms or as what was heard, not both"
+        sounds = hear(model, input_features, feature_attention_mask)
+    return read(model, input_ids, position_ids, attention_mask, pictures, sounds)
 
 
 def _family(model: Any) -> Family:

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from finetune.blank_thinker import make_tokenizer
+from finetune.inputs import NO_ANSWER
 from finetune.readouts import (
     LEVELS,
     Answer,
@@ -48,7 +49,7 @@ def test_a_fresh_regression_says_the_middle() -> None:
 
 def test_a_regressions_loss_is_in_halves_of_the_range() -> None:
     labels = torch.tensor([-3.0, 1.5, 3.0])
-    losses = Regression(6, MOSI, "l2").losses(hidden(3, 4), [], labels, head(6, 9))
+    losses = Regression(6, MOSI, "l2").losses(hidden(3, 4), None, labels, head(6, 9))
     torch.testing.assert_close(losses, torch.tensor([1.0, 0.25, 1.0]))
 
 
@@ -57,7 +58,7 @@ def test_classes_take_the_nearest_value_and_the_most_probable() -> None:
     with torch.no_grad():
         classes.head.bias.copy_(torch.tensor([0.0, 2.0, 0.0]))
     assert classes.ratings(hidden(2, 3), head(6, 9)).tolist() == [0, 0]
-    losses = classes.losses(hidden(2, 3), [], torch.tensor([0.1, -0.9]), head(6, 9))
+    losses = classes.losses(hidden(2, 3), None, torch.tensor([0.1, -0.9]), head(6, 9))
     known = torch.tensor([0.0, 2.0, 0.0]).log_softmax(0)
     torch.testing.assert_close(losses, torch.stack([-known[1], -known[0]]))
 
@@ -91,7 +92,7 @@ def test_a_digit_that_is_no_token_is_refused() -> None:
 def test_an_answers_loss_is_the_mean_over_its_tokens_each_read_off_the_one_before(tokenizer: Any) -> None:
     """Equal to the cross-entropy of full logits, shifted by one; prompts do not count."""
     answer, vocabulary = Answer(tokenizer, MOSI), len(tokenizer)
-    answers = [torch.tensor([3, 1, 4]), torch.tensor([5])]
+    answers = torch.tensor([[3, 1, 4], [NO_ANSWER, NO_ANSWER, 5]])
     ids = torch.tensor([[9, 9, 3, 1, 4], [9, 9, 9, 9, 5]])
     states, logits = hidden(2, 5), head(6, vocabulary)
     full = logits(states)
