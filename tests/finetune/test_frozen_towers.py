@@ -88,7 +88,7 @@ def test_another_budget_or_model_finds_nothing(tiny_thinker: Path, tmp_path: Pat
     other = Budget(video_fps=10, max_frames=2, max_audio_s=2)
     changed = Path(shutil.copytree(tiny_thinker, tmp_path / "model"))
     weights = load_file(changed / "model.safetensors")
-    weights["model.visual.merger.ln_q.weight"] += 0.1
+    weights[next(name for name in weights if "merger" in name)] += 0.1
     save_file(weights, changed / "model.safetensors", metadata={"format": "pt"})
     for _, again in (kept(tiny_thinker, tmp_path / "cache", other), kept(changed, tmp_path / "cache")):
         again(tiny.row(0))
