@@ -143,8 +143,10 @@ def frame_by_frame(begin: str, token: str, end: str) -> Callable[[Picture, int, 
 
     def write(picture: Picture, merge: int, patch: int) -> Written:
         steps, *side = picture.grid.tolist()
-        # Of the middle between a patch's first and last frame.
-        times = [(step * patch + (patch - 1) / 2) / picture.fps for step in range(steps)]
+        # The middle between a patch's first and last frame, in the order of the processor's divisions:
+        # another one rounds another way.
+        first = [step * patch for step in range(steps)]
+        times = [(one / picture.fps + (one + patch - 1) / picture.fps) / 2 for one in first]
         text = "".join(f"<{time:.1f} seconds>{begin}{token}{end}" for time in times)
         return text, [side[0] * side[1] // merge**2] * steps
 

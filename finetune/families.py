@@ -6,7 +6,8 @@ towers are asked, and where an adapter goes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,9 @@ class Family:
         return ("text", *hears, *sees)
 
 
+_ALL_LINEAR = "all-linear"  # peft's name for all of them below the head
+# The same in a model with experts, without layers by whose names peft would find the experts.
+_INNER = r".+\.(?!(?:gate|gate_proj|up_proj|down_proj|w[123])$)[^.]+"
 _ATTENTION = r"model\.language_model\.layers\.\d+\.self_attn\.[qkvo]_proj"
 _LANGUAGE = r"model\.language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
 _AUDIO = r"model\.audio_tower\.layers\.\d+\.(self_attn\.\w+_proj|fc[12])"
@@ -125,8 +129,24 @@ TEXT_ONLY = Family(
     processor_class="AutoTokenizer",
     chat=chats.TEXT,
     decoder=tower_calls.base_model,
-    adapted={"language": "all-linear"},  # peft's name for all of them below the head
+    adapted={"language": _ALL_LINEAR},
 )
+
+
+def adapter_targets(family: Family, model: Any, parts: Sequence[Part]) -> str | list[str]:
+    """Which layers of a model get an adapter, as peft takes it.
+
+    Models with experts are given the layers' names, one by one: for these peft replaces a pattern by the
+    last parts of the names that it matches, which in a model with towers match there as well, and takes
+    names that experts had once for the experts themselves.
+    """
+    places = [family.adapted[part] for part in parts]
+    names = [name for name, _ in model.named_modules()]
+    if not any(name.endswith(".experts") for name in names):
+        return places[0] if len(places) == 1 else "|".join(f"({place})" for place in places)
+    pattern = re.compile("|".join(_INNER if place == _ALL_LINEAR else f"({place})" for place in places))
+    linear = [name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)]
+    return [name for name in linear if pattern.fullmatch(name)]
 
 
 def family_of(config: Any) -> Family | None:

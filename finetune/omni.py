@@ -17,7 +17,7 @@ from torch import nn
 
 from finetune import towers
 from finetune.chat_encoder import ChatEncoder
-from finetune.families import FAMILIES, Family, family_of
+from finetune.families import FAMILIES, Family, adapter_targets, family_of
 from finetune.inputs import Budget
 from finetune.quantized import quantization
 from finetune.settings import Attention, FinetuneConfig, Modality, Quantize
@@ -222,11 +222,15 @@ def adapted(base: BaseModel, config: FinetuneConfig, low: float, high: float, *,
     """
     from peft import LoraConfig, get_peft_model
 
+    lacking = [part for part in config.adapt if part not in base.family.adapted]
+    if lacking:
+        places = ", ".join(base.family.adapted)
+        raise UsageError(f"finetune.adapt: {base.name!r} has no {', '.join(lacking)}; takes {places}")
     lora = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules=_targets(base, config.adapt),
+        target_modules=adapter_targets(base.family, base.thinker, config.adapt),
         base_model_name_or_path=base.name,
         revision=base.revision,
     )
@@ -238,18 +242,6 @@ def adapted(base: BaseModel, config: FinetuneConfig, low: float, high: float, *,
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         torch.manual_seed(seed)
         return Regressor(get_peft_model(base.thinker, lora), low, high)
-
-
-def _targets(base: BaseModel, parts: Sequence[str]) -> str:
-    places = {str(part): place for part, place in base.family.adapted.items()}
-    lacking = [part for part in parts if part not in places]
-    if lacking:
-        raise UsageError(
-            f"finetune.adapt: {base.name!r} has no {', '.join(lacking)}; takes {', '.join(places)}"
-        )
-    if len(parts) == 1:
-        return places[parts[0]]
-    return "|".join(f"({places[part]})" for part in parts)
 
 
 def _text_processor(tokenizer: Any) -> TextProcessor:
