@@ -93,36 +93,29 @@ def read(
     ).last_hidden_state
 
 
-def last_hidden_state(
-    model: Any,
-    *,
-    input_ids: torch.Tensor,
-    position_ids: torch.Tensor,
-    attention_mask: torch.Tensor,
-    pixel_values_videos: torch.Tensor | None = None,
-    video_grid_thw: torch.Tensor | None = None,
-    input_features: torch.Tensor | None = None,
-    feature_attention_mask: torch.Tensor | None = None,
-    seen: torch.Tensor | None = None,
-    heard: torch.Tensor | None = None,
-) -> torch.Tensor:
+def last_hidden_state(model: Any, **inputs: torch.Tensor) -> torch.Tensor:
     """Both halves at once, from the output of `finetune.inputs.collate`, (B, L, width).
-
-    A clip comes as patches or as what was `seen` of it, as a spectrogram or as what was `heard`.
 
     A tower that a batch has nothing for takes no part. Where it is trained, other ranks may have something
     for it: `ddp_find_unused_parameters` then lets the gradients be gathered. A clip made up and multiplied
     by 0 would do as well, and would need one for each family, and its time.
     """
-    pictures = [] if seen is None else [seen]
-    sounds = [] if heard is None else [heard]
-    if pixel_values_videos is not None and video_grid_thw is not None:
-        assert seen is None, "a batch has its pictures as patches or as what was seen, not both"
-        pictures = see(model, pixel_values_videos, video_grid_thw)
-    if input_features is not None and feature_attention_mask is not None:
-        assert heard is None, "a batch has its sounds as spectrograms or as what was heard, not both"
-        sounds = hear(model, input_features, feature_attention_mask)
-    return read(model, input_ids, position_ids, attention_mask, pictures, sounds)
+    inputs = asked_once(model, **inputs)
+    text = (inputs["input_ids"], inputs["position_ids"], inputs["attention_mask"])
+    seen, heard = ([inputs[name]] if name in inputs else [] for name in ("seen", "heard"))
+    return read(model, *text, seen, heard)
+
+
+def asked_once(model: Any, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+    """A batch with what was `seen` and `heard` in place of patches and spectrograms, if it has any."""
+    left = dict(inputs)
+    if "pixel_values_videos" in left:
+        assert "seen" not in left, "a batch has its pictures as patches or as what was seen, not both"
+        left["seen"] = torch.cat(see(model, left.pop("pixel_values_videos"), left.pop("video_grid_thw")))
+    if "input_features" in left:
+        assert "heard" not in left, "a batch has its sounds as spectrograms or as what was heard, not both"
+        left["heard"] = torch.cat(hear(model, left.pop("input_features"), left.pop("feature_attention_mask")))
+    return left
 
 
 def _family(model: Any) -> Family:
