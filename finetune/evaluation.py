@@ -55,14 +55,14 @@ def main(argv: list[str]) -> None:
 
 
 def rated_rows(reader: StoreReader, split: str) -> list[dict[str, Any]]:
-    """The originals of a split: id, label, scale.
+    """The originals of a split: id, group, corpus, label, scale.
 
     Raises:
         RunError: If there is none, their scales differ, or a label is missing.
     """
     from finetune.rows import check_labels
 
-    columns = ["id", "kind", "split", "label", "scale", "group"]
+    columns = ["id", "kind", "split", "group", "corpus", "label", "scale"]
     rows = [
         row
         for row in reader.table.select(columns).to_pylist()
@@ -115,24 +115,24 @@ def _through(
 
 
 def metrics_of(rows: Sequence[dict[str, Any]], predictions: np.ndarray) -> RESULT:
-    """The metrics of the rows' scale, with the number of rows; None where one has no value."""
-    from finetune.msa_metrics import METRICS
+    """The metrics of the rows' scale or corpus, with the number of rows; None where one has no value."""
+    from finetune.msa_metrics import definition_of, measured
 
     labels = np.array([row["label"] for row in rows])
-    found = METRICS[rows[0]["scale"]](predictions, labels)
+    definition = definition_of(rows[0]["scale"], {row["corpus"] for row in rows})
+    found = measured(definition, predictions, labels)
     values = {name: None if np.isnan(value) else value for name, value in found.items()}
     return {"rows": len(rows), **values}
 
 
 def write_predictions(path: Path, rows: Sequence[dict[str, Any]], predictions: np.ndarray) -> None:
-    """A table of id, split, label and prediction."""
+    """A table of predictions with what is needed to compare them with another model's."""
     import pyarrow
     import pyarrow.parquet
 
     table = pyarrow.table(
         {
-            "id": [row["id"] for row in rows],
-            "split": [row["split"] for row in rows],
+            **{name: [row[name] for row in rows] for name in ("id", "split", "group", "corpus", "scale")},
             "label": pyarrow.array([row["label"] for row in rows], pyarrow.float32()),
             "prediction": pyarrow.array(predictions, pyarrow.float32()),
         }

@@ -1,19 +1,128 @@
-"""Metrics of multimodal sentiment analysis, with the names and the rounding of MMSA.
+"""Metrics of multimodal sentiment analysis: the numbers, names and rounding of MMSA.
 
-The definitions are those of thuiar/MMSA's `metricsTop.py` (regression). Where a correlation has
-no value (constant predictions), it is NaN here as it is there.
+`mosi` (also of MOSEI) and `sims` (also of SIMS v2) give what `MetricsTop("regression")` of the MMSA
+package gives for the same tensors, to its 4 decimals; `tests/finetune/mmsa_golden.py` compares. Like
+MMSA they compute in float32, which matters: a float32 0.1 lies on the edge 0.1 of a bin, and taken
+to float64 it would lie beyond. Three things differ. Numbers that are not finite are refused. Where
+every label is 0, `Non0_*` is NaN; MMSA fails there. `Mult_acc_3` of MOSI is given; MMSA's release
+computes it and leaves it out. MMSA has neither MUStARD nor MELD: their metrics are those of the
+corpora's papers.
+
+`DEFINITIONS` says what each metric is; `finetune.comparison` computes them from it on resamples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
 
 import numpy as np
 
-# Right-closed bins of CH-SIMS.
-_SIMS_2 = (-1.01, 0.0, 1.01)
-_SIMS_3 = (-1.01, -0.1, 0.1, 1.01)
-_SIMS_5 = (-1.01, -0.7, -0.1, 0.1, 0.7, 1.01)
+Classify = Callable[[np.ndarray], np.ndarray]
+Score = Literal["accuracy", "precision", "recall", "f1"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grading:
+    """One way of sorting samples into classes, and what is told of it."""
+
+    classify: Classify
+    """From predictions or labels, (N,), to classes, (N,)."""
+    names: Mapping[Score, str]
+    """The scores that are told, with the metric's name. All but accuracy are weighted by support."""
+    without_zeros: bool = False
+    """Leave samples with label 0 out."""
+
+    def counted(self, labels: np.ndarray) -> np.ndarray:
+        """Which samples count, (N,), bool."""
+        return labels != 0 if self.without_zeros else np.ones(len(labels), dtype=bool)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """The metrics of a corpus."""
+
+    gradings: tuple[Grading, ...]
+    bound: float | None = None
+    """Both are clipped to ± this before anything is computed; None leaves them as they are."""
+    distances: tuple[str, ...] = ("MAE", "Corr")
+    """Metrics of the numbers themselves."""
+
+    def clipped(self, values: np.ndarray) -> np.ndarray:
+        """Predictions or labels as everything is computed from, (N,), float32."""
+        values = np.asarray(values, dtype=np.float32)
+        return values if self.bound is None else np.clip(values, -self.bound, self.bound)
+
+
+def _not_negative(values: np.ndarray) -> np.ndarray:
+    return values >= 0
+
+
+def _positive(values: np.ndarray) -> np.ndarray:
+    return values > 0
+
+
+def _sarcastic(values: np.ndarray) -> np.ndarray:
+    return values >= 0.5
+
+
+def _nearest(values: np.ndarray, bound: int) -> np.ndarray:
+    """The nearest whole number within ±bound; of a half the even one."""
+    return np.round(np.clip(values, -bound, bound))
+
+
+def _binned(values: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
+    """The number of the right-closed bin between inner edges, which take the values' precision."""
+    return np.searchsorted(np.asarray(edges, dtype=values.dtype), values, side="left")
+
+
+_MOSI = Definition(
+    gradings=(
+        Grading(classify=_not_negative, names={"accuracy": "Has0_acc_2", "f1": "Has0_F1_score"}),
+        Grading(
+            classify=_positive, names={"accuracy": "Non0_acc_2", "f1": "Non0_F1_score"}, without_zeros=True
+        ),
+        *(
+            Grading(classify=partial(_nearest, bound=bound), names={"accuracy": f"Mult_acc_{2 * bound + 1}"})
+            for bound in (1, 2, 3)
+        ),
+    )
+)
+_SIMS = Definition(
+    bound=1.0,
+    gradings=(
+        Grading(classify=partial(_binned, edges=(0.0,)), names={"accuracy": "Mult_acc_2", "f1": "F1_score"}),
+        Grading(classify=partial(_binned, edges=(-0.1, 0.1)), names={"accuracy": "Mult_acc_3"}),
+        Grading(classify=partial(_binned, edges=(-0.7, -0.1, 0.1, 0.7)), names={"accuracy": "Mult_acc_5"}),
+    ),
+)
+_MUSTARD = Definition(
+    distances=(),
+    gradings=(
+        Grading(
+            classify=_sarcastic,
+            names={"accuracy": "Accuracy", "precision": "Precision", "recall": "Recall", "f1": "F1_score"},
+        ),
+    ),
+)
+_MELD = Definition(
+    bound=1.0,
+    gradings=(
+        Grading(classify=partial(_nearest, bound=1), names={"accuracy": "Accuracy", "f1": "F1_score"}),
+    ),
+)
+
+# By the name in a row's `scale`, and of corpora with metrics of their own.
+DEFINITIONS: dict[str, Definition] = {"mosi": _MOSI, "sims": _SIMS, "binary": _MUSTARD}
+OF_CORPUS: dict[str, Definition] = {"meld": _MELD}
+
+
+def definition_of(scale: str, corpora: set[str]) -> Definition:
+    """The metrics for rows of a scale: the corpus' own where they are all of one that has its own."""
+    (corpus,) = corpora if len(corpora) == 1 else ("",)
+    return OF_CORPUS.get(corpus) or DEFINITIONS[scale]
 
 
 def mosi(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -28,49 +137,23 @@ def mosi(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         labels: On the scale [-3, 3], (N,).
 
     Returns:
-        Rounded to 4 decimals.
+        Rounded to 4 decimals. Corr of constants is NaN.
 
     Raises:
         ValueError: If there is no sample, the shapes differ, or a number is not finite.
     """
-    found, wanted = _checked(predictions, labels)
-    nonzero = wanted != 0
-    multi = {
-        f"Mult_acc_{2 * bound + 1}": _accuracy(_rounded(found, bound), _rounded(wanted, bound))
-        for bound in (3, 2, 1)
-    }
-    return _rounded_values(
-        {
-            "Has0_acc_2": _accuracy(found >= 0, wanted >= 0),
-            "Has0_F1_score": weighted_f1(found >= 0, wanted >= 0),
-            "Non0_acc_2": _accuracy(found[nonzero] > 0, wanted[nonzero] > 0),
-            "Non0_F1_score": weighted_f1(found[nonzero] > 0, wanted[nonzero] > 0),
-            "Mult_acc_3": multi["Mult_acc_3"],
-            "Mult_acc_5": multi["Mult_acc_5"],
-            "Mult_acc_7": multi["Mult_acc_7"],
-            "MAE": np.abs(found - wanted).mean(),
-            "Corr": _correlation(found, wanted),
-        }
-    )
+    return measured(_MOSI, predictions, labels)
 
 
 def sims(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Metrics of CH-SIMS: both clipped to [-1, 1] first, also for MAE and Corr; right-closed bins.
+    """Metrics of CH-SIMS and SIMS v2.
+
+    Both are clipped to [-1, 1] first, also for MAE and Corr. The bins are closed on the right: 2
+    with the edge 0, 3 with ±0.1, 5 with ±0.1 and ±0.7. `F1_score` is weighted, of the 2.
 
     Args, returns and errors as `mosi`, with labels on the scale [-1, 1].
     """
-    found, wanted = (np.clip(values, -1, 1) for values in _checked(predictions, labels))
-    binned = {edges: (_binned(found, edges), _binned(wanted, edges)) for edges in (_SIMS_2, _SIMS_3, _SIMS_5)}
-    return _rounded_values(
-        {
-            "Mult_acc_2": _accuracy(*binned[_SIMS_2]),
-            "Mult_acc_3": _accuracy(*binned[_SIMS_3]),
-            "Mult_acc_5": _accuracy(*binned[_SIMS_5]),
-            "F1_score": weighted_f1(*binned[_SIMS_2]),
-            "MAE": np.abs(found - wanted).mean(),
-            "Corr": _correlation(found, wanted),
-        }
-    )
+    return measured(_SIMS, predictions, labels)
 
 
 def mustard(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -83,12 +166,17 @@ def mustard(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     Returns, raises:
         As `mosi`.
     """
-    found, wanted = _checked(predictions, labels)
-    said, is_so = found >= 0.5, wanted >= 0.5
-    precision, recall, f1 = _weighted_scores(said, is_so)
-    return _rounded_values(
-        {"Accuracy": _accuracy(said, is_so), "Precision": precision, "Recall": recall, "F1_score": f1}
-    )
+    return measured(_MUSTARD, predictions, labels)
+
+
+def meld(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Metrics of MELD's sentiments: accuracy and weighted F1 of its three classes, MAE and Corr.
+
+    A prediction belongs to the nearest of -1, 0 and 1; ±0.5 belongs to 0.
+
+    Args, returns and errors as `mosi`, with labels -1, 0 or 1.
+    """
+    return measured(_MELD, predictions, labels)
 
 
 Metrics = Callable[[np.ndarray, np.ndarray], dict[str, float]]
@@ -96,27 +184,59 @@ Metrics = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 METRICS: dict[str, Metrics] = {"mosi": mosi, "sims": sims, "binary": mustard}
 
 
+def measured(definition: Definition, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The metrics that a definition tells of; arguments, returns and errors as `mosi`."""
+    found, wanted = (definition.clipped(values) for values in _checked(predictions, labels))
+    values: dict[str, float] = {}
+    for grading in definition.gradings:
+        counted = grading.counted(wanted)
+        scores = _scores(grading.classify(found[counted]), grading.classify(wanted[counted]))
+        values |= {name: scores[score] for score, name in grading.names.items()}
+    distances = {"MAE": _mean_distance, "Corr": _correlation}
+    values |= {name: distances[name](found, wanted) for name in definition.distances}
+    return {name: round(float(value), 4) for name, value in values.items()}
+
+
 def weighted_f1(predictions: np.ndarray, labels: np.ndarray) -> float:
     """Each class' F1, averaged by the class' share of the labels; NaN without samples."""
-    return _weighted_scores(predictions, labels)[2]
+    return _scores(np.asarray(predictions), np.asarray(labels))["f1"]
 
 
-def _weighted_scores(found: np.ndarray, wanted: np.ndarray) -> tuple[float, float, float]:
-    """Support-weighted precision, recall and F1; a ratio of 0 to 0 is 0."""
+@dataclass
+class _ByClass:
+    """Scores of each class of the labels, and how many labels it has."""
+
+    support: list[int] = field(default_factory=list)
+    precision: list[float] = field(default_factory=list)
+    recall: list[float] = field(default_factory=list)
+    f1: list[float] = field(default_factory=list)
+
+    def mean(self, scores: list[float]) -> float:
+        return float(np.average(scores, weights=self.support))
+
+
+def _scores(found: np.ndarray, wanted: np.ndarray) -> dict[Score, float]:
+    """Accuracy and support-weighted precision, recall and F1; a ratio of 0 to 0 is 0."""
     if len(wanted) == 0:
-        return float("nan"), float("nan"), float("nan")
-    totals = np.zeros(3)
+        return dict.fromkeys(("accuracy", "precision", "recall", "f1"), float("nan"))
+    each = _ByClass()
     for kind in np.unique(wanted):
-        both = np.sum((found == kind) & (wanted == kind))
-        said, is_so = np.sum(found == kind), np.sum(wanted == kind)
-        precision = both / said if said else 0.0
-        f1 = 2 * both / (said + is_so)
-        totals += is_so / len(wanted) * np.array([precision, both / is_so, f1])
-    return float(totals[0]), float(totals[1]), float(totals[2])
+        both = int(np.sum((found == kind) & (wanted == kind)))
+        said, is_so = int(np.sum(found == kind)), int(np.sum(wanted == kind))
+        each.support.append(is_so)
+        each.precision.append(both / said if said else 0.0)
+        each.recall.append(both / is_so)
+        each.f1.append(2 * both / (said + is_so))
+    return {
+        "accuracy": float(np.mean(found == wanted)),
+        "precision": each.mean(each.precision),
+        "recall": each.mean(each.recall),
+        "f1": each.mean(each.f1),
+    }
 
 
 def _checked(predictions: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    found, wanted = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+    found, wanted = np.asarray(predictions, dtype=np.float32), np.asarray(labels, dtype=np.float32)
     if found.shape != wanted.shape or found.ndim != 1:
         raise ValueError(
             f"predictions have the shape {found.shape}, labels {wanted.shape}; wants (N,) for both"
@@ -129,23 +249,11 @@ def _checked(predictions: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, n
     return found, wanted
 
 
-def _rounded(values: np.ndarray, bound: int) -> np.ndarray:
-    return np.round(np.clip(values, -bound, bound))
-
-
-def _binned(values: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
-    return np.searchsorted(edges, values, side="left")
-
-
-def _accuracy(found: np.ndarray, wanted: np.ndarray) -> float:
-    return float(np.mean(found == wanted)) if len(wanted) else float("nan")
+def _mean_distance(found: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.mean(np.abs(found - wanted)))  # in float32, as MMSA's
 
 
 def _correlation(found: np.ndarray, wanted: np.ndarray) -> float:
     if len(wanted) < 2 or np.ptp(found) == 0 or np.ptp(wanted) == 0:
         return float("nan")
     return float(np.corrcoef(found, wanted)[0, 1])
-
-
-def _rounded_values(values: dict[str, float]) -> dict[str, float]:
-    return {name: round(float(value), 4) for name, value in values.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from finetune.msa_metrics import mosi, mustard, sims, weighted_f1
+from finetune.msa_metrics import DEFINITIONS, definition_of, meld, mosi, mustard, sims, weighted_f1
 
 
 def test_mosi_by_hand() -> None:
@@ -52,6 +52,19 @@ def test_sims_clips_before_everything() -> None:
 def test_mustard_by_hand() -> None:
     metrics = mustard(np.array([0.9, 0.5, 0.4, 0.1]), np.array([1, 0, 1, 0]))
     assert metrics == {"Accuracy": 0.5, "Precision": 0.5, "Recall": 0.5, "F1_score": 0.5}
+
+
+def test_meld_by_hand() -> None:
+    metrics = meld(np.array([-0.9, -0.5, 0.1, 0.51, 2.0]), np.array([-1, -1, 0, 0, 1]))
+    # said: - 0 0 + +, is: - - 0 0 +; F1 2/3, 1/2, 2/3 with supports 2, 2, 1
+    assert metrics["Accuracy"] == 0.6
+    assert metrics["F1_score"] == pytest.approx((2 * 2 / 3 + 2 * 1 / 2 + 2 / 3) / 5, abs=5e-5)
+    assert metrics["MAE"] == pytest.approx((0.1 + 0.5 + 0.1 + 0.51 + 0.0) / 5, abs=5e-5)
+
+
+def test_meld_has_metrics_of_its_own_beside_those_of_its_scale() -> None:
+    assert definition_of("sims", {"meld"}) is not DEFINITIONS["sims"]
+    assert definition_of("sims", {"sims"}) is definition_of("sims", {"sims", "meld"}) is DEFINITIONS["sims"]
 
 
 def test_a_class_nobody_predicts_has_no_precision() -> None:
