@@ -6,6 +6,9 @@ model.json                                       base model, what it is shown, s
 metrics.json, predictions.parquet                on the test split
 README.md                                        the card
 checkpoints/, log.jsonl, status.json             of the training
+
+`daq-msa merge` makes a folder that needs no base model: in place of the adapter it has the whole
+model, config.json and model*.safetensors as transformers writes them, and its processor.
 """
 
 from __future__ import annotations
@@ -83,8 +86,27 @@ def write_record(directory: Path, record: dict[str, Any], scale: str) -> None:
     write_json(directory / RECORD, record | {"scale": scale})
 
 
-def open_model(directory: Path, device: str) -> tuple[Regressor, ChatEncoder, dict[str, Any]]:
-    """Load a fine-tuned model.
+def read_record(directory: Path, key: str = "--model") -> dict[str, Any]:
+    """What `model.json` of a model's folder says.
+
+    Raises:
+        UsageError: If the folder holds no fine-tuned model; `key` is the option that named it.
+    """
+    path = directory / RECORD
+    if not path.is_file():
+        raise UsageError(
+            f"{key}: {directory} holds no {RECORD}; give the --out folder of a finished finetune run"
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def open_model(directory: Path, device: str, **changes: Any) -> tuple[Regressor, ChatEncoder, dict[str, Any]]:
+    """Load a fine-tuned model, merged or with its adapter.
+
+    Args:
+        directory: The model's folder.
+        device: Where it goes.
+        **changes: Settings over those that it was trained with, as `precision`.
 
     Returns:
         The model in evaluation mode on the device, what makes rows its inputs, and its record.
@@ -92,17 +114,48 @@ def open_model(directory: Path, device: str) -> tuple[Regressor, ChatEncoder, di
     Raises:
         UsageError: If the folder holds no fine-tuned model.
     """
-    path = directory / RECORD
-    if not path.is_file():
-        raise UsageError(
-            f"--model: {directory} holds no {RECORD}; give the --out folder of a finished finetune run"
-        )
-    record = json.loads(path.read_text(encoding="utf-8"))
-    settings = record["config"] | {"device": device, "gradient_checkpointing": False}
+    record = read_record(directory)
+    settings = record["config"] | {"device": device, "gradient_checkpointing": False} | changes
     settings |= {name: tuple(settings[name]) for name in ("adapt", "modalities") if settings[name]}
-    model, encoder = build(FinetuneConfig(**settings), record["scale"], seed=record["seed"])
-    model.load(directory)
+    config = FinetuneConfig(**settings)
+    if record.get("merged"):
+        model, encoder = _build_merged(directory, config, record["scale"])
+    else:
+        model, encoder = build(config, record["scale"], seed=record["seed"])
+        model.load(directory)
     return model.to(pick(device)).eval(), encoder, record
+
+
+def without_adapter(thinker: Any, head: dict[str, torch.Tensor], scale: str) -> Regressor:
+    """A regressor on a model that has no adapter, with a trained head."""
+    from torch import nn
+
+    from finetune.omni import Regressor
+
+    class Bare(nn.Module):
+        """Stands where a `PeftModel` stands in a regressor."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.base = thinker
+
+        def get_base_model(self) -> Any:
+            return self.base
+
+    model = Regressor(Bare(), *SCALES[scale])
+    model.head.load_state_dict(head)
+    return model
+
+
+def _build_merged(directory: Path, config: FinetuneConfig, scale: str) -> tuple[Regressor, OmniEncoder]:
+    """The regressor in a folder that `daq-msa merge` wrote, on the CPU, and what makes rows its inputs."""
+    from safetensors.torch import load_file
+
+    from finetune.omni import HEAD_FILE, load_base
+
+    base = load_base(str(directory), None, dtype=base_dtype(config), max_pixels=config.max_pixels)
+    model = without_adapter(base.thinker, load_file(directory / HEAD_FILE), scale)
+    return model, base.encoder(budget_of(config), config.modalities)
 
 
 def write_card(

@@ -1,4 +1,4 @@
-"""`daq-msa`: import, run, demo, status, evaluate, report, push.
+"""`daq-msa`: import, run, demo, status, evaluate, predict, merge, report, push.
 
 The stages are started as processes of their own, so that a stage's memory is freed when it ends.
 What a command needs is imported when it runs; `--help` imports nothing heavy.
@@ -80,6 +80,21 @@ def _parser() -> _Parser:
     evaluate.add_argument("--model", type=Path, required=True, metavar="DIR")
     evaluate.add_argument("--data", type=Path, required=True, metavar="STORE")
 
+    predict = command(
+        "predict",
+        "Rate one clip with a fine-tuned model.",
+        settings="Takes what finetune.prediction takes: CLIP, --text, --language, --json.",
+    )
+    predict.add_argument("--model", type=Path, required=True, metavar="DIR")
+
+    merge = command(
+        "merge",
+        "Add a fine-tuned model's adapter to its base model's weights.",
+        settings="Takes what finetune.merging takes.",
+    )
+    merge.add_argument("--model", type=Path, required=True, metavar="DIR")
+    merge.add_argument("--out", type=Path, required=True, metavar="DIR2")
+
     report = command("report", "A static page with originals beside their variants.")
     report.add_argument("store", type=Path, metavar="STORE")
     report.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -129,6 +144,19 @@ def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> None:
     )
 
 
+def _predict(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from pipelines.run import launch
+
+    launch("predict", ["-m", "finetune.prediction", "--model", str(arguments.model), *rest])
+
+
+def _merge(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from pipelines.run import start
+
+    named = ["--model", str(arguments.model), "--out", str(arguments.out)]
+    start("merge", ["-m", "finetune.merging", *named, *rest])
+
+
 def _report(arguments: argparse.Namespace, _: list[str]) -> None:
     from pipelines.report.page import write_report
 
@@ -153,6 +181,8 @@ COMMANDS = {
     "run": _run,
     "status": _status,
     "evaluate": _evaluate,
+    "predict": _predict,
+    "merge": _merge,
     "report": _report,
     "push": _push,
 }

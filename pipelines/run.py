@@ -68,13 +68,18 @@ def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
 
 
 def start(name: str, arguments: Sequence[str], **environment: str) -> None:
+    """Say which program runs, and `launch` it."""
+    print(f"== {name}", flush=True)
+    launch(name, arguments, **environment)
+
+
+def launch(name: str, arguments: Sequence[str], **environment: str) -> None:
     """Run a Python program to its end, with `environment` beside this process' own.
 
     Raises:
         UsageError: If it left with exit code 2; it has said why.
         RunError: If it failed otherwise.
     """
-    print(f"== {name}", flush=True)
     code = subprocess.run([sys.executable, *arguments], env=os.environ | environment, check=False).returncode
     if code == 2:
         raise UsageError(f"{name} was not started, for the reason above")

@@ -30,7 +30,7 @@ def test_help_is_fast_and_names_every_command() -> None:
         )
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.5
-    for name in ("demo", "import", "run", "status", "evaluate", "report", "push"):
+    for name in ("demo", "import", "run", "status", "evaluate", "predict", "merge", "report", "push"):
         assert f"\n    {name} " in done.stdout
 
 

@@ -1,0 +1,136 @@
+"""A fine-tuned model as one whole: `daq-msa merge --model DIR --out DIR2`.
+
+The adapter is added to the base model's weights, and the folder that is written needs neither the
+base model nor peft; `daq-msa evaluate` and `predict` take it like any other. The base model is taken
+from this machine, the Hub is never asked. The sum is in float32; stored as bfloat16 the weights take
+half the room, and ratings move by that rounding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.atomic import write_json, write_text
+from pipelines.errors import UsageError, call
+
+if TYPE_CHECKING:
+    from finetune.inputs import OmniEncoder
+    from finetune.omni import Regressor
+
+PRECISIONS = ("float32", "bfloat16")
+# Of the model's folder, what is as true of the merged one.
+KEPT = ("metrics.json", "predictions.parquet")
+
+
+def main(argv: list[str]) -> None:
+    """Merge a model's folder."""
+    options = _options(argv)
+    # Read when the Hub's client is first imported: the base model was there for the training.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    print(merge(options.model, options.out, precision=options.precision))
+
+
+def merge(directory: Path, out: Path, *, precision: str = "float32") -> Path:
+    """Write a model's folder anew with the adapter in the weights.
+
+    Args:
+        directory: A fine-tuned model with its adapter; it is left as it is.
+        out: A folder that is not there yet, or empty. It is there whole or not at all.
+        precision: Of the stored weights, one of `PRECISIONS`.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UsageError: If there is nothing to merge, or `out` holds something.
+    """
+    from finetune.saved_model import open_model, read_record
+
+    if read_record(directory).get("merged"):
+        raise UsageError(f"--model: {directory} holds a merged model; give the folder that has the adapter")
+    _check_free(out)
+    model, encoder, record = open_model(directory, "cpu", precision="float32")
+    with _whole_folder(out) as temporary:
+        write_merged(model, encoder, temporary, precision)
+        for name in KEPT:
+            if (directory / name).is_file():
+                shutil.copyfile(directory / name, temporary / name)
+        write_text(temporary / "README.md", _card(record, out.name, precision))
+        told = {"merged": True, "base": record["config"]["model"], "precision": precision}
+        write_json(temporary / "model.json", record | told)
+    return out
+
+
+def write_merged(model: Regressor, encoder: OmniEncoder, directory: Path, precision: str) -> None:
+    """Merge a regressor's adapter, which uses the regressor up, and write weights, processor and head."""
+    import torch
+    from safetensors.torch import save_file
+
+    from finetune.omni import HEAD_FILE
+
+    thinker = model.thinker.merge_and_unload(safe_merge=True)
+    thinker.to(getattr(torch, precision)).save_pretrained(directory)
+    encoder.processor.save_pretrained(directory)
+    head = {name: value.contiguous() for name, value in model.head.state_dict().items()}
+    save_file(head, directory / HEAD_FILE)
+
+
+def _check_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        found = f"a folder with {len(list(out.iterdir()))} entries" if out.is_dir() else "a file"
+        raise UsageError(f"--out: {out} is {found}; takes a new or empty folder, remove it or name another")
+
+
+@contextmanager
+def _whole_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place when the block ends well, and goes when it does not."""
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.replace(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _card(record: dict[str, Any], name: str, precision: str) -> str:
+    config, versions = record["config"], record["versions"]
+    base = f"{config['model']}{'@' + config['revision'] if config['revision'] else ''}"
+    made_by = "\n".join(f"- {package} {version}" for package, version in versions.items())
+    return f"""---
+library_name: transformers
+tags: [daq-msa, multimodal-sentiment-analysis]
+---
+# A fine-tuned model for rating sentiment, adapter merged
+
+The base model `{base}` with the adapter of a fine-tuning added to its weights, stored as {precision},
+and a regression head in `head.safetensors`; rates clips on the scale `{record["scale"]}`. The base
+model's licence holds for these weights too.
+
+## Use
+`daq-msa evaluate --model {name} --data STORE`; `daq-msa predict --model {name} CLIP`. `model.json` has
+every setting of the fine-tuning; `metrics.json` is that of the adapter.
+
+## Made by
+{made_by}
+"""
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="daq-msa merge", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--model", type=Path, required=True, help="folder of a fine-tuned model")
+    parser.add_argument("--out", type=Path, required=True, help="a new or empty folder")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="float32", help="of the stored weights (default: float32)"
+    )
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    call(main)
