@@ -1,7 +1,7 @@
 """How well a fine-tuned model does on a store: `python -m finetune.evaluation --model DIR --data STORE`.
 
-Writes `metrics.json` and `predictions.parquet` beside the model. Originals are rated, each once;
-weights play no part.
+Writes `metrics.json` and `predictions.parquet` beside the model, and with `--against DIR2` also
+`comparison.json`. Originals are rated, each once; weights play no part.
 """
 
 from __future__ import annotations
@@ -31,27 +31,72 @@ RESULT = dict[str, Any]
 def main(argv: list[str]) -> None:
     """Evaluate a model's folder on a store."""
     options = _options(argv)
-    from finetune.saved_model import open_model
-
     reader = StoreReader(options.data)
-    model, encoder, record = open_model(options.model, options.device)
-    from finetune.rows import EncodedRows
-
     rows = rated_rows(reader, options.split)
-    scale = rows[0]["scale"]
-    if scale != record["scale"]:
-        raise UsageError(
-            f"--data: {options.data} has the scale {scale}; the model rates on {record['scale']}"
-        )
-    predictions = predict(
-        model, EncodedRows(reader, encoder, 0), [row["id"] for row in rows], options.batch_size
-    )
+    other = _known_predictions(options.against, rows) if options.against else None
+    predictions = _rate(options.model, reader, rows, options)
     metrics = metrics_of(rows, predictions)
     known = _read(options.model / "metrics.json")
     known[options.split] = known.get(options.split, {}) | {"after": metrics}
     write_json(options.model / "metrics.json", known)
     write_predictions(options.model / "predictions.parquet", rows, predictions)
     print(json.dumps({options.split: metrics}, indent=2))
+    if options.against:
+        if other is None:
+            other = _rate(options.against, reader, rows, options)
+        _compare(options, rows, predictions, other)
+
+
+def _rate(
+    directory: Path, reader: StoreReader, rows: list[dict[str, Any]], options: argparse.Namespace
+) -> np.ndarray:
+    """Ratings of a store's rows by the model in a folder."""
+    from finetune.rows import EncodedRows
+    from finetune.saved_model import open_model
+
+    model, encoder, record = open_model(directory, options.device)
+    if rows[0]["scale"] != record["scale"]:
+        raise UsageError(
+            f"--data: {options.data} has the scale {rows[0]['scale']}; {directory} rates on {record['scale']}"
+        )
+    inputs = EncodedRows(reader, encoder, 0)
+    return predict(model, inputs, [row["id"] for row in rows], options.batch_size)
+
+
+def _known_predictions(directory: Path, rows: list[dict[str, Any]]) -> np.ndarray | None:
+    """A model's stored ratings of just these rows; None where it must be asked.
+
+    Raises:
+        UsageError: If the folder holds neither such ratings nor a model.
+    """
+    from finetune.comparison import paired, read_predictions
+    from finetune.saved_model import read_record
+
+    path = directory / "predictions.parquet"
+    if path.is_file():
+        try:
+            mine = [row | {"prediction": 0.0} for row in rows]
+            return paired(mine, read_predictions(path)).against
+        except RunError as error:
+            print(f"{path} is of other rows ({error}); the model is evaluated", flush=True)
+    read_record(directory, "--against")
+    return None
+
+
+def _compare(
+    options: argparse.Namespace, rows: list[dict[str, Any]], predictions: np.ndarray, other: np.ndarray
+) -> None:
+    """Write and print the comparison of two models' ratings."""
+    from finetune.comparison import FILE, compare, paired, table
+
+    own, theirs = (
+        [row | {"prediction": float(said)} for row, said in zip(rows, ratings, strict=True)]
+        for ratings in (predictions, other)
+    )
+    told = compare(paired(own, theirs))
+    about = {"model": str(options.model), "against": str(options.against), "split": options.split}
+    write_json(options.model / FILE, about | told)
+    print(table(told))
 
 
 def rated_rows(reader: StoreReader, split: str) -> list[dict[str, Any]]:
@@ -151,6 +196,9 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="a store")
     parser.add_argument(
         "--split", choices=SPLITS, default="test", help="whose originals are rated (default: test)"
+    )
+    parser.add_argument(
+        "--against", type=Path, metavar="DIR2", help="compare with the fine-tuned model in this folder"
     )
     parser.add_argument("--batch_size", type=int, default=8, help="rows of a forward pass (default: 8)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")

@@ -79,6 +79,9 @@ def _parser() -> _Parser:
     )
     evaluate.add_argument("--model", type=Path, required=True, metavar="DIR")
     evaluate.add_argument("--data", type=Path, required=True, metavar="STORE")
+    evaluate.add_argument(
+        "--against", type=Path, metavar="DIR2", help="compare with this model, by bootstrap"
+    )
 
     predict = command(
         "predict",
@@ -138,10 +141,9 @@ def _status(arguments: argparse.Namespace, _: list[str]) -> None:
 def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> None:
     from pipelines.run import start
 
-    start(
-        "evaluate",
-        ["-m", "finetune.evaluation", "--model", str(arguments.model), "--data", str(arguments.data), *rest],
-    )
+    named = ["--model", str(arguments.model), "--data", str(arguments.data)]
+    named += ["--against", str(arguments.against)] if arguments.against else []
+    start("evaluate", ["-m", "finetune.evaluation", *named, *rest])
 
 
 def _predict(arguments: argparse.Namespace, rest: list[str]) -> None:

@@ -75,6 +75,32 @@ def test_a_saved_model_rates_as_the_trained_one(straight: Path, store: Path, tmp
     assert json.loads((copy / "metrics.json").read_text())["test"]["after"] == pytest.approx(known)
 
 
+def test_two_models_are_compared(
+    straight: Path, store: Path, tiny_thinker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the other's stored ratings where they are of the same rows, else by asking it."""
+    first, second = (Path(shutil.copytree(straight, tmp_path / name)) for name in ("first", "second"))
+    main(arguments(store, tiny_thinker, tmp_path / "third", epochs=1, learning_rate=0.05))
+    command = ["--data", str(store), "--batch_size", "3", "--model", str(first), "--against"]
+    told = {}
+    for against in (second, tmp_path / "third"):
+        evaluation.main([*command, str(against)])
+        told[against.name] = json.loads((first / "comparison.json").read_text())["metrics"]["MAE"]
+    assert told["second"]["difference"] == pytest.approx(0, abs=1e-4)
+    assert told["third"]["difference"] != pytest.approx(0, abs=1e-3)
+    assert "the model is evaluated" not in capsys.readouterr().out
+    (tmp_path / "third" / "predictions.parquet").unlink()
+    before = sorted(tmp_path.glob("third/*"))
+    evaluation.main([*command, str(tmp_path / "third")])
+    assert json.loads((first / "comparison.json").read_text())["metrics"]["MAE"] == told["third"]
+    shutil.copyfile(first / "predictions.parquet", second / "predictions.parquet")
+    evaluation.main([*command[:-3], "--model", str(first), "--split", "train", "--against", str(second)])
+    assert "is of other rows (tiny/train/0: the other table lacks this row" in capsys.readouterr().out
+    assert sorted(tmp_path.glob("third/*")) == before
+    with pytest.raises(UsageError, match=r"--against: .*nowhere holds no model.json"):
+        evaluation.main([*command, str(tmp_path / "nowhere")])
+
+
 @pytest.mark.parametrize("step", [4, 10])
 def test_a_killed_run_goes_on_to_the_same_end(
     straight: Path, store: Path, tiny_thinker: Path, tmp_path: Path, step: int
