@@ -163,7 +163,7 @@ class ImportClips:
             "notes": notes,
             "versions": self.versions,
         }
-        return _original(
+        return original(
             clip,
             video=media(video),
             audio=media(audio),
@@ -279,7 +279,8 @@ def _rows(works: Iterable[Work], stage: Stage) -> Iterator[Row]:
     return (stage.parts.get(work.key) for work in works if stage.parts.done(work.key))
 
 
-def _original(clip: Clip, **media_columns: Any) -> Row:
+def original(clip: Clip, **media_columns: Any) -> Row:
+    """The row of a clip: what its table says, and the columns that its media gave."""
     labels = {name: getattr(clip, name) for name in ("label", "label_text", "label_audio", "label_video")}
     said = {name: getattr(clip, name) for name in ("split", "group", "text", "corpus", "scale", "language")}
     return new_row(id=clip.id, source_id=clip.id, kind="original", **said, **labels, **media_columns)
