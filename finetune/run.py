@@ -182,7 +182,7 @@ def _finish(
 
     from finetune.evaluation import metrics_of, write_predictions
     from finetune.objective import effective_sample_size
-    from finetune.saved_model import write_card, write_record
+    from finetune.saved_model import described, write_card, write_record
 
     out = invocation.out
     record = provenance.record(
@@ -191,6 +191,7 @@ def _finish(
     metrics = {"before": metrics_of(tests, before), "after": metrics_of(tests, after)}
     weights = torch.tensor(selection.weights)
     rows = {
+        "store": described(StoreReader(invocation.data)),
         "kinds": dict(Counter(selection.kinds)),
         "mean_weight": float(weights.mean()),
         "effective_sample_size": effective_sample_size(weights),

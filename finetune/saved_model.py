@@ -14,6 +14,7 @@ model, config.json and model*.safetensors as transformers writes them, and its p
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ from finetune.settings import FinetuneConfig
 from pipelines.atomic import write_json, write_text
 from pipelines.device import pick
 from pipelines.errors import UsageError
-from pipelines.sample import SCALES
+from pipelines.sample import SCALES, SPLITS
+from pipelines.store import StoreReader, committed_generation
 
 if TYPE_CHECKING:
     import torch
@@ -147,7 +149,7 @@ def without_adapter(thinker: Any, head: dict[str, torch.Tensor], scale: str) -> 
     return model
 
 
-def _build_merged(directory: Path, config: FinetuneConfig, scale: str) -> tuple[Regressor, OmniEncoder]:
+def _build_merged(directory: Path, config: FinetuneConfig, scale: str) -> tuple[Regressor, ChatEncoder]:
     """The regressor in a folder that `daq-msa merge` wrote, on the CPU, and what makes rows its inputs."""
     from safetensors.torch import load_file
 
@@ -158,6 +160,20 @@ def _build_merged(directory: Path, config: FinetuneConfig, scale: str) -> tuple[
     return model, base.encoder(budget_of(config), config.modalities)
 
 
+def described(reader: StoreReader) -> dict[str, Any]:
+    """A store in a card's words: its title, corpora, generation, and originals by split."""
+    path = reader.directory / "settings.json"
+    title = json.loads(path.read_text(encoding="utf-8")).get("title") if path.is_file() else None
+    rows = reader.table.select(["kind", "split", "corpus"]).to_pylist()
+    originals = Counter(row["split"] for row in rows if row["kind"] == "original")
+    return {
+        "title": title or reader.directory.name,
+        "corpora": sorted({str(row["corpus"]) for row in rows}),
+        "generation": committed_generation(reader.directory),
+        "originals": {split: originals[split] for split in SPLITS if originals[split]},
+    }
+
+
 def write_card(
     directory: Path, record: dict[str, Any], rows: dict[str, Any], metrics: dict[str, Any]
 ) -> None:
@@ -166,7 +182,7 @@ def write_card(
     Args:
         directory: The model's folder.
         record: As in `model.json`.
-        rows: What it was trained on: numbers by kind, weights.
+        rows: What it was trained on: the `store`, as `described` tells of it, numbers by kind, weights.
         metrics: Of the test split, `before` and `after`.
     """
     config = record["config"]
@@ -189,6 +205,7 @@ On the base model `{base}`; rates clips on the scale `{record["scale"]}`, shown 
 {", ".join(config["modalities"] or ["text, and sound and picture as far as the base model reads them"])}.
 
 ## Data and weights
+{_told(rows["store"])}
 {sum(rows["kinds"].values())} training rows: {kinds}.
 Arm `{config["arm"]}`: mean weight {rows["mean_weight"]:.3f},
 effective sample size {rows["effective_sample_size"]:.1f}. The loss is Σ w ℓ / Σ w over each optimizer step.
@@ -199,15 +216,24 @@ effective sample size {rows["effective_sample_size"]:.1f}. The loss is Σ w ℓ 
 |---|---|---|
 {table}
 
+The metrics are those of MMSA, by its names.
 Before: the base model as it is, with {HEAD_STARTS[config["head_start"]]}.
 
 ## Use
-`daq-msa evaluate --model {directory.name} --data STORE`. `model.json` has every setting and the command.
+`daq-msa evaluate --model {directory.name} --data STORE`; `daq-msa predict --model {directory.name} CLIP`.
+`model.json` has every setting and the command; `metrics.json` and `predictions.parquet` are of the test
+split.
 
 ## Made by
 {versions}
 """,
     )
+
+
+def _told(store: dict[str, Any]) -> str:
+    originals = ", ".join(f"{count} {split}" for split, count in store["originals"].items())
+    return f"""Store "{store["title"]}", generation `{store["generation"]}`, of the corpus
+{", ".join(store["corpora"])}; originals: {originals}."""
 
 
 def _cell(value: Any) -> str:

@@ -111,6 +111,7 @@ def test_weights_can_be_stored_in_half_the_room(trained: Path, store: Path, tmp_
     )
 
 
+@pytest.mark.slow
 def test_it_never_asks_the_hub(tiny_thinker: Path, store: Path, tmp_path: Path) -> None:
     """The base is a Hub model in the cache, offline is not asked for, and a connection ends the program."""
     snapshot = tmp_path / "cache" / "models--tiny--thinker" / "snapshots" / ("0" * 40)

@@ -131,6 +131,7 @@ def test_what_cannot_be_rated_is_refused(clips: dict[str, Path], trained: Path, 
         main(["--model", str(tmp_path), str(clips["both"])])
 
 
+@pytest.mark.slow
 def test_the_command_prints_nothing_but_the_json(trained: Path) -> None:
     command = ["-m", "pipelines", "predict", "--model", str(trained), "--text", "a good film", "--json"]
     done = subprocess.run(

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from finetune import evaluation
 from finetune.run import main
 from finetune.weighted_trainer import WHOLE, newest_whole_checkpoint
 from pipelines.errors import UsageError
+from pipelines.store import committed_generation
 from tests import processes, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,9 +64,25 @@ def test_it_writes_model_metrics_and_card(straight: Path) -> None:
     metrics = json.loads((straight / "metrics.json").read_text())["test"]
     assert metrics["before"]["MAE"] != metrics["after"]["MAE"]
     assert metrics["after"]["rows"] == 4
-    assert "| MAE |" in (straight / "README.md").read_text()
     assert json.loads((straight / "status.json").read_text())["state"] == "done"
     assert len(losses(straight)) == 15
+
+
+def test_the_card_tells_data_weights_metrics_and_versions(straight: Path, store: Path) -> None:
+    card = (straight / "README.md").read_text()
+    metrics = json.loads((straight / "metrics.json").read_text())["test"]
+    versions = json.loads((straight / "model.json").read_text())["versions"]
+    for told in (
+        f'Store "Tiny", generation `{committed_generation(store)}`, of the corpus\ntiny; originals: 5 train',
+        ", 4 test.",
+        "10 training rows: 5 original, 5 video",
+        "Arm `weighted`: mean weight 0.700",  # five of 1, and 0.2 to 0.6
+        f"| MAE | {metrics['before']['MAE']:g} | {metrics['after']['MAE']:g} |",
+        f"- torch {versions['torch']}",
+        f"- peft {versions['peft']}",
+    ):
+        assert told in card
+    assert ModelCard.load(straight / "README.md").data.to_dict()["library_name"] == "peft"
 
 
 def test_a_saved_model_rates_as_the_trained_one(straight: Path, store: Path, tmp_path: Path) -> None:

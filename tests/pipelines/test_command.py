@@ -75,6 +75,27 @@ def test_a_run_hands_each_stage_its_own_overrides(tmp_path: Path, monkeypatch: p
     assert [name for name in started if "--max-failures" in started[name]] == ["corpus", "augment", "score"]
 
 
+@pytest.mark.parametrize(
+    ("argv", "started"),
+    [
+        ("evaluate --model M --data S --split valid", "finetune.evaluation --model M --data S --split valid"),
+        ("evaluate --model M --data S --against N", "finetune.evaluation --model M --data S --against N"),
+        (
+            "merge --model M --out O --precision bfloat16",
+            "finetune.merging --model M --out O --precision bfloat16",
+        ),
+        ("predict --model M --json C --text t", "finetune.prediction --model M --json C --text t"),
+    ],
+)
+def test_a_models_commands_start_its_programs(
+    argv: str, started: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[list[str]] = []
+    monkeypatch.setattr(run, "launch", lambda name, arguments, **_: found.append(arguments))
+    main(argv.split())
+    assert found == [["-m", *started.split()]]
+
+
 @pytest.mark.parametrize(("code", "error"), [(2, UsageError), (1, RunError), (-9, RunError)])
 def test_a_stage_that_fails_ends_the_run(code: int, error: type[Exception]) -> None:
     ending = (
