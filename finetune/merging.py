@@ -20,7 +20,7 @@ from pipelines.atomic import write_json, write_text
 from pipelines.errors import UsageError, call
 
 if TYPE_CHECKING:
-    from finetune.inputs import OmniEncoder
+    from finetune.chat_encoder import ChatEncoder
     from finetune.omni import Regressor
 
 PRECISIONS = ("float32", "bfloat16")
@@ -67,7 +67,7 @@ def merge(directory: Path, out: Path, *, precision: str = "float32") -> Path:
     return out
 
 
-def write_merged(model: Regressor, encoder: OmniEncoder, directory: Path, precision: str) -> None:
+def write_merged(model: Regressor, encoder: ChatEncoder, directory: Path, precision: str) -> None:
     """Merge a regressor's adapter, which uses the regressor up, and write weights, processor and head."""
     import torch
     from safetensors.torch import save_file

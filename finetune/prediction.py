@@ -16,7 +16,7 @@ from pipelines.errors import RunError, UsageError, call
 from pipelines.sample import SCALES, Row
 
 if TYPE_CHECKING:
-    from finetune.inputs import OmniEncoder
+    from finetune.chat_encoder import ChatEncoder
     from pipelines.corpora.table import Clip
 
 
@@ -96,18 +96,18 @@ def _imported(clip: Clip) -> Row:
         raise RunError(f"CLIP: {error}") from error
 
 
-def rate(model: Any, encoder: OmniEncoder, row: Row) -> tuple[float, Shown]:
+def rate(model: Any, encoder: ChatEncoder, row: Row) -> tuple[float, Shown]:
     """A model's rating of a row, on its scale, and what it was shown of it."""
     import torch
 
-    from finetune.inputs import SAMPLING_RATE, collate
+    from finetune.chats import SAMPLING_RATE
+    from finetune.inputs import collate
 
     batch = collate([encoder(row)], encoder.processor.tokenizer.pad_token_id)
     device = next(model.parameters()).device
     with torch.no_grad():
         rating = float(model(**{name: value.to(device) for name, value in batch.items()})[0])
-    frames, _ = encoder._frames(row)
-    samples = encoder._samples(row)
+    frames, _, samples = encoder.decoded(row, encoder.budget.max_frames)
     return rating, Shown(
         frames=0 if frames is None else len(frames),
         sound_s=0.0 if samples is None else len(samples) / SAMPLING_RATE,
