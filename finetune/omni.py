@@ -19,7 +19,7 @@ from finetune import towers
 from finetune.chat_encoder import ChatEncoder
 from finetune.families import FAMILIES, Family, adapter_targets, family_of
 from finetune.inputs import Budget
-from finetune.quantized import quantization
+from finetune.quantized import keep_trainable, quantization
 from finetune.settings import Attention, FinetuneConfig, Modality, Quantize
 from pipelines.errors import UsageError
 
@@ -163,6 +163,7 @@ def load_base(
         wanted = "pip install flash-attn" if attention == "flash_attention_2" else "finetune.attention: sdpa"
         raise UsageError(f"finetune.attention: {attention} is not to be had ({error}); {wanted}") from error
     model.requires_grad_(False)
+    keep_trainable(model)
     model.name_or_path = name  # the adapter names its base as the user did, not by a folder here
     return BaseModel(
         name=name,

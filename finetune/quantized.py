@@ -9,7 +9,7 @@ from finetune.settings import Quantize
 from pipelines.errors import UsageError
 
 # What stays as it is: the head, which is not used, and the towers, which are small and suffer more.
-KEPT = ["lm_head", "visual", "audio_tower", "multi_modal_projector"]
+KEPT = ["lm_head", "model.visual", "model.audio_tower", "model.multi_modal_projector"]
 
 
 def quantization(quantize: Quantize) -> dict[str, Any]:
@@ -36,3 +36,14 @@ def quantization(quantize: Quantize) -> dict[str, Any]:
         llm_int8_skip_modules=KEPT,
     )
     return {"quantization_config": config}
+
+
+def keep_trainable(model: Any) -> None:
+    """Let 4-bit layers be trained through after they were used for predictions, also on a CPU.
+
+    For CPUs of some kinds bitsandbytes lays weights out anew when it first predicts, for good, and by that
+    layout it computes no gradients.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
