@@ -14,8 +14,8 @@ from torch.utils.data import Dataset, Sampler
 from finetune.chat_encoder import ChatEncoder
 from finetune.inputs import Encoded, collate
 from finetune.objective import check_weights
-from finetune.settings import Arm
-from pipelines.errors import RunError
+from finetune.settings import VARIANT_KINDS, Arm
+from pipelines.errors import RunError, UsageError
 from pipelines.sample import KINDS
 from pipelines.store import StoreReader
 
@@ -36,16 +36,20 @@ class Selection:
         return len(self.ids)
 
 
-def select(reader: StoreReader, arm: Arm, seed: int) -> Selection:
-    """The training rows of a store under an arm.
+def select(reader: StoreReader, arm: Arm, seed: int, kinds: Sequence[str] = VARIANT_KINDS) -> Selection:
+    """The training rows of a store under an arm: originals, and variants of these kinds.
 
     Raises:
-        RunError: If there is none, one has no label, or a weight cannot be used.
+        UsageError: If kinds are singled out and the store has variants, but none of theirs.
+        RunError: If there is no row, one has no label, or a weight cannot be used.
     """
     columns = ["id", "label", "weight", "kind", "split"]
     rows = [row for row in reader.table.select(columns).to_pylist() if row["split"] == "train"]
     if arm == "originals":
-        rows = [row for row in rows if row["kind"] == "original"]
+        kinds = ()
+    else:
+        _check_kinds(reader, {row["kind"] for row in rows}, kinds)
+    rows = [row for row in rows if row["kind"] in ("original", *kinds)]
     if not rows:
         raise RunError(f"{reader.directory}: no row of the split train to learn from (arm {arm})")
     check_labels(rows)
@@ -55,6 +59,16 @@ def select(reader: StoreReader, arm: Arm, seed: int) -> Selection:
         weights=_weights(rows, arm, seed),
         kinds=[row["kind"] for row in rows],
     )
+
+
+def _check_kinds(reader: StoreReader, present: set[str], wanted: Sequence[str]) -> None:
+    """Refuse kinds that were singled out and are not there: the run would be one of originals alone."""
+    if set(wanted) != set(VARIANT_KINDS) and not present & set(wanted):
+        there = ", ".join(kind for kind in VARIANT_KINDS if kind in present) or "none"
+        raise UsageError(
+            f"finetune.kinds: got {', '.join(wanted)};"
+            f" the variants in {reader.directory} are of the kinds: {there}"
+        )
 
 
 def check_labels(rows: Sequence[dict[str, Any]]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +21,12 @@ from pipelines.store import StoreReader, committed_generation
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-    from finetune.rows import EncodedRows, Selection
+    from finetune.rows import Selection
+    from finetune.validation import Ratings
     from finetune.weighted_trainer import WeightedTrainer
 
 # Settings that may change between a run and its resumption.
-FREE = ("cache_mb", "device", "save_every")
+FREE = ("cache_mb", "device", "save_every", "trackers")
 
 
 def main(argv: list[str]) -> None:
@@ -35,20 +38,24 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     """Fine-tune on a store; goes on from the newest whole checkpoint if there is one.
 
     Returns:
-        The test split's metrics, `before` and `after`; empty in all processes but the first.
+        What `metrics.json` holds: of each rated split, `before` and `after`; empty in all processes but
+        the first.
 
     Raises:
         UsageError: If the folder was begun with other settings or data.
         RunError: If the store has nothing to learn from.
     """
-    from finetune.evaluation import rated_rows
+    from finetune.evaluation import metrics_of, rated_rows, write_predictions
     from finetune.rows import EncodedRows, select
     from finetune.saved_model import build
+    from finetune.validation import Ratings, validation_rows
 
     config, out = invocation.config, invocation.out
     reader = StoreReader(invocation.data)
-    tests = rated_rows(reader, "test")
-    selection = select(reader, config.arm, invocation.seed)
+    splits = {"test": rated_rows(reader, "test")}
+    if config.best_by != "none":
+        splits = {"valid": validation_rows(reader, config.best_by)} | splits
+    selection = select(reader, config.arm, invocation.seed, config.kinds)
     _claim(out, invocation)
     arguments = training_arguments(config, out, invocation.seed)
     if arguments.should_save:
@@ -56,23 +63,39 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
             f"finetune: {arguments.world_size} process(es) on {arguments.device.type}, {_told(selection)}",
             flush=True,
         )
-    model, encoder = build(config, tests[0]["scale"], seed=invocation.seed)
-    inputs = EncodedRows(reader, encoder, config.cache_mb)
-    trainer = make_trainer(config, arguments, model, inputs, selection, out)
+    model, encoder = build(config, splits["test"][0]["scale"], seed=invocation.seed)
+    ratings = Ratings(model, EncodedRows(reader, encoder, config.cache_mb), arguments)
+    trainer = make_trainer(config, ratings, selection, out, splits.get("valid", ()))
     if config.head_start == "ridge":
-        _start_head(trainer, inputs, selection)
-    before = _rate(trainer, inputs, tests)
+        _start_head(ratings, selection)
+    before = {split: ratings.rate(rows) for split, rows in splits.items()}
     train(trainer)
-    after = _rate(trainer, inputs, tests)
+    kept = trainer.take_best()
+    after = {split: ratings.rate(rows) for split, rows in splits.items()}
     if not arguments.should_save:
         return {}
-    return _finish(invocation, trainer, selection, tests, before, after)
+    metrics: dict[str, Any] = {
+        split: {"before": metrics_of(rows, before[split]), "after": metrics_of(rows, after[split])}
+        for split, rows in splits.items()
+    }
+    if config.best_by != "none":
+        metrics["kept"] = {"epoch": kept, "by": config.best_by}
+    write_predictions(out / "predictions.parquet", splits["test"], after["test"])
+    return _finish(invocation, trainer, selection, splits["test"][0]["scale"], metrics)
 
 
 def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> TrainingArguments:
-    """The Trainer's settings for ours."""
+    """The Trainer's settings for ours.
+
+    Raises:
+        UsageError: If a tracker is not installed.
+    """
     from transformers import TrainingArguments
 
+    from finetune.validation import GREATER_IS_BETTER
+
+    _check_trackers(config.trackers)
+    chooses = config.best_by != "none"
     return TrainingArguments(
         output_dir=str(out / "checkpoints"),
         per_device_train_batch_size=config.batch_size,
@@ -84,8 +107,11 @@ def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> Training
         lr_scheduler_type="cosine",
         warmup_steps=config.warmup,
         logging_steps=config.log_every,
-        save_steps=config.save_every,
-        save_total_limit=2,
+        eval_strategy="no",  # `Milestones` tells when; the Trainer keeps the score
+        save_strategy="epoch",
+        save_total_limit=3 if chooses else 2,  # the best, the one that is being written, the one before it
+        metric_for_best_model=config.best_by if chooses else None,
+        greater_is_better=GREATER_IS_BETTER[config.best_by] if chooses else None,
         seed=seed % 2**32,
         use_cpu=pick(config.device) == "cpu",
         remove_unused_columns=False,
@@ -93,94 +119,94 @@ def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> Training
         # A tower gets no gradient from a batch that has nothing for it.
         ddp_find_unused_parameters=config.adapt != ("language",),
         disable_tqdm=True,
-        report_to=[],
+        report_to=list(config.trackers),
     )
 
 
 def make_trainer(
     config: FinetuneConfig,
-    arguments: TrainingArguments,
-    model: Any,
-    inputs: EncodedRows,
+    ratings: Ratings,
     selection: Selection,
     out: Path,
+    valid: Sequence[dict[str, Any]] = (),
 ) -> WeightedTrainer:
-    """A trainer for selected rows."""
+    """A trainer for selected rows; each epoch is evaluated on `valid`, if there is any."""
     from transformers.trainer_callback import PrinterCallback
 
+    from finetune.milestones import Milestones
     from finetune.rows import Collator, TrainingRows
     from finetune.training_log import TrainingLog
     from finetune.weighted_trainer import WeightedTrainer
 
+    milestones = Milestones(config.save_every, bool(valid), config.patience)
     trainer = WeightedTrainer(
-        model,
-        arguments,
-        TrainingRows(selection, inputs),
-        Collator(inputs.encoder.processor.tokenizer.pad_token_id),
+        ratings.model,
+        ratings.arguments,
+        TrainingRows(selection, ratings.inputs),
+        Collator(ratings.inputs.encoder.processor.tokenizer.pad_token_id),
         config.loss,
         config.head_learning_rate,
-        [TrainingLog(out)],
+        lambda: ratings.metrics(valid),
+        milestones,
+        [TrainingLog(out, milestones)],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
 def train(trainer: WeightedTrainer) -> None:
-    """Train to the end, from the newest whole checkpoint if there is one."""
+    """Train to the end, from the newest whole checkpoint if there is one.
+
+    Raises:
+        SystemExit: With 1, on each rank, where SIGTERM stopped it; the first has said how to go on.
+    """
     from finetune.weighted_trainer import newest_whole_checkpoint
 
     checkpoint = newest_whole_checkpoint(trainer.checkpoints)
     if checkpoint and trainer.args.should_save:
         print(f"finetune: goes on from {checkpoint.name}", flush=True)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with trainer.milestones.signal:
+        trainer.go_on(checkpoint)
+        stopped = trainer.milestones.stopped
+        if stopped and trainer.args.should_save:
+            print(
+                f"error: SIGTERM stopped the training behind step {trainer.state.global_step} of"
+                f" {trainer.state.max_steps}; it is saved, and the same command goes on from there",
+                file=sys.stderr,
+                flush=True,
+            )
+        trainer.accelerator.wait_for_everyone()  # a launcher kills all once one has left
+    if stopped:
+        sys.exit(1)
 
 
-def _start_head(trainer: WeightedTrainer, inputs: EncodedRows, selection: Selection) -> None:
+def _check_trackers(trackers: Sequence[str]) -> None:
+    for name in trackers:
+        if importlib.util.find_spec(name) is None:
+            raise UsageError(
+                f"finetune.trackers: got {name}, which is not installed; pip install 'daq-msa[trackers]'"
+            )
+
+
+def _start_head(ratings: Ratings, selection: Selection) -> None:
     import torch
 
-    from finetune.evaluation import features
     from finetune.head_start import start_head
 
     originals = [index for index, kind in enumerate(selection.kinds) if kind == "original"]
-    found = _shared(trainer, inputs, [selection.ids[index] for index in originals], features)
-    start_head(trainer.regressor, torch.tensor(found), [selection.labels[index] for index in originals])
-
-
-def _rate(trainer: WeightedTrainer, inputs: EncodedRows, rows: list[dict[str, Any]]) -> Any:
-    """Ratings of rows, (N,)."""
-    import numpy as np
-
-    from finetune.evaluation import predict
-
-    return np.array(_shared(trainer, inputs, [row["id"] for row in rows], predict))
-
-
-def _shared(
-    trainer: WeightedTrainer, inputs: EncodedRows, ids: list[str], compute: Callable[..., Any]
-) -> list[Any]:
-    """What `compute` gives for rows, each rank taking its share; complete on every rank."""
-    from accelerate.utils import gather_object
-
-    rank, ranks = trainer.args.process_index, trainer.args.world_size
-    batch_size = trainer.args.per_device_train_batch_size
-    own = compute(trainer.regressor, inputs, ids[rank::ranks], batch_size)
-    found: list[Any] = [None] * len(ids)
-    for other, values in enumerate(gather_object([list(own)])):
-        found[other::ranks] = values
-    return found
+    found = ratings.features([selection.ids[index] for index in originals])
+    start_head(ratings.model, torch.tensor(found), [selection.labels[index] for index in originals])
 
 
 def _finish(
     invocation: Invocation[FinetuneConfig],
     trainer: WeightedTrainer,
     selection: Selection,
-    tests: list[dict[str, Any]],
-    before: Any,
-    after: Any,
+    scale: str,
+    metrics: dict[str, Any],
 ) -> dict[str, Any]:
     import torch
 
-    from finetune.evaluation import metrics_of, write_predictions
     from finetune.objective import effective_sample_size
     from finetune.saved_model import described, write_card, write_record
 
@@ -188,7 +214,6 @@ def _finish(
     record = provenance.record(
         invocation, stage="finetune", title="Fine-tuned model", description="", inputs=_inputs(invocation)
     )
-    metrics = {"before": metrics_of(tests, before), "after": metrics_of(tests, after)}
     weights = torch.tensor(selection.weights)
     rows = {
         "store": described(StoreReader(invocation.data)),
@@ -197,10 +222,9 @@ def _finish(
         "effective_sample_size": effective_sample_size(weights),
     }
     trainer.regressor.save(out)
-    write_predictions(out / "predictions.parquet", tests, after)
-    write_json(out / "metrics.json", {"test": metrics})
-    write_card(out, record | {"scale": tests[0]["scale"]}, rows, metrics)
-    write_record(out, record, tests[0]["scale"])  # last: a folder with it is complete
+    write_json(out / "metrics.json", metrics)
+    write_card(out, record | {"scale": scale}, rows, metrics["test"])
+    write_record(out, record, scale)  # last: a folder with it is complete
     return metrics
 
 

@@ -9,6 +9,13 @@ Modality = Literal["text", "audio", "video"]
 MODALITIES: tuple[Modality, ...] = ("text", "audio", "video")
 RowLoss = Literal["l1", "l2", "huber"]
 Arm = Literal["weighted", "uniform", "originals", "shuffled"]
+VariantKind = Literal["video", "audio", "both", "classic"]
+VARIANT_KINDS: tuple[VariantKind, ...] = ("video", "audio", "both", "classic")
+BestBy = Literal[
+    "none", "MAE", "Corr", "Has0_acc_2", "Has0_F1_score", "Non0_acc_2", "Non0_F1_score", "Mult_acc_2",
+    "Mult_acc_3", "Mult_acc_5", "Mult_acc_7", "F1_score", "Accuracy", "Precision", "Recall",
+]  # fmt: skip
+Tracker = Literal["tensorboard", "wandb", "trackio"]
 Precision = Literal["auto", "float32", "bfloat16"]
 ReadoutName = Literal["regression", "classes", "levels", "answer"]
 HeadStart = Literal["ridge", "zero"]
@@ -31,6 +38,13 @@ class FinetuneConfig:
     arm: Arm = "weighted"
     """weighted: each row counts as its weight says. uniform: each row counts 1. originals: variants
     are left out. shuffled: the variants' weights, dealt out to other variants."""
+    kinds: tuple[VariantKind, ...] = VARIANT_KINDS
+    """Kinds of variants that are trained on beside the originals: video, audio, both, classic."""
+    best_by: BestBy = "none"
+    """Keep the epoch that does best by this metric on the originals of the split valid, such as MAE or
+    Corr; its names depend on the labels' scale. none: no validation, the last epoch is kept."""
+    patience: int | None = None
+    """End the training after as many epochs without a better `best_by`; None trains all epochs."""
     epochs: int = 8
     """Passes over the training rows."""
     batch_size: int = 8
@@ -94,6 +108,8 @@ class FinetuneConfig:
     """Optimizer steps between checkpoints."""
     log_every: int = 5
     """Optimizer steps between log entries."""
+    trackers: tuple[Tracker, ...] = ()
+    """Where the log goes beside `log.jsonl`: tensorboard, wandb, trackio."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -112,13 +128,19 @@ class FinetuneConfig:
             _check(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 or more, below 1")
         for name in ("weight_decay", "max_grad_norm", "cache_mb"):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        for name in ("adapt", "modalities"):
+        for name in ("adapt", "modalities", "kinds"):
             chosen = getattr(self, name)
-            each_once = chosen is None or 0 < len(chosen) == len(set(chosen))
-            _check(each_once, name, chosen, "one or more, each once")
-        for name in ("max_pixels", "max_tokens"):
+            _check(chosen is None or len(chosen) > 0, name, chosen, "one or more")
+        for name in ("adapt", "modalities", "kinds", "trackers"):
+            chosen = getattr(self, name)
+            each_once = chosen is None or len(chosen) == len(set(chosen))
+            _check(each_once, name, chosen, "each once")
+        for name in ("max_pixels", "max_tokens", "patience"):
             limit = getattr(self, name)
             _check(limit is None or limit > 0, name, limit, "more than 0")
+        _check(
+            self.patience is None or self.best_by != "none", "patience", self.patience, "a best_by beside it"
+        )
 
 
 def _check(holds: bool, key: str, found: object, wanted: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
+from finetune.milestones import Milestones
 from pipelines.atomic import write_json_lines
 from pipelines.device import Share
 from pipelines.progress import Progress, Tally
@@ -19,8 +21,8 @@ class TrainingLog(TrainerCallback):
     entry twice. The status counts rows over all epochs.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, milestones: Milestones) -> None:
+        self.directory, self.milestones = directory, milestones
         self._progress: Progress | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -33,8 +35,6 @@ class TrainingLog(TrainerCallback):
         self._progress.show()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # An entry ends where a checkpoint is, so that a resumed run tells what a straight one tells.
-        control.should_log |= control.should_save
         if self._progress:
             self._progress.advance(
                 args.train_batch_size * args.gradient_accumulation_steps * args.world_size, 0
@@ -46,5 +46,9 @@ class TrainingLog(TrainerCallback):
             write_json_lines(self.directory / "log.jsonl", entries)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._progress:
+        if self._progress and self.milestones.stopped:
+            self._progress.show(state="stopped")
+        elif self._progress:
+            # Where patience was spent, the epochs that are left out are not left to do.
+            self._progress.tally = replace(self._progress.tally, left=0)
             self._progress.show(state="done")

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
+from finetune.milestones import Milestones, steps_per_epoch
 from finetune.objective import ROW_LOSSES, RowLoss, weighted_share
 from finetune.omni import Regressor
 from finetune.rows import FILLER, Collator, EpochOrder, TrainingRows
@@ -36,7 +38,9 @@ class WeightedTrainer(Trainer):
         collator: Makes batches of them.
         row_loss: A row's own loss.
         head_rate: The head's peak learning rate.
-        callbacks: Of the Trainer.
+        validate: The metrics of an epoch's end, None where one has no value.
+        milestones: When to log, evaluate, save and end.
+        callbacks: Others of the Trainer.
     """
 
     def __init__(
@@ -47,22 +51,33 @@ class WeightedTrainer(Trainer):
         collator: Collator,
         row_loss: RowLoss,
         head_rate: float,
+        validate: Callable[[], dict[str, Any]],
+        milestones: Milestones,
         callbacks: list[TrainerCallback],
     ) -> None:
         step_size = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
         self.order = EpochOrder(len(rows), step_size, arguments.seed)
         self.row_loss, self.head_rate = ROW_LOSSES[row_loss], head_rate
         self.regressor, self.checkpoints = model, Path(str(arguments.output_dir))
+        self.validate, self.milestones = validate, milestones
         super().__init__(
             model=model,
             args=arguments,
             data_collator=collator,
             train_dataset=rows,
-            callbacks=[_FollowEpochs(self.order), *callbacks],
+            callbacks=[_FollowEpochs(self.order), milestones, *callbacks],
         )
         # The loss is a share of the whole step's already: it must not be divided by the accumulation again.
         self.model_accepts_loss_kwargs = True
         self.told = StepStatistics(self.args.device)
+
+    def go_on(self, checkpoint: Path | None) -> None:
+        """Train to the end, from a checkpoint if one is given, or until its milestones end it."""
+        if checkpoint:
+            state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+            if self.milestones.patience_is_spent(state):  # it was killed between its last step and its end
+                self.args.num_train_epochs = state.global_step // steps_per_epoch(state)
+        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
         return self.order
@@ -121,6 +136,21 @@ class WeightedTrainer(Trainer):
                 weight_decay=self.args.weight_decay,
             )
         return self.optimizer
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The metrics of the rows to validate on, not weighted; the Trainer finds the best epoch by them."""
+        metrics = {f"eval_{name}": value for name, value in self.validate().items()}
+        self.log({name: value for name, value in metrics.items() if value is not None})
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return {name: float("nan") if value is None else value for name, value in metrics.items()}
+
+    def take_best(self) -> int | None:
+        """Load the epoch that was best in validation; its number, None where no epoch was chosen."""
+        step = self.state.best_global_step
+        if not step:
+            return None
+        self.regressor.load(self.checkpoints / f"checkpoint-{step}")
+        return step // steps_per_epoch(self.state)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the mean weight, the effective sample size and each kind's loss to a training entry."""
@@ -190,5 +220,4 @@ class _FollowEpochs(TrainerCallback):
         self.order = order
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # Rounded up from below: an epoch that ended is 2.0 or 1.9999999.
-        self.order.epoch = int((state.epoch or 0.0) + 1e-6)
+        self.order.epoch = state.global_step // steps_per_epoch(state)

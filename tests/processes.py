@@ -8,6 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 120.0
@@ -15,24 +18,71 @@ TIMEOUT_S = 120.0
 
 def run(module: str, arguments: Sequence[str]) -> None:
     """Run `python -m MODULE` to its end."""
-    subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, check=True)
-
-
-def kill(module: str, arguments: Sequence[str], *, once: Callable[[], object]) -> None:
-    """Run `python -m MODULE` and kill it, by SIGKILL, as soon as `once()` holds."""
-    process = subprocess.Popen([sys.executable, "-m", module, *arguments], cwd=ROOT)
-    deadline = time.monotonic() + TIMEOUT_S
-    while not once():
-        assert process.poll() is None, f"{module} ended before it was killed"
-        assert time.monotonic() < deadline, f"{module} took longer than {TIMEOUT_S:g} s"
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
+    subprocess.run(_command(module, arguments), cwd=ROOT, check=True)
 
 
 def run_two(module: str, arguments: Sequence[str]) -> None:
     """Run a module as two processes, as `accelerate launch` starts them for two GPUs."""
-    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    subprocess.run(_command(module, arguments, ranks=2), cwd=ROOT, check=True, env=_environment())
+
+
+def kill(module: str, arguments: Sequence[str], *, once: Callable[[], object]) -> None:
+    """Run `python -m MODULE` and kill it, by SIGKILL, as soon as `once()` holds."""
+    process = subprocess.Popen(_command(module, arguments), cwd=ROOT)
+    _wait(process, module, once)
+    process.kill()
+    process.wait()
+
+
+def terminate(
+    module: str,
+    arguments: Sequence[str],
+    *,
+    once: Callable[[], object],
+    ranks: int = 1,
+    only_rank: int | None = None,
+) -> tuple[int, str]:
+    """Run a module and end it, by SIGTERM, as soon as `once()` holds.
+
+    Args:
+        module: As in `python -m MODULE`.
+        arguments: Its arguments.
+        once: When to send the signal.
+        ranks: Processes; two are started as by `run_two`, and the launcher gets the signal.
+        only_rank: The rank that gets the signal, and not the launcher.
+
+    Returns:
+        The exit code, and what was said on stderr.
+    """
+    command = _command(module, arguments, ranks=ranks)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=_environment(), stderr=subprocess.PIPE, text=True, errors="replace"
+    )
+    _wait(process, module, once)
+    if only_rank is None:
+        process.terminate()
+    else:
+        children = psutil.Process(process.pid).children(recursive=True)
+        next(child for child in children if child.environ().get("RANK") == str(only_rank)).terminate()
+    _, said = process.communicate(timeout=TIMEOUT_S)
+    return process.returncode, said
+
+
+def _command(module: str, arguments: Sequence[str], *, ranks: int = 1) -> list[str]:
+    if ranks == 1:
+        return [sys.executable, "-m", module, *arguments]
+    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(ranks)]
     launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    command = [sys.executable, *launcher, "-m", module, *arguments]
-    subprocess.run(command, cwd=ROOT, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return [sys.executable, *launcher, "-m", module, *arguments]
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def _wait(process: subprocess.Popen[Any], module: str, once: Callable[[], object]) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not once():
+        assert process.poll() is None, f"{module} ended before it was to be ended"
+        assert time.monotonic() < deadline, f"{module} took longer than {TIMEOUT_S:g} s"
+        time.sleep(0.01)

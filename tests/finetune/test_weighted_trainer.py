@@ -13,6 +13,7 @@ from finetune.rows import EncodedRows, EpochOrder, Selection, TrainingRows, sele
 from finetune.run import make_trainer, training_arguments
 from finetune.saved_model import build
 from finetune.settings import FinetuneConfig
+from finetune.validation import Ratings
 from pipelines.store import StoreReader
 from tests import tiny
 
@@ -52,7 +53,7 @@ def trained(
     model, encoder = build(config, "mosi", seed=0)
     torch.nn.init.normal_(model.head.weight, std=4.0, generator=torch.Generator().manual_seed(0))
     inputs = EncodedRows(StoreReader(store), encoder, 100)
-    trainer = make_trainer(config, training_arguments(config, out, 0), model, inputs, chosen, out)
+    trainer = make_trainer(config, Ratings(model, inputs, training_arguments(config, out, 0)), chosen, out)
     spy = Spy(model)
     trainer.add_callback(spy)
     trainer.train()

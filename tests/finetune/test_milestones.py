@@ -1,0 +1,98 @@
+"""A training that SIGTERM stops goes on to the end of one that nothing stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from finetune.run import main
+from finetune.weighted_trainer import WHOLE, newest_whole_checkpoint
+from tests import processes, tiny
+
+EPOCHS, STEPS = 12, 60
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = [tiny.row(n) for n in range(5)] + [tiny.variant(n, 0.2 + 0.1 * n) for n in range(5)]
+    rows += [tiny.row(n, "valid") for n in range(3)] + [tiny.row(n, "test") for n in range(3)]
+    return tiny.store(tmp_path_factory.mktemp("store"), rows)
+
+
+def command(store: Path, thinker: Path, out: Path, ranks: int = 1) -> list[str]:
+    """60 steps, 5 an epoch, on one rank or two."""
+    settings = {"model": thinker, "epochs": EPOCHS, "batch_size": 2 // ranks, "lora_rank": 2, "save_every": 3}
+    settings |= {"log_every": 1, "best_by": "MAE"}
+    options = [part for name, value in settings.items() for part in (f"--finetune.{name}", str(value))]
+    return ["--data", str(store), "--out", str(out), *options]
+
+
+def told(out: Path) -> list[dict[str, Any]]:
+    lines = (out / "log.jsonl").read_text().splitlines()
+    return [entry for entry in map(json.loads, lines) if "train_runtime" not in entry]
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    for name in ("adapter_model.safetensors", "head.safetensors"):
+        torch.testing.assert_close(load_file(one / name), load_file(other / name), rtol=1e-5, atol=1e-7)
+    assert len(told(one)) == len(told(other)) == STEPS + EPOCHS
+    for entry, expected in zip(told(one), told(other), strict=True):
+        assert entry == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert json.loads((one / "metrics.json").read_text()) == json.loads((other / "metrics.json").read_text())
+
+
+def assert_stopped(out: Path, code: int, said: str) -> None:
+    assert code == 1
+    lines = [line for line in said.splitlines() if "SIGTERM stopped the training" in line]
+    assert len(lines) == 1
+    assert lines[0].endswith("it is saved, and the same command goes on from there")
+    assert json.loads((out / "status.json").read_text())["state"] == "stopped"
+    whole = newest_whole_checkpoint(out / "checkpoints")
+    assert whole is not None
+    assert f"step {whole.name.removeprefix('checkpoint-')} of {STEPS};" in lines[0]
+    assert not (out / "model.json").exists()
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_the_command_goes_on(store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    main(command(store, tiny_thinker, straight))
+    arguments = command(store, tiny_thinker, stopped)
+    code, said = processes.terminate("finetune", arguments, once=lambda: saved(stopped, 1))
+    assert_stopped(stopped, code, said)
+    code, said = processes.terminate("finetune", arguments, once=lambda: saved(stopped, 20))
+    assert_stopped(stopped, code, said)
+    processes.run("finetune", arguments)
+    assert_same_end(stopped, straight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("only_rank", [None, 1])
+def test_sigterm_stops_two_ranks_at_the_same_step(
+    store: Path, tiny_thinker: Path, tmp_path: Path, two_ranks: Path, only_rank: int | None
+) -> None:
+    arguments = command(store, tiny_thinker, tmp_path, ranks=2)
+    code, said = processes.terminate(
+        "finetune", arguments, once=lambda: saved(tmp_path, 1), ranks=2, only_rank=only_rank
+    )
+    assert_stopped(tmp_path, code, said)
+    processes.run_two("finetune", arguments)
+    assert_same_end(tmp_path, two_ranks)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(store: Path, tiny_thinker: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("two_ranks")
+    processes.run_two("finetune", command(store, tiny_thinker, out, ranks=2))
+    return out
+
+
+def saved(out: Path, step: int) -> bool:
+    """Whether a checkpoint of this step or a later one is whole."""
+    numbers = [int(path.parent.name.rpartition("-")[2]) for path in out.glob(f"checkpoints/*/{WHOLE}")]
+    return max(numbers, default=0) >= step
