@@ -70,7 +70,7 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
         _start_head(ratings, selection)
     before = {split: ratings.rate(rows) for split, rows in splits.items()}
     train(trainer)
-    kept = trainer.take_best()
+    kept = {"kept": _take_best(trainer, config.best_by)} if config.best_by != "none" else {}
     after = {split: ratings.rate(rows) for split, rows in splits.items()}
     if not arguments.should_save:
         return {}
@@ -78,10 +78,8 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
         split: {"before": metrics_of(rows, before[split]), "after": metrics_of(rows, after[split])}
         for split, rows in splits.items()
     }
-    if config.best_by != "none":
-        metrics["kept"] = {"epoch": kept, "by": config.best_by}
     write_predictions(out / "predictions.parquet", splits["test"], after["test"])
-    return _finish(invocation, trainer, selection, splits["test"][0]["scale"], metrics)
+    return _finish(invocation, trainer, selection, splits["test"][0]["scale"], metrics | kept)
 
 
 def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> TrainingArguments:
@@ -178,6 +176,14 @@ def train(trainer: WeightedTrainer) -> None:
         trainer.accelerator.wait_for_everyone()  # a launcher kills all once one has left
     if stopped:
         sys.exit(1)
+
+
+def _take_best(trainer: WeightedTrainer, best_by: str) -> dict[str, Any]:
+    """Load the best epoch, if any had a value."""
+    epoch = trainer.take_best()
+    if epoch is None and trainer.args.should_save:
+        print(f"finetune: {best_by} had no value on the split valid; the last epoch is kept", flush=True)
+    return {"epoch": epoch, "by": best_by}
 
 
 def _check_trackers(trackers: Sequence[str]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from finetune.objective import WeightError
 from finetune.rows import select
-from pipelines.errors import RunError
+from pipelines.errors import RunError, UsageError
 from pipelines.store import StoreReader
 from tests import tiny
 
@@ -41,6 +42,46 @@ def test_shuffled_deals_the_variants_weights_out_anew(reader: StoreReader) -> No
     assert sorted(chosen.weights[6:]) == pytest.approx(WEIGHTS)
     assert chosen.weights[6:] != pytest.approx(WEIGHTS)
     assert chosen.weights == select(reader, "shuffled", 0).weights
+
+
+KINDS = ("video", "audio", "both", "classic")
+
+
+@pytest.fixture(scope="module")
+def every_kind(tmp_path_factory: pytest.TempPathFactory) -> StoreReader:
+    rows = [tiny.row(n) for n in range(3)]
+    rows += [tiny.variant(n, 0.1 * (n + 1), kind) for n in range(3) for kind in KINDS[:3]]
+    return StoreReader(tiny.store(tmp_path_factory.mktemp("store"), rows))
+
+
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_one_kind_of_variants_beside_the_originals(every_kind: StoreReader, kind: str) -> None:
+    chosen = select(every_kind, "weighted", 0, (kind,))
+    assert Counter(chosen.kinds) == {"original": 3, kind: 3}
+    assert chosen.weights == pytest.approx([1] * 3 + [0.1, 0.2, 0.3])
+    assert select(every_kind, "uniform", 0, (kind,)).weights == [1] * 6
+    assert sorted(select(every_kind, "shuffled", 0, (kind,)).weights) == pytest.approx(
+        [0.1, 0.2, 0.3, 1, 1, 1]
+    )
+    assert len(select(every_kind, "originals", 0, (kind,))) == 3
+
+
+def test_several_kinds_and_by_default_all(every_kind: StoreReader) -> None:
+    two = select(every_kind, "weighted", 0, ("both", "video"))
+    assert Counter(two.kinds) == {"original": 3, "video": 3, "both": 3}
+    assert len(select(every_kind, "weighted", 0)) == 12
+
+
+def test_a_kind_that_the_store_lacks_is_refused(every_kind: StoreReader, tmp_path: Path) -> None:
+    """Or the arm would be one of originals alone, without a word."""
+    with pytest.raises(
+        UsageError, match=r"finetune.kinds: got classic; .* of the kinds: video, audio, both$"
+    ):
+        select(every_kind, "weighted", 0, ("classic",))
+    originals = StoreReader(tiny.store(tmp_path, [tiny.row(0)]))
+    with pytest.raises(UsageError, match=r"finetune.kinds: got video, audio; .* of the kinds: none$"):
+        select(originals, "uniform", 0, ("video", "audio"))
+    assert len(select(originals, "weighted", 0)) == 1
 
 
 @pytest.mark.parametrize("weight", [None, float("nan"), -1.0])

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from finetune import evaluation
 from finetune.run import main
-from finetune.weighted_trainer import WHOLE, newest_whole_checkpoint
+from finetune.weighted_trainer import newest_whole_checkpoint
 from pipelines.errors import UsageError
 from pipelines.store import committed_generation
 from tests import processes, tiny
@@ -119,12 +119,13 @@ def test_two_models_are_compared(
         evaluation.main([*command, str(tmp_path / "nowhere")])
 
 
-@pytest.mark.parametrize("step", [4, 10])
+@pytest.mark.parametrize("steps", [(4,), (10,), (4, 10), (6, 8), (10, 12)])
 def test_a_killed_run_goes_on_to_the_same_end(
-    straight: Path, store: Path, tiny_thinker: Path, tmp_path: Path, step: int
+    straight: Path, store: Path, tiny_thinker: Path, tmp_path: Path, steps: tuple[int, ...]
 ) -> None:
-    """From the middle of the first epoch, and from the end of the second."""
-    resumable = _checkpoint(store, tiny_thinker, tmp_path, step)
+    """From the middle of an epoch, from its end, and twice in a row."""
+    for step in steps:
+        resumable = _checkpoint(store, tiny_thinker, tmp_path, step)
     main(arguments(store, tiny_thinker, tmp_path))
     assert newest_whole_checkpoint(tmp_path / "checkpoints") != resumable
     for name in FILES:
@@ -178,12 +179,13 @@ def _checkpoint(store: Path, thinker: Path, out: Path, step: int, **settings: An
 
 
 @pytest.mark.slow
-def test_a_run_killed_by_a_signal_goes_on_to_the_same_end(
+def test_a_run_killed_twice_by_a_signal_goes_on_to_the_same_end(
     straight: Path, store: Path, tiny_thinker: Path, tmp_path: Path
 ) -> None:
     command = arguments(store, tiny_thinker, tmp_path)
-    processes.kill("finetune", command, once=lambda: list(tmp_path.glob(f"checkpoints/*/{WHOLE}")))
-    assert not (tmp_path / "model.json").exists()
+    for step in (2, 8):
+        processes.kill("finetune", command, once=lambda: _saved(tmp_path, step))  # noqa: B023
+        assert not (tmp_path / "model.json").exists()
     processes.run("finetune", command)
     for name in FILES:
         torch.testing.assert_close(
@@ -201,6 +203,11 @@ def test_accelerate_launches_it_as_a_folder_and_as_a_module(
     launcher += ["--mixed_precision", "no", "--dynamo_backend", "no", *start]
     processes.run(launcher[0], [*launcher[1:], *arguments(store, tiny_thinker, tmp_path)])
     assert losses(tmp_path) == pytest.approx(losses(straight), rel=1e-5)
+
+
+def _saved(out: Path, step: int) -> bool:
+    whole = newest_whole_checkpoint(out / "checkpoints")
+    return whole is not None and int(whole.name.removeprefix("checkpoint-")) >= step
 
 
 def test_other_settings_are_refused(straight: Path, store: Path, tiny_thinker: Path) -> None:
@@ -247,4 +254,6 @@ def test_two_ranks_train_as_one(store: Path, tiny_thinker: Path, tmp_path: Path)
     processes.run_two("finetune", arguments(store, tiny_thinker, two, batch_size=2, epochs=1))
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
     first, second = (load_file(out / "head.safetensors")["weight"] for out in (one, two))
+    before = [json.loads((out / "metrics.json").read_text())["test"]["before"] for out in (one, two)]
+    assert before[0] == before[1]
     torch.testing.assert_close(second, first, rtol=1e-3, atol=1e-4)

@@ -188,14 +188,23 @@ def test_a_step_of_zero_weights_does_not_step(tmp_path: Path) -> None:
 
 
 def test_evaluation_is_never_weighted(tmp_path: Path) -> None:
-    metrics = []
+    """Neither at the end nor each epoch."""
+    metrics, validation = [], []
     for weight in (1.0, 0.2, 0.0):
-        tests = [tiny.row(n, "test", weight=weight if n < 7 else 1.0) for n in (5, 6, 7, 8)]
+        rated = [
+            tiny.row(n, split, weight=weight if n < 7 else 1.0)
+            for n in (5, 6, 7, 8)
+            for split in ("test", "valid")
+        ]
         folder = tmp_path / str(weight)
-        warm_start.main(command(folder, [*rows(WEIGHTS), *tests]))
+        warm_start.main(command(folder, [*rows(WEIGHTS), *rated], best_by="MAE", epochs=2))
         metrics.append(json.loads((folder / "out" / "metrics.json").read_text()))
+        lines = map(json.loads, (folder / "out" / "log.jsonl").read_text().splitlines())
+        validation.append([entry for entry in lines if "eval_MAE" in entry])
     assert metrics[0] == metrics[1] == metrics[2]
+    assert validation[0] == validation[1] == validation[2]
     assert metrics[0]["test"]["after"]["rows"] == 5
+    assert len(validation[0]) == 2
 
 
 def trained(folder: Path) -> Tensors:
