@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from finetune.run import main
-from finetune.weighted_trainer import WHOLE, newest_whole_checkpoint
+from finetune.weighted_trainer import WHOLE, WeightedTrainer, newest_whole_checkpoint
 from tests import processes, tiny
 
 EPOCHS, STEPS = 12, 60
@@ -58,17 +60,57 @@ def assert_stopped(out: Path, code: int, said: str) -> None:
     assert not (out / "model.json").exists()
 
 
+@pytest.mark.parametrize("step", [4, 5, 6, STEPS], ids="within {}".format)
+def test_a_stop_within_any_step_loses_nothing(
+    straight: Path, store: Path, tiny_thinker: Path, tmp_path: Path, step: int
+) -> None:
+    """In the middle of an epoch, at its end, where a checkpoint is due anyway, and in the last step."""
+    arguments = command(store, tiny_thinker, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WeightedTrainer, "training_step", terminated_within(step))
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+    assert left.value.code == 1
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert [entry["step"] for entry in told(tmp_path) if "eval_MAE" in entry] == list(range(5, step + 1, 5))
+    whole = newest_whole_checkpoint(tmp_path / "checkpoints")
+    assert whole is not None
+    assert whole.name == f"checkpoint-{step}"
+    main(arguments)
+    assert_same_end(tmp_path, straight)
+
+
+def terminated_within(step: int) -> Any:
+    """A training step in which this process gets a SIGTERM."""
+    original = WeightedTrainer.training_step
+
+    def training_step(trainer: WeightedTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if trainer.state.global_step == step - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(trainer, *args, **kwargs)
+
+    return training_step
+
+
+@pytest.fixture(scope="module")
+def straight(store: Path, tiny_thinker: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("straight")
+    main(command(store, tiny_thinker, out))
+    return out
+
+
 @pytest.mark.slow
-def test_sigterm_saves_and_the_command_goes_on(store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
-    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    main(command(store, tiny_thinker, straight))
-    arguments = command(store, tiny_thinker, stopped)
-    code, said = processes.terminate("finetune", arguments, once=lambda: saved(stopped, 1))
-    assert_stopped(stopped, code, said)
-    code, said = processes.terminate("finetune", arguments, once=lambda: saved(stopped, 20))
-    assert_stopped(stopped, code, said)
+def test_sigterm_saves_and_the_command_goes_on(
+    straight: Path, store: Path, tiny_thinker: Path, tmp_path: Path
+) -> None:
+    """Twice in a row."""
+    arguments = command(store, tiny_thinker, tmp_path)
+    code, said = processes.terminate("finetune", arguments, once=lambda: saved(tmp_path, 1))
+    assert_stopped(tmp_path, code, said)
+    code, said = processes.terminate("finetune", arguments, once=lambda: saved(tmp_path, 20))
+    assert_stopped(tmp_path, code, said)
     processes.run("finetune", arguments)
-    assert_same_end(stopped, straight)
+    assert_same_end(tmp_path, straight)
 
 
 @pytest.mark.slow
