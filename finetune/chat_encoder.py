@@ -16,8 +16,8 @@ import torch
 from finetune import token_budget
 from finetune.chats import QWEN2_5_OMNI, SAMPLING_RATE, AudioChat, Chat, Picture, Shape, Sound, VideoChat
 from finetune.inputs import Budget, Encoded, InputError
-from finetune.prompts import quoted, rating_question
-from finetune.settings import MODALITIES, Modality
+from finetune.prompts import answer_format, quoted, rating_question
+from finetune.settings import MODALITIES, Modality, ReadoutName
 from finetune.words import Words
 from pipelines import media
 
@@ -45,6 +45,7 @@ class ChatEncoder:
         modalities: What a row is shown by; others are left out even where a row has them.
         chat: How the model's family is spoken to.
         max_pixels: Of a frame, at most; None for the family's own limit.
+        readout: How the rating is read, which the question says.
     """
 
     def __init__(
@@ -55,9 +56,10 @@ class ChatEncoder:
         modalities: Sequence[Modality] = MODALITIES,
         chat: Chat = QWEN2_5_OMNI,
         max_pixels: int | None = None,
+        readout: ReadoutName = "regression",
     ) -> None:
         self.processor, self.rope_index, self.budget = processor, rope_index, budget
-        self.chat, self.max_pixels = chat, max_pixels
+        self.chat, self.max_pixels, self.readout = chat, max_pixels, readout
         self.modalities = frozenset(modalities)
         self.words = Words(processor.tokenizer)
         self.opening, self.closing = chat.turn(processor.tokenizer)
@@ -103,6 +105,7 @@ class ChatEncoder:
             raise InputError(f"{row['id']}: has none of {', '.join(sorted(self.modalities))}; leave it out")
         quote = quoted(self._text(row), row["language"])
         question = rating_question(row["scale"], row["language"], row["corpus"])
+        question += answer_format(self.readout, row["scale"], row["language"])
         return self.assemble(picture, sound, quote, question, name=row["id"])
 
     def assemble(

@@ -22,7 +22,7 @@ from pipelines.store import StoreReader
 if TYPE_CHECKING:
     import torch
 
-    from finetune.omni import Regressor
+    from finetune.rater import Rater
     from finetune.rows import EncodedRows
 
 RESULT = dict[str, Any]
@@ -124,18 +124,18 @@ def rated_rows(reader: StoreReader, split: str) -> list[dict[str, Any]]:
     return rows
 
 
-def predict(model: Regressor, inputs: EncodedRows, ids: Sequence[str], batch_size: int) -> np.ndarray:
+def predict(model: Rater, inputs: EncodedRows, ids: Sequence[str], batch_size: int) -> np.ndarray:
     """A model's ratings of rows, on the labels' scale, (N,), float64."""
-    return np.array(_through(model, model.forward, inputs, ids, batch_size))
+    return np.array(_through(model, model.rate, inputs, ids, batch_size))
 
 
-def features(model: Regressor, inputs: EncodedRows, ids: Sequence[str], batch_size: int) -> list[list[float]]:
+def features(model: Rater, inputs: EncodedRows, ids: Sequence[str], batch_size: int) -> list[list[float]]:
     """A model's last hidden state for each row, (N, width)."""
     return _through(model, model.features, inputs, ids, batch_size)
 
 
 def _through(
-    model: Regressor,
+    model: Rater,
     compute: Callable[..., torch.Tensor],
     inputs: EncodedRows,
     ids: Sequence[str],
@@ -160,14 +160,20 @@ def _through(
 
 
 def metrics_of(rows: Sequence[dict[str, Any]], predictions: np.ndarray) -> RESULT:
-    """The metrics of the rows' scale or corpus, with the number of rows; None where one has no value."""
+    """The metrics of the rows' scale or corpus, with the number of rows; None where one has no value.
+
+    A rating that is NaN, an answer that was none, counts as the middle of the scale and is counted.
+    """
     from finetune.msa_metrics import definition_of, measured
 
     labels = np.array([row["label"] for row in rows])
+    unparsable = np.isnan(predictions)
+    predictions = np.where(unparsable, sum(SCALES[rows[0]["scale"]]) / 2, predictions)
     definition = definition_of(rows[0]["scale"], {row["corpus"] for row in rows})
     found = measured(definition, predictions, labels)
     values = {name: None if np.isnan(value) else value for name, value in found.items()}
-    return {"rows": len(rows), **values}
+    counted = {"unparsable": int(unparsable.sum())} if unparsable.any() else {}
+    return {"rows": len(rows), **counted, **values}
 
 
 def write_predictions(path: Path, rows: Sequence[dict[str, Any]], predictions: np.ndarray) -> None:

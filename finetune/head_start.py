@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from finetune.readouts import Regression
 from pipelines.errors import RunError
 
 if TYPE_CHECKING:
-    from finetune.omni import Regressor
+    from finetune.rater import Rater
 
 # Penalties tried, in units of the features' mean variance times the number of rows.
 PENALTIES = tuple(10.0**power for power in range(-4, 4))
@@ -52,7 +53,7 @@ def ridge(features: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, 
     return weights.float(), (mean - middle @ weights).float()
 
 
-def start_head(model: Regressor, features: torch.Tensor, labels: Sequence[float]) -> None:
+def start_head(model: Rater, features: torch.Tensor, labels: Sequence[float]) -> None:
     """Set a regressor's head to the ridge regression of labels on its features.
 
     Args:
@@ -65,8 +66,10 @@ def start_head(model: Regressor, features: torch.Tensor, labels: Sequence[float]
     """
     if len(features) == 0:
         raise RunError("finetune.head_start: ridge needs originals in the split train; take zero")
-    targets = (torch.tensor(labels) - model.middle) / model.half_range
+    assert isinstance(model.readout, Regression)
+    scale, head = model.readout.scale, model.readout.head
+    targets = (torch.tensor(labels) - scale.middle) / scale.half_range
     weights, intercept = ridge(features, targets)
     with torch.no_grad():
-        model.head.weight.copy_(weights[None] * features.shape[1])  # it reads features over their width
-        model.head.bias.copy_(intercept[None])
+        head.weight.copy_(weights[None] * features.shape[1])  # it reads features over their width
+        head.bias.copy_(intercept[None])

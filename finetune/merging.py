@@ -21,7 +21,7 @@ from pipelines.errors import UsageError, call
 
 if TYPE_CHECKING:
     from finetune.chat_encoder import ChatEncoder
-    from finetune.omni import Regressor
+    from finetune.rater import Rater
 
 PRECISIONS = ("float32", "bfloat16")
 # Of the model's folder, what is as true of the merged one.
@@ -67,18 +67,14 @@ def merge(directory: Path, out: Path, *, precision: str = "float32") -> Path:
     return out
 
 
-def write_merged(model: Regressor, encoder: ChatEncoder, directory: Path, precision: str) -> None:
-    """Merge a regressor's adapter, which uses the regressor up, and write weights, processor and head."""
+def write_merged(model: Rater, encoder: ChatEncoder, directory: Path, precision: str) -> None:
+    """Merge a rater's adapter, which uses the rater up, and write weights, processor and head."""
     import torch
-    from safetensors.torch import save_file
-
-    from finetune.omni import HEAD_FILE
 
     thinker = model.thinker.merge_and_unload(safe_merge=True)
     thinker.to(getattr(torch, precision)).save_pretrained(directory)
     encoder.processor.save_pretrained(directory)
-    head = {name: value.contiguous() for name, value in model.head.state_dict().items()}
-    save_file(head, directory / HEAD_FILE)
+    model.save_head(directory)
 
 
 def _check_free(out: Path) -> None:
@@ -109,9 +105,9 @@ tags: [daq-msa, multimodal-sentiment-analysis]
 ---
 # A fine-tuned model for rating sentiment, adapter merged
 
-The base model `{base}` with the adapter of a fine-tuning added to its weights, stored as {precision},
-and a regression head in `head.safetensors`; rates clips on the scale `{record["scale"]}`. The base
-model's licence holds for these weights too.
+The base model `{base}` with the adapter of a fine-tuning added to its weights, stored as
+{precision}. It is read out by {config["readout"]}, whose head, if it has one, is `head.safetensors`; it
+rates clips on the scale `{record["scale"]}`. The base model's licence holds for these weights too.
 
 ## Use
 `daq-msa evaluate --model {name} --data STORE`; `daq-msa predict --model {name} CLIP`. `model.json` has

@@ -1,4 +1,4 @@
-"""The model that is fine-tuned: a frozen model, a LoRA adapter, a regression head on the last token.
+"""The model that is fine-tuned: where it comes from, and its LoRA adapter.
 
 Which models there are, and what is peculiar to each, is in `finetune.families`.
 """
@@ -13,19 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from finetune import towers
 from finetune.chat_encoder import ChatEncoder
 from finetune.families import FAMILIES, Family, adapter_targets, family_of
 from finetune.inputs import Budget
 from finetune.quantized import keep_trainable, quantization
-from finetune.settings import Attention, FinetuneConfig, Modality, Quantize
+from finetune.rater import Rater
+from finetune.readouts import Readout, build_readout
+from finetune.settings import Attention, FinetuneConfig, Modality, Quantize, ReadoutName
 from pipelines.errors import UsageError
 
 EMBEDDED = "embedded"
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
-HEAD_FILE = "head.safetensors"
 # Nothing that comes with a model is run, and nothing is unpickled.
 SAFE: dict[str, Any] = {"trust_remote_code": False}
 SAFE_WEIGHTS: dict[str, Any] = SAFE | {"use_safetensors": True}
@@ -50,12 +49,15 @@ class BaseModel:
     max_pixels: int | None = None
     """Of a frame, at most."""
 
-    def encoder(self, budget: Budget, modalities: Sequence[Modality] | None) -> ChatEncoder:
+    def encoder(
+        self, budget: Budget, modalities: Sequence[Modality] | None, readout: ReadoutName = "regression"
+    ) -> ChatEncoder:
         """What makes rows into this model's inputs.
 
         Args:
             budget: How much of a clip is shown.
             modalities: What is shown; None for all that the family reads.
+            readout: How the rating is read, which the question says.
 
         Raises:
             UsageError: If the family does not read one of them.
@@ -69,61 +71,14 @@ class BaseModel:
             )
         shown = readable if modalities is None else modalities
         return ChatEncoder(
-            self.processor, _rope_index(self.thinker), budget, shown, self.family.chat, self.max_pixels
+            self.processor,
+            _rope_index(self.thinker),
+            budget,
+            shown,
+            self.family.chat,
+            self.max_pixels,
+            readout,
         )
-
-
-class Regressor(nn.Module):
-    """Predicts a label from the last token's hidden state.
-
-    Args:
-        thinker: The model with its adapter, a `PeftModel`.
-        low: Lower end of the labels' scale.
-        high: Upper end.
-    """
-
-    def __init__(self, thinker: Any, low: float, high: float) -> None:
-        super().__init__()
-        self.thinker = thinker
-        self.middle, self.half_range = (low + high) / 2, (high - low) / 2
-        self.head = nn.Linear(thinker.get_base_model().config.get_text_config().hidden_size, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
-        """Predictions on the labels' scale, (B,), from the output of `finetune.inputs.collate`."""
-        features = self.features(**inputs)
-        with torch.autocast(features.device.type, enabled=False):
-            # Over the width, so that a step of the head moves a prediction as far in any model.
-            units = self.head(features / features.shape[1]).squeeze(-1)  # (B, width) -> (B,)
-        return self.middle + self.half_range * units
-
-    def features(self, **inputs: torch.Tensor) -> torch.Tensor:
-        """The last token's hidden state, (B, width), float32."""
-        return towers.last_hidden_state(self.thinker.get_base_model(), **inputs)[:, -1].float()
-
-    def save(self, directory: Path) -> None:
-        """Write adapter and head."""
-        from safetensors.torch import save_file
-
-        # Embeddings are never adapted; unless told so, peft asks the Hub about the base model's.
-        self.thinker.save_pretrained(directory, save_embedding_layers=False)
-        save_file(
-            {name: value.contiguous() for name, value in self.head.state_dict().items()},
-            directory / HEAD_FILE,
-        )
-
-    def load(self, directory: Path) -> None:
-        """Take adapter and head from a directory that `save` wrote."""
-        from peft import set_peft_model_state_dict
-        from safetensors.torch import load_file
-
-        device = str(self.head.weight.device)
-        result: Any = set_peft_model_state_dict(
-            self.thinker, load_file(directory / "adapter_model.safetensors", device=device)
-        )
-        assert not result.unexpected_keys, f"{directory}: not this adapter: {result.unexpected_keys[:3]}"
-        self.head.load_state_dict(load_file(directory / HEAD_FILE, device=device))
 
 
 def load_base(
@@ -208,14 +163,13 @@ def load_processor(name: str, revision: str | None) -> tuple[Family, Any]:
     return family, processor if hasattr(processor, "tokenizer") else _text_processor(processor)
 
 
-def adapted(base: BaseModel, config: FinetuneConfig, low: float, high: float, *, seed: int) -> Regressor:
-    """Put a fresh adapter and a fresh head on a model. Predicts the middle of the scale.
+def adapted(base: BaseModel, config: FinetuneConfig, scale: str, *, seed: int) -> Rater:
+    """Put a fresh adapter and a fresh read-out on a model.
 
     Args:
         base: The model; it is changed.
-        config: Rank, scaling, dropout and place of the adapter.
-        low: Lower end of the labels' scale.
-        high: Upper end.
+        config: Rank, scaling, dropout and place of the adapter; the read-out.
+        scale: Of the labels.
         seed: Of the adapter's random half.
 
     Raises:
@@ -242,7 +196,18 @@ def adapted(base: BaseModel, config: FinetuneConfig, low: float, high: float, *,
         # peft asks a transformers model for a property that has a new name there.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         torch.manual_seed(seed)
-        return Regressor(get_peft_model(base.thinker, lora), low, high)
+        return Rater(get_peft_model(base.thinker, lora), fresh_readout(base, config, scale))
+
+
+def fresh_readout(base: BaseModel, config: FinetuneConfig, scale: str) -> Readout:
+    """The read-out of a configuration for a model."""
+    return build_readout(
+        config.readout,
+        width=base.thinker.config.get_text_config().hidden_size,
+        scale=scale,
+        row_loss=config.loss,
+        tokenizer=base.processor.tokenizer,
+    )
 
 
 def _text_processor(tokenizer: Any) -> TextProcessor:

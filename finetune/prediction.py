@@ -106,7 +106,7 @@ def rate(model: Any, encoder: ChatEncoder, row: Row) -> tuple[float, Shown]:
     batch = collate([encoder(row)], encoder.processor.tokenizer.pad_token_id)
     device = next(model.parameters()).device
     with torch.no_grad():
-        rating = float(model(**{name: value.to(device) for name, value in batch.items()})[0])
+        rating = float(model.rate(**{name: value.to(device) for name, value in batch.items()})[0])
     frames, _, samples = encoder.decoded(row, encoder.budget.max_frames)
     return rating, Shown(
         frames=0 if frames is None else len(frames),

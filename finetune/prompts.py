@@ -5,7 +5,12 @@ Knows neither models nor tokens.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pipelines.sample import SCALES
+
+if TYPE_CHECKING:
+    from finetune.settings import ReadoutName
 
 TRANSCRIPT = {"en": "The speaker says: {}\n", "zh": "说话人说：{}\n"}
 
@@ -24,6 +29,18 @@ QUESTIONS = {
     "sarcasm": {
         "en": "Is the speaker in this clip sarcastic, 0 (no) or 1 (yes)?",
         "zh": "片段中的说话人是在讽刺吗？0（不是）或 1（是）。",
+    },
+}
+LEVELS = {"mosi": 7, "sims": 5, "binary": 2}
+"""Digits that a scale is divided into, evenly, for the read-out `levels`."""
+ANSWERS = {
+    "levels": {
+        "en": " Answer with one digit, from 1 for {low:g} to {levels} for {high:g}.",
+        "zh": "请用一个数字回答，从 1（{low:g}）到 {levels}（{high:g}）。",
+    },
+    "answer": {
+        "en": " Answer with the number alone, written like {example}.",
+        "zh": "请只回答数字，例如 {example}。",
     },
 }
 BY_CORPUS = {
@@ -47,6 +64,14 @@ def rating_question(scale: str, language: str, corpus: str = "") -> str:
     low, high = SCALES[scale]
     wordings = QUESTIONS[BY_CORPUS.get(corpus, BY_SCALE[scale])]
     return wordings.get(language, wordings["en"]).format(low=low, high=high)
+
+
+def answer_format(readout: ReadoutName, scale: str, language: str) -> str:
+    """What is asked of the answer behind the question; nothing where a head reads the model."""
+    low, high = SCALES[scale]
+    wordings = ANSWERS.get(readout, {})
+    wording = wordings.get(language, wordings.get("en", ""))
+    return wording.format(low=low, high=high, levels=LEVELS[scale], example=f"{(low + 2 * high) / 3:+.1f}")
 
 
 def quoted(text: str | None, language: str) -> tuple[str, str, str]:

@@ -81,10 +81,14 @@ class Rater(nn.Module):
 
     def save(self, directory: Path) -> None:
         """Write the adapter, and the head of a read-out that has one."""
-        from safetensors.torch import save_file
-
         # Embeddings are never adapted; unless told so, peft asks the Hub about the base model's.
         self.thinker.save_pretrained(directory, save_embedding_layers=False)
+        self.save_head(directory)
+
+    def save_head(self, directory: Path) -> None:
+        """Write the head alone."""
+        from safetensors.torch import save_file
+
         if self.head is not None:
             head = {name: value.contiguous() for name, value in self.head.state_dict().items()}
             save_file(head, directory / HEAD_FILE)
@@ -94,13 +98,19 @@ class Rater(nn.Module):
         from peft import set_peft_model_state_dict
         from safetensors.torch import load_file
 
+        self.load_head(directory)
         device = str(self.base.device)
         result: Any = set_peft_model_state_dict(
             self.thinker, load_file(directory / "adapter_model.safetensors", device=device)
         )
         assert not result.unexpected_keys, f"{directory}: not this adapter: {result.unexpected_keys[:3]}"
+
+    def load_head(self, directory: Path) -> None:
+        """Take the head alone."""
+        from safetensors.torch import load_file
+
         if self.head is not None:
-            self.head.load_state_dict(load_file(directory / HEAD_FILE, device=device))
+            self.head.load_state_dict(load_file(directory / HEAD_FILE, device=str(self.base.device)))
 
 
 def _longer(inputs: dict[str, torch.Tensor], tokens: torch.Tensor) -> dict[str, torch.Tensor]:

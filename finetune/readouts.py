@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from finetune.inputs import NO_ANSWER
 from finetune.objective import ROW_LOSSES
+from finetune.prompts import LEVELS
 from finetune.settings import ReadoutName, RowLoss
 from pipelines.errors import UsageError
 from pipelines.sample import SCALES
@@ -29,8 +30,6 @@ from pipelines.sample import SCALES
 Logits = Callable[[torch.Tensor], torch.Tensor]
 """The model's language-model head: hidden states (n, width) to scores (n, vocabulary)."""
 
-LEVELS = {"mosi": 7, "sims": 5, "binary": 2}
-"""How many digits a scale is divided into, evenly."""
 CLASSES = {
     "mosi": (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
     "sims": (-1.0, 0.0, 1.0),

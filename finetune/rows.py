@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,8 +123,13 @@ class TrainingRows(Dataset[dict[str, Any]]):
     epoch, so that each rank has as many batches as the others and no row counts twice.
     """
 
-    def __init__(self, selection: Selection, inputs: EncodedRows) -> None:
-        self.selection, self.inputs = selection, inputs
+    def __init__(
+        self,
+        selection: Selection,
+        inputs: EncodedRows,
+        answer: Callable[[float], list[int]] | None = None,
+    ) -> None:
+        self.selection, self.inputs, self.answer = selection, inputs, answer
 
     def __len__(self) -> int:
         return len(self.selection)
@@ -133,8 +138,9 @@ class TrainingRows(Dataset[dict[str, Any]]):
         filler = index >= len(self)
         index %= len(self)
         chosen = self.selection
+        encoded = self.inputs[chosen.ids[index]]
         return {
-            "encoded": self.inputs[chosen.ids[index]],
+            "encoded": encoded.answered(self.answer(chosen.labels[index])) if self.answer else encoded,
             "label": chosen.labels[index],
             "weight": 0.0 if filler else chosen.weights[index],
             "kind": FILLER if filler else KINDS.index(chosen.kinds[index]),

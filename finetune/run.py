@@ -140,9 +140,8 @@ def make_trainer(
     trainer = WeightedTrainer(
         ratings.model,
         ratings.arguments,
-        TrainingRows(selection, ratings.inputs),
+        TrainingRows(selection, ratings.inputs, getattr(ratings.model.readout, "answer", None)),
         Collator(ratings.inputs.encoder.processor.tokenizer.pad_token_id),
-        config.loss,
         config.head_learning_rate,
         lambda: ratings.metrics(valid),
         milestones,
@@ -227,7 +226,7 @@ def _finish(
         "mean_weight": float(weights.mean()),
         "effective_sample_size": effective_sample_size(weights),
     }
-    trainer.regressor.save(out)
+    trainer.rater.save(out)
     write_json(out / "metrics.json", metrics)
     write_card(out, record | {"scale": scale}, rows, metrics["test"])
     write_record(out, record, scale)  # last: a folder with it is complete

@@ -22,7 +22,7 @@ from finetune.settings import FinetuneConfig
 from pipelines.atomic import write_json, write_text
 from pipelines.device import pick
 from pipelines.errors import UsageError
-from pipelines.sample import SCALES, SPLITS
+from pipelines.sample import SPLITS
 from pipelines.store import StoreReader, committed_generation
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from finetune.chat_encoder import ChatEncoder
     from finetune.inputs import Budget
-    from finetune.omni import Regressor
+    from finetune.omni import BaseModel
+    from finetune.rater import Rater
 
 RECORD = "model.json"
 HEAD_STARTS = {
@@ -39,8 +40,8 @@ HEAD_STARTS = {
 }
 
 
-def build(config: FinetuneConfig, scale: str, *, seed: int) -> tuple[Regressor, ChatEncoder]:
-    """A fresh regressor on the configured base model, on the CPU, and what makes rows its inputs."""
+def build(config: FinetuneConfig, scale: str, *, seed: int) -> tuple[Rater, ChatEncoder]:
+    """A fresh rater on the configured base model, on the CPU, and what makes rows its inputs."""
     from finetune.omni import adapted, load_base
 
     base = load_base(
@@ -51,9 +52,12 @@ def build(config: FinetuneConfig, scale: str, *, seed: int) -> tuple[Regressor, 
         attention=config.attention,
         quantize=config.quantize,
     )
-    encoder = base.encoder(budget_of(config), config.modalities)
-    low, high = SCALES[scale]
-    return adapted(base, config, low, high, seed=seed), encoder
+    return adapted(base, config, scale, seed=seed), encoder_of(base, config)
+
+
+def encoder_of(base: BaseModel, config: FinetuneConfig) -> ChatEncoder:
+    """What makes rows a model's inputs, as configured."""
+    return base.encoder(budget_of(config), config.modalities, config.readout)
 
 
 def budget_of(config: FinetuneConfig) -> Budget:
@@ -102,7 +106,7 @@ def read_record(directory: Path, key: str = "--model") -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def open_model(directory: Path, device: str, **changes: Any) -> tuple[Regressor, ChatEncoder, dict[str, Any]]:
+def open_model(directory: Path, device: str, **changes: Any) -> tuple[Rater, ChatEncoder, dict[str, Any]]:
     """Load a fine-tuned model, merged or with its adapter.
 
     Args:
@@ -128,36 +132,15 @@ def open_model(directory: Path, device: str, **changes: Any) -> tuple[Regressor,
     return model.to(pick(device)).eval(), encoder, record
 
 
-def without_adapter(thinker: Any, head: dict[str, torch.Tensor], scale: str) -> Regressor:
-    """A regressor on a model that has no adapter, with a trained head."""
-    from torch import nn
-
-    from finetune.omni import Regressor
-
-    class Bare(nn.Module):
-        """Stands where a `PeftModel` stands in a regressor."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.base = thinker
-
-        def get_base_model(self) -> Any:
-            return self.base
-
-    model = Regressor(Bare(), *SCALES[scale])
-    model.head.load_state_dict(head)
-    return model
-
-
-def _build_merged(directory: Path, config: FinetuneConfig, scale: str) -> tuple[Regressor, ChatEncoder]:
-    """The regressor in a folder that `daq-msa merge` wrote, on the CPU, and what makes rows its inputs."""
-    from safetensors.torch import load_file
-
-    from finetune.omni import HEAD_FILE, load_base
+def _build_merged(directory: Path, config: FinetuneConfig, scale: str) -> tuple[Rater, ChatEncoder]:
+    """The rater in a folder that `daq-msa merge` wrote, on the CPU, and what makes rows its inputs."""
+    from finetune.omni import fresh_readout, load_base
+    from finetune.rater import Rater
 
     base = load_base(str(directory), None, dtype=base_dtype(config), max_pixels=config.max_pixels)
-    model = without_adapter(base.thinker, load_file(directory / HEAD_FILE), scale)
-    return model, base.encoder(budget_of(config), config.modalities)
+    model = Rater(base.thinker, fresh_readout(base, config, scale))
+    model.load_head(directory)
+    return model, encoder_of(base, config)
 
 
 def described(reader: StoreReader) -> dict[str, Any]:

@@ -56,6 +56,10 @@ class FinetuneConfig:
     head_learning_rate: float = 0.1
     """Peak of the regression head's rate: about how far a step may move a prediction, in halves of
     the scale's range."""
+    readout: ReadoutName = "regression"
+    """regression: a linear head on the last token. classes: a head with an output a class (MUStARD,
+    MELD). levels: the model's own probabilities of the digits, and the value expected from them.
+    answer: the rating in writing; what is no number counts as the middle of the scale, and is counted."""
     head_start: HeadStart = "zero"
     """zero: the head starts by predicting the middle of the scale. ridge: it starts as a ridge
     regression on the untuned model's last token, fitted on the training originals; tune on from there
@@ -67,7 +71,8 @@ class FinetuneConfig:
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm; 0 does not clip."""
     loss: RowLoss = "l1"
-    """A row's own loss, in units of half the scale's range: l1, l2 or huber."""
+    """A row's own loss by the read-out regression, in units of half the scale's range: l1, l2 or huber.
+    The others have cross-entropy."""
     lora_rank: int = 16
     """Rank of the adapter."""
     lora_alpha: int = 32
@@ -137,7 +142,13 @@ class FinetuneConfig:
             _check(each_once, name, chosen, "each once")
         for name in ("max_pixels", "max_tokens", "patience"):
             limit = getattr(self, name)
-            _check(limit is None or limit > 0, name, limit, "more than 0")
+            _check(limit is None or limit >= 1, name, limit, "1 or more")
+        _check(
+            self.head_start == "zero" or self.readout == "regression",
+            "head_start",
+            self.head_start,
+            "zero with this readout",
+        )
         _check(
             self.patience is None or self.best_by != "none", "patience", self.patience, "a best_by beside it"
         )

@@ -17,7 +17,7 @@ from pipelines.store import StoreReader
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-    from finetune.omni import Regressor
+    from finetune.rater import Rater
     from finetune.rows import EncodedRows
 
 Row = dict[str, Any]
@@ -45,7 +45,7 @@ GREATER_IS_BETTER: dict[str, bool] = {
 class Ratings:
     """What a model makes of rows; each rank takes its share, and all get the whole."""
 
-    model: Regressor
+    model: Rater
     inputs: EncodedRows
     arguments: TrainingArguments
 

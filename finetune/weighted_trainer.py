@@ -18,8 +18,8 @@ from transformers import Trainer, TrainerCallback, TrainerState, TrainingArgumen
 from transformers.trainer import TRAINER_STATE_NAME
 
 from finetune.milestones import Milestones, steps_per_epoch
-from finetune.objective import ROW_LOSSES, RowLoss, weighted_share
-from finetune.omni import Regressor
+from finetune.objective import weighted_share
+from finetune.rater import Rater
 from finetune.rows import FILLER, Collator, EpochOrder, TrainingRows
 from pipelines.atomic import write_json
 from pipelines.sample import KINDS
@@ -29,14 +29,13 @@ WHOLE = "whole.json"
 
 
 class WeightedTrainer(Trainer):
-    """Trains a `Regressor` on weighted rows.
+    """Trains a `Rater` on weighted rows.
 
     Args:
         model: What is trained.
         arguments: The Trainer's own settings.
         rows: The training rows.
         collator: Makes batches of them.
-        row_loss: A row's own loss.
         head_rate: The head's peak learning rate.
         validate: The metrics of an epoch's end, None where one has no value.
         milestones: When to log, evaluate, save and end.
@@ -45,11 +44,10 @@ class WeightedTrainer(Trainer):
 
     def __init__(
         self,
-        model: Regressor,
+        model: Rater,
         arguments: TrainingArguments,
         rows: TrainingRows,
         collator: Collator,
-        row_loss: RowLoss,
         head_rate: float,
         validate: Callable[[], dict[str, Any]],
         milestones: Milestones,
@@ -57,8 +55,8 @@ class WeightedTrainer(Trainer):
     ) -> None:
         step_size = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
         self.order = EpochOrder(len(rows), step_size, arguments.seed)
-        self.row_loss, self.head_rate = ROW_LOSSES[row_loss], head_rate
-        self.regressor, self.checkpoints = model, Path(str(arguments.output_dir))
+        self.head_rate = head_rate
+        self.rater, self.checkpoints = model, Path(str(arguments.output_dir))
         self.validate, self.milestones = validate, milestones
         super().__init__(
             model=model,
@@ -115,23 +113,21 @@ class WeightedTrainer(Trainer):
     ) -> Any:
         """A micro-batch's share of the step's weighted mean, times the ranks, over which DDP averages."""
         labels, weights, kinds = (inputs.pop(name) for name in ("labels", "weights", "kinds"))
-        predictions = model(**inputs)
-        unit = self.regressor.half_range
-        losses = self.row_loss(predictions / unit, labels / unit)
+        losses = model(labels=labels, **inputs)
         self.told.add(losses.detach(), weights, kinds)
         loss = weighted_share(losses, weights, torch.as_tensor(num_items_in_batch)) * self.args.world_size
-        return (loss, predictions) if return_outputs else loss
+        return (loss, losses) if return_outputs else loss
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW with a rate of its own for the head."""
         if self.optimizer is None:
-            trained = self.regressor if model is None else model
+            trained = self.rater if model is None else model
             named = [(name, value) for name, value in trained.named_parameters() if value.requires_grad]
             head = [value for name, value in named if ".head." in f".{name}"]
             adapter = [value for name, value in named if ".head." not in f".{name}"]
             groups: list[dict[str, Any]] = [{"params": adapter}, {"params": head, "lr": self.head_rate}]
             self.optimizer = torch.optim.AdamW(
-                groups,
+                [group for group in groups if group["params"]],  # not every read-out has a head
                 lr=self.args.learning_rate,
                 weight_decay=self.args.weight_decay,
             )
@@ -149,7 +145,7 @@ class WeightedTrainer(Trainer):
         step = self.state.best_global_step
         if not step:
             return None
-        self.regressor.load(self.checkpoints / f"checkpoint-{step}")
+        self.rater.load(self.checkpoints / f"checkpoint-{step}")
         return step // steps_per_epoch(self.state)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -161,7 +157,7 @@ class WeightedTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         directory = Path(output_dir or self.checkpoints)
         directory.mkdir(parents=True, exist_ok=True)
-        self.regressor.save(directory)
+        self.rater.save(directory)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -171,7 +167,7 @@ class WeightedTrainer(Trainer):
             write_json(directory / WHOLE, {"step": self.state.global_step, "ranks": self.args.world_size})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self.regressor.load(Path(resume_from_checkpoint))
+        self.rater.load(Path(resume_from_checkpoint))
 
 
 class StepStatistics:

@@ -152,8 +152,8 @@ def _table(metrics: dict[str, Any]) -> str:
     """The test metrics before and after fine-tuning as a table for a terminal."""
     columns = metrics["test"]
     lines = [f"{'test split':<16}" + "".join(f"{column:>12}" for column in columns)]
-    for name in next(iter(columns.values())):
-        lines.append(f"{name:<16}" + "".join(f"{_cell(values[name]):>12}" for values in columns.values()))
+    for name in dict.fromkeys(name for values in columns.values() for name in values):
+        lines.append(f"{name:<16}" + "".join(f"{_cell(values.get(name)):>12}" for values in columns.values()))
     return "\n".join(lines)
 
 

@@ -14,8 +14,9 @@ from finetune import towers
 from finetune.chat_encoder import ChatEncoder
 from finetune.families import FAMILIES, TEXT_ONLY, family_of
 from finetune.inputs import Budget, Encoded, collate
-from finetune.omni import BaseModel, Regressor, adapted, load_base
+from finetune.omni import BaseModel, adapted, load_base
 from finetune.prompts import rating_question
+from finetune.rater import Rater
 from finetune.settings import FinetuneConfig, Part
 from pipelines import media
 from pipelines.errors import UsageError
@@ -311,8 +312,8 @@ def test_each_part_can_be_adapted_on_its_own(tmp_path: Path, name: str) -> None:
         model = regressor(base, (part,))
         trained = [name for name, value in model.named_parameters() if value.requires_grad]
         layers = {name.split(".lora_")[0].removeprefix("thinker.base_model.model.") for name in trained} - {
-            "head.weight",
-            "head.bias",
+            "readout.head.weight",
+            "readout.head.bias",
         }
         assert layers, part
         place = untouched.family.adapted[part]
@@ -327,8 +328,8 @@ def test_each_part_can_be_adapted_on_its_own(tmp_path: Path, name: str) -> None:
             )
 
 
-def regressor(base: BaseModel, parts: tuple[Part, ...]) -> Regressor:
-    model = adapted(base, FinetuneConfig(lora_rank=2, adapt=parts), -3, 3, seed=0)
+def regressor(base: BaseModel, parts: tuple[Part, ...]) -> Rater:
+    model = adapted(base, FinetuneConfig(lora_rank=2, adapt=parts), "mosi", seed=0)
     torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
     return model
 
@@ -347,7 +348,7 @@ def test_parts_do_not_overlap(bases: dict[str, BaseModel]) -> None:
 
 def test_all_linear_layers_of_a_language_model_are_adapted_but_its_head(bases: dict[str, BaseModel]) -> None:
     for name in ("qwen2", "llama"):
-        model = adapted(load(Path(bases[name].name)), FinetuneConfig(lora_rank=2), -3, 3, seed=0)
+        model = adapted(load(Path(bases[name].name)), FinetuneConfig(lora_rank=2), "mosi", seed=0)
         trained = [key for key, value in model.named_parameters() if value.requires_grad and "lora_A" in key]
         assert len(trained) == 2 * 7
 
@@ -362,7 +363,7 @@ def test_experts_are_left_alone(tmp_path: Path) -> None:
     sizes = {"moe_intermediate_size": 16, "shared_expert_intermediate_size": 16, "num_experts": 4}
     config = Qwen2MoeConfig(**text_config(words, num_experts_per_tok=2, **sizes))
     base = load(save(tmp_path, words, Qwen2MoeForCausalLM, config))
-    model = adapted(base, FinetuneConfig(lora_rank=2), -3, 3, seed=0)
+    model = adapted(base, FinetuneConfig(lora_rank=2), "mosi", seed=0)
     trained = [key for key, value in model.named_parameters() if value.requires_grad and "lora_A" in key]
     assert {key.split(".lora_A")[0].rpartition(".")[2] for key in trained} == {
         "q_proj",
@@ -377,7 +378,7 @@ def test_a_part_that_a_model_lacks_is_refused(bases: dict[str, BaseModel]) -> No
     with pytest.raises(
         UsageError, match=r"^finetune.adapt: .* has no vision; takes language, projectors, audio"
     ):
-        adapted(bases["qwen2_audio"], FinetuneConfig(adapt=("language", "vision")), -3, 3, seed=0)
+        adapted(bases["qwen2_audio"], FinetuneConfig(adapt=("language", "vision")), "mosi", seed=0)
 
 
 @every()

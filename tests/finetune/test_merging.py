@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 
 from finetune import evaluation, merging
 from finetune.inputs import collate
+from finetune.rater import Rater
 from finetune.run import main as finetune
-from finetune.saved_model import open_model, without_adapter
+from finetune.saved_model import open_model
 from pipelines import provenance
 from pipelines.errors import UsageError
 from pipelines.store import StoreReader
@@ -56,10 +57,9 @@ def outputs(model: Any, encoder: Any, store: Path) -> tuple[torch.Tensor, torch.
     batch = collate(
         [encoder(row) for row in StoreReader(store).rows()], encoder.processor.tokenizer.pad_token_id
     )
-    base = model.thinker.get_base_model()
     with torch.no_grad():
         hidden = model.features(**batch)
-        return model(**batch), hidden, base.lm_head(hidden.to(base.lm_head.weight.dtype))
+        return model(**batch), hidden, model.logits(hidden.to(model.base.dtype))
 
 
 def test_adapter_merged_and_saved_are_the_same(trained: Path, merged: Path, store: Path) -> None:
@@ -68,8 +68,7 @@ def test_adapter_merged_and_saved_are_the_same(trained: Path, merged: Path, stor
     with model.thinker.disable_adapter():
         without = outputs(model, encoder, store)
     assert (with_adapter[0] - without[0]).abs().max() > 1e-3  # there is an adapter to lose
-    head = model.head.state_dict()
-    in_memory = without_adapter(model.thinker.merge_and_unload(), head, record["scale"]).eval()
+    in_memory = Rater(model.thinker.merge_and_unload(), model.readout).eval()
     loaded, its_encoder, told = open_model(merged, "cpu")
     for found in (outputs(in_memory, encoder, store), outputs(loaded, its_encoder, store)):
         for value, wanted in zip(found, with_adapter, strict=True):

@@ -9,21 +9,22 @@ import pytest
 import torch
 
 from finetune.inputs import Budget, collate
-from finetune.omni import Regressor, adapted, load_base
+from finetune.omni import adapted, load_base
+from finetune.rater import Rater
 from finetune.settings import FinetuneConfig
 from tests import tiny
 
 BUDGET = Budget(video_fps=10, max_frames=8, max_audio_s=2)
 
 
-def regressor(thinker: Path, **settings: Any) -> tuple[Regressor, dict[str, torch.Tensor]]:
+def regressor(thinker: Path, **settings: Any) -> tuple[Rater, dict[str, torch.Tensor]]:
     base = load_base(str(thinker), None, dtype=torch.float32, max_pixels=None)
     encoder = base.encoder(BUDGET, ("text", "audio", "video"))
     batch = collate([encoder(tiny.row(n)) for n in range(2)], 0)
-    return adapted(base, FinetuneConfig(**{"lora_rank": 2} | settings), -3, 3, seed=0).eval(), batch
+    return adapted(base, FinetuneConfig(**{"lora_rank": 2} | settings), "mosi", seed=0).eval(), batch
 
 
-def moved(model: Regressor) -> Regressor:
+def moved(model: Rater) -> Rater:
     """The model after its trained parameters were changed."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -56,8 +57,8 @@ def test_saved_and_loaded_is_equal(tiny_thinker: Path, tmp_path: Path) -> None:
 def test_only_adapter_and_head_are_trained(tiny_thinker: Path) -> None:
     model, _ = regressor(tiny_thinker)
     trained = [name for name, value in model.named_parameters() if value.requires_grad]
-    assert all("lora_" in name or name.startswith("head.") for name in trained)
-    assert all("language_model" in name or name.startswith("head.") for name in trained)
+    assert all("lora_" in name or name.startswith("readout.head.") for name in trained)
+    assert all("language_model" in name or name.startswith("readout.head.") for name in trained)
     assert len([name for name in trained if "lora_A" in name]) == 2 * 7  # layers, linear layers of each
 
 

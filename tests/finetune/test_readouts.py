@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from finetune.blank_thinker import make_tokenizer
 from finetune.inputs import NO_ANSWER
+from finetune.prompts import LEVELS
 from finetune.readouts import (
-    LEVELS,
     Answer,
     Classes,
     Levels,

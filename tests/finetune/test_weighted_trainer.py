@@ -126,7 +126,7 @@ def test_a_step_of_zero_weights_does_not_step(store: Path, tiny_thinker: Path, t
     chosen = pick([0, 1], [0, 0])
     steps, _, after = trained(store, tiny_thinker, tmp_path, chosen, batch_size=2, epochs=2, weight_decay=0.5)
     assert steps == [{}, {}]
-    assert float(after["head.weight"].abs().max()) > 0
+    assert float(after["readout.head.weight"].abs().max()) > 0
     fresh, _ = build(FinetuneConfig(model=str(tiny_thinker), lora_rank=2), "mosi", seed=0)
     for name, value in fresh.named_parameters():
         if value.requires_grad and "head.weight" not in name:
