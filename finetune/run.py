@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections import Counter
@@ -13,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 from finetune.settings import FinetuneConfig
 from pipelines import provenance
 from pipelines.atomic import write_json
-from pipelines.device import pick, share
+from pipelines.device import share
 from pipelines.errors import UsageError
 from pipelines.settings import Invocation, parse_stage
 from pipelines.store import StoreReader, committed_generation
 
 if TYPE_CHECKING:
-    from transformers import TrainingArguments
-
     from finetune.rows import Selection
     from finetune.validation import Ratings
     from finetune.weighted_trainer import WeightedTrainer
@@ -48,6 +45,7 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     from finetune.evaluation import metrics_of, rated_rows, write_predictions
     from finetune.rows import EncodedRows, select
     from finetune.saved_model import build
+    from finetune.trainer_settings import training_arguments
     from finetune.validation import Ratings, validation_rows
 
     config, out = invocation.config, invocation.out
@@ -56,8 +54,8 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     if config.best_by != "none":
         splits = {"valid": validation_rows(reader, config.best_by)} | splits
     selection = select(reader, config.arm, invocation.seed, config.kinds)
-    _claim(out, invocation)
     arguments = training_arguments(config, out, invocation.seed)
+    _claim(out, invocation)
     if arguments.should_save:
         print(
             f"finetune: {arguments.world_size} process(es) on {arguments.device.type}, {_told(selection)}",
@@ -80,45 +78,6 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     }
     write_predictions(out / "predictions.parquet", splits["test"], after["test"])
     return _finish(invocation, trainer, selection, splits["test"][0]["scale"], metrics | kept)
-
-
-def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> TrainingArguments:
-    """The Trainer's settings for ours.
-
-    Raises:
-        UsageError: If a tracker is not installed.
-    """
-    from transformers import TrainingArguments
-
-    from finetune.validation import GREATER_IS_BETTER
-
-    _check_trackers(config.trackers)
-    chooses = config.best_by != "none"
-    return TrainingArguments(
-        output_dir=str(out / "checkpoints"),
-        per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.accumulation,
-        num_train_epochs=config.epochs,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        lr_scheduler_type="cosine",
-        warmup_steps=config.warmup,
-        logging_steps=config.log_every,
-        eval_strategy="no",  # `Milestones` tells when; the Trainer keeps the score
-        save_strategy="epoch",
-        save_total_limit=3 if chooses else 2,  # the best, the one that is being written, the one before it
-        metric_for_best_model=config.best_by if chooses else None,
-        greater_is_better=GREATER_IS_BETTER[config.best_by] if chooses else None,
-        seed=seed % 2**32,
-        use_cpu=pick(config.device) == "cpu",
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        # A tower gets no gradient from a batch that has nothing for it.
-        ddp_find_unused_parameters=config.adapt != ("language",),
-        disable_tqdm=True,
-        report_to=list(config.trackers),
-    )
 
 
 def make_trainer(
@@ -183,14 +142,6 @@ def _take_best(trainer: WeightedTrainer, best_by: str) -> dict[str, Any]:
     if epoch is None and trainer.args.should_save:
         print(f"finetune: {best_by} had no value on the split valid; the last epoch is kept", flush=True)
     return {"epoch": epoch, "by": best_by}
-
-
-def _check_trackers(trackers: Sequence[str]) -> None:
-    for name in trackers:
-        if importlib.util.find_spec(name) is None:
-            raise UsageError(
-                f"finetune.trackers: got {name}, which is not installed; pip install 'daq-msa[trackers]'"
-            )
 
 
 def _start_head(ratings: Ratings, selection: Selection) -> None:

@@ -21,9 +21,14 @@ def run(module: str, arguments: Sequence[str]) -> None:
     subprocess.run(_command(module, arguments), cwd=ROOT, check=True)
 
 
-def run_two(module: str, arguments: Sequence[str]) -> None:
-    """Run a module as two processes, as `accelerate launch` starts them for two GPUs."""
-    subprocess.run(_command(module, arguments, ranks=2), cwd=ROOT, check=True, env=_environment())
+def run_two(module: str, arguments: Sequence[str]) -> str:
+    """Run a module as two processes, as `accelerate launch` starts them for two GPUs; its stdout."""
+    command = _command(module, arguments, ranks=2)
+    done = subprocess.run(
+        command, cwd=ROOT, check=True, env=_environment(), stdout=subprocess.PIPE, text=True
+    )
+    print(done.stdout)
+    return done.stdout
 
 
 def kill(module: str, arguments: Sequence[str], *, once: Callable[[], object]) -> None:

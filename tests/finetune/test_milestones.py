@@ -80,6 +80,26 @@ def test_a_stop_within_any_step_loses_nothing(
     assert_same_end(tmp_path, straight)
 
 
+def test_a_run_killed_while_it_evaluates_evaluates_again(
+    straight: Path, store: Path, tiny_thinker: Path, tmp_path: Path
+) -> None:
+    """Behind step 15 both a checkpoint and an epoch's evaluation are due: none may miss the other."""
+
+    def killed(trainer: WeightedTrainer, *args: Any, **kwargs: Any) -> dict[str, float]:
+        if trainer.state.global_step == 15:
+            raise KeyboardInterrupt
+        return evaluate(trainer, *args, **kwargs)
+
+    evaluate = WeightedTrainer.evaluate
+    arguments = command(store, tiny_thinker, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WeightedTrainer, "evaluate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            main(arguments)
+    main(arguments)
+    assert_same_end(tmp_path, straight)
+
+
 def terminated_within(step: int) -> Any:
     """A training step in which this process gets a SIGTERM."""
     original = WeightedTrainer.training_step

@@ -85,6 +85,14 @@ def test_the_card_tells_data_weights_metrics_and_versions(straight: Path, store:
     assert ModelCard.load(straight / "README.md").data.to_dict()["library_name"] == "peft"
 
 
+def test_it_first_tells_how_many_processes_there_are(
+    store: Path, tiny_thinker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """accelerate may have started others than it was asked for."""
+    main(arguments(store, tiny_thinker, tmp_path, epochs=1))
+    assert capsys.readouterr().out.startswith("finetune: 1 process(es) on cpu, 10 training rows")
+
+
 def test_a_saved_model_rates_as_the_trained_one(straight: Path, store: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(straight, tmp_path / "copy"))
     known = json.loads((copy / "metrics.json").read_text())["test"]["after"]
@@ -251,7 +259,8 @@ def test_it_starts_as_a_folder_and_as_a_module(start: list[str]) -> None:
 def test_two_ranks_train_as_one(store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     main(arguments(store, tiny_thinker, one, batch_size=4, epochs=1))
-    processes.run_two("finetune", arguments(store, tiny_thinker, two, batch_size=2, epochs=1))
+    told = processes.run_two("finetune", arguments(store, tiny_thinker, two, batch_size=2, epochs=1))
+    assert told.startswith("finetune: 2 process(es) on cpu, 10 training rows")
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
     first, second = (load_file(out / "head.safetensors")["weight"] for out in (one, two))
     before = [json.loads((out / "metrics.json").read_text())["test"]["before"] for out in (one, two)]

@@ -10,9 +10,10 @@ import torch
 from transformers import TrainerCallback
 
 from finetune.rows import EncodedRows, EpochOrder, Selection, TrainingRows, select
-from finetune.run import make_trainer, training_arguments
+from finetune.run import make_trainer
 from finetune.saved_model import build
 from finetune.settings import FinetuneConfig
+from finetune.trainer_settings import training_arguments
 from finetune.validation import Ratings
 from pipelines.store import StoreReader
 from tests import tiny

@@ -1,0 +1,74 @@
+"""The settings of transformers' Trainer for ours, and what of its surroundings is refused.
+
+What `accelerate launch` was told reaches the Trainer by the environment.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+from finetune.settings import FinetuneConfig
+from finetune.validation import GREATER_IS_BETTER
+from pipelines.device import pick
+from pipelines.errors import UsageError
+
+
+def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> TrainingArguments:
+    """The Trainer's settings for ours.
+
+    Raises:
+        UsageError: If a tracker is not installed, or the launcher asks for what is not supported.
+    """
+    _check_trackers(config.trackers)
+    chooses = config.best_by != "none"
+    arguments = TrainingArguments(
+        output_dir=str(out / "checkpoints"),
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.accumulation,
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        lr_scheduler_type="cosine",
+        warmup_steps=config.warmup,
+        logging_steps=config.log_every,
+        eval_strategy="no",  # `Milestones` tells when; the Trainer keeps the score
+        save_strategy="epoch",
+        save_total_limit=3 if chooses else 2,  # the best, the one that is being written, the one before it
+        metric_for_best_model=config.best_by if chooses else None,
+        greater_is_better=GREATER_IS_BETTER[config.best_by] if chooses else None,
+        seed=seed % 2**32,
+        use_cpu=pick(config.device) == "cpu",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        # A tower gets no gradient from a batch that has nothing for it.
+        ddp_find_unused_parameters=config.adapt != ("language",),
+        disable_tqdm=True,
+        report_to=list(config.trackers),
+    )
+    _check_sharding(arguments)
+    return arguments
+
+
+def _check_trackers(trackers: Sequence[str]) -> None:
+    for name in trackers:
+        if importlib.util.find_spec(name) is None:
+            raise UsageError(
+                f"finetune.trackers: got {name}, which is not installed; pip install 'daq-msa[trackers]'"
+            )
+
+
+def _check_sharding(arguments: TrainingArguments) -> None:
+    """Refuse what cuts parameters up: ranks rate different rows, and adapter and head are saved by one."""
+    fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    deepspeed = getattr(arguments, "deepspeed_plugin", None)
+    if fsdp or (deepspeed and deepspeed.zero_stage == 3):
+        raise UsageError(
+            f"accelerate: got {'FSDP' if fsdp else 'DeepSpeed ZeRO stage 3'}, which shards parameters;"
+            " finetune takes one process, DDP (--multi_gpu), or DeepSpeed ZeRO stage 1 or 2"
+        )

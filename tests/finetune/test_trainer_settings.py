@@ -1,0 +1,57 @@
+"""What the Trainer is told, and what is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from finetune import trainer_settings
+from finetune.run import main
+from finetune.settings import FinetuneConfig, Tracker
+from finetune.trainer_settings import training_arguments
+from pipelines.errors import UsageError
+from tests import tiny
+
+
+def test_trackers_reach_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert training_arguments(FinetuneConfig(device="cpu"), tmp_path, 0).report_to == []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    chosen: tuple[Tracker, ...] = ("tensorboard", "wandb")
+    config = FinetuneConfig(device="cpu", trackers=chosen)
+    assert training_arguments(config, tmp_path, 0).report_to == list(chosen)
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "trackio"])
+def test_a_tracker_that_is_not_installed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Before anything is written, with the line that installs it."""
+    monkeypatch.setattr(trainer_settings.importlib.util, "find_spec", lambda found: None)
+    store = tiny.store(tmp_path / "store", [tiny.row(0), tiny.row(1, "test")])
+    wanted = rf"finetune.trackers: got {name}, which is not installed; pip install 'daq-msa\[trackers\]'"
+    with pytest.raises(UsageError, match=wanted):
+        main(["--data", str(store), "--out", str(tmp_path / "out"), "--finetune.trackers", f"[{name}]"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_sharded_parameters_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adapter and head would be saved in pieces."""
+    store = tiny.store(tmp_path / "store", [tiny.row(0), tiny.row(1, "test")])
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as accelerate launch --use_fsdp
+    with pytest.raises(UsageError, match=r"accelerate: got FSDP, .* DeepSpeed ZeRO stage 1 or 2"):
+        main(["--data", str(store), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("stage", "refused"), [(1, False), (2, False), (3, True)])
+def test_of_deepspeed_stage_3_is_refused(stage: int, refused: bool) -> None:
+    arguments: Any = SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=stage))
+    if refused:
+        with pytest.raises(UsageError, match="got DeepSpeed ZeRO stage 3"):
+            trainer_settings._check_sharding(arguments)
+    else:
+        trainer_settings._check_sharding(arguments)
