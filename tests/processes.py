@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,8 @@ def run_two(module: str, arguments: Sequence[str]) -> str:
 
 def kill(module: str, arguments: Sequence[str], *, once: Callable[[], object]) -> None:
     """Run `python -m MODULE` and kill it, by SIGKILL, as soon as `once()` holds."""
-    process = subprocess.Popen(_command(module, arguments), cwd=ROOT)
-    _wait(process, module, once)
-    process.kill()
-    process.wait()
+    with _started(_command(module, arguments)) as process:
+        _wait(process, module, once)
 
 
 def terminate(
@@ -59,18 +58,28 @@ def terminate(
     Returns:
         The exit code, and what was said on stderr.
     """
-    command = _command(module, arguments, ranks=ranks)
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=_environment(), stderr=subprocess.PIPE, text=True, errors="replace"
-    )
-    _wait(process, module, once)
-    if only_rank is None:
-        process.terminate()
-    else:
-        children = psutil.Process(process.pid).children(recursive=True)
-        next(child for child in children if child.environ().get("RANK") == str(only_rank)).terminate()
-    _, said = process.communicate(timeout=TIMEOUT_S)
-    return process.returncode, said
+    with _started(_command(module, arguments, ranks=ranks), stderr=subprocess.PIPE) as process:
+        _wait(process, module, once)
+        if only_rank is None:
+            process.terminate()
+        else:
+            started = psutil.Process(process.pid).children(recursive=True)
+            next(child for child in started if child.environ().get("RANK") == str(only_rank)).terminate()
+        _, said = process.communicate(timeout=TIMEOUT_S)
+        return process.returncode, said
+
+
+@contextmanager
+def _started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process that is running; it and its children are killed at the end of the `with`."""
+    process = subprocess.Popen(command, cwd=ROOT, env=_environment(), text=True, errors="replace", **options)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            for running in (*psutil.Process(process.pid).children(recursive=True), process):
+                running.kill()
+            process.wait()
 
 
 def _command(module: str, arguments: Sequence[str], *, ranks: int = 1) -> list[str]:

@@ -66,11 +66,15 @@ def test_a_stop_within_any_step_loses_nothing(
 ) -> None:
     """In the middle of an epoch, at its end, where a checkpoint is due anyway, and in the last step."""
     arguments = command(store, tiny_thinker, tmp_path)
+    saved_steps: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WeightedTrainer, "training_step", terminated_within(step))
+        patch.setattr(WeightedTrainer, "_save_checkpoint", noting(saved_steps))
         with pytest.raises(SystemExit) as left:
             main(arguments)
     assert left.value.code == 1
+    # A whole checkpoint is never written over: killed meanwhile, it would look whole and not be.
+    assert len(saved_steps) == len(set(saved_steps))
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert [entry["step"] for entry in told(tmp_path) if "eval_MAE" in entry] == list(range(5, step + 1, 5))
     whole = newest_whole_checkpoint(tmp_path / "checkpoints")
@@ -110,6 +114,17 @@ def terminated_within(step: int) -> Any:
         return original(trainer, *args, **kwargs)
 
     return training_step
+
+
+def noting(steps: list[int]) -> Any:
+    """Saving a checkpoint, and noting its step."""
+    original = WeightedTrainer._save_checkpoint
+
+    def _save_checkpoint(trainer: WeightedTrainer, *args: Any, **kwargs: Any) -> None:
+        steps.append(trainer.state.global_step)
+        original(trainer, *args, **kwargs)
+
+    return _save_checkpoint
 
 
 @pytest.fixture(scope="module")
