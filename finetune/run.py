@@ -27,8 +27,14 @@ FREE = ("cache_mb", "device", "save_every", "trackers")
 
 
 def main(argv: list[str]) -> None:
-    """Fine-tune as the command line says."""
-    run(parse_stage(FinetuneConfig, "finetune", argv, prog="finetune"))
+    """Fine-tune as the command line says, or tell what that would take."""
+    from finetune import dry_run
+
+    needs = ("data",) if "--dry-run" in argv else ("data", "out")
+    invocation = parse_stage(
+        FinetuneConfig, "finetune", argv, prog="finetune", flags=dry_run.FLAGS, needs=needs
+    )
+    (dry_run.main if invocation.flags["dry-run"] else run)(invocation)
 
 
 def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:

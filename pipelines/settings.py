@@ -114,7 +114,7 @@ def parse_stage(
         seed=parsed.seed,
         max_failures=parsed.max_failures,
         retry_failed=parsed.retry_failed,
-        flags={name: parsed[name] for name in flags},
+        flags={name: parsed[name.replace("-", "_")] for name in flags},
         command=shlex.join([prog, *argv]),
     )
 

@@ -256,6 +256,19 @@ def test_it_starts_as_a_folder_and_as_a_module(start: list[str]) -> None:
 
 
 @pytest.mark.slow
+def test_two_ranks_train_towers_that_one_of_them_has_nothing_for(tiny_thinker: Path, tmp_path: Path) -> None:
+    rows = [
+        tiny.row(n, **dict.fromkeys(lacking))
+        for n, lacking in enumerate([["video"], ["audio"], [], ["video", "audio"]])
+    ]
+    store = tiny.store(tmp_path / "store", rows + [tiny.row(n, "test") for n in range(2)])
+    settings: dict[str, Any] = {"epochs": 2, "adapt": "[language,projectors,vision,audio]"}
+    main(arguments(store, tiny_thinker, tmp_path / "one", batch_size=2, **settings))
+    processes.run_two("finetune", arguments(store, tiny_thinker, tmp_path / "two", batch_size=1, **settings))
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
+
+
+@pytest.mark.slow
 def test_two_ranks_train_as_one(store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     main(arguments(store, tiny_thinker, one, batch_size=4, epochs=1))

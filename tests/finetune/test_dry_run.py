@@ -1,0 +1,127 @@
+"""What is told of a run before it runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from finetune.dry_run import NF4_BYTES, activation_bytes, blank
+from finetune.omni import adapted, load_base
+from finetune.run import main
+from finetune.settings import FinetuneConfig
+from tests import tiny
+from tests.tiny_families import BUILDERS
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = [tiny.row(n) for n in range(3)] + [tiny.row(9, text=" ".join(tiny.TEXTS * 3))]
+    return tiny.store(tmp_path_factory.mktemp("store"), rows + [tiny.row(n, "test") for n in range(2)])
+
+
+@pytest.fixture(scope="module")
+def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A thinker of Qwen2.5-Omni's size, without weights, beside the processor of a tiny one."""
+    from transformers import Qwen2_5OmniThinkerConfig
+
+    directory = tiny.thinker(tmp_path_factory.mktemp("full_size"))
+    small = json.loads((directory / "config.json").read_text())
+    (directory / "model.safetensors").unlink()
+    tokens = {key: value for key, value in small.items() if "token_" in key}
+    # The checkpoint's vision tower is narrower than the class's default.
+    config = Qwen2_5OmniThinkerConfig(**tokens, vision_config={"hidden_size": 1280})
+    config.save_pretrained(directory)
+    return directory
+
+
+def told(capsys: pytest.CaptureFixture[str], store: Path, model: Path, **settings: Any) -> dict[str, str]:
+    given = [part for name, value in settings.items() for part in (f"--finetune.{name}", str(value))]
+    main(["--dry-run", "--data", str(store), "--finetune.model", str(model), *given])
+    return dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+
+
+def gib(lines: dict[str, str], name: str) -> float:
+    return float(lines[f"memory{name}"].split()[0])
+
+
+def test_it_tells_of_rows_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str],
+    store: Path,
+    tiny_thinker: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = told(capsys, store, tiny_thinker, video_fps=10)
+    assert lines["rows"] == "4 to train on, 2 to test on"
+    assert re.search(r"median \d+, 95 % \d+, most \d+ \(tiny/train/9\)", lines["tokens of a row"])
+    assert lines["frames of a row"] == "median 6, most 6"
+    assert lines["seconds of sound of a row"] == "median 0.6, most 0.6"
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_tells_how_many_rows_a_budget_shortens(
+    capsys: pytest.CaptureFixture[str], store: Path, tiny_thinker: Path
+) -> None:
+    free = told(capsys, store, tiny_thinker, video_fps=10)["tokens of a row"]
+    median, most = (int(number) for number in re.findall(r"(?:median|most) (\d+)", free))
+    held = told(capsys, store, tiny_thinker, video_fps=10, max_tokens=median + 10)
+    assert held[f"rows over {median + 10} tokens"].startswith("1, ")
+    assert held["rows that cannot be brought under it"] == "1 (tiny/train/9, …)"
+    assert most > median + 10
+    roomy = told(capsys, store, tiny_thinker, video_fps=10, max_tokens=most)
+    assert roomy[f"rows over {most} tokens"].startswith("0, ")
+
+
+def test_parameters_are_those_of_the_loaded_model(tiny_thinker: Path) -> None:
+    config = FinetuneConfig(model=str(tiny_thinker))
+    loaded = load_base(str(tiny_thinker), None, dtype=torch.float32, max_pixels=None)
+    models = [adapted(base, config, -3, 3, seed=0) for base in (blank(config), loaded)]
+    shapes = [{name: value.shape for name, value in model.named_parameters()} for model in models]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("name", list(BUILDERS))
+def test_each_family_is_built_without_weights(tmp_path: Path, name: str) -> None:
+    directory = BUILDERS[name](tmp_path)
+    (directory / "model.safetensors").unlink()
+    base = blank(FinetuneConfig(model=str(directory)))
+    assert all(value.is_meta for value in base.thinker.parameters())
+
+
+def test_a_model_of_full_size_is_told_about(
+    capsys: pytest.CaptureFixture[str], store: Path, full_size: Path
+) -> None:
+    settings: dict[str, Any] = {"precision": "bfloat16", "lora_rank": 16}
+    plain = told(capsys, store, full_size, **settings)
+    billions = float(plain["parameters"].split()[0])
+    assert 8 < billions < 9.5
+    assert gib(plain, ", weights") == pytest.approx(billions * 2e9 / 2**30, rel=0.01)
+    assert gib(plain, " in all, roughly") > gib(plain, ", weights")
+    quantised = told(capsys, store, full_size, quantize="nf4", **settings)
+    assert 0.25 < gib(quantised, ", weights") / gib(plain, ", weights") < 0.55
+    checkpointed = told(capsys, store, full_size, gradient_checkpointing="true", **settings)
+    assert gib(checkpointed, ", activations") < gib(plain, ", activations") / 5
+
+
+def test_activations_grow_with_rows_tokens_and_trained_towers(full_size: Path) -> None:
+    model = blank(FinetuneConfig(model=str(full_size))).thinker.config
+    one = activation_bytes(model, FinetuneConfig(batch_size=1), 1000)
+    assert activation_bytes(model, FinetuneConfig(batch_size=4), 1000) == pytest.approx(4 * one)
+    assert activation_bytes(model, FinetuneConfig(batch_size=1), 2000) == pytest.approx(2 * one)
+    assert activation_bytes(model, FinetuneConfig(batch_size=1, attention="eager"), 1000) > one
+    adapt = ("language", "vision", "audio")
+    assert activation_bytes(model, FinetuneConfig(batch_size=1, adapt=adapt), 1000) > 1.5 * one
+    assert pytest.approx(0.516, abs=1e-3) == NF4_BYTES
+
+
+def test_a_folder_of_weights_is_not_needed(full_size: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(full_size, tmp_path / "copy"))
+    assert not list(copy.glob("*.safetensors"))
+    assert blank(FinetuneConfig(model=str(copy))).thinker.model.language_model.embed_tokens.weight.is_meta
