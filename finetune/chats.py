@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from pipelines.errors import UsageError
+
 SAMPLING_RATE = 16_000
 # Sound shorter than this is followed by silence: below it a spectrogram has no frame to show.
 MIN_SOUND_S = 0.25
@@ -118,7 +120,9 @@ def template(tokenizer: Any) -> tuple[str, str]:
     mark = "USERS-WORDS"
     told = [{"role": "user", "content": mark}]
     chat = tokenizer.apply_chat_template(told, tokenize=False, add_generation_prompt=True)
-    before, _, behind = chat.partition(mark)
+    before, found, behind = chat.partition(mark)
+    if not found:
+        raise UsageError("finetune.model: its tokenizer's chat template leaves the user's words out")
     return before, behind
 
 

@@ -196,7 +196,12 @@ def adapted(base: BaseModel, config: FinetuneConfig, scale: str, *, seed: int) -
         # peft asks a transformers model for a property that has a new name there.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         torch.manual_seed(seed)
-        return Rater(get_peft_model(base.thinker, lora), fresh_readout(base, config, scale))
+        try:
+            model = get_peft_model(base.thinker, lora)
+        except ValueError as error:  # of an architecture that peft does not adapt, such as Mamba
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"finetune.model: {base.name!r} takes no adapter ({reason})") from error
+        return Rater(model, fresh_readout(base, config, scale))
 
 
 def fresh_readout(base: BaseModel, config: FinetuneConfig, scale: str) -> Readout:

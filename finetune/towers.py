@@ -7,6 +7,7 @@ adapter inside.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,12 +85,11 @@ def read(
         if deeper:
             more = {"visual_pos_masks": place, "deepstack_visual_embeds": deeper}
     decoder = _family(model).decoder(model)
+    # Language models without places for tokens, such as BLOOM, take none.
+    if "position_ids" in inspect.signature(decoder.forward).parameters:
+        more["position_ids"] = position_ids
     return decoder(
-        inputs_embeds=embedded,
-        attention_mask=attention_mask,
-        position_ids=position_ids,
-        use_cache=False,
-        **more,
+        inputs_embeds=embedded, attention_mask=attention_mask, use_cache=False, **more
     ).last_hidden_state
 
 

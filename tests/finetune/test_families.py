@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from finetune import towers
+from finetune import evaluation, towers
 from finetune.chat_encoder import ChatEncoder
+from finetune.chats import clip_limits, frame_limits
 from finetune.families import FAMILIES, TEXT_ONLY, family_of
 from finetune.inputs import Budget, Encoded, collate
 from finetune.omni import BaseModel, adapted, load_base
 from finetune.prompts import rating_question
 from finetune.rater import Rater
+from finetune.run import main
 from finetune.settings import FinetuneConfig, Part
 from pipelines import media
 from pipelines.errors import UsageError
@@ -404,6 +407,24 @@ def test_every_combination_of_modalities_trains_what_it_reaches(tmp_path: Path, 
             assert any(tower in key for key in reached) == (modality in shown), (shown, tower)
 
 
+@every()
+def test_gradient_checkpointing_gives_the_same_gradients(tmp_path: Path, name: str) -> None:
+    directory, gradients = BUILDERS[name](tmp_path), []
+    for checkpointing in (False, True):
+        base = load(directory)
+        config = FinetuneConfig(lora_rank=2, gradient_checkpointing=checkpointing)
+        model = adapted(base, config, -3, 3, seed=0).train()
+        torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
+        encoder = base.encoder(BUDGET, None)
+        model(**collate([encoder(clip(0.7)), encoder(clip(1.4, 1))], 0)).sum().backward()
+        gradients.append(
+            {key: value.grad for key, value in model.named_parameters() if value.grad is not None}
+        )
+    assert len(gradients[0]) == len(gradients[1]) > 4
+    for key, value in gradients[0].items():
+        torch.testing.assert_close(value, gradients[1][key], rtol=1e-4, atol=1e-5)
+
+
 def test_frozen_towers_keep_nothing_for_gradients(bases: dict[str, BaseModel]) -> None:
     base = bases["qwen3_omni_moe_thinker"]
     batch = collate([base.encoder(BUDGET, None)(clip(0.7))], 0)
@@ -415,6 +436,45 @@ def test_frozen_towers_keep_nothing_for_gradients(bases: dict[str, BaseModel]) -
         assert seen[0].requires_grad
     finally:
         base.thinker.requires_grad_(False)
+
+
+# Pixels
+
+
+class Shown:
+    """As far as limits look at a processor."""
+
+    def __init__(self, own: dict[str, int], **more: Any) -> None:
+        self.video_processor = type("Video", (), {"size": own, "temporal_patch_size": 2})
+        vars(self).update(more)
+
+
+def test_a_familys_limits_hold_where_checkpoints_bring_those_of_still_images() -> None:
+    still = {"shortest_edge": 56 * 56, "longest_edge": 12_845_056}
+    family = {"shortest_edge": 128 * 28 * 28, "longest_edge": 768 * 28 * 28}
+    shown = Shown(still, videos_kwargs={"size": family})
+    assert frame_limits(shown, 8, None) == family
+    assert frame_limits(shown, 8, 50_000) == {"shortest_edge": 50_000, "longest_edge": 50_000}
+    assert frame_limits(Shown(still), 8, None) == still
+    small = Shown({"shortest_edge": 4096, "longest_edge": 4096}, videos_kwargs={"size": family})
+    assert frame_limits(small, 8, None) == {"shortest_edge": 4096, "longest_edge": 4096}
+
+
+def test_a_limit_of_a_frame_is_one_of_all_frames_where_a_family_counts_them_together() -> None:
+    shown = Shown({"shortest_edge": 4096, "longest_edge": 1_000_000})
+    assert clip_limits(shown, 8, None) == {"shortest_edge": 4096, "longest_edge": 1_000_000}
+    assert clip_limits(shown, 8, 10_000)["longest_edge"] == 80_000
+    assert clip_limits(shown, 7, 10_000)["longest_edge"] == 80_000  # the last one is shown twice
+    assert clip_limits(shown, 200, 10_000)["longest_edge"] == 1_000_000
+
+
+@every(["qwen2_5_omni_thinker", "qwen3_omni_moe_thinker", "qwen2_5_vl", "qwen3_vl"])
+def test_pixels_of_a_frame_can_be_limited(bases: dict[str, BaseModel], name: str) -> None:
+    base = load_base(bases[name].name, None, dtype=torch.float32, max_pixels=16 * 16)
+    for seconds in (0.1, 0.7, 1.4):
+        grid = base.encoder(BUDGET, None)(clip(seconds)).video_grid_thw
+        assert grid is not None
+        assert grid[1:].tolist() == [2, 2]
 
 
 # The table
@@ -453,3 +513,19 @@ def test_the_thinker_is_taken_out_of_a_whole_qwen3_omni(tmp_path: Path) -> None:
     assert type(taken.thinker).__name__ == "Qwen3OmniMoeThinkerForConditionalGeneration"
     for name, value in base.thinker.state_dict().items():
         assert torch.equal(value, taken.thinker.state_dict()[name]), name
+
+
+# The stage
+
+
+@every(["qwen3_omni_moe_thinker", "qwen2_5_vl", "qwen3_vl", "qwen2_audio", "llama"])
+def test_the_stage_trains_and_rates_again(tmp_path: Path, name: str) -> None:
+    rows = [tiny.row(n) for n in range(3)] + [tiny.row(3, video=None), tiny.row(4, audio=None)]
+    store = tiny.store(tmp_path / "store", rows + [tiny.row(n, "test") for n in range(3)])
+    model, out = BUILDERS[name](tmp_path / "model"), tmp_path / "out"
+    settings = {"model": model, "epochs": 1, "batch_size": 3, "lora_rank": 2, "max_tokens": 400}
+    given = [part for key, value in settings.items() for part in (f"--finetune.{key}", str(value))]
+    main(["--data", str(store), "--out", str(out), *given])
+    known = json.loads((out / "metrics.json").read_text())["test"]["after"]
+    evaluation.main(["--model", str(out), "--data", str(store), "--batch_size", "2"])
+    assert json.loads((out / "metrics.json").read_text())["test"]["after"] == pytest.approx(known, rel=1e-4)
