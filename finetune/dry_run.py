@@ -14,12 +14,12 @@ import numpy as np
 
 from finetune.settings import FinetuneConfig
 from pipelines.device import share
-from pipelines.sample import SCALES
 from pipelines.settings import Invocation
 from pipelines.store import StoreReader
 
 if TYPE_CHECKING:
-    from finetune.omni import BaseModel, Regressor
+    from finetune.omni import BaseModel
+    from finetune.rater import Rater
 
 FLAGS = {"dry-run": "tell what rows and memory a run would take, and run nothing; needs no --out"}
 GIB = 2**30
@@ -61,10 +61,10 @@ def report(invocation: Invocation[FinetuneConfig]) -> list[str]:
     from finetune.rows import select
 
     config, reader = invocation.config, StoreReader(invocation.data)
-    chosen, tests = select(reader, config.arm, invocation.seed), rated_rows(reader, "test")
+    chosen, tests = select(reader, config.arm, invocation.seed, config.kinds), rated_rows(reader, "test")
     base = blank(config)
     lengths = measure(base, config, reader, [*chosen.ids, *(row["id"] for row in tests)])
-    model = adapted(base, config, *SCALES[tests[0]["scale"]], seed=0)
+    model = adapted(base, config, tests[0]["scale"], seed=0)
     return [
         f"rows: {len(chosen)} to train on, {len(tests)} to test on",
         *told_lengths(lengths, config.max_tokens),
@@ -105,8 +105,8 @@ def measure(base: BaseModel, config: FinetuneConfig, reader: StoreReader, ids: S
     from finetune.saved_model import budget_of
 
     budget = budget_of(config)
-    held = base.encoder(budget, config.modalities)
-    free = base.encoder(replace(budget, max_tokens=None), config.modalities)
+    held = base.encoder(budget, config.modalities, config.readout)
+    free = base.encoder(replace(budget, max_tokens=None), config.modalities, config.readout)
     lengths = []
     for name in ids:
         row = reader.row(reader.index_of(name))
@@ -149,7 +149,7 @@ def told_lengths(lengths: Sequence[Length], max_tokens: int | None) -> Iterator[
             yield f"rows that cannot be brought under it: {len(refused)} ({', '.join(refused[:3])}, …)"
 
 
-def told_memory(base: BaseModel, model: Regressor, config: FinetuneConfig, longest: int) -> Iterator[str]:
+def told_memory(base: BaseModel, model: Rater, config: FinetuneConfig, longest: int) -> Iterator[str]:
     """Lines about parameters and memory, in GiB, of one process."""
     import torch
 
@@ -177,7 +177,7 @@ def number_bytes(config: FinetuneConfig) -> int:
     return base_dtype(config).itemsize
 
 
-def weight_bytes(model: Regressor, config: FinetuneConfig) -> float:
+def weight_bytes(model: Rater, config: FinetuneConfig) -> float:
     """Of the frozen parameters."""
     import torch
 

@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import TrainerCallback
 
 from finetune import token_budget, towers
 from finetune.chats import Picture, Sound
-from finetune.inputs import Encoded
+from finetune.inputs import Encoded, RowEncoder
 from finetune.tower_cache import Entry, TowerCache
 from pipelines.provenance import folder_digest, versions
 
 if TYPE_CHECKING:
     from finetune.chat_encoder import ChatEncoder
-    from finetune.omni import BaseModel
+    from finetune.settings import FinetuneConfig
     from pipelines.sample import Row
 
 # A new version may decode or process a clip otherwise.
@@ -109,21 +110,52 @@ class FrozenTowers:
             return towers.hear(self.model, mel[None], mask[None].to(device))[0]
 
 
-def identity(base: BaseModel, encoder: ChatEncoder) -> dict[str, Any]:
+def frozen_towers(encoder: ChatEncoder, model: Any, config: FinetuneConfig, out: Path) -> RowEncoder:
+    """What makes rows into inputs as `config.tower_cache` says: `encoder` itself where nothing is kept.
+
+    Args:
+        encoder: The model's.
+        model: The model of transformers that is trained.
+        config: The run's settings.
+        out: The run's folder.
+    """
+    if config.tower_cache == "none" or not config.towers_are_frozen:
+        return encoder
+    folder = out / "towers" if config.tower_cache == "auto" else Path(config.tower_cache)
+    return FrozenTowers(encoder, model, TowerCache(folder, identity(encoder, model, config)))
+
+
+def identity(encoder: ChatEncoder, model: Any, config: FinetuneConfig) -> dict[str, Any]:
     """What the towers' outputs depend on beside a clip: the model, and how much of a clip it is shown."""
     from finetune.omni import source_of
 
-    source = Path(source_of(base.name))
-    commit = getattr(base.thinker.config, "_commit_hash", None)
+    source = Path(source_of(config.model))
+    commit = getattr(model.config, "_commit_hash", None)
     budget = asdict(encoder.budget)
     del budget["max_tokens"]  # a row over it is not kept
     return {
-        "weights": folder_digest(source) if source.is_dir() else [base.name, base.revision, commit],
-        "dtype": str(base.thinker.dtype),
+        "weights": folder_digest(source) if source.is_dir() else [config.model, config.revision, commit],
+        "dtype": str(model.dtype),
         "budget": budget,
         "max_pixels": encoder.max_pixels,
         "versions": versions(PACKAGES),
     }
+
+
+class KeepTowers(TrainerCallback):
+    """Writes down at each epoch's end what the towers were asked for, so that other ranks find it too."""
+
+    def __init__(self, encoder: RowEncoder) -> None:
+        self.encoder = encoder
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        flush(self.encoder)
+
+
+def flush(encoder: RowEncoder) -> None:
+    """Write down what is not yet on disk."""
+    if isinstance(encoder, FrozenTowers):
+        encoder.cache.flush()
 
 
 @contextmanager

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from pipelines.errors import RunError
+
+if TYPE_CHECKING:
+    from pipelines.sample import Row
 
 NO_ANSWER = -100
 """Stands where a row has no answer; what cross-entropy ignores."""
@@ -75,6 +79,15 @@ class Encoded:
     def nbytes(self) -> int:
         """Bytes of memory."""
         return sum(value.nbytes for value in vars(self).values() if value is not None)
+
+
+class RowEncoder(Protocol):
+    """Makes rows into inputs: a `ChatEncoder`, or what stands in its place."""
+
+    processor: Any
+    """The model's; it has a `tokenizer`."""
+
+    def __call__(self, row: Row) -> Encoded: ...
 
 
 def collate(rows: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,8 +97,11 @@ def _imported(clip: Clip) -> Row:
         raise RunError(f"CLIP: {error}") from error
 
 
-def rate(model: Any, encoder: ChatEncoder, row: Row) -> tuple[float, Shown]:
-    """A model's rating of a row, on its scale, and what it was shown of it."""
+def rate(model: Any, encoder: ChatEncoder, row: Row) -> tuple[float | None, Shown]:
+    """A model's rating of a row, on its scale, and what it was shown of it.
+
+    The rating is None where a model that answers in writing wrote no number.
+    """
     import torch
 
     from finetune.chats import SAMPLING_RATE
@@ -108,7 +112,7 @@ def rate(model: Any, encoder: ChatEncoder, row: Row) -> tuple[float, Shown]:
     with torch.no_grad():
         rating = float(model.rate(**{name: value.to(device) for name, value in batch.items()})[0])
     frames, _, samples = encoder.decoded(row, encoder.budget.max_frames)
-    return rating, Shown(
+    return None if math.isnan(rating) else rating, Shown(
         frames=0 if frames is None else len(frames),
         sound_s=0.0 if samples is None else len(samples) / SAMPLING_RATE,
         text=row["text"] if "text" in encoder.modalities and row["text"] else None,
@@ -119,8 +123,9 @@ def rate(model: Any, encoder: ChatEncoder, row: Row) -> tuple[float, Shown]:
 def _sentence(told: dict[str, Any]) -> str:
     text = f'the text "{told["text"]}"' if told["text"] else "no text"
     notes = f" ({', '.join(told['notes'])})" if told["notes"] else ""
+    rating = "no number" if told["rating"] is None else f"{told['rating']:+.3f}"
     return (
-        f"{told['rating']:+.3f} on the scale {told['scale']}, {told['low']:g} to {told['high']:g}\n"
+        f"{rating} on the scale {told['scale']}, {told['low']:g} to {told['high']:g}\n"
         f"shown: {told['frames']} frames, {told['sound_s']:.1f} s of sound, {text}{notes}"
     )
 

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from finetune.chat_encoder import ChatEncoder
-from finetune.inputs import Encoded, collate
+from finetune.inputs import Encoded, RowEncoder, collate
 from finetune.objective import check_weights
 from finetune.settings import VARIANT_KINDS, Arm
 from pipelines.errors import RunError, UsageError
@@ -100,7 +99,7 @@ def _weights(rows: list[dict[str, Any]], arm: Arm, seed: int) -> list[float]:
 class EncodedRows:
     """Rows of a store as inputs, each encoded when it is first asked for and kept while there is room."""
 
-    def __init__(self, reader: StoreReader, encoder: ChatEncoder, cache_mb: int) -> None:
+    def __init__(self, reader: StoreReader, encoder: RowEncoder, cache_mb: int) -> None:
         self.reader, self.encoder = reader, encoder
         self.room = cache_mb * 2**20
         self._kept: OrderedDict[str, Encoded] = OrderedDict()

@@ -1,4 +1,4 @@
-"""The stage: a scored store in, an adapter with a regression head and its metrics out."""
+"""The stage: a scored store in, an adapter with its read-out and metrics out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from finetune.weighted_trainer import WeightedTrainer
 
 # Settings that may change between a run and its resumption.
-FREE = ("cache_mb", "device", "save_every", "trackers")
+FREE = ("cache_mb", "device", "save_every", "tower_cache", "trackers")
 
 
 def main(argv: list[str]) -> None:
@@ -49,6 +49,7 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
         RunError: If the store has nothing to learn from.
     """
     from finetune.evaluation import metrics_of, rated_rows, write_predictions
+    from finetune.frozen_towers import flush, frozen_towers
     from finetune.rows import EncodedRows, select
     from finetune.saved_model import build
     from finetune.trainer_settings import training_arguments
@@ -67,15 +68,19 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
             f"finetune: {arguments.world_size} process(es) on {arguments.device.type}, {_told(selection)}",
             flush=True,
         )
-    model, encoder = build(config, splits["test"][0]["scale"], seed=invocation.seed)
+    model, plain = build(config, splits["test"][0]["scale"], seed=invocation.seed)
+    encoder = frozen_towers(plain, model.base, config, out)
     ratings = Ratings(model, EncodedRows(reader, encoder, config.cache_mb), arguments)
     trainer = make_trainer(config, ratings, selection, out, splits.get("valid", ()))
-    if config.head_start == "ridge":
-        _start_head(ratings, selection)
-    before = {split: ratings.rate(rows) for split, rows in splits.items()}
-    train(trainer)
-    kept = {"kept": _take_best(trainer, config.best_by)} if config.best_by != "none" else {}
-    after = {split: ratings.rate(rows) for split, rows in splits.items()}
+    try:
+        if config.head_start == "ridge":
+            _start_head(ratings, selection)
+        before = {split: ratings.rate(rows) for split, rows in splits.items()}
+        train(trainer)
+        kept = {"kept": _take_best(trainer, config.best_by)} if config.best_by != "none" else {}
+        after = {split: ratings.rate(rows) for split, rows in splits.items()}
+    finally:
+        flush(encoder)
     if not arguments.should_save:
         return {}
     metrics: dict[str, Any] = {
@@ -96,6 +101,7 @@ def make_trainer(
     """A trainer for selected rows; each epoch is evaluated on `valid`, if there is any."""
     from transformers.trainer_callback import PrinterCallback
 
+    from finetune.frozen_towers import KeepTowers
     from finetune.milestones import Milestones
     from finetune.rows import Collator, TrainingRows
     from finetune.training_log import TrainingLog
@@ -110,7 +116,7 @@ def make_trainer(
         config.head_learning_rate,
         lambda: ratings.metrics(valid),
         milestones,
-        [TrainingLog(out, milestones)],
+        [TrainingLog(out, milestones), KeepTowers(ratings.inputs.encoder)],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -27,7 +27,7 @@ Attention = Literal["auto", "sdpa", "flash_attention_2", "eager"]
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """Stage 2: weighted LoRA of a multimodal model with a regression head on the last token."""
+    """Stage 2: weighted LoRA of a multimodal model."""
 
     model: str = "embedded"
     """`embedded` for the small model that comes with the code, a Hub id such as
@@ -107,14 +107,24 @@ class FinetuneConfig:
     """By which code attention is computed: auto leaves the choice to transformers."""
     device: Device = "auto"
     """Where it runs. Under accelerate or torchrun each process takes its own GPU."""
+    tower_cache: str = "auto"
+    """Where it is kept what frozen towers make of clips: a folder, which runs may share; auto for `towers`
+    beside the model; none to ask the towers at each step. Towers and projectors that are trained are
+    always asked at each step."""
     cache_mb: int = 4096
-    """Memory for encoded inputs, so that a row is decoded once and not once an epoch."""
+    """Memory for encoded inputs, so that a row is decoded, or read from the tower cache, once and not once
+    an epoch."""
     save_every: int = 50
     """Optimizer steps between checkpoints."""
     log_every: int = 5
     """Optimizer steps between log entries."""
     trackers: tuple[Tracker, ...] = ()
     """Where the log goes beside `log.jsonl`: tensorboard, wandb, trackio."""
+
+    @property
+    def towers_are_frozen(self) -> bool:
+        """Whether what the towers make of a clip stays the same from step to step."""
+        return set(self.adapt) <= {"language"}
 
     def __post_init__(self) -> None:
         for name in (

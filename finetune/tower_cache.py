@@ -71,6 +71,8 @@ class TowerCache:
             self.asked["found"] += 1
             return self._waiting[key]
         if key not in self._where:
+            self.refresh()
+        if key not in self._where:
             self.asked["missing"] += 1
             return None
         self.asked["found"] += 1

@@ -82,7 +82,7 @@ def test_it_tells_how_many_rows_a_budget_shortens(
 def test_parameters_are_those_of_the_loaded_model(tiny_thinker: Path) -> None:
     config = FinetuneConfig(model=str(tiny_thinker))
     loaded = load_base(str(tiny_thinker), None, dtype=torch.float32, max_pixels=None)
-    models = [adapted(base, config, -3, 3, seed=0) for base in (blank(config), loaded)]
+    models = [adapted(base, config, "mosi", seed=0) for base in (blank(config), loaded)]
     shapes = [{name: value.shape for name, value in model.named_parameters()} for model in models]
     assert shapes[0] == shapes[1]
 

@@ -12,19 +12,21 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from finetune import chat_encoder, towers
-from finetune.frozen_towers import FrozenTowers, identity
+from finetune.frozen_towers import FrozenTowers, frozen_towers
 from finetune.inputs import Budget, collate
 from finetune.omni import load_base
-from finetune.tower_cache import TowerCache
+from finetune.settings import FinetuneConfig
 from tests import tiny, tiny_families
 
 BUDGET = Budget(video_fps=10, max_frames=4, max_audio_s=2)
 
 
 def kept(folder: Path, cache: Path, budget: Budget = BUDGET) -> tuple[Any, FrozenTowers]:
-    base = load_base(str(folder), None, dtype=torch.float32, max_pixels=None)
-    encoder = base.encoder(budget, None)
-    return base, FrozenTowers(encoder, base.thinker, TowerCache(cache, identity(base, encoder)))
+    config = FinetuneConfig(model=str(folder), tower_cache=str(cache))
+    base = load_base(config.model, None, dtype=torch.float32, max_pixels=None)
+    frozen = frozen_towers(base.encoder(budget, None), base.thinker, config, cache)
+    assert isinstance(frozen, FrozenTowers)
+    return base, frozen
 
 
 def rows() -> list[dict[str, Any]]:
