@@ -15,7 +15,8 @@ from finetune.msa_metrics import METRICS
 from finetune.run import main
 from finetune.settings import BestBy, FinetuneConfig
 from finetune.validation import GREATER_IS_BETTER, Ratings, metric_names
-from finetune.weighted_trainer import WeightedTrainer
+from finetune.weighted_trainer import WHOLE, WeightedTrainer
+from pipelines.atomic import write_json
 from pipelines.errors import UsageError
 from tests import tiny
 
@@ -135,6 +136,28 @@ def test_a_run_killed_when_patience_was_spent_does_not_train_on(
     assert log(killed, "loss") == log(straight, "loss")
     assert metrics(killed) == metrics(straight)
     assert_equal_ends(killed, straight)
+
+
+def test_killed_in_writing_a_checkpoint_the_one_before_is_still_there(
+    store: Path, tiny_thinker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the best: three are kept."""
+    scripted(monkeypatch, [0.5, 0.9, 0.9, 0.9, 0.9, 0.9])
+
+    def die(path: Path, content: dict[str, int]) -> None:
+        if content["step"] == 12:
+            raise KeyboardInterrupt
+        write_json(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("finetune.weighted_trainer.write_json", die)
+        with pytest.raises(KeyboardInterrupt):
+            main(arguments(store, tiny_thinker, tmp_path))
+    whole = sorted(path.parent.name for path in tmp_path.glob(f"checkpoints/*/{WHOLE}"))
+    assert whole == ["checkpoint-3", "checkpoint-9"]
+    main(arguments(store, tiny_thinker, tmp_path))
+    assert metrics(tmp_path)["kept"]["epoch"] == 1
+    assert len(log(tmp_path, "loss")) == 18
 
 
 def test_a_moved_folder_still_knows_its_best_epoch(
