@@ -48,9 +48,11 @@ def fill(invocation: Invocation[FinetuneConfig]) -> dict[str, int]:
     encoder = frozen_towers(encoder_of(base, config), base.thinker, config, Path(invocation.out))
     assert isinstance(encoder, FrozenTowers)
     reader, mine = StoreReader(invocation.data), share()
-    for row_id in reader.table["id"].to_pylist():
-        if mine.holds(digest(row_id)):
-            encoder(reader.row(reader.index_of(row_id)))
+    own = [row_id for row_id in reader.table["id"].to_pylist() if mine.holds(digest(row_id))]
+    for start in range(0, len(own), config.batch_size):
+        encoder.many(
+            [reader.row(reader.index_of(row_id)) for row_id in own[start : start + config.batch_size]]
+        )
     encoder.cache.flush()
     asked = dict.fromkeys(("missing", "found"), 0) | encoder.cache.asked
     print(f"{invocation.out}: {asked['missing']} media asked of the towers, {asked['found']} found")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from finetune import token_budget
+from finetune import threads, token_budget
 from finetune.chats import QWEN2_5_OMNI, SAMPLING_RATE, AudioChat, Chat, Picture, Shape, Sound, VideoChat
 from finetune.inputs import Budget, Encoded, InputError
 from finetune.prompts import answer_format, quoted, rating_question
@@ -76,6 +76,10 @@ class ChatEncoder:
         if token_budget.excess(self.budget, encoded) > 0:
             return token_budget.fitted(self, row, clip, encoded)
         return encoded
+
+    def many(self, rows: Sequence[Row]) -> list[Encoded]:
+        """Encode rows, several at a time."""
+        return threads.each(self, rows)
 
     def decoded(self, row: Row, max_frames: int) -> Clip:
         """A row's media as far as they are shown.

@@ -153,7 +153,7 @@ def _through(
     found: list[Any] = []
     with torch.no_grad():
         for start in range(0, len(ids), batch_size):
-            batch = collate([inputs[row_id] for row_id in ids[start : start + batch_size]], pad_id)
+            batch = collate(inputs.many(ids[start : start + batch_size]), pad_id)
             found += compute(**{name: value.to(device) for name, value in batch.items()}).tolist()
     model.train(was_training)
     return found

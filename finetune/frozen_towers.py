@@ -7,7 +7,7 @@ make of a clip depends on that clip alone, so the inputs give what patches and s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import TrainerCallback
 
-from finetune import token_budget, towers
+from finetune import threads, token_budget, towers
 from finetune.chats import Picture, Sound
-from finetune.inputs import Encoded, RowEncoder
+from finetune.inputs import Encoded, RowEncoder, padded
 from finetune.tower_cache import Entry, TowerCache
 from pipelines.provenance import folder_digest, versions
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # A new version may decode or process a clip otherwise.
 PACKAGES = ("transformers", "torchvision", "av", "decord2")
+TOWERS = ("visual", "audio_tower", "multi_modal_projector")
+"""Where towers and projectors lie in a model."""
 
 
 class FrozenTowers:
@@ -50,8 +52,33 @@ class FrozenTowers:
         Raises:
             InputError: As the encoder does.
         """
-        video = self._entry("video", row, self._look)
-        audio = self._entry("audio", row, self._listen)
+        return self.many([row])[0]
+
+    def many(self, rows: Sequence[Row]) -> list[Encoded]:
+        """Encode rows; the towers are asked once about all clips that are not kept yet."""
+        media = {
+            self.cache.key(kind, row[kind]["bytes"]): (kind, row) for row in rows for kind in self._of(row)
+        }
+        known = {key: self.cache.get(key) for key in media}
+        missing = [key for key, entry in known.items() if entry is None]
+        known |= zip(missing, self._ask([media[key] for key in missing]), strict=True)
+        for key in missing:
+            self.cache.put(key, known[key] or {})
+        return [
+            self._encoded(
+                row, {kind: known[self.cache.key(kind, row[kind]["bytes"])] for kind in self._of(row)}
+            )
+            for row in rows
+        ]
+
+    def _of(self, row: Row) -> list[str]:
+        """The media that are shown of a row."""
+        return [
+            kind for kind in ("video", "audio") if row[kind] is not None and kind in self.encoder.modalities
+        ]
+
+    def _encoded(self, row: Row, entries: dict[str, Any]) -> Encoded:
+        video, audio = entries.get("video"), entries.get("audio")
         picture = None if video is None else Picture(None, video["grid"], float(video["fps"]))
         sound = None if audio is None else _unheard(int(audio["frames"]))
         encoded = self.encoder.asked(row, picture, sound)
@@ -63,51 +90,55 @@ class FrozenTowers:
             None if audio is None else audio["features"],
         )
 
-    def _entry(self, kind: str, row: Row, ask: Callable[[Row], Entry]) -> Entry | None:
-        """What a tower makes of a row's medium; None where the row has none or it is not shown."""
-        if row[kind] is None or kind not in self.encoder.modalities:
-            return None
-        key = self.cache.key(kind, row[kind]["bytes"])
-        found = self.cache.get(key)
-        return self.cache.put(key, ask(row)) if found is None else found
+    def _ask(self, media: Sequence[tuple[str, Row]]) -> list[Entry]:
+        """What the towers make of media, in their order."""
+        taken = threads.map(self._taken, media)
+        pictures = [one for one in taken if isinstance(one, Picture)]
+        sounds = [one for one in taken if isinstance(one, Sound)]
+        seen, heard = iter(self._seen(pictures)), iter(self._heard(sounds))
+        return [
+            {"features": next(seen), "grid": one.grid, "fps": torch.tensor(one.fps, dtype=torch.float64)}
+            if isinstance(one, Picture)
+            else {"features": next(heard), "frames": torch.tensor(one.frames)}
+            for one in taken
+        ]
 
-    def _look(self, row: Row) -> Entry:
-        clip = self.encoder.decoded(row | {"audio": None}, self.encoder.budget.max_frames)
-        assert clip.frames is not None
-        picture = self.encoder.picture(clip.frames, clip.fps, self.encoder.max_pixels)
-        features = self._seen(picture.patches, picture.grid)
-        return {
-            "features": features,
-            "grid": picture.grid,
-            "fps": torch.tensor(picture.fps, dtype=torch.float64),
-        }
-
-    def _listen(self, row: Row) -> Entry:
-        clip = self.encoder.decoded(row | {"video": None}, self.encoder.budget.max_frames)
+    def _taken(self, medium: tuple[str, Row]) -> Picture | Sound:
+        """A medium, decoded and processed, as its tower takes it."""
+        kind, row = medium
+        other = {"video": "audio", "audio": "video"}[kind]
+        clip = self.encoder.decoded(row | {other: None}, self.encoder.budget.max_frames)
+        if clip.frames is not None:
+            return self.encoder.picture(clip.frames, clip.fps, self.encoder.max_pixels)
         assert clip.samples is not None
-        sound = self.encoder.sound(clip.samples)
-        return {"features": self._heard(sound.mel, sound.mask), "frames": torch.tensor(sound.frames)}
+        return self.encoder.sound(clip.samples)
 
     def _shortened(self, row: Row) -> Encoded:
         """A row over the token budget: how much of its clip is shown depends on its text, and is not kept."""
         plain = self.encoder(row)
         seen = heard = None
-        if plain.video_grid_thw is not None:
-            seen = self._seen(plain.pixel_values_videos, plain.video_grid_thw).cpu()
-        if plain.input_features is not None:
-            heard = self._heard(plain.input_features, plain.feature_attention_mask).cpu()
+        if plain.pixel_values_videos is not None and plain.video_grid_thw is not None:
+            seen = self._seen([Picture(plain.pixel_values_videos, plain.video_grid_thw, 0.0)])[0]
+        if plain.input_features is not None and plain.feature_attention_mask is not None:
+            frames = int(plain.feature_attention_mask.sum())
+            heard = self._heard([Sound(plain.input_features, frames)])[0]
         return _with(plain, seen, heard)
 
-    def _seen(self, patches: torch.Tensor | None, grid: torch.Tensor) -> torch.Tensor:
-        assert patches is not None
+    def _seen(self, pictures: Sequence[Picture]) -> list[torch.Tensor]:
+        if not pictures:
+            return []
+        patches = torch.cat([picture.patches for picture in pictures if picture.patches is not None])
+        grids = torch.stack([picture.grid for picture in pictures])
         with _at_rest(self.model) as device:
-            return towers.see(self.model, patches.to(device), grid[None].to(device))[0]
+            return [clip.cpu() for clip in towers.see(self.model, patches.to(device), grids.to(device))]
 
-    def _heard(self, mel: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        assert mask is not None
+    def _heard(self, sounds: Sequence[Sound]) -> list[torch.Tensor]:
+        if not sounds:
+            return []
+        mel, mask = padded([sound.mel for sound in sounds]), padded([sound.mask for sound in sounds])
         with _at_rest(self.model) as device:
             mel = mel.to(device, self.model.dtype)
-            return towers.hear(self.model, mel[None], mask[None].to(device))[0]
+            return [clip.cpu() for clip in towers.hear(self.model, mel, mask.to(device))]
 
 
 def frozen_towers(encoder: ChatEncoder, model: Any, config: FinetuneConfig, out: Path) -> RowEncoder:
@@ -160,14 +191,16 @@ def flush(encoder: RowEncoder) -> None:
 
 @contextmanager
 def _at_rest(model: Any) -> Iterator[torch.device]:
-    """The model as it is outside of training, and its device."""
-    training = model.training
-    model.eval()
+    """The towers as they are outside of training, and the model's device."""
+    asked = [tower for name in TOWERS if (tower := getattr(model.model, name, None)) and tower.training]
+    for tower in asked:
+        tower.eval()
     try:
         with torch.no_grad():
             yield model.device
     finally:
-        model.train(training)
+        for tower in asked:
+            tower.train()
 
 
 def _unheard(frames: int) -> Sound:

@@ -89,6 +89,8 @@ class RowEncoder(Protocol):
 
     def __call__(self, row: Row) -> Encoded: ...
 
+    def many(self, rows: Sequence[Row]) -> list[Encoded]: ...
+
 
 def collate(rows: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:
     """Put rows together, padded on the left so that each one's last token is the last column.
@@ -120,9 +122,7 @@ def collate(rows: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:
     sounds = [row.input_features for row in rows if row.input_features is not None]
     masks = [row.feature_attention_mask for row in rows if row.feature_attention_mask is not None]
     if sounds:
-        frames = max(mel.shape[1] for mel in sounds)
-        batch["input_features"] = torch.stack([_right_pad(mel, frames) for mel in sounds])
-        batch["feature_attention_mask"] = torch.stack([_right_pad(mask, frames) for mask in masks])
+        batch["input_features"], batch["feature_attention_mask"] = padded(sounds), padded(masks)
     return batch | _kept(rows) | _answers(rows)
 
 
@@ -146,5 +146,7 @@ def _left_pad(values: torch.Tensor, length: int, fill: int) -> torch.Tensor:
     return torch.nn.functional.pad(values, (length - values.shape[-1], 0), value=fill)
 
 
-def _right_pad(values: torch.Tensor, length: int) -> torch.Tensor:
-    return torch.nn.functional.pad(values, (0, length - values.shape[-1]))
+def padded(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Tensors (..., T) of several lengths as one, (n, ..., longest T), zeros behind the shorter ones."""
+    length = max(one.shape[-1] for one in values)
+    return torch.stack([torch.nn.functional.pad(one, (0, length - one.shape[-1])) for one in values])

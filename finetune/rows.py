@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,17 +101,18 @@ class EncodedRows:
     def __init__(self, reader: StoreReader, encoder: RowEncoder, cache_mb: int) -> None:
         self.reader, self.encoder = reader, encoder
         self.room = cache_mb * 2**20
-        self._kept: OrderedDict[str, Encoded] = OrderedDict()
+        self._kept: dict[str, Encoded] = {}
 
-    def __getitem__(self, row_id: str) -> Encoded:
-        if row_id in self._kept:
-            self._kept.move_to_end(row_id)
-            return self._kept[row_id]
-        encoded = self.encoder(self.reader.row(self.reader.index_of(row_id)))
-        if encoded.nbytes <= self.room:
-            self.room -= encoded.nbytes
-            self._kept[row_id] = encoded
-        return encoded
+    def many(self, ids: Sequence[str]) -> list[Encoded]:
+        """Rows by their ids."""
+        missing = [row_id for row_id in dict.fromkeys(ids) if row_id not in self._kept]
+        made = self.encoder.many([self.reader.row(self.reader.index_of(row_id)) for row_id in missing])
+        fresh = dict(zip(missing, made, strict=True))
+        for row_id, encoded in fresh.items():
+            if encoded.nbytes <= self.room:
+                self.room -= encoded.nbytes
+                self._kept[row_id] = encoded
+        return [fresh[row_id] if row_id in fresh else self._kept[row_id] for row_id in ids]
 
 
 class TrainingRows(Dataset[dict[str, Any]]):
@@ -134,10 +134,17 @@ class TrainingRows(Dataset[dict[str, Any]]):
         return len(self.selection)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        """The items of a batch, as a `DataLoader` asks for them."""
+        encoded = self.inputs.many([self.selection.ids[index % len(self)] for index in indices])
+        return [self._item(index, one) for index, one in zip(indices, encoded, strict=True)]
+
+    def _item(self, index: int, encoded: Encoded) -> dict[str, Any]:
         filler = index >= len(self)
         index %= len(self)
         chosen = self.selection
-        encoded = self.inputs[chosen.ids[index]]
         return {
             "encoded": encoded.answered(self.answer(chosen.labels[index])) if self.answer else encoded,
             "label": chosen.labels[index],

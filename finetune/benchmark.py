@@ -1,0 +1,297 @@
+"""How fast and how large training is, beside the recipe in use.
+
+    python -m finetune.benchmark --out DIR [--clips 96] [--epochs 3]
+
+**Speed.** The recipe in use is transformers' Trainer with its own loss, the model's processor called in
+the collator on decoded clips, all towers asked at each step, and logits for all tokens. Ours is what
+`finetune` does with the read-out `answer` and a tower cache that is empty at first. Both train the
+embedded model with the same adapter on the same rows in the same order, each row counting 1.
+
+**Logits.** What a step takes above the loaded model, with logits for all tokens and for the answers'
+alone, at a vocabulary of 152,000.
+
+Writes `benchmark.json` and `benchmark.md`; every figure is of one run on one machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import Trainer, TrainerCallback
+
+from finetune.omni import BaseModel, adapted, load_base
+from finetune.rows import EncodedRows, EpochOrder, Selection
+from finetune.saved_model import encoder_of
+from finetune.settings import FinetuneConfig
+from finetune.trainer_settings import training_arguments
+from pipelines.atomic import write_json, write_text
+from pipelines.errors import call
+from pipelines.settings import parse_stage
+from pipelines.store import StoreReader
+
+if TYPE_CHECKING:
+    from finetune.chat_encoder import ChatEncoder
+    from finetune.rater import Rater
+    from pipelines.sample import Row
+
+BATCH = 8
+SEED = 1
+VOCABULARY, TOKENS, ROWS, ANSWER = 152_064, 512, 4, 6
+"""Of the model, and of a step, in which logits are counted."""
+
+
+def main(argv: list[str]) -> None:
+    """Run both parts and write the report."""
+    parser = argparse.ArgumentParser(prog="python -m finetune.benchmark", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="a working folder")
+    parser.add_argument("--clips", type=int, default=96, help="puppets over all splits (default: 96)")
+    parser.add_argument("--epochs", type=int, default=3, help="(default: 3)")
+    parser.add_argument("--peak", choices=("full", "answers"), help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.peak:
+        print(step_bytes(full=options.peak == "full"))
+        return
+    store = puppets(options.out / "store", options.clips)
+    report = {"speed": speed(store, options.out, options.epochs), "logits": logits()}
+    write_json(options.out / "benchmark.json", report)
+    write_text(options.out / "benchmark.md", markdown(report))
+    print(markdown(report))
+
+
+def puppets(out: Path, clips: int) -> Path:
+    """A store of puppets."""
+    from pipelines import importing
+
+    argv = ["--out", str(out), "--seed", "0", "--corpus.clips", str(clips)]
+    importing.run(parse_stage(importing.ImportConfig, "corpus", argv, prog="daq-msa import", needs=("out",)))
+    return out
+
+
+def speed(store: Path, out: Path, epochs: int) -> dict[str, Any]:
+    """Seconds and losses of both trainings."""
+    reader = StoreReader(store)
+    chosen = whole_batches(reader)
+    config = FinetuneConfig(
+        readout="answer", epochs=epochs, batch_size=BATCH, device="cpu", precision="float32", log_every=1,
+        learning_rate=1e-3, video_fps=4, max_frames=8, save_every=10**9,
+    )  # fmt: skip
+    told = {name: run(config, reader, chosen, out / name) for name, run in TRAININGS.items()}
+    losses = np.array([told[name]["losses"] for name in TRAININGS])
+    samples = epochs * len(chosen)
+    return {
+        "rows": len(chosen),
+        "epochs": epochs,
+        "samples_per_second": {name: samples / figures["seconds"] for name, figures in told.items()},
+        "ratio": told["in use"]["seconds"] / told["ours"]["seconds"],
+        "largest_difference_of_losses": float(np.abs(losses[0] - losses[1]).max()),
+        "losses": losses[:, [0, -1]].tolist(),
+    }
+
+
+def whole_batches(reader: StoreReader) -> Selection:
+    """Training originals, as many as fill whole batches."""
+    columns = reader.table.select(["id", "split", "label"]).to_pylist()
+    rows = [row for row in columns if row["split"] == "train"]
+    rows = rows[: len(rows) // BATCH * BATCH]
+    return Selection(
+        ids=[row["id"] for row in rows],
+        labels=[row["label"] for row in rows],
+        weights=[1.0] * len(rows),
+        kinds=["original"] * len(rows),
+    )
+
+
+def train_ours(config: FinetuneConfig, reader: StoreReader, chosen: Selection, out: Path) -> dict[str, Any]:
+    """The stage's own training, decoding and the towers' first and only answers included."""
+    from finetune.frozen_towers import frozen_towers
+    from finetune.run import make_trainer
+    from finetune.validation import Ratings
+
+    model, plain, _ = built(config)
+    encoder = frozen_towers(plain, model.base, config, out)
+    ratings = Ratings(
+        model, EncodedRows(reader, encoder, config.cache_mb), training_arguments(config, out, SEED)
+    )
+    trainer = make_trainer(config, ratings, chosen, out)
+    started = time.perf_counter()
+    trainer.train()
+    return {"seconds": time.perf_counter() - started, "losses": logged(trainer)}
+
+
+def train_as_in_use(
+    config: FinetuneConfig, reader: StoreReader, chosen: Selection, out: Path
+) -> dict[str, Any]:
+    """transformers' Trainer as it is, with a collator that calls the processor."""
+    model, encoder, base = built(config)
+    order = EpochOrder(len(chosen), BATCH, SEED)
+    steps = []
+    for order.epoch in range(config.epochs):
+        steps += [(chosen.ids[index], chosen.labels[index]) for index in order]
+    arguments = training_arguments(config, out, SEED)
+    arguments.num_train_epochs, arguments.train_sampling_strategy = 1, "sequential"
+    trainer = Trainer(
+        model=model.thinker,
+        args=arguments,
+        train_dataset=steps,
+        data_collator=lambda rows: by_processor(base, encoder, model, reader, rows),
+        callbacks=[_Quiet()],
+    )
+    started = time.perf_counter()
+    trainer.train()
+    return {"seconds": time.perf_counter() - started, "losses": logged(trainer)}
+
+
+TRAININGS = {"in use": train_as_in_use, "ours": train_ours}
+
+
+class _Quiet(TrainerCallback):
+    """Saves nothing."""
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_save = False
+
+
+def built(config: FinetuneConfig) -> tuple[Rater, ChatEncoder, BaseModel]:
+    """The embedded model with a fresh adapter."""
+    base = load_base(config.model, None, dtype=torch.float32, max_pixels=None)
+    return adapted(base, config, "mosi", seed=SEED), encoder_of(base, config), base
+
+
+def logged(trainer: Trainer) -> list[float]:
+    """The loss of each step."""
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def by_processor(
+    base: BaseModel,
+    encoder: ChatEncoder,
+    model: Rater,
+    reader: StoreReader,
+    rows: Sequence[tuple[str, float]],
+) -> dict[str, torch.Tensor]:
+    """A batch by the model's processor: decoded, processed, tokenized, and labelled on the answers alone."""
+    clips = [reader.row(reader.index_of(row_id)) for row_id, _ in rows]
+    decoded = [encoder.decoded(row, encoder.budget.max_frames) for row in clips]
+    answers = [model.readout.answer(label) for _, label in rows]  # type: ignore[operator]
+    tokenizer = base.processor.tokenizer
+    batch = base.processor(
+        text=[prompt(encoder, row) + tokenizer.decode(ids) for row, ids in zip(clips, answers, strict=True)],
+        videos=[clip.frames.permute(0, 3, 1, 2) for clip in decoded if clip.frames is not None],
+        audio=[clip.samples.numpy() for clip in decoded if clip.samples is not None],
+        videos_kwargs={
+            "do_sample_frames": False,
+            "cap_pixels_per_frame": False,
+            "fps": float(encoder.budget.video_fps),
+            "size": encoder.video_chat.size(base.processor, encoder.budget.max_frames, None),
+        },
+        audio_kwargs={"sampling_rate": 16_000},
+        padding=True,
+        return_tensors="pt",
+    )
+    labels = torch.full_like(batch["input_ids"], -100)
+    for label, ids in zip(labels, answers, strict=True):
+        label[-len(ids) :] = torch.tensor(ids)  # padding stands at the front
+    # Its own is that of the rate asked for, which long clips do not have.
+    patch = base.processor.video_processor.temporal_patch_size
+    batch["video_second_per_grid"] = torch.tensor([patch / clip.fps for clip in decoded])
+    return dict(batch) | {"labels": labels}
+
+
+def prompt(encoder: ChatEncoder, row: Row) -> str:
+    """The chat that a row is asked about in, as text."""
+    from finetune.prompts import answer_format, quoted, rating_question
+
+    assert encoder.chat.audio is not None
+    clip = f"<|vision_bos|>{encoder.video_chat.token}<|vision_eos|>{encoder.chat.audio.text}"
+    question = rating_question(row["scale"], row["language"], row["corpus"])
+    question += answer_format(encoder.readout, row["scale"], row["language"])
+    said = "".join(quoted(row["text"], row["language"]))
+    return f"{encoder.opening}{clip}{said}{question}{encoder.closing}"
+
+
+def logits() -> dict[str, Any]:
+    """Bytes that a step takes, each in a process of its own."""
+    found = {}
+    for name in ("full", "answers"):
+        command = [sys.executable, "-m", "finetune.benchmark", "--out", ".", "--peak", name]
+        found[name] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return {
+        "vocabulary": VOCABULARY, "rows": ROWS, "tokens": TOKENS, "answer_tokens": ANSWER,
+        "bytes": found, "ratio": found["answers"] / found["full"],
+    }  # fmt: skip
+
+
+def step_bytes(*, full: bool) -> int:
+    """What a forward and backward pass takes above the loaded model at its highest."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config(
+        vocab_size=VOCABULARY, hidden_size=128, intermediate_size=256, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=4, tie_word_embeddings=True,
+    )  # fmt: skip
+    thinker = get_peft_model(Qwen2ForCausalLM(config), LoraConfig(target_modules="all-linear", r=4))
+    ids = torch.randint(0, VOCABULARY, (ROWS, TOKENS), generator=torch.Generator().manual_seed(0))
+    forget_peak()
+    before = peak_bytes()
+    answer_loss(thinker, ids, full=full).backward()
+    return peak_bytes() - before
+
+
+def answer_loss(thinker: Any, ids: torch.Tensor, *, full: bool) -> torch.Tensor:
+    """The mean loss of the rows' last `ANSWER` tokens, by logits for all tokens or for those alone."""
+    from finetune.rater import Rater
+    from finetune.readouts import Answer, Scale
+
+    if full:
+        labels = ids.clone()
+        labels[:, :-ANSWER] = -100
+        return thinker(input_ids=ids, labels=labels).loss
+    rater = Rater(thinker, Answer(None, Scale("mosi")))
+    places = torch.arange(ids.shape[1]).expand_as(ids)
+    return rater(
+        labels=torch.zeros(len(ids)),
+        answers=ids[:, -ANSWER:],
+        input_ids=ids,
+        position_ids=places,
+        attention_mask=torch.ones_like(ids),
+    ).mean()
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had since `forget_peak`."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+
+def forget_peak() -> None:
+    """Let Linux count from what there is now."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report in words and numbers."""
+    fast, large = report["speed"], report["logits"]
+    rates, sizes = fast["samples_per_second"], large["bytes"]
+    epochs = f"{fast['epochs']} epochs of {fast['rows']} rows"
+    step = f"{large['rows']} × {large['tokens']} tokens, vocabulary {large['vocabulary']:,}"
+    return (
+        "| | the recipe in use | ours | ratio |\n|---|---|---|---|\n"
+        f"| samples a second, {epochs} | {rates['in use']:.1f} | {rates['ours']:.1f}"
+        f" | {fast['ratio']:.1f} |\n"
+        f"| MiB that a step takes, {step} | {sizes['full'] / 2**20:.0f} | {sizes['answers'] / 2**20:.0f}"
+        f" | {large['ratio']:.2f} |\n\n"
+        f"The losses of all steps differ by {fast['largest_difference_of_losses']:.1e} at most.\n"
+    )
+
+
+if __name__ == "__main__":
+    call(main)
