@@ -50,9 +50,8 @@ def fill(invocation: Invocation[FinetuneConfig]) -> dict[str, int]:
     reader, mine = StoreReader(invocation.data), share()
     own = [row_id for row_id in reader.table["id"].to_pylist() if mine.holds(digest(row_id))]
     for start in range(0, len(own), config.batch_size):
-        encoder.many(
-            [reader.row(reader.index_of(row_id)) for row_id in own[start : start + config.batch_size]]
-        )
+        batch = own[start : start + config.batch_size]
+        encoder.many([reader.row(reader.index_of(row_id)) for row_id in batch])
     encoder.cache.flush()
     asked = dict.fromkeys(("missing", "found"), 0) | encoder.cache.asked
     print(f"{invocation.out}: {asked['missing']} media asked of the towers, {asked['found']} found")

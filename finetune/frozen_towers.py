@@ -56,19 +56,15 @@ class FrozenTowers:
 
     def many(self, rows: Sequence[Row]) -> list[Encoded]:
         """Encode rows; the towers are asked once about all clips that are not kept yet."""
-        media = {
-            self.cache.key(kind, row[kind]["bytes"]): (kind, row) for row in rows for kind in self._of(row)
-        }
+        keys = [{kind: self.cache.key(kind, row[kind]["bytes"]) for kind in self._of(row)} for row in rows]
+        media = {key: (kind, row) for row, own in zip(rows, keys, strict=True) for kind, key in own.items()}
         known = {key: self.cache.get(key) for key in media}
         missing = [key for key, entry in known.items() if entry is None]
-        known |= zip(missing, self._ask([media[key] for key in missing]), strict=True)
-        for key in missing:
-            self.cache.put(key, known[key] or {})
+        for key, entry in zip(missing, self._ask([media[key] for key in missing]), strict=True):
+            known[key] = self.cache.put(key, entry)
         return [
-            self._encoded(
-                row, {kind: known[self.cache.key(kind, row[kind]["bytes"])] for kind in self._of(row)}
-            )
-            for row in rows
+            self._encoded(row, {kind: known[key] for kind, key in own.items()})
+            for row, own in zip(rows, keys, strict=True)
         ]
 
     def _of(self, row: Row) -> list[str]:
@@ -92,7 +88,7 @@ class FrozenTowers:
 
     def _ask(self, media: Sequence[tuple[str, Row]]) -> list[Entry]:
         """What the towers make of media, in their order."""
-        taken = threads.map(self._taken, media)
+        taken = threads.each(self._taken, media)
         pictures = [one for one in taken if isinstance(one, Picture)]
         sounds = [one for one in taken if isinstance(one, Sound)]
         seen, heard = iter(self._seen(pictures)), iter(self._heard(sounds))

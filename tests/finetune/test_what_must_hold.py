@@ -87,7 +87,9 @@ def test_weights_of_one_are_the_plain_loss(tmp_path: Path) -> None:
     ones = found(tmp_path / "ones", rows([1.0] * 4))
     uniform = found(tmp_path / "uniform", rows(WEIGHTS), arm="uniform")
     model, inputs = warm_model(tmp_path / "ones")
-    batch = collate([inputs[row["id"]] for row in ORIGINALS], inputs.encoder.processor.tokenizer.pad_token_id)
+    batch = collate(
+        inputs.many([row["id"] for row in ORIGINALS]), inputs.encoder.processor.tokenizer.pad_token_id
+    )
     labels = torch.tensor([row["label"] for row in ORIGINALS])
     loss = torch.nn.functional.mse_loss(model(**batch) / 3, labels / 3)
     loss.backward()
