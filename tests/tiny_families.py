@@ -209,6 +209,7 @@ def qwen3_omni_config(words: Any) -> Any:
             "d_model": 16,
             "output_dim": WIDTH,
             "n_window_infer": 200,
+            "initializer_range": 0.3,  # or three convolutions leave next to nothing of the sound
             "downsample_hidden_size": 4,
         },
         audio_start_token_id=words.convert_tokens_to_ids(OMNI["audio_bos_token"]),

@@ -56,6 +56,7 @@ def test_no_budget_is_ever_passed(bases: dict[str, BaseModel], name: str, second
         assert f"The speaker says: {TEXT}\n" in base.processor.tokenizer.decode(encoded.input_ids)
         _placeholders_are_right(encoder, encoded)
         _sound_is_cut_last(whole, encoded)
+    _nothing_is_left_to_take(encoder, encoded)
     assert refused.startswith(f"tiny/train/0: {limit + 1} tokens")
     assert f"finetune.max_tokens is {limit};" in refused
     with pytest.raises(InputError):
@@ -79,6 +80,15 @@ def _sound_is_cut_last(whole: Encoded, encoded: Encoded) -> None:
         if encoded.feature_attention_mask is not None and encoded.video_grid_thw[0] > 1:
             assert whole.feature_attention_mask is not None
             assert encoded.feature_attention_mask.sum() == whole.feature_attention_mask.sum()
+
+
+def _nothing_is_left_to_take(encoder: ChatEncoder, encoded: Encoded) -> None:
+    if encoded.video_grid_thw is not None:
+        assert encoded.video_grid_thw[0] == 1
+    if encoded.feature_attention_mask is not None:
+        least = 4_000 // encoder.processor.feature_extractor.hop_length  # mel frames of a quarter of a second
+        count = encoder.audio_chat.count
+        assert count(int(encoded.feature_attention_mask.sum())) == count(least)
 
 
 def test_a_budget_that_is_not_reached_changes_nothing(bases: dict[str, BaseModel]) -> None:
