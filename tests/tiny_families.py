@@ -283,7 +283,6 @@ def qwen2(directory: Path) -> Path:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     words = tokenizer({})
-    words.chat_template = CHAT.replace("{%- for part in message['content'] -%}", "{%- set part = message -%}")
     words.chat_template = (
         "{%- for message in messages -%}{{ '<|im_start|>' + message['role'] + '\n' + message['content']"
         " + '<|im_end|>\n' }}{%- endfor -%}"

@@ -10,21 +10,12 @@ import torch
 
 from finetune.chat_encoder import ChatEncoder
 from finetune.inputs import Budget, Encoded, InputError
-from finetune.omni import BaseModel, load_base
+from finetune.omni import BaseModel
 from tests import tiny
-from tests.finetune.test_families import TEXT, clip
-from tests.tiny_families import BUILDERS
+from tests.finetune.family_inputs import TEXT, clip
 
 PLENTY = Budget(video_fps=10, max_frames=20, max_audio_s=4)
 NAMES = ["qwen2_5_omni_thinker", "qwen3_omni_moe_thinker", "qwen2_5_vl", "qwen3_vl", "qwen2_audio", "llama"]
-
-
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseModel]:
-    built = {name: BUILDERS[name](tmp_path_factory.mktemp(name)) for name in NAMES}
-    return {
-        name: load_base(str(path), None, dtype=torch.float32, max_pixels=None) for name, path in built.items()
-    }
 
 
 def limited(base: BaseModel, max_tokens: int | None) -> ChatEncoder:
