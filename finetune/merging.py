@@ -55,7 +55,7 @@ def merge(directory: Path, out: Path, *, precision: str = "float32") -> Path:
     if read_record(directory).get("merged"):
         raise UsageError(f"--model: {directory} holds a merged model; give the folder that has the adapter")
     _check_free(out)
-    model, encoder, record = open_model(directory, "cpu", precision="float32")
+    model, encoder, record = open_model(directory, "cpu", precision="float32", quantize="none")
     with _whole_folder(out) as temporary:
         write_merged(model, encoder, temporary, precision)
         for name in KEPT:

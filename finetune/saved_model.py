@@ -34,9 +34,13 @@ if TYPE_CHECKING:
     from finetune.rater import Rater
 
 RECORD = "model.json"
-HEAD_STARTS = {
-    "ridge": "a ridge regression on its last token, fitted on the training originals",
-    "zero": "a head that predicts the middle of the scale",
+# What "before" is, by read-out and by where a regression head starts.
+BEFORE = {
+    "ridge": "with a ridge regression on its last token, fitted on the training originals",
+    "zero": "with a head that predicts the middle of the scale",
+    "classes": "with a head to which all classes are equal",
+    "levels": "asked for a digit",
+    "answer": "asked for a number",
 }
 
 
@@ -169,10 +173,12 @@ def write_card(
         metrics: Of the test split, `before` and `after`.
     """
     config = record["config"]
-    names = list(metrics["after"])
+    before, after = metrics["before"], metrics["after"]
     table = "\n".join(
-        f"| {name} | {_cell(metrics['before'][name])} | {_cell(metrics['after'][name])} |" for name in names
+        f"| {name} | {_cell(before.get(name))} | {_cell(after.get(name))} |"
+        for name in dict.fromkeys([*before, *after])
     )
+    start = config["head_start"] if config["readout"] == "regression" else config["readout"]
     kinds = ", ".join(f"{count} {kind}" for kind, count in rows["kinds"].items())
     versions = "\n".join(f"- {name} {version}" for name, version in record["versions"].items())
     base = f"{config['model']}{'@' + config['revision'] if config['revision'] else ''}"
@@ -182,9 +188,9 @@ def write_card(
 library_name: peft
 tags: [daq-msa, multimodal-sentiment-analysis, lora]
 ---
-# LoRA and regression head for rating sentiment
+# LoRA adapter for rating sentiment
 
-On the base model `{base}`; rates clips on the scale `{record["scale"]}`, shown their
+On the base model `{base}`, read out by {config["readout"]}; rates clips on the scale `{record["scale"]}`, shown their
 {", ".join(config["modalities"] or ["text, and sound and picture as far as the base model reads them"])}.
 
 ## Data and weights
@@ -200,7 +206,7 @@ effective sample size {rows["effective_sample_size"]:.1f}. The loss is Σ w ℓ 
 {table}
 
 The metrics are those of MMSA, by its names.
-Before: the base model as it is, with {HEAD_STARTS[config["head_start"]]}.
+Before: the base model as it is, {BEFORE[start]}.
 
 ## Use
 `daq-msa evaluate --model {directory.name} --data STORE`; `daq-msa predict --model {directory.name} CLIP`.
