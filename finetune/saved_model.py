@@ -178,6 +178,7 @@ def write_card(
         f"| {name} | {_cell(before.get(name))} | {_cell(after.get(name))} |"
         for name in dict.fromkeys([*before, *after])
     )
+    shown = ", ".join(config["modalities"] or ["text, and sound and picture as far as the model reads them"])
     start = config["head_start"] if config["readout"] == "regression" else config["readout"]
     kinds = ", ".join(f"{count} {kind}" for kind, count in rows["kinds"].items())
     versions = "\n".join(f"- {name} {version}" for name, version in record["versions"].items())
@@ -190,8 +191,8 @@ tags: [daq-msa, multimodal-sentiment-analysis, lora]
 ---
 # LoRA adapter for rating sentiment
 
-On the base model `{base}`, read out by {config["readout"]}; rates clips on the scale `{record["scale"]}`, shown their
-{", ".join(config["modalities"] or ["text, and sound and picture as far as the base model reads them"])}.
+On the base model `{base}`, read out by {config["readout"]}; rates clips on the scale
+`{record["scale"]}`, shown their {shown}.
 
 ## Data and weights
 {_told(rows["store"])}
