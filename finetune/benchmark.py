@@ -1,6 +1,6 @@
 """How fast and how large training is, beside the recipe in use.
 
-    python -m finetune.benchmark --out DIR [--clips 96] [--epochs 3]
+    python -m finetune.benchmark --out DIR [--data STORE | --clips 96] [--epochs 3]
 
 **Speed.** The recipe in use is transformers' Trainer with its own loss, the model's processor called in
 the collator on decoded clips, all towers asked at each step, and logits for all tokens. Ours is what
@@ -16,10 +16,9 @@ Writes `benchmark.json` and `benchmark.md`; every figure is of one run on one ma
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +30,11 @@ from finetune.omni import BaseModel, adapted, load_base
 from finetune.rows import EncodedRows, EpochOrder, Selection
 from finetune.saved_model import encoder_of
 from finetune.settings import FinetuneConfig
+from finetune.step_memory import logits
 from finetune.trainer_settings import training_arguments
 from pipelines.atomic import write_json, write_text
 from pipelines.errors import call
+from pipelines.sample import digest
 from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
 
@@ -44,23 +45,19 @@ if TYPE_CHECKING:
 
 BATCH = 8
 SEED = 1
-VOCABULARY, TOKENS, ROWS, ANSWER = 152_064, 512, 4, 6
-"""Of the model, and of a step, in which logits are counted."""
+SIDE = 384
+"""Pixels of a clip as cameras and corpora have it."""
 
 
 def main(argv: list[str]) -> None:
     """Run both parts and write the report."""
     parser = argparse.ArgumentParser(prog="python -m finetune.benchmark", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="a working folder")
+    parser.add_argument("--data", type=Path, metavar="STORE", help="a store of your own instead of puppets")
     parser.add_argument("--clips", type=int, default=96, help="puppets over all splits (default: 96)")
     parser.add_argument("--epochs", type=int, default=3, help="(default: 3)")
-    parser.add_argument("--peak", choices=("full", "answers"), help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
-    if options.peak:
-        print(step_bytes(full=options.peak == "full"))
-        return
-    store = puppets(options.out / "store", options.clips)
-    report = {"speed": speed(store, options.out, options.epochs), "logits": logits()}
+    report = {"speed": speeds(options.data, options.out, options.clips, options.epochs), "logits": logits()}
     write_json(options.out / "benchmark.json", report)
     write_text(options.out / "benchmark.md", markdown(report))
     print(markdown(report))
@@ -73,6 +70,39 @@ def puppets(out: Path, clips: int) -> Path:
     argv = ["--out", str(out), "--seed", "0", "--corpus.clips", str(clips)]
     importing.run(parse_stage(importing.ImportConfig, "corpus", argv, prog="daq-msa import", needs=("out",)))
     return out
+
+
+def enlarged(store: Path, out: Path) -> Path:
+    """A store with its pictures at `SIDE` pixels, twice as many frames a second, and a little noise."""
+    from PIL import Image
+
+    from pipelines import media
+    from pipelines.sample import media as in_row
+    from pipelines.store import commit, committed_generation
+
+    def rows() -> Iterator[Row]:
+        for number, row in enumerate(StoreReader(store).rows()):
+            clip = media.read_video(row["video"]["bytes"])
+            frames = np.stack(
+                [np.asarray(Image.fromarray(frame).resize((SIDE, SIDE))) for frame in clip.frames]
+            )
+            noise = np.random.default_rng(number).integers(-6, 7, (2 * len(frames), SIDE, SIDE, 3))
+            frames = np.clip(frames.repeat(2, axis=0) + noise, 0, 255).astype(np.uint8)
+            encoded = in_row(media.encode_video(frames, 2 * clip.fps))
+            yield row | {"video": encoded, "fps": 2 * clip.fps}
+
+    settings = json.loads((store / "settings.json").read_text(encoding="utf-8"))
+    commit(out, rows(), generation=digest([committed_generation(store), SIDE]), settings=settings)
+    return out
+
+
+def speeds(data: Path | None, out: Path, clips: int, epochs: int) -> dict[str, Any]:
+    """Both trainings on a store, or on puppets as they are drawn and as large as clips of cameras."""
+    if data:
+        return {str(data): speed(data, out / "data", epochs)}
+    drawn = puppets(out / "drawn", clips)
+    stores = {"puppets, 64 px": drawn, f"puppets, {SIDE} px": enlarged(drawn, out / "enlarged")}
+    return {name: speed(store, out / name, epochs) for name, store in stores.items()}
 
 
 def speed(store: Path, out: Path, epochs: int) -> dict[str, Any]:
@@ -217,80 +247,24 @@ def prompt(encoder: ChatEncoder, row: Row) -> str:
     return f"{encoder.opening}{clip}{said}{question}{encoder.closing}"
 
 
-def logits() -> dict[str, Any]:
-    """Bytes that a step takes, each in a process of its own."""
-    found = {}
-    for name in ("full", "answers"):
-        command = [sys.executable, "-m", "finetune.benchmark", "--out", ".", "--peak", name]
-        found[name] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return {
-        "vocabulary": VOCABULARY, "rows": ROWS, "tokens": TOKENS, "answer_tokens": ANSWER,
-        "bytes": found, "ratio": found["answers"] / found["full"],
-    }  # fmt: skip
-
-
-def step_bytes(*, full: bool) -> int:
-    """What a forward and backward pass takes above the loaded model at its highest."""
-    from peft import LoraConfig, get_peft_model
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    config = Qwen2Config(
-        vocab_size=VOCABULARY, hidden_size=128, intermediate_size=256, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=4, tie_word_embeddings=True,
-    )  # fmt: skip
-    thinker = get_peft_model(Qwen2ForCausalLM(config), LoraConfig(target_modules="all-linear", r=4))
-    ids = torch.randint(0, VOCABULARY, (ROWS, TOKENS), generator=torch.Generator().manual_seed(0))
-    forget_peak()
-    before = peak_bytes()
-    answer_loss(thinker, ids, full=full).backward()
-    return peak_bytes() - before
-
-
-def answer_loss(thinker: Any, ids: torch.Tensor, *, full: bool) -> torch.Tensor:
-    """The mean loss of the rows' last `ANSWER` tokens, by logits for all tokens or for those alone."""
-    from finetune.rater import Rater
-    from finetune.readouts import Answer, Scale
-
-    if full:
-        labels = ids.clone()
-        labels[:, :-ANSWER] = -100
-        return thinker(input_ids=ids, labels=labels).loss
-    rater = Rater(thinker, Answer(None, Scale("mosi")))
-    places = torch.arange(ids.shape[1]).expand_as(ids)
-    return rater(
-        labels=torch.zeros(len(ids)),
-        answers=ids[:, -ANSWER:],
-        input_ids=ids,
-        position_ids=places,
-        attention_mask=torch.ones_like(ids),
-    ).mean()
-
-
-def peak_bytes() -> int:
-    """The most memory that this process has had since `forget_peak`."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
-
-
-def forget_peak() -> None:
-    """Let Linux count from what there is now."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-
-
 def markdown(report: dict[str, Any]) -> str:
     """The report in words and numbers."""
-    fast, large = report["speed"], report["logits"]
-    rates, sizes = fast["samples_per_second"], large["bytes"]
-    epochs = f"{fast['epochs']} epochs of {fast['rows']} rows"
+    large = report["logits"]
+    sizes = large["bytes"]
     step = f"{large['rows']} × {large['tokens']} tokens, vocabulary {large['vocabulary']:,}"
-    return (
-        "| | the recipe in use | ours | ratio |\n|---|---|---|---|\n"
-        f"| samples a second, {epochs} | {rates['in use']:.1f} | {rates['ours']:.1f}"
-        f" | {fast['ratio']:.1f} |\n"
+    lines = ["| | the recipe in use | ours | ratio |", "|---|---|---|---|"]
+    for name, fast in report["speed"].items():
+        rates = fast["samples_per_second"]
+        lines.append(
+            f"| samples a second, {name}, {fast['epochs']} epochs of {fast['rows']} rows"
+            f" | {rates['in use']:.1f} | {rates['ours']:.1f} | {fast['ratio']:.1f} |"
+        )
+    lines.append(
         f"| MiB that a step takes, {step} | {sizes['full'] / 2**20:.0f} | {sizes['answers'] / 2**20:.0f}"
-        f" | {large['ratio']:.2f} |\n\n"
-        f"The losses of all steps differ by {fast['largest_difference_of_losses']:.1e} at most.\n"
+        f" | {large['ratio']:.2f} |"
     )
+    most = max(fast["largest_difference_of_losses"] for fast in report["speed"].values())
+    return "\n".join(lines) + f"\n\nThe losses of all steps differ by {most:.1e} at most.\n"
 
 
 if __name__ == "__main__":

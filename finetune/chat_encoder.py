@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from finetune import threads, token_budget
+from finetune import token_budget
 from finetune.chats import QWEN2_5_OMNI, SAMPLING_RATE, AudioChat, Chat, Picture, Shape, Sound, VideoChat
+from finetune.decoding import side_by_side
 from finetune.inputs import Budget, Encoded, InputError
 from finetune.prompts import answer_format, quoted, rating_question
 from finetune.settings import MODALITIES, Modality, ReadoutName
@@ -71,24 +72,27 @@ class ChatEncoder:
             InputError: If the row has none of the modalities, its media cannot be read, or its text
                 passes the token budget.
         """
-        clip = self.decoded(row, self.budget.max_frames)
+        return self.many([row])[0]
+
+    def many(self, rows: Sequence[Row]) -> list[Encoded]:
+        """Encode rows; their clips are decoded side by side."""
+        clips = side_by_side(self.decoded, rows)
+        return [self._fitting(row, clip) for row, clip in zip(rows, clips, strict=True)]
+
+    def _fitting(self, row: Row, clip: Clip) -> Encoded:
         encoded = self.encode_clip(row, clip, self.max_pixels)
         if token_budget.excess(self.budget, encoded) > 0:
             return token_budget.fitted(self, row, clip, encoded)
         return encoded
 
-    def many(self, rows: Sequence[Row]) -> list[Encoded]:
-        """Encode rows, several at a time."""
-        return threads.each(self, rows)
-
-    def decoded(self, row: Row, max_frames: int) -> Clip:
-        """A row's media as far as they are shown.
+    def decoded(self, row: Row, max_frames: int | None = None) -> Clip:
+        """A row's media as far as they are shown; frames at most `max_frames`, or the budget's.
 
         Raises:
             InputError: If they cannot be read.
         """
         try:
-            frames, fps = self._frames(row, max_frames)
+            frames, fps = self._frames(row, max_frames or self.budget.max_frames)
             return Clip(frames, fps, self._samples(row))
         except media.MediaError as error:
             raise InputError(f"{row['id']}: {error}") from error

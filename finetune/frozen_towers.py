@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import TrainerCallback
 
-from finetune import threads, token_budget, towers
+from finetune import token_budget, towers
 from finetune.chats import Picture, Sound
+from finetune.decoding import side_by_side
 from finetune.inputs import Encoded, RowEncoder, padded
 from finetune.tower_cache import Entry, TowerCache
 from pipelines.provenance import folder_digest, versions
 
 if TYPE_CHECKING:
-    from finetune.chat_encoder import ChatEncoder
+    from finetune.chat_encoder import ChatEncoder, Clip
     from finetune.settings import FinetuneConfig
     from pipelines.sample import Row
 
@@ -56,22 +57,22 @@ class FrozenTowers:
 
     def many(self, rows: Sequence[Row]) -> list[Encoded]:
         """Encode rows; the towers are asked once about all clips that are not kept yet."""
-        keys = [{kind: self.cache.key(kind, row[kind]["bytes"]) for kind in self._of(row)} for row in rows]
+        keys = [self._keys(row) for row in rows]
         media = {key: (kind, row) for row, own in zip(rows, keys, strict=True) for kind, key in own.items()}
         known = {key: self.cache.get(key) for key in media}
         missing = [key for key, entry in known.items() if entry is None]
-        for key, entry in zip(missing, self._ask([media[key] for key in missing]), strict=True):
+        clips = side_by_side(self._decoded, [media[key] for key in missing])
+        for key, entry in zip(missing, self._ask(clips), strict=True):
             known[key] = self.cache.put(key, entry)
         return [
             self._encoded(row, {kind: known[key] for kind, key in own.items()})
             for row, own in zip(rows, keys, strict=True)
         ]
 
-    def _of(self, row: Row) -> list[str]:
-        """The media that are shown of a row."""
-        return [
-            kind for kind in ("video", "audio") if row[kind] is not None and kind in self.encoder.modalities
-        ]
+    def _keys(self, row: Row) -> dict[str, str]:
+        """The cache's keys of the media that are shown of a row, by kind."""
+        shown = [kind for kind in ("video", "audio") if row[kind] and kind in self.encoder.modalities]
+        return {kind: self.cache.key(kind, row[kind]["bytes"]) for kind in shown}
 
     def _encoded(self, row: Row, entries: dict[str, Any]) -> Encoded:
         video, audio = entries.get("video"), entries.get("audio")
@@ -86,9 +87,9 @@ class FrozenTowers:
             None if audio is None else audio["features"],
         )
 
-    def _ask(self, media: Sequence[tuple[str, Row]]) -> list[Entry]:
-        """What the towers make of media, in their order."""
-        taken = threads.each(self._taken, media)
+    def _ask(self, clips: Sequence[Clip]) -> list[Entry]:
+        """What the towers make of clips with one medium each, in their order."""
+        taken = [self._taken(clip) for clip in clips]
         pictures = [one for one in taken if isinstance(one, Picture)]
         sounds = [one for one in taken if isinstance(one, Sound)]
         seen, heard = iter(self._seen(pictures)), iter(self._heard(sounds))
@@ -99,11 +100,14 @@ class FrozenTowers:
             for one in taken
         ]
 
-    def _taken(self, medium: tuple[str, Row]) -> Picture | Sound:
-        """A medium, decoded and processed, as its tower takes it."""
+    def _decoded(self, medium: tuple[str, Row]) -> Clip:
+        """A medium of a row, decoded."""
         kind, row = medium
         other = {"video": "audio", "audio": "video"}[kind]
-        clip = self.encoder.decoded(row | {other: None}, self.encoder.budget.max_frames)
+        return self.encoder.decoded(row | {other: None})
+
+    def _taken(self, clip: Clip) -> Picture | Sound:
+        """A medium as its tower takes it."""
         if clip.frames is not None:
             return self.encoder.picture(clip.frames, clip.fps, self.encoder.max_pixels)
         assert clip.samples is not None

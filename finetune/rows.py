@@ -14,7 +14,7 @@ from finetune.inputs import Encoded, RowEncoder, collate
 from finetune.objective import check_weights
 from finetune.settings import VARIANT_KINDS, Arm
 from pipelines.errors import RunError, UsageError
-from pipelines.sample import KINDS
+from pipelines.sample import KINDS, Row
 from pipelines.store import StoreReader
 
 FILLER = len(KINDS)
@@ -106,13 +106,16 @@ class EncodedRows:
     def many(self, ids: Sequence[str]) -> list[Encoded]:
         """Rows by their ids."""
         missing = [row_id for row_id in dict.fromkeys(ids) if row_id not in self._kept]
-        made = self.encoder.many([self.reader.row(self.reader.index_of(row_id)) for row_id in missing])
+        made = self.encoder.many([self._row(row_id) for row_id in missing])
         fresh = dict(zip(missing, made, strict=True))
         for row_id, encoded in fresh.items():
             if encoded.nbytes <= self.room:
                 self.room -= encoded.nbytes
                 self._kept[row_id] = encoded
         return [fresh[row_id] if row_id in fresh else self._kept[row_id] for row_id in ids]
+
+    def _row(self, row_id: str) -> Row:
+        return self.reader.row(self.reader.index_of(row_id))
 
 
 class TrainingRows(Dataset[dict[str, Any]]):

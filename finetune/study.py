@@ -29,6 +29,11 @@ ARMS: dict[str, tuple[str, ...]] = {
     "shuffled": ("--finetune.arm", "shuffled"),
     "originals": ("--finetune.arm", "originals"),
     "text_only": ("--finetune.modalities", "[text]"),
+    # Before: what a linear read-out of the untuned model can do.
+    "ridge": (
+        *("--finetune.head_start", "ridge", "--finetune.loss", "l2"),
+        *("--finetune.learning_rate", "2e-4", "--finetune.head_learning_rate", "0.02"),
+    ),
 }
 SEEDS = (1111, 1112, 1113, 1114, 1115)
 SHOWN = ("MAE", "Corr", "Has0_acc_2", "Non0_acc_2", "Mult_acc_7")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from finetune import benchmark
+from finetune import benchmark, step_memory
 
 
 @pytest.mark.slow
@@ -33,7 +33,7 @@ def test_logits_of_answers_give_the_gradients_of_all_logits() -> None:
     found = []
     for full in (True, False):
         thinker.zero_grad()
-        benchmark.answer_loss(thinker, ids, full=full).backward()
+        step_memory.answer_loss(thinker, ids, full=full).backward()
         found.append([value.grad.clone() for value in thinker.parameters() if value.grad is not None])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
@@ -42,8 +42,10 @@ def test_logits_of_answers_give_the_gradients_of_all_logits() -> None:
 def test_the_report_tells_what_was_measured() -> None:
     report = {
         "speed": {
-            "rows": 8, "epochs": 3, "samples_per_second": {"in use": 10.0, "ours": 25.0}, "ratio": 2.5,
-            "largest_difference_of_losses": 2e-6,
+            "puppets": {
+                "rows": 8, "epochs": 3, "samples_per_second": {"in use": 10.0, "ours": 25.0}, "ratio": 2.5,
+                "largest_difference_of_losses": 2e-6,
+            },
         },
         "logits": {
             "vocabulary": 152_064, "rows": 4, "tokens": 512, "answer_tokens": 6,
@@ -51,5 +53,5 @@ def test_the_report_tells_what_was_measured() -> None:
         },
     }  # fmt: skip
     lines = benchmark.markdown(report).splitlines()
-    assert lines[2] == "| samples a second, 3 epochs of 8 rows | 10.0 | 25.0 | 2.5 |"
+    assert lines[2] == "| samples a second, puppets, 3 epochs of 8 rows | 10.0 | 25.0 | 2.5 |"
     assert lines[3].endswith("| 4096 | 1024 | 0.25 |")

@@ -174,13 +174,13 @@ def test_each_epoch_of_a_training_has_an_order_of_its_own(
     store: Path, tiny_thinker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[int] = []
-    get = TrainingRows.__getitem__
+    get = TrainingRows.__getitems__
 
-    def note(rows: TrainingRows, index: int) -> dict[str, Any]:
-        taken.append(index)
-        return get(rows, index)
+    def note(rows: TrainingRows, indices: list[int]) -> list[dict[str, Any]]:
+        taken.extend(indices)
+        return get(rows, indices)
 
-    monkeypatch.setattr(TrainingRows, "__getitem__", note)
+    monkeypatch.setattr(TrainingRows, "__getitems__", note)
     chosen = pick([0, 1, 2, 3], [1, 1, 1, 1])
     trained(store, tiny_thinker, tmp_path, chosen, batch_size=1, accumulation=4, epochs=6)
     epochs = [tuple(taken[start : start + 4]) for start in range(0, 24, 4)]
