@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from finetune.dry_run import NF4_BYTES, activation_bytes, blank
 from finetune.omni import adapted, load_base
@@ -17,6 +18,8 @@ from finetune.run import main
 from finetune.settings import FinetuneConfig
 from tests import tiny
 from tests.tiny_families import BUILDERS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +111,24 @@ def test_a_model_of_full_size_is_told_about(
     assert 0.25 < gib(quantised, ", weights") / gib(plain, ", weights") < 0.55
     checkpointed = told(capsys, store, full_size, gradient_checkpointing="true", **settings)
     assert gib(checkpointed, ", activations") < gib(plain, ", activations") / 5
+
+
+def test_the_recipe_for_mosi_keeps_its_memory_budget(
+    capsys: pytest.CaptureFixture[str], store: Path, full_size: Path
+) -> None:
+    """The figures that stand in the recipe."""
+    recipe = ROOT / "pipelines" / "recipes" / "mosi_qwen2_5_omni.yaml"
+    main(["--dry-run", "--config", str(recipe), "--data", str(store), "--finetune.model", str(full_size),
+          "--finetune.precision", "bfloat16"])  # fmt: skip
+    lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert 16 < gib(lines, ", weights") < 17.5
+    assert gib(lines, ", adapter, gradients and Adam") == pytest.approx(0.6, abs=0.05)
+    assert lines["rows over 3000 tokens"].startswith("0, ")
+    settings = yaml.safe_load(recipe.read_text())["finetune"] | {"precision": "bfloat16"}
+    config = FinetuneConfig(**settings)
+    model = blank(FinetuneConfig(model=str(full_size))).thinker.config
+    assert config.max_tokens is not None
+    assert activation_bytes(model, config, config.max_tokens) / 2**30 == pytest.approx(2.4, abs=0.2)
 
 
 def test_activations_grow_with_rows_tokens_and_trained_towers(full_size: Path) -> None:
