@@ -34,7 +34,18 @@ def main(argv: list[str]) -> None:
     invocation = parse_stage(
         FinetuneConfig, "finetune", argv, prog="finetune", flags=dry_run.FLAGS, needs=needs
     )
-    (dry_run.main if invocation.flags["dry-run"] else run)(invocation)
+    try:
+        (dry_run.main if invocation.flags["dry-run"] else run)(invocation)
+    finally:
+        _leave_group()
+
+
+def _leave_group() -> None:
+    """End the talk between ranks: threads of it that are still there when Python ends abort the process."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
