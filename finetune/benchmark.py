@@ -150,10 +150,7 @@ def train_ours(config: FinetuneConfig, reader: StoreReader, chosen: Selection, o
     ratings = Ratings(
         model, EncodedRows(reader, encoder, config.cache_mb), training_arguments(config, out, SEED)
     )
-    trainer = make_trainer(config, ratings, chosen, out)
-    started = time.perf_counter()
-    trainer.train()
-    return {"seconds": time.perf_counter() - started, "losses": logged(trainer)}
+    return timed(make_trainer(config, ratings, chosen, out))
 
 
 def train_as_in_use(
@@ -174,12 +171,20 @@ def train_as_in_use(
         data_collator=lambda rows: by_processor(base, encoder, model, reader, rows),
         callbacks=[_Quiet()],
     )
-    started = time.perf_counter()
-    trainer.train()
-    return {"seconds": time.perf_counter() - started, "losses": logged(trainer)}
+    return timed(trainer)
 
 
 TRAININGS = {"in use": train_as_in_use, "ours": train_ours}
+
+
+class _Stopwatch(TrainerCallback):
+    """From the first epoch's begin to the last one's end; the Trainer's start, alike in both, is left out."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.seconds = time.perf_counter() - self.started
 
 
 class _Quiet(TrainerCallback):
@@ -195,9 +200,13 @@ def built(config: FinetuneConfig) -> tuple[Rater, ChatEncoder, BaseModel]:
     return adapted(base, config, "mosi", seed=SEED), encoder_of(base, config), base
 
 
-def logged(trainer: Trainer) -> list[float]:
-    """The loss of each step."""
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+def timed(trainer: Trainer) -> dict[str, Any]:
+    """Train; the seconds that the epochs took, and the loss of each step."""
+    watch = _Stopwatch()
+    trainer.add_callback(watch)
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return {"seconds": watch.seconds, "losses": losses}
 
 
 def by_processor(

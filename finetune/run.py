@@ -202,7 +202,7 @@ def _finish(
     }
     trainer.rater.save(out)
     write_json(out / "metrics.json", metrics)
-    write_card(out, record | {"scale": scale}, rows, metrics["test"])
+    write_card(out, record | {"scale": scale}, rows, metrics)
     write_record(out, record, scale)  # last: a folder with it is complete
     return metrics
 

@@ -1,7 +1,7 @@
 """A fine-tuned model's folder: adapter, head, and the record that tells how to use them.
 
 adapter_model.safetensors, adapter_config.json   as peft writes them
-head.safetensors                                 the regression head
+head.safetensors                                 the read-out's head, if it has one
 model.json                                       base model, what it is shown, scale, settings
 metrics.json, predictions.parquet                on the test split
 README.md                                        the card
@@ -170,10 +170,11 @@ def write_card(
         directory: The model's folder.
         record: As in `model.json`.
         rows: What it was trained on: the `store`, as `described` tells of it, numbers by kind, weights.
-        metrics: Of the test split, `before` and `after`.
+        metrics: What `metrics.json` holds: of the test split `before` and `after`; which epoch was `kept`,
+            if one was chosen.
     """
     config = record["config"]
-    before, after = metrics["before"], metrics["after"]
+    before, after = metrics["test"]["before"], metrics["test"]["after"]
     table = "\n".join(
         f"| {name} | {_cell(before.get(name))} | {_cell(after.get(name))} |"
         for name in dict.fromkeys([*before, *after])
@@ -207,6 +208,7 @@ effective sample size {rows["effective_sample_size"]:.1f}. The loss is Σ w ℓ 
 {table}
 
 The metrics are those of MMSA, by its names.
+{_kept(metrics.get("kept"))}
 Before: the base model as it is, {BEFORE[start]}.
 
 ## Use
@@ -218,6 +220,12 @@ split.
 {versions}
 """,
     )
+
+
+def _kept(kept: dict[str, Any] | None) -> str:
+    if kept is None or kept["epoch"] is None:
+        return "The last epoch was kept."
+    return f"Epoch {kept['epoch']} was kept, the best on the split valid by {kept['by']}."
 
 
 def _told(store: dict[str, Any]) -> str:

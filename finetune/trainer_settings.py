@@ -50,6 +50,8 @@ def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> Training
         ddp_find_unused_parameters=config.adapt != ("language",),
         disable_tqdm=True,
         report_to=list(config.trackers),
+        project="daq-msa",
+        run_name=out.resolve().name,
     )
     _check_sharding(arguments)
     return arguments

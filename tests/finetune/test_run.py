@@ -78,6 +78,7 @@ def test_the_card_tells_data_weights_metrics_and_versions(straight: Path, store:
         "10 training rows: 5 original, 5 video",
         "Arm `weighted`: mean weight 0.700",  # five of 1, and 0.2 to 0.6
         f"| MAE | {metrics['before']['MAE']:g} | {metrics['after']['MAE']:g} |",
+        "The last epoch was kept.",
         f"- torch {versions['torch']}",
         f"- peft {versions['peft']}",
     ):

@@ -86,6 +86,8 @@ def test_the_best_epoch_is_kept(
     assert found["valid"]["after"][best_by] == choose(rated)
     assert found["valid"]["after"]["rows"] == 4
     assert list(found) == ["valid", "test", "kept"]
+    told = f"Epoch {found['kept']['epoch']} was kept, the best on the split valid by {best_by}."
+    assert told in (tmp_path / "README.md").read_text()
 
 
 def test_the_kept_model_is_the_saved_one(store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
