@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,11 +115,13 @@ def make_trainer(
 
     from finetune.frozen_towers import KeepTowers
     from finetune.milestones import Milestones
+    from finetune.modality_conflict import ModalityConflict
     from finetune.rows import Collator, TrainingRows
     from finetune.training_log import TrainingLog
     from finetune.weighted_trainer import WeightedTrainer
 
     milestones = Milestones(config.save_every, bool(valid), config.patience)
+    conflict = ModalityConflict(ratings.model.base, config.conflict) if config.conflict else None
     trainer = WeightedTrainer(
         ratings.model,
         ratings.arguments,
@@ -128,6 +131,7 @@ def make_trainer(
         lambda: ratings.metrics(valid),
         milestones,
         [TrainingLog(out, milestones), KeepTowers(ratings.inputs.encoder)],
+        conflict,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -229,7 +233,7 @@ def _claim(out: Path, invocation: Invocation[FinetuneConfig]) -> None:
 
 def _fixed(config: FinetuneConfig) -> dict[str, Any]:
     """The settings that a resumption must keep, as JSON gives them back."""
-    values = json.loads(json.dumps(vars(config)))
+    values = json.loads(json.dumps(asdict(config)))
     return {name: value for name, value in values.items() if name not in FREE}
 
 

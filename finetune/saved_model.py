@@ -125,7 +125,9 @@ def open_model(directory: Path, device: str, **changes: Any) -> tuple[Rater, Cha
         UsageError: If the folder holds no fine-tuned model.
     """
     record = read_record(directory)
-    settings = record["config"] | {"device": device, "gradient_checkpointing": False} | changes
+    settings = (
+        record["config"] | {"device": device, "gradient_checkpointing": False, "conflict": None} | changes
+    )
     settings |= {name: tuple(settings[name]) for name in ("adapt", "modalities") if settings[name]}
     config = FinetuneConfig(**settings)
     if record.get("merged"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from finetune.fusion.settings import ConflictSettings
+
 Modality = Literal["text", "audio", "video"]
 MODALITIES: tuple[Modality, ...] = ("text", "audio", "video")
 RowLoss = Literal["l1", "l2", "huber"]
@@ -73,6 +75,10 @@ class FinetuneConfig:
     loss: RowLoss = "l1"
     """A row's own loss by the read-out regression, in units of half the scale's range: l1, l2 or huber.
     The others have cross-entropy."""
+    conflict: ConflictSettings | None = None
+    """Watch whether one of text, sound and picture has the training to itself, by the norms of the gradients
+    at their tokens, and lessen it: the penalty of the fusion model, carried over. null does not look;
+    `penalty: false` looks and changes nothing."""
     lora_rank: int = 16
     """Rank of the adapter."""
     lora_alpha: int = 32

@@ -18,6 +18,7 @@ from transformers import Trainer, TrainerCallback, TrainerState, TrainingArgumen
 from transformers.trainer import TRAINER_STATE_NAME
 
 from finetune.milestones import Milestones, steps_per_epoch
+from finetune.modality_conflict import EndSteps, ModalityConflict
 from finetune.objective import weighted_share
 from finetune.rater import Rater
 from finetune.rows import FILLER, Collator, EpochOrder, TrainingRows
@@ -26,6 +27,8 @@ from pipelines.sample import KINDS
 
 WHOLE = "whole.json"
 """Written last into a checkpoint: without it the checkpoint is rubbish."""
+CONFLICT = "conflict.json"
+"""In a checkpoint, the averaged norms by modality."""
 
 
 class WeightedTrainer(Trainer):
@@ -40,6 +43,7 @@ class WeightedTrainer(Trainer):
         validate: The metrics of an epoch's end, None where one has no value.
         milestones: When to log, evaluate, save and end.
         callbacks: Others of the Trainer.
+        conflict: Watches the modalities of the model, if they are to be watched.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class WeightedTrainer(Trainer):
         validate: Callable[[], dict[str, Any]],
         milestones: Milestones,
         callbacks: list[TrainerCallback],
+        conflict: ModalityConflict | None = None,
     ) -> None:
         step_size = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
         self.order = EpochOrder(len(rows), step_size, arguments.seed)
@@ -65,6 +70,9 @@ class WeightedTrainer(Trainer):
             train_dataset=rows,
             callbacks=[_FollowEpochs(self.order), milestones, *callbacks],
         )
+        self.conflict = conflict
+        if conflict:
+            self.add_callback(EndSteps(conflict))
         # The loss is a share of the whole step's already: it must not be divided by the accumulation again.
         self.model_accepts_loss_kwargs = True
         self.told = StepStatistics(self.args.device)
@@ -102,7 +110,10 @@ class WeightedTrainer(Trainer):
         assert torch.is_tensor(num_items_in_batch), "get_batch_samples gives the step's sum of weights"
         if num_items_in_batch == 0:
             return torch.zeros((), device=self.args.device)
-        return super().training_step(model, inputs, num_items_in_batch)
+        if self.conflict is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        with self.conflict.watching(inputs["input_ids"], inputs["attention_mask"]):
+            return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(
         self,
@@ -149,15 +160,18 @@ class WeightedTrainer(Trainer):
         return step // steps_per_epoch(self.state)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the mean weight, the effective sample size and each kind's loss to a training entry."""
+        """Add mean weight, effective sample size, each kind's loss and conflicts to a training entry."""
         if "loss" in logs:
             logs |= self.told.take(lambda sums: self.accelerator.reduce(sums, reduction="sum"))
+            logs |= self.conflict.take() if self.conflict else {}
         super().log(logs, *args, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         directory = Path(output_dir or self.checkpoints)
         directory.mkdir(parents=True, exist_ok=True)
         self.rater.save(directory)
+        if self.conflict:
+            write_json(directory / CONFLICT, self.conflict.averages)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -168,6 +182,9 @@ class WeightedTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self.rater.load(Path(resume_from_checkpoint))
+        if self.conflict:
+            text = (Path(resume_from_checkpoint) / CONFLICT).read_text(encoding="utf-8")
+            self.conflict.averages = json.loads(text)
 
 
 class StepStatistics:

@@ -158,13 +158,13 @@ def _inline_recipe(argv: list[str], config_class: type, section: str) -> list[st
 
 
 def _nested(config_class: type) -> dict[str, type]:
-    """The fields of a settings class that are settings classes themselves."""
-    hints = typing.get_type_hints(config_class)
-    return {
-        name: hint
-        for name, hint in hints.items()
-        if isinstance(hint, type) and dataclasses.is_dataclass(hint)
-    }
+    """The fields of a settings class that are settings classes themselves, or may be one or null."""
+    found = {}
+    for name, hint in typing.get_type_hints(config_class).items():
+        for one in typing.get_args(hint) or (hint,):
+            if isinstance(one, type) and dataclasses.is_dataclass(one):
+                found[name] = one
+    return found
 
 
 def _check_keys(config_class: type, values: Any, prefix: str) -> None:
@@ -174,16 +174,13 @@ def _check_keys(config_class: type, values: Any, prefix: str) -> None:
     for key, value in values.items():
         if key not in names:
             raise UsageError(f"{prefix}.{key}: unknown key; {prefix} takes {', '.join(names)}")
-        if key in _nested(config_class):
+        if key in _nested(config_class) and value is not None:
             _check_keys(_nested(config_class)[key], value, f"{prefix}.{key}")
 
 
 def _build(config_class: type[Config], values: dict[str, Any], prefix: str) -> Config:
-    nested = _nested(config_class)
-    values = {
-        name: _build(nested[name], value, f"{prefix}.{name}") if name in nested else value
-        for name, value in values.items()
-    }
+    nested = {name: kind for name, kind in _nested(config_class).items() if values.get(name) is not None}
+    values = values | {name: _build(kind, values[name], f"{prefix}.{name}") for name, kind in nested.items()}
     try:
         return config_class(**values)
     except ValueError as error:
