@@ -1,9 +1,10 @@
 """Features of a corpus as arrays: one sequence of vectors a modality and clip, with a mask.
 
-They come from a feature pickle in MMSA's layout (`from_pickle`) or from a store's media and words
-(`finetune.fusion.extract`). Keys, lengths and dimensions are read from the arrays. Values that
-are not finite are counted and take the training mean of their dimension; everything is
-standardised with the training split's statistics, inside the network.
+They come from a feature pickle in MMSA's layout (`from_pickle`), from a feature file
+(`finetune.fusion.feature_file`) or from a store's media and words (`finetune.fusion.extract`).
+Keys, lengths and dimensions are read from the arrays. Values that are not finite are counted and
+take the training mean of their dimension; everything is standardised with the training split's
+statistics, inside the network.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Sequences:
     """One modality of some clips."""
 
     values: np.ndarray
-    """float32 (n, T, d)."""
+    """(n, T, d): numbers of any kind as they were read, float32 once they are `cleaned`."""
     mask: np.ndarray
     """bool (n, T): true where there is a frame."""
 
@@ -56,9 +57,9 @@ class Split:
     ids: list[str]
     features: dict[str, Sequences]
     labels: np.ndarray
-    """float32 (n,)."""
+    """(n,), float32 once `cleaned`."""
     unimodal: dict[str, np.ndarray]
-    """float32 (n,) by modality, NaN where there is no such label."""
+    """(n,) by modality, NaN where there is no such label; float32 once `cleaned`."""
     weights: np.ndarray
     """float32 (n,), what a clip counts in training."""
 
@@ -106,6 +107,21 @@ def from_pickle(path: str | Path, modalities: tuple[str, ...], scale: str | None
         pickles.PickleError: If the file is not let in.
         FeatureError: If its layout is another one, or a label is missing or out of the scale.
     """
+    splits, own_scale = read_pickle(path, modalities)
+    return checked(str(path), splits, scale or own_scale)
+
+
+def read_pickle(path: str | Path, modalities: tuple[str, ...] | None) -> tuple[dict[str, Split], str]:
+    """The arrays of a feature pickle as they are, and the scale that its labels are taken to have.
+
+    Args:
+        path: The file.
+        modalities: Which modalities to read; None reads those that are there.
+
+    Raises:
+        pickles.PickleError: If the file is not let in.
+        FeatureError: If its layout is another one.
+    """
     content = pickles.load(path)
     missing = [
         name for name in SPLITS if not isinstance(content, dict) or not isinstance(content.get(name), dict)
@@ -115,11 +131,25 @@ def from_pickle(path: str | Path, modalities: tuple[str, ...], scale: str | None
         raise FeatureError(
             f"{path}: found {found}; wants a dict with the splits {', '.join(SPLITS)}, each a dict"
         )
+    if modalities is None:
+        modalities = tuple(name for name, key in MMSA_KEYS.items() if key in content["train"])
+        if not modalities:
+            raise FeatureError(
+                f"{path}: train: found {', '.join(map(str, content['train']))}; wants at least one of"
+                f" {', '.join(MMSA_KEYS.values())}"
+            )
     splits = {name: _mmsa_split(f"{path}: {name}", content[name], modalities) for name in SPLITS}
-    unimodal = any(bool(np.isfinite(values).any()) for values in splits["train"].unimodal.values())
-    scale = scale or ("sims" if unimodal else "mosi")
+    return splits, "sims" if _has_unimodal_labels(content["train"]) else "mosi"
+
+
+def checked(where: str, splits: dict[str, Split], scale: str) -> FeatureSet:
+    """`cleaned` splits, once their labels are found to be on the scale.
+
+    Raises:
+        FeatureError: If they are not, or a modality has no frame in the training split.
+    """
     for name, split in splits.items():
-        check_labels(f"{path}: {name}", split, scale)
+        check_labels(f"{where}: {name}", split, scale)
     return cleaned(splits, scale)
 
 
@@ -143,20 +173,14 @@ def check_labels(where: str, split: Split, scale: str) -> None:
 
 
 def cleaned(splits: dict[str, Split], scale: str) -> FeatureSet:
-    """Measure the training split, and put its mean where a value is not finite.
+    """Measure the training split, and put its mean where a value is not finite; all as float32.
 
     Raises:
         FeatureError: If a modality has no frame at all in the training split.
     """
-    train = splits["train"]
-    standards = {name: _standard(name, sequences) for name, sequences in train.features.items()}
-    not_finite = {
-        name: {
-            kind: sum(int(test(split.features[name].values).sum()) for split in splits.values())
-            for kind, test in NOT_FINITE.items()
-        }
-        for name in train.features
-    }
+    splits = {name: _as_float32(split) for name, split in splits.items()}
+    standards = {name: _standard(name, sequences) for name, sequences in splits["train"].features.items()}
+    not_finite = count_not_finite(splits)
     filled = {
         name: replace(
             split, features={key: _filled(value, standards[key]) for key, value in split.features.items()}
@@ -164,6 +188,29 @@ def cleaned(splits: dict[str, Split], scale: str) -> FeatureSet:
         for name, split in splits.items()
     }
     return FeatureSet(splits=filled, scale=scale, standards=standards, not_finite=not_finite)
+
+
+def count_not_finite(splits: Mapping[str, Split]) -> dict[str, dict[str, int]]:
+    """By modality, how many values of all splits are NaN, +inf or -inf, padding included."""
+    return {
+        name: {
+            kind: sum(int(test(split.features[name].values).sum()) for split in splits.values())
+            for kind, test in NOT_FINITE.items()
+        }
+        for name in splits["train"].features
+    }
+
+
+def _as_float32(split: Split) -> Split:
+    return replace(
+        split,
+        features={
+            name: Sequences(values=found.values.astype(np.float32, copy=False), mask=found.mask)
+            for name, found in split.features.items()
+        },
+        labels=split.labels.astype(np.float32, copy=False),
+        unimodal={name: values.astype(np.float32, copy=False) for name, values in split.unimodal.items()},
+    )
 
 
 def _standard(name: str, sequences: Sequences) -> Standard:
@@ -205,6 +252,11 @@ def _labels(where: str, arrays: Mapping[str, Any]) -> np.ndarray:
     raise FeatureError(f"{where}: neither regression_labels nor labels in it; found {', '.join(arrays)}")
 
 
+def _has_unimodal_labels(arrays: Mapping[str, Any]) -> bool:
+    found = (_numbers(key, arrays[key]) for key in MMSA_LABELS.values() if key in arrays)
+    return any(bool(np.isfinite(values).any()) for values in found)
+
+
 def _unimodal(where: str, arrays: Mapping[str, Any], name: str, count: int) -> np.ndarray:
     key = MMSA_LABELS[name]
     if key not in arrays:
@@ -242,8 +294,12 @@ def _mmsa_mask(where: str, arrays: Mapping[str, Any], key: str, values: np.ndarr
 
 
 def _numbers(where: str, value: Any) -> np.ndarray:
+    """As an array of the numbers' own kind, in this machine's byte order; what is none is converted."""
     try:
-        return np.asarray(value, dtype=np.float32)
+        array = np.asarray(value)
+        if array.dtype.kind in "fiu" and array.itemsize <= 8:
+            return array.astype(array.dtype.newbyteorder("="), copy=False)
+        return array.astype(np.float32)
     except (TypeError, ValueError) as error:
         raise FeatureError(f"{where}: not an array of numbers ({error})") from error
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetune.fusion.extract import from_store
+from finetune.fusion.feature_file import SUFFIX, from_file
 from finetune.fusion.features import FeatureSet, from_pickle
 from finetune.fusion.network import FusionNetwork, Inputs
 from finetune.fusion.settings import FusionConfig, NetworkSettings, TrainingSettings
@@ -67,7 +68,9 @@ def run(invocation: Invocation[FusionConfig]) -> dict[str, Any]:
 
 
 def read_features(data: Path, config: FusionConfig) -> tuple[FeatureSet, list[dict[str, Any]]]:
-    """The features of a store or of a feature pickle, and the rows of a store that failed."""
+    """The features of a store, a feature file or a feature pickle, and the rows of a store that failed."""
+    if data.suffix == SUFFIX and data.is_file():
+        return from_file(data, config.modalities, config.scale)
     if data.is_file():
         return from_pickle(data, config.modalities, config.scale), []
     return from_store(data, config.modalities, config.extract, config.scale)
@@ -136,7 +139,7 @@ def data_digest(data: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise RunError(
-            f"--data: {data} is neither a store nor a feature pickle ({error.strerror})"
+            f"--data: {data} is neither a store nor a file of features ({error.strerror})"
         ) from error
 
 

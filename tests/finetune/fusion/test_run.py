@@ -142,7 +142,7 @@ def test_names_a_wrong_setting(recipe: Path, data: Path, tmp_path: Path, argumen
 
 
 def test_names_data_that_is_not_there(recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="neither a store nor a feature pickle"):
+    with pytest.raises(RunError, match="neither a store nor a file of features"):
         start(recipe, tmp_path / "nowhere.pkl", tmp_path / "out")
 
 

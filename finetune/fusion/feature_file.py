@@ -1,0 +1,221 @@
+"""Feature files: a corpus' features as one safetensors file, which can be read without running anything.
+
+For each split of train, valid and test:
+
+    <split>/labels                float (n,)
+    <split>/weights               float (n,), what a clip counts in training
+    <split>/<modality>/values     (n, T, d) for each of text, audio and video that there is, as they were
+                                  made: what is not finite stays as it is
+    <split>/<modality>/mask       bool (n, T), true where there is a step
+    <split>/<modality>/labels     float (n,), NaN where a clip has no unimodal label
+
+Other tensors may stand beside these and are not read. The file's metadata has, under `METADATA_KEY`, a JSON
+object: `version`, `scale`, the `ids` of each split, the `failures` of rows that have no features, what
+was `not_finite`, and `about`, where the features come from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetune.fusion.features import (
+    FeatureError,
+    FeatureSet,
+    Split,
+    checked,
+    count_not_finite,
+)
+from finetune.fusion.features import Sequences as Steps
+from finetune.fusion.settings import MODALITIES
+from finetune.objective import check_weights
+from pipelines.atomic import replacing
+from pipelines.errors import UsageError
+from pipelines.provenance import versions
+from pipelines.sample import SCALES, SPLITS
+
+SUFFIX = ".safetensors"
+METADATA_KEY = "daq_msa_features"
+VERSION = 1
+PACKAGES = ("daq-msa", "numpy", "safetensors", "torch", "transformers")
+
+Failures = list[dict[str, Any]]
+
+
+def write(
+    path: Path,
+    splits: Mapping[str, Split],
+    *,
+    scale: str,
+    about: dict[str, Any],
+    failures: Sequence[dict[str, Any]] = (),
+    more: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Write a feature file, whole or not at all.
+
+    Args:
+        path: Where to.
+        splits: Features as they were made; they are stored as they are.
+        scale: The labels' scale.
+        about: Where they come from, as JSON can hold it.
+        failures: What is known of rows that have no features.
+        more: Tensors beside the features, by name.
+    """
+    from safetensors.numpy import save_file
+
+    tensors = dict(more or {})
+    for name, split in splits.items():
+        tensors |= {f"{name}/{key}": value for key, value in _tensors(split).items()}
+    content = {
+        "version": VERSION,
+        "scale": scale,
+        "ids": {name: split.ids for name, split in splits.items()},
+        "failures": list(failures),
+        "not_finite": count_not_finite(splits),
+        "about": about | {"versions": versions(PACKAGES)},
+    }
+    contiguous = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(contiguous, temporary, metadata={METADATA_KEY: json.dumps(content, ensure_ascii=False)})
+
+
+def from_file(
+    path: str | Path, modalities: tuple[str, ...], scale: str | None = None
+) -> tuple[FeatureSet, Failures]:
+    """Read a feature file.
+
+    Args:
+        path: The file.
+        modalities: Which modalities to read.
+        scale: The labels' scale; None takes the file's.
+
+    Returns:
+        The features, and the rows that have none with their reasons.
+
+    Raises:
+        FeatureError: If it is none, is damaged, or lacks a modality, or a label is not on the scale.
+        finetune.objective.WeightError: If a training clip has no usable weight.
+    """
+    content, splits = read(path, modalities)
+    check_weights(splits["train"].ids, splits["train"].weights.tolist())
+    return checked(str(path), splits, scale or content["scale"]), content["failures"]
+
+
+def read(path: str | Path, modalities: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Split]]:
+    """A feature file's metadata and its arrays as they are.
+
+    Raises:
+        FeatureError: If it is none, is damaged, or lacks a modality.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            content = _metadata(str(path), file.metadata())
+            tensors = _Tensors(str(path), file)
+            splits = {name: _split(tensors, name, content["ids"][name], modalities) for name in SPLITS}
+    except (OSError, SafetensorError) as error:
+        raise FeatureError(
+            f"{path}: not a whole safetensors file ({error}); make it again by `daq-msa convert`"
+        ) from error
+    return content, splits
+
+
+def checked_out(out: Path) -> Path:
+    """The path of a feature file that is to be written.
+
+    Raises:
+        UsageError: If it has another suffix, by which no reader would know it, or is a folder.
+    """
+    if out.suffix != SUFFIX or out.is_dir():
+        found = "a folder" if out.is_dir() else f"the suffix {out.suffix!r}"
+        raise UsageError(f"--out: {out}: found {found}; it takes the path of a file that ends in {SUFFIX}")
+    return out
+
+
+def _tensors(split: Split) -> dict[str, np.ndarray]:
+    tensors = {"labels": split.labels, "weights": split.weights}
+    for name, steps in split.features.items():
+        tensors |= {f"{name}/values": steps.values, f"{name}/mask": steps.mask}
+        tensors[f"{name}/labels"] = split.unimodal[name]
+    return tensors
+
+
+def _metadata(path: str, metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    """What the file says of itself, checked."""
+    if METADATA_KEY not in (metadata or {}):
+        raise FeatureError(
+            f"{path}: a safetensors file without {METADATA_KEY} in its metadata, so no features; make a"
+            " feature file by `daq-msa convert` or `python -m finetune.fusion.extract`"
+        )
+    try:
+        content = json.loads((metadata or {})[METADATA_KEY])
+    except ValueError as error:
+        raise FeatureError(f"{path}: {METADATA_KEY} in its metadata is no JSON ({error})") from error
+    if not isinstance(content, dict) or content.get("version") != VERSION:
+        found = content.get("version") if isinstance(content, dict) else content
+        raise FeatureError(f"{path}: a feature file of version {found!r}; this program reads {VERSION}")
+    if content.get("scale") not in SCALES or not isinstance(content.get("failures"), list):
+        raise FeatureError(
+            f"{path}: {METADATA_KEY} has the scale {content.get('scale')!r}; wants one of"
+            f" {', '.join(SCALES)}, and a list of failures"
+        )
+    for split in SPLITS:
+        _check_ids(f"{path}: {split}", (content.get("ids") or {}).get(split))
+    return content
+
+
+def _check_ids(where: str, ids: Any) -> None:
+    if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
+        raise FeatureError(f"{where}: found {type(ids).__name__} for ids; wants a list of strings")
+
+
+class _Tensors:
+    """The tensors of an open file, each checked as it is read."""
+
+    def __init__(self, path: str, file: Any) -> None:
+        self.path, self.file = path, file
+        self.names = set(file.keys())
+
+    def get(self, name: str, shape: tuple[int | None, ...], kinds: str = "fiu") -> np.ndarray:
+        """A tensor with this shape, None standing for any side, of a dtype of these kinds."""
+        if name not in self.names:
+            raise FeatureError(f"{self.path}: no tensor {name} in it; the file is not a whole feature file")
+        value: np.ndarray = self.file.get_tensor(name)
+        fits = len(value.shape) == len(shape) and all(
+            wanted in (None, found) for wanted, found in zip(shape, value.shape, strict=False)
+        )
+        if not fits or value.dtype.kind not in kinds:
+            sides = ", ".join("any" if side is None else str(side) for side in shape)
+            raise FeatureError(
+                f"{self.path}: {name} is {value.dtype} {value.shape}; wants"
+                f" {'bool' if kinds == 'b' else 'numbers'} ({sides})"
+            )
+        return value
+
+
+def _split(tensors: _Tensors, split: str, ids: list[str], modalities: tuple[str, ...]) -> Split:
+    count = len(ids)
+    for name in modalities:
+        if f"{split}/{name}/values" not in tensors.names:
+            there = [each for each in MODALITIES if f"{split}/{each}/values" in tensors.names]
+            raise FeatureError(
+                f"{tensors.path}: {split}: no {name} in it; found {', '.join(there) or 'no modality'};"
+                f" leave {name} out of fusion.modalities"
+            )
+    return Split(
+        ids=ids,
+        features={name: _steps(tensors, f"{split}/{name}", count) for name in modalities},
+        labels=tensors.get(f"{split}/labels", (count,)),
+        unimodal={name: tensors.get(f"{split}/{name}/labels", (count,)) for name in modalities},
+        weights=tensors.get(f"{split}/weights", (count,)),
+    )
+
+
+def _steps(tensors: _Tensors, name: str, count: int) -> Steps:
+    values = tensors.get(f"{name}/values", (count, None, None))
+    return Steps(values=values, mask=tensors.get(f"{name}/mask", values.shape[:2], kinds="b"))
