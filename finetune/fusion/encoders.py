@@ -1,206 +1,110 @@
-"""Pre-trained encoders for a store's features: hidden states of transformers models, by Hub id or folder.
+"""Which encoder makes a modality's features of a store's clips: a built-in one, or a pre-trained model.
 
-    text    any encoder of words (BERT, DeBERTa, MiniLM): a vector for each token that stands for words
-    audio   an encoder of waveforms (WavLM, HuBERT, wav2vec2): hidden states, averaged to so many a second
-    video   an encoder of images (CLIP, SigLIP, ViT, DINOv2): a vector for each frame
-
-An encoder looks at one clip alone, so that what is beside it in a batch changes nothing. Nothing
-that comes with a model is run, and weights are read from safetensors alone. A model some of whose
-weights are not in its checkpoint is refused: they would be random.
+`load_encoders` is where models come from; what it returns turns a row into a sequence of vectors, or
+None where the row lacks the modality.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
-import torch
 
-from pipelines.errors import UsageError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from finetune.fusion.settings import BUILT_IN, ExtractSettings
+from pipelines import media
+from pipelines.device import pick
+from pipelines.sample import Row
 
 SAMPLING_RATE = 16_000
-MAX_TOKENS = 512  # of a transcript; encoders with learned positions have no more
-SHORTEST = 800  # samples, 50 ms: convolutions need more than their reach
-# Weights that the vectors taken here do not depend on, and that many checkpoints leave out.
-UNUSED = ("pooler.", "masked_spec_embed", "mask_token")
+FRAME_SIDE_PX = 448  # to which frames are shrunk for pre-trained encoders, which see half of that
 
 
 @dataclass(frozen=True)
-class TextEncoder:
-    """Words to hidden states."""
+class Encoder:
+    """What makes one modality's features."""
 
-    tokenizer: Any
-    model: PreTrainedModel
-    max_tokens: int = MAX_TOKENS
-
-    @torch.inference_mode()
-    def __call__(self, text: str) -> np.ndarray | None:
-        """A vector for each token that is no special one, (tokens, d); None where there is none.
-
-        A transcript in capitals alone, as MOSI's are, is lower-cased: encoders that tell cases
-        apart have hardly seen such words.
-        """
-        encoded = self.tokenizer(
-            text.lower() if text.isupper() else text,
-            return_special_tokens_mask=True,
-            truncation=True,
-            max_length=min(self.max_tokens, self.tokenizer.model_max_length),
-            return_tensors="pt",
-        )
-        words = ~encoded.pop("special_tokens_mask")[0].bool()  # (tokens,)
-        if not words.any():
-            return None
-        states = self.model(**encoded.to(self.model.device)).last_hidden_state[0]  # (tokens, d)
-        return _array(states[words.to(states.device)])
+    encode: Callable[[Row], np.ndarray | None]
+    """A row's vectors, (steps, dimensions)."""
+    origin: str
+    """Its name; of a model on the Hub with the commit."""
 
 
-@dataclass(frozen=True)
-class AudioEncoder:
-    """Sound to hidden states."""
-
-    extractor: Any
-    model: PreTrainedModel
-
-    @torch.inference_mode()
-    def __call__(self, samples: np.ndarray, fps: float) -> np.ndarray:
-        """Hidden states of float32 mono at 16 kHz, averaged to at most `fps` a second, (steps, d)."""
-        padded = np.pad(samples, (0, max(0, SHORTEST - len(samples))))
-        inputs = self.extractor(padded, sampling_rate=SAMPLING_RATE, return_tensors="pt")
-        values = inputs["input_values"].to(self.model.device)
-        states = self.model(input_values=values).last_hidden_state  # (1, T, d)
-        steps = max(1, round(len(padded) / SAMPLING_RATE * fps))
-        if steps < states.shape[1]:
-            states = torch.nn.functional.adaptive_avg_pool1d(states.mT, steps).mT
-        return _array(states[0])
-
-
-@dataclass(frozen=True)
-class ImageEncoder:
-    """Frames to one vector each."""
-
-    processor: Any
-    model: PreTrainedModel
-    batch_size: int
-
-    @torch.inference_mode()
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """A vector for each uint8 RGB frame, (F, H, W, 3) -> (F, d)."""
-        vectors = []
-        for start in range(0, len(frames), self.batch_size):
-            images = [torch.from_numpy(frame).permute(2, 0, 1) for frame in frames[start:][: self.batch_size]]
-            inputs = self.processor(images=images, return_tensors="pt", input_data_format="channels_first")
-            vectors.append(_array(image_vectors(self.model, inputs["pixel_values"].to(self.model.device))))
-        return np.concatenate(vectors)
-
-
-def image_vectors(model: PreTrainedModel, pixels: torch.Tensor) -> torch.Tensor:
-    """What a model makes of images, (F, 3, H, W) -> (F, d).
-
-    Of a model of images and words its image embedding; of a transformer with a class token that
-    token's state; of others the mean over places. A pooler on top is not asked: checkpoints that
-    were fine-tuned for classes come without one.
-    """
-    if hasattr(model, "get_image_features"):
-        found: Any = model.get_image_features(pixel_values=pixels)
-        return found if isinstance(found, torch.Tensor) else found.pooler_output
-    states = model(pixel_values=pixels).last_hidden_state
-    if states.ndim == 4:  # (F, d, h, w) of a convolutional network
-        return states.mean((2, 3))
-    if any(name.endswith("cls_token") for name, _ in model.named_parameters()):
-        return states[:, 0]
-    return states.mean(1)  # (F, places, d) -> (F, d)
-
-
-def load_text(name: str, revision: str | None, device: str, max_tokens: int = MAX_TOKENS) -> TextEncoder:
-    """Load an encoder of words.
+def load_encoders(modalities: tuple[str, ...], settings: ExtractSettings) -> dict[str, Encoder]:
+    """The encoders that the settings name.
 
     Raises:
-        UsageError: If it cannot be had, or is no such encoder.
+        UsageError: If a model cannot be had or does not fit its modality; the message names the key.
     """
-    tokenizer, model = _loaded("text", "AutoTokenizer", name, revision, device)
-    _check_input("text", name, model, "input_ids", "BERT, DeBERTa or MiniLM")
-    return TextEncoder(tokenizer, model, max_tokens)
+    return {name: _encoder(name, settings) for name in modalities}
 
 
-def load_audio(name: str, revision: str | None, device: str) -> AudioEncoder:
-    """Load an encoder of waveforms at 16 kHz.
+def _encoder(name: str, settings: ExtractSettings) -> Encoder:
+    chosen: str = getattr(settings, name)
+    if chosen == BUILT_IN[name]:
+        return Encoder(partial(PLAIN[name], settings=settings), chosen)
+    from finetune.fusion import pretrained
 
-    Raises:
-        UsageError: If it cannot be had, or is no such encoder.
-    """
-    extractor, model = _loaded("audio", "AutoFeatureExtractor", name, revision, device)
-    _check_input("audio", name, model, "input_values", "WavLM, HuBERT or wav2vec2")
-    if extractor.sampling_rate != SAMPLING_RATE:
-        raise UsageError(
-            f"fusion.extract.audio: {name!r} hears sound at {extractor.sampling_rate} Hz; takes a model for"
-            f" {SAMPLING_RATE} Hz"
-        )
-    return AudioEncoder(extractor, model)
-
-
-def load_video(name: str, revision: str | None, device: str, batch_size: int) -> ImageEncoder:
-    """Load an encoder of images.
-
-    Raises:
-        UsageError: If it cannot be had, or is no such encoder.
-    """
-    processor, model = _loaded("video", "AutoImageProcessor", name, revision, device)
-    if not hasattr(model, "get_image_features"):
-        _check_input("video", name, model, "pixel_values", "CLIP, ViT or DINOv2")
-    return ImageEncoder(processor, model, batch_size)
+    options: dict[str, Any] = {"batch_size": settings.batch_size} if name == "video" else {}
+    revision, device = getattr(settings, f"{name}_revision"), pick(settings.device)
+    model = pretrained.LOADERS[name](chosen, revision, device, **options)
+    commit = getattr(model.model.config, "_commit_hash", None)
+    return Encoder(
+        partial(OF_MODEL[name], model=model, settings=settings), f"{chosen}@{commit}" if commit else chosen
+    )
 
 
-LOADERS: dict[str, Callable[..., Any]] = {"text": load_text, "audio": load_audio, "video": load_video}
+def sound_of(row: Row, settings: ExtractSettings) -> np.ndarray | None:
+    """A row's sound as float32 mono at 16 kHz, cut at the longest duration."""
+    if row["audio"] is None:
+        return None
+    samples = media.read_audio(row["audio"]["bytes"], sampling_rate=SAMPLING_RATE)
+    return samples[: int(settings.max_duration_s * SAMPLING_RATE)]
 
 
-def _loaded(key: str, processor_class: str, name: str, revision: str | None, device: str) -> tuple[Any, Any]:
-    import transformers
-
-    if not sys.stderr.isatty():
-        transformers.logging.disable_progress_bar()
-    settings: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-    try:
-        processor = getattr(transformers, processor_class).from_pretrained(name, **settings)
-        model, report = transformers.AutoModel.from_pretrained(
-            name, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **settings
-        )
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise UsageError(_reason(key, name, error)) from error
-    lacking = sorted(each for each in report["missing_keys"] if not any(part in each for part in UNUSED))
-    if lacking:
-        raise UsageError(
-            f"fusion.extract.{key}: {name!r} has no weights for {len(lacking)} parts of its"
-            f" {type(model).__name__} ({', '.join(lacking[:3])}), which would be random; takes a checkpoint"
-            " of the whole encoder"
-        )
-    return processor, model.eval().requires_grad_(False).to(device)
+def frames_of(row: Row, settings: ExtractSettings, side_px: int) -> np.ndarray | None:
+    """A row's frames, uint8 RGB (F, H, W, 3), cut at the longest duration."""
+    if row["video"] is None:
+        return None
+    clip = media.read_video(row["video"]["bytes"], fps=settings.video_fps, max_side=side_px)
+    return clip.frames[: max(1, int(settings.max_duration_s * settings.video_fps))]
 
 
-def _reason(key: str, name: str, error: Exception) -> str:
-    said = str(error)
-    first = next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
-    if isinstance(error, ImportError) or "sentencepiece" in said or "tiktoken" in said:
-        advice = "its tokenizer needs packages that are not here: pip install sentencepiece protobuf"
-    elif "safetensors" in said:
-        advice = f"takes weights as safetensors; fusion.extract.{key}_revision may name a revision with them"
-    else:
-        advice = "takes a built-in encoder, a Hub id or a folder with config, weights and processor"
-    return f"fusion.extract.{key}: {name!r} cannot be loaded ({first}); {advice}"
+def _words(row: Row, settings: ExtractSettings) -> np.ndarray | None:
+    from finetune.fusion.plain_features import word_vectors
+
+    return word_vectors(row["text"] or "", settings.word_dimensions)
 
 
-def _check_input(key: str, name: str, model: Any, wanted: str, examples: str) -> None:
-    if model.main_input_name != wanted or model.config.is_encoder_decoder:
-        raise UsageError(
-            f"fusion.extract.{key}: {name!r} is a {type(model).__name__}, which reads"
-            f" {model.main_input_name}; takes an encoder that reads {wanted}, like {examples}"
-        )
+def _log_mel(row: Row, settings: ExtractSettings) -> np.ndarray | None:
+    from finetune.fusion.plain_features import spectra
+
+    samples = sound_of(row, settings)
+    return None if samples is None else spectra(samples, settings.mel_bands, settings.audio_fps)
 
 
-def _array(states: torch.Tensor) -> np.ndarray:
-    return states.float().cpu().numpy()
+def _edges(row: Row, settings: ExtractSettings) -> np.ndarray | None:
+    from finetune.fusion.plain_features import oriented_edges
+
+    frames = frames_of(row, settings, 2 * settings.frame_px)
+    return None if frames is None else oriented_edges(frames, settings.frame_px, settings.cells)
+
+
+def _states_of_words(row: Row, model: Any, settings: ExtractSettings) -> np.ndarray | None:
+    return model(row["text"] or "")
+
+
+def _states_of_sound(row: Row, model: Any, settings: ExtractSettings) -> np.ndarray | None:
+    samples = sound_of(row, settings)
+    return None if samples is None else model(samples, settings.audio_fps)
+
+
+def _states_of_frames(row: Row, model: Any, settings: ExtractSettings) -> np.ndarray | None:
+    frames = frames_of(row, settings, FRAME_SIDE_PX)
+    return None if frames is None else model(frames)
+
+
+PLAIN = {"text": _words, "audio": _log_mel, "video": _edges}
+OF_MODEL = {"text": _states_of_words, "audio": _states_of_sound, "video": _states_of_frames}

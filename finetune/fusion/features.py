@@ -149,22 +149,22 @@ def checked(where: str, splits: dict[str, Split], scale: str) -> FeatureSet:
         FeatureError: If they are not, or a modality has no frame in the training split.
     """
     for name, split in splits.items():
-        check_labels(f"{where}: {name}", split, scale)
+        check_labels(f"{where}: {name}", split.ids, split.labels, scale)
     return cleaned(splits, scale)
 
 
-def check_labels(where: str, split: Split, scale: str) -> None:
+def check_labels(where: str, ids: list[str], labels: np.ndarray, scale: str) -> None:
     """Refuse a split without clips and a label that is missing or not on the scale.
 
     Raises:
         FeatureError: With the row's id.
     """
     low, high = SCALES[scale]
-    if not len(split):
+    if not ids:
         raise FeatureError(
             f"{where}: no clip in it; training takes train and valid clips, and reports on test"
         )
-    for row_id, label in zip(split.ids, split.labels.tolist(), strict=True):
+    for row_id, label in zip(ids, labels.tolist(), strict=True):
         if not low <= label <= high:
             raise FeatureError(
                 f"{where}: {row_id} has the label {label}; the scale {scale} goes from {low:g} to {high:g};"
@@ -218,7 +218,8 @@ def _standard(name: str, sequences: Sequences) -> Standard:
     finite = np.isfinite(shown)
     counts = finite.sum(0)
     if not counts.any():
-        raise FeatureError(f"{name}: no frame in the training split; leave it out of fusion.modalities")
+        found = f"{len(shown)} frames without a finite value" if len(shown) else "no frame"
+        raise FeatureError(f"{name}: {found} in the training split; leave it out of fusion.modalities")
     mean = np.where(finite, shown, 0).sum(0) / np.maximum(counts, 1)
     squares = np.where(finite, (np.where(finite, shown, 0) - mean) ** 2, 0).sum(0)
     deviation = np.sqrt(squares / np.maximum(counts, 1))

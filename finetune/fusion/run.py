@@ -5,6 +5,7 @@
     OUT/metrics.json         each seed's metrics, their mean and spread, what was not finite
     OUT/predictions.parquet  seed, split, id, label, prediction
     OUT/failures.jsonl       rows whose media could not be read
+    OUT/features/            features of a store, made once
     OUT/seed-N/              that seed's network, metrics, history and, while it trains, checkpoint
 
 Started again, it goes on: seeds that are done are kept, and the one that was in training goes on
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "A fusion network trained with a conflict-aware penalty and a statistical loss."
 
+# Settings that change no seed's result.
+FREE = ("seeds", "feature_cache")
+
 
 def run(invocation: Invocation[FusionConfig]) -> dict[str, Any]:
     """Train from every seed, and write the summary; returns what `metrics.json` holds.
@@ -54,7 +58,7 @@ def run(invocation: Invocation[FusionConfig]) -> dict[str, Any]:
         )
     out, config = invocation.out, invocation.config
     fingerprint = _claimed(invocation)
-    features, failures = read_features(invocation.data, config)
+    features, failures = read_features(invocation.data, config, out)
     _describe(invocation, features, fingerprint)
     write_json_lines(out / "failures.jsonl", failures)
     if invocation.max_failures is not None and len(failures) > invocation.max_failures:
@@ -67,13 +71,20 @@ def run(invocation: Invocation[FusionConfig]) -> dict[str, Any]:
     return _summarise(out, config, features, len(failures))
 
 
-def read_features(data: Path, config: FusionConfig) -> tuple[FeatureSet, list[dict[str, Any]]]:
+def read_features(data: Path, config: FusionConfig, out: Path) -> tuple[FeatureSet, list[dict[str, Any]]]:
     """The features of a store, a feature file or a feature pickle, and the rows of a store that failed."""
     if data.suffix == SUFFIX and data.is_file():
         return from_file(data, config.modalities, config.scale)
     if data.is_file():
         return from_pickle(data, config.modalities, config.scale), []
-    return from_store(data, config.modalities, config.extract, config.scale)
+    return from_store(data, config.modalities, config.extract, config.scale, _kept_in(out, config))
+
+
+def _kept_in(out: Path, config: FusionConfig) -> Path | None:
+    """The folder in which a store's features are kept."""
+    if config.feature_cache == "none":
+        return None
+    return out / "features" if config.feature_cache == "auto" else Path(config.feature_cache)
 
 
 def load(directory: str | Path) -> FusionNetwork:
@@ -98,7 +109,7 @@ def _claimed(invocation: Invocation[FusionConfig]) -> str:
     """The digest of what a seed's result depends on; the folder must be of the same, or new."""
     config, data = invocation.config, invocation.data
     matter = {
-        name.name: _plain(getattr(config, name.name)) for name in fields(config) if name.name != "seeds"
+        name.name: _plain(getattr(config, name.name)) for name in fields(config) if name.name not in FREE
     }
     fingerprint = digest({"settings": matter, "data": data_digest(data)})
     path = invocation.out / "config.json"

@@ -34,7 +34,7 @@ from pipelines.errors import UsageError, call
 from pipelines.sample import SCALES, SPLITS, row_seed
 
 if TYPE_CHECKING:
-    from finetune.fusion.encoders import TextEncoder
+    from finetune.fusion.pretrained import TextEncoder
 
 COLUMNS = ("video_id", "clip_id", "text", "label", "mode")
 SCALE = "mosi"
@@ -175,7 +175,7 @@ def _split_of(sentences: list[Sentence], features: dict[str, Sequences]) -> Spli
 
 
 def _encoder(options: argparse.Namespace) -> TextEncoder:
-    from finetune.fusion.encoders import load_text
+    from finetune.fusion.pretrained import load_text
     from pipelines.device import pick
 
     return load_text(options.text, options.revision, pick(options.device), max_tokens=options.max_tokens)

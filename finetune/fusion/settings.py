@@ -7,29 +7,48 @@ from typing import Literal
 
 Modality = Literal["text", "audio", "video"]
 MODALITIES: tuple[Modality, ...] = ("text", "audio", "video")
+# Encoders that need no download.
+BUILT_IN = {"text": "words", "audio": "log_mel", "video": "edges"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractSettings:
     """How features of a store's clips are made; a feature pickle has its own."""
 
+    text: str = "words"
+    """`words`, which are hashed, or the Hub id or folder of an encoder like BERT or DeBERTa."""
+    text_revision: str | None = None
+    """Commit or tag of the text encoder on the Hub; null for the newest."""
+    audio: str = "log_mel"
+    """`log_mel`, or the Hub id or folder of an encoder like WavLM, HuBERT or wav2vec2."""
+    audio_revision: str | None = None
+    """Commit or tag of the audio encoder on the Hub; null for the newest."""
+    video: str = "edges"
+    """`edges`, or the Hub id or folder of an encoder of images like CLIP, ViT or DINOv2."""
+    video_revision: str | None = None
+    """Commit or tag of the video encoder on the Hub; null for the newest."""
     word_dimensions: int = 128
-    """Of a word's vector."""
+    """Of a word's vector; of `words`."""
     mel_bands: int = 64
-    """Of the sound's spectrum."""
+    """Of the sound's spectrum; of `log_mel`."""
     audio_fps: float = 25.0
-    """Spectra a second."""
+    """Spectra a second; hidden states of a pre-trained encoder are averaged to so many."""
     video_fps: float = 5.0
     """Frames a second."""
     frame_px: int = 64
-    """The side that a frame is scaled to, a multiple of `cells`."""
+    """The side that a frame is scaled to, a multiple of `cells`; of `edges`."""
     cells: int = 8
-    """Edges are summed in so many by so many cells."""
+    """Edges are summed in so many by so many cells; of `edges`."""
     max_duration_s: float = 30.0
     """Later sound and picture is left out; seconds."""
+    batch_size: int = 32
+    """Frames that a pre-trained encoder sees at a time."""
+    device: Literal["auto", "cpu"] = "auto"
+    """Of pre-trained encoders; auto takes a GPU where there is one."""
 
     def __post_init__(self) -> None:
-        for name in ("word_dimensions", "mel_bands", "audio_fps", "video_fps", "cells", "max_duration_s"):
+        numbers = ("word_dimensions", "mel_bands", "audio_fps", "video_fps", "cells", "max_duration_s")
+        for name in (*numbers, "batch_size"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}; it takes a value above 0")
         if self.frame_px < 2 * self.cells or self.frame_px % self.cells:
@@ -151,6 +170,8 @@ class FusionConfig:
     """A network is trained from each."""
     extract: ExtractSettings = field(default_factory=ExtractSettings)
     """How features of a store's clips are made."""
+    feature_cache: str = "auto"
+    """Where features of a store are kept: `auto` for OUT/features, `none`, or a folder that runs share."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     """The size of the network."""
     losses: LossSettings = field(default_factory=LossSettings)

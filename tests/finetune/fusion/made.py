@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from finetune.fusion.features import FeatureSet
 from pipelines import media
 from pipelines.sample import media as held
 from pipelines.sample import new_row
@@ -106,3 +107,23 @@ def store(path: Path, rows: list[dict[str, Any]]) -> Path:
 def rows() -> list[dict[str, Any]]:
     counts = {"train": 4, "valid": 2, "test": 2}
     return [row(number, split) for split, count in counts.items() for number in range(count)]
+
+
+def assert_equal(found: FeatureSet, wanted: FeatureSet) -> None:
+    """Two feature sets are the same to the bit."""
+    assert (found.scale, found.not_finite) == (wanted.scale, wanted.not_finite)
+    for name, standard in wanted.standards.items():
+        assert np.array_equal(found.standards[name].mean, standard.mean)
+        assert np.array_equal(found.standards[name].deviation, standard.deviation)
+    assert list(found.splits) == list(wanted.splits)
+    for name, split in wanted.splits.items():
+        mine = found.splits[name]
+        assert mine.ids == split.ids
+        assert np.array_equal(mine.labels, split.labels)
+        assert np.array_equal(mine.weights, split.weights)
+        assert list(mine.features) == list(split.features)
+        for key, steps in split.features.items():
+            assert mine.features[key].values.dtype == np.float32
+            assert np.array_equal(mine.features[key].values, steps.values)
+            assert np.array_equal(mine.features[key].mask, steps.mask)
+            assert np.array_equal(mine.unimodal[key], split.unimodal[key], equal_nan=True)

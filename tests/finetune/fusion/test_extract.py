@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +12,24 @@ import numpy as np
 import pytest
 import torch
 
-from finetune.fusion.extract import WORD, from_store, oriented_edges, padded, spectra, word_vector
+from finetune.fusion import extract
+from finetune.fusion.encoders import Encoder, load_encoders
+from finetune.fusion.extract import from_store, padded
+from finetune.fusion.feature_file import from_file
 from finetune.fusion.features import FeatureError
+from finetune.fusion.plain_features import WORD, oriented_edges, spectra, word_vector
 from finetune.fusion.settings import ExtractSettings
 from finetune.objective import WeightError
+from pipelines import media
+from pipelines.device import Share
+from pipelines.errors import RunError, UsageError
+from pipelines.sample import SPLITS
 from pipelines.sample import media as held
-from tests.finetune.fusion.made import row, rows, store, stripes, tone
+from tests import tiny, tiny_encoders
+from tests.finetune.fusion.made import assert_equal, row, rows, store, stripes, tone
 
 ALL = ("text", "audio", "video")
 SETTINGS = ExtractSettings(word_dimensions=16, mel_bands=12, frame_px=16, cells=4)
-ALL = ("text", "audio", "video")
 
 
 def test_reads_a_store(tmp_path: Path) -> None:
@@ -84,6 +95,136 @@ def test_names_a_row_that_cannot_be_used(
 def test_names_an_empty_split(tmp_path: Path) -> None:
     with pytest.raises(FeatureError, match="valid: no clip in it"):
         from_store(store(tmp_path / "store", [row(0, "train"), row(0, "test")]), ALL, SETTINGS)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Modality and row of each question to an encoder."""
+    found: list[tuple[str, str]] = []
+
+    def load(modalities: tuple[str, ...], settings: ExtractSettings) -> dict[str, Encoder]:
+        return {
+            name: _listening(name, encoder, found)
+            for name, encoder in load_encoders(modalities, settings).items()
+        }
+
+    monkeypatch.setattr(extract, "load_encoders", load)
+    return found
+
+
+def _listening(name: str, encoder: Encoder, found: list[tuple[str, str]]) -> Encoder:
+    def encode(row: dict[str, Any]) -> np.ndarray | None:
+        found.append((name, row["id"]))
+        return encoder.encode(row)
+
+    return Encoder(encode, encoder.origin)
+
+
+def test_features_are_made_once_and_kept_with_the_failures(
+    tmp_path: Path, asked: list[tuple[str, str]]
+) -> None:
+    broken = row(9, "train", audio=held(b"no sound"))
+    data, cache = store(tmp_path / "store", [*rows(), broken]), tmp_path / "cache"
+    first, failed = from_store(data, ALL, SETTINGS, cache=cache)
+    assert asked
+    asked.clear()
+    again, failed_again = from_store(data, ALL, SETTINGS, cache=cache)
+    assert not asked
+    assert failed == failed_again
+    assert [failure["id"] for failure in failed] == ["made/train/9"]
+    assert_equal(again, first)
+    assert_equal(from_store(data, ALL, SETTINGS)[0], first)  # as without a cache
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_features_of_other_settings_or_rows_are_made_anew(
+    tmp_path: Path, asked: list[tuple[str, str]]
+) -> None:
+    data, cache = store(tmp_path / "store", rows()), tmp_path / "cache"
+    from_store(data, ALL, SETTINGS, cache=cache)
+    same = replace(SETTINGS, device="cpu", batch_size=1)  # these change no feature
+    asked.clear()
+    from_store(data, ("video", "text", "audio"), same, cache=cache)
+    assert not asked
+    other = tiny.store(tmp_path / "other", [tiny.row(n, split) for n in range(2) for split in SPLITS])
+    for source, modalities, settings in (
+        (data, ("text",), SETTINGS),
+        (data, ALL, replace(SETTINGS, mel_bands=10)),
+        (other, ALL, SETTINGS),
+    ):
+        asked.clear()
+        from_store(source, modalities, settings, cache=cache)
+        assert asked
+
+
+def test_another_model_in_the_same_folder_is_another_encoder(
+    tmp_path: Path, asked: list[tuple[str, str]]
+) -> None:
+    data, cache = store(tmp_path / "store", rows()), tmp_path / "cache"
+    settings = replace(SETTINGS, text=str(tiny_encoders.text(tmp_path / "model")), device="cpu")
+    first, _ = from_store(data, ("text",), settings, cache=cache)
+    tiny_encoders.text(tmp_path / "model", "deberta")
+    asked.clear()
+    second, _ = from_store(data, ("text",), settings, cache=cache)
+    assert asked
+    assert not np.array_equal(first.standards["text"].mean, second.standards["text"].mean)
+
+
+def test_what_a_variant_shares_with_its_original_is_encoded_once(
+    tmp_path: Path, asked: list[tuple[str, str]]
+) -> None:
+    variant = row(
+        0, "train", id="made/train/0#audio-0", kind="audio", audio=held(media.encode_audio(tone(999)))
+    )
+    features, _ = from_store(store(tmp_path / "store", [*rows(), variant]), ALL, SETTINGS)
+    assert [name for name, row_id in asked if row_id == variant["id"]] == ["audio"]
+    video = features.splits["train"].features["video"].values
+    assert np.array_equal(video[0], video[-1])
+
+
+def test_states_that_are_not_finite_are_counted(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    model = tiny_encoders.audio(tmp_path / "model")
+    weights = load_file(model / "model.safetensors")
+    weights["encoder.layers.1.final_layer_norm.bias"][3] = float("nan")
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    settings = ExtractSettings(audio=str(model), audio_fps=4.0, device="cpu")
+    features, _ = from_store(store(tmp_path / "store", rows()), ("audio",), settings)
+    steps = sum(split.features["audio"].mask.sum() for split in features.splits.values())
+    assert features.not_finite["audio"] == {"nan": steps, "+inf": 0, "-inf": 0}
+    assert all(np.isfinite(split.features["audio"].values).all() for split in features.splits.values())
+
+
+def test_the_command_makes_a_file_that_a_run_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = row(9, "train", audio=held(b"no sound"))
+    data, out = store(tmp_path / "store", [*rows(), broken]), tmp_path / "features.safetensors"
+    named = ["--data", str(data), "--out", str(out), "--fusion.extract.mel_bands", "12"]
+    extract.main(named)
+    assert f"{out}: features of 8 rows, 1 rows failed" in capsys.readouterr().out
+    found, failures = from_file(out, ALL)
+    assert_equal(found, from_store(data, ALL, ExtractSettings(mel_bands=12))[0])
+    assert [failure["id"] for failure in failures] == ["made/train/9"]
+    with pytest.raises(RunError, match="1 rows failed, --max-failures is 0"):
+        extract.main([*named, "--max-failures", "0"])
+    with pytest.raises(UsageError, match="found the suffix ''; it takes the path of a file"):
+        extract.main(["--data", str(data), "--out", str(tmp_path / "folder")])
+
+
+def test_of_two_processes_the_second_waits_for_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, cache = store(tmp_path / "store", rows()), tmp_path / "cache"
+    with ThreadPoolExecutor() as pool:
+        monkeypatch.setattr(extract, "share", lambda: Share(1, 2))
+        waiting = pool.submit(from_store, data, ALL, SETTINGS, None, cache)
+        time.sleep(0.3)
+        assert not waiting.done()
+        monkeypatch.setattr(extract, "share", lambda: Share(0, 2))
+        first, _ = from_store(data, ALL, SETTINGS, cache=cache)
+        assert_equal(waiting.result(timeout=20)[0], first)
 
 
 def test_words_spelled_alike_are_near_and_others_far() -> None:

@@ -13,10 +13,10 @@ from safetensors.numpy import load_file, save_file
 
 from finetune.fusion import convert
 from finetune.fusion.feature_file import METADATA_KEY, from_file, read
-from finetune.fusion.features import FeatureError, FeatureSet, from_pickle
+from finetune.fusion.features import FeatureError, from_pickle
 from finetune.objective import WeightError
 from pipelines.errors import UsageError
-from tests.finetune.fusion.made import mmsa_content, write
+from tests.finetune.fusion.made import assert_equal, mmsa_content, write
 
 ALL = ("text", "audio", "video")
 
@@ -43,25 +43,6 @@ def content_with_oddities(*, aligned: bool, older: bool) -> dict[str, dict[str, 
                 arrays.pop(key, None)
             arrays["labels"] = arrays.pop("regression_labels").reshape(-1, 1, 1)
     return content
-
-
-def assert_equal(found: FeatureSet, wanted: FeatureSet) -> None:
-    assert (found.scale, found.not_finite) == (wanted.scale, wanted.not_finite)
-    for name, standard in wanted.standards.items():
-        assert np.array_equal(found.standards[name].mean, standard.mean)
-        assert np.array_equal(found.standards[name].deviation, standard.deviation)
-    assert list(found.splits) == list(wanted.splits)
-    for name, split in wanted.splits.items():
-        mine = found.splits[name]
-        assert mine.ids == split.ids
-        assert np.array_equal(mine.labels, split.labels)
-        assert np.array_equal(mine.weights, split.weights)
-        assert list(mine.features) == list(split.features)
-        for key, steps in split.features.items():
-            assert mine.features[key].values.dtype == np.float32
-            assert np.array_equal(mine.features[key].values, steps.values)
-            assert np.array_equal(mine.features[key].mask, steps.mask)
-            assert np.array_equal(mine.unimodal[key], split.unimodal[key], equal_nan=True)
 
 
 @pytest.mark.parametrize("modalities", [ALL, ("text",), ("video", "text")])

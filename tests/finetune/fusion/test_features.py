@@ -146,3 +146,12 @@ def test_a_modality_that_is_not_asked_for_may_be_missing(tmp_path: Path) -> None
 def test_a_real_pickle_of_another_layout_is_named(shared: Path) -> None:
     with pytest.raises(FeatureError, match="found a tuple of 7; wants a dict with the splits"):
         from_pickle(shared / "labels" / "mosi" / "features_audio.pickle", ALL)
+
+
+def test_names_a_modality_that_says_nothing(tmp_path: Path) -> None:
+    content = mmsa_content()
+    content["train"]["audio"][:] = np.nan
+    with pytest.raises(
+        FeatureError, match="audio: [0-9]+ frames without a finite value in the training split"
+    ):
+        from_pickle(write(tmp_path / "features.pkl", content), ALL)
