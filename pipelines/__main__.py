@@ -1,4 +1,4 @@
-"""`daq-msa`: import, run, demo, status, evaluate, predict, merge, report, push.
+"""`daq-msa`: import, run, demo, status, evaluate, predict, merge, convert, report, push.
 
 The stages are started as processes of their own, so that a stage's memory is freed when it ends.
 What a command needs is imported when it runs; `--help` imports nothing heavy.
@@ -98,6 +98,14 @@ def _parser() -> _Parser:
     merge.add_argument("--model", type=Path, required=True, metavar="DIR")
     merge.add_argument("--out", type=Path, required=True, metavar="DIR2")
 
+    convert = command(
+        "convert",
+        "Turn a feature pickle of MMSA into a safetensors file for the fusion model.",
+        settings="Takes what finetune.fusion.convert takes.",
+    )
+    convert.add_argument("pickle", type=Path, metavar="PICKLE")
+    convert.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
+
     report = command("report", "A static page with originals beside their variants.")
     report.add_argument("store", type=Path, metavar="STORE")
     report.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -159,6 +167,13 @@ def _merge(arguments: argparse.Namespace, rest: list[str]) -> None:
     start("merge", ["-m", "finetune.merging", *named, *rest])
 
 
+def _convert(arguments: argparse.Namespace, rest: list[str]) -> None:
+    from pipelines.run import launch
+
+    named = [str(arguments.pickle), "--out", str(arguments.out)]
+    launch("convert", ["-m", "finetune.fusion.convert", *named, *rest])
+
+
 def _report(arguments: argparse.Namespace, _: list[str]) -> None:
     from pipelines.report.page import write_report
 
@@ -185,6 +200,7 @@ COMMANDS = {
     "evaluate": _evaluate,
     "predict": _predict,
     "merge": _merge,
+    "convert": _convert,
     "report": _report,
     "push": _push,
 }

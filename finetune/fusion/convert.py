@@ -8,10 +8,9 @@ read without running anything of it, so one from a stranger can be converted too
 from __future__ import annotations
 
 import argparse
-import hashlib
 from pathlib import Path
 
-from finetune.fusion.feature_file import checked_out, write
+from finetune.fusion.feature_file import checked_out, named, write
 from finetune.fusion.features import Split, checked, count_not_finite, read_pickle
 from pipelines.errors import call
 from pipelines.sample import SCALES
@@ -42,9 +41,7 @@ def convert(source: Path, out: Path, scale: str | None = None) -> str:
     checked_out(out)
     splits, own_scale = read_pickle(source, None)
     checked(str(source), splits, scale or own_scale)
-    with source.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
-    about = {"made_by": "daq-msa convert", "source": source.name, "sha256": content}
+    about = {"made_by": "daq-msa convert", "source": named(source)}
     write(out, splits, scale=scale or own_scale, about=about)
     return _summary(out, splits, scale or own_scale)
 

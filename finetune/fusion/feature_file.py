@@ -16,6 +16,7 @@ was `not_finite`, and `about`, where the features come from.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -135,6 +136,12 @@ def checked_out(out: Path) -> Path:
         found = "a folder" if out.is_dir() else f"the suffix {out.suffix!r}"
         raise UsageError(f"--out: {out}: found {found}; it takes the path of a file that ends in {SUFFIX}")
     return out
+
+
+def named(source: Path) -> dict[str, str]:
+    """A file that features come from, by its name and its content's SHA-256."""
+    with source.open("rb") as file:
+        return {"file": source.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def _tensors(split: Split) -> dict[str, np.ndarray]:

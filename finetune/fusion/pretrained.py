@@ -186,8 +186,11 @@ def _loaded(key: str, processor_class: str, name: str, revision: str | None, dev
 def _reason(key: str, name: str, error: Exception) -> str:
     said = str(error)
     first = next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
-    if isinstance(error, ImportError) or "sentencepiece" in said or "tiktoken" in said:
-        advice = "its tokenizer needs packages that are not here: pip install sentencepiece protobuf"
+    if any(package in said.lower() for package in ("sentencepiece", "tiktoken", "protobuf")):
+        first = "its tokenizer needs packages that are not here"
+        advice = "pip install sentencepiece protobuf"
+    elif isinstance(error, ImportError):
+        advice = "install the package that is missing"
     elif "safetensors" in said:
         advice = f"takes weights as safetensors; fusion.extract.{key}_revision may name a revision with them"
     else:

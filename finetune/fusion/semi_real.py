@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
     out, sentences = checked_out(options.out), read_sentences(options.labels)
     latents, clips = latent_valences(sentences, options.votes, options.seed)
     splits = made(sentences, latents, _encoder(options), noise, options.seed)
-    _write(out, splits, latents, clips, options)
+    _write(out, splits, latents, about=_about(options) | {"clips": clips})
     print(_summary(out, splits))
 
 
@@ -185,19 +185,32 @@ def _write(
     out: Path,
     splits: dict[str, Split],
     latents: dict[str, dict[str, np.ndarray]],
-    clips: dict[str, list[str]] | None,
-    options: argparse.Namespace,
+    about: dict[str, Any],
 ) -> None:
     from finetune.fusion.feature_file import write
 
-    about: dict[str, Any] = {"made_by": "finetune.fusion.semi_real", "clips": clips}
-    about |= {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
     more = {
         f"{split}/{name}/latent": values.astype(np.float32)
         for split, found in latents.items()
         for name, values in found.items()
     }
     write(out, splits, scale=SCALE, about=about, more=more)
+
+
+def _about(options: argparse.Namespace) -> dict[str, Any]:
+    from finetune.fusion.feature_file import named
+
+    model = Path(options.text)
+    return {
+        "made_by": "finetune.fusion.semi_real",
+        "labels": named(options.labels),
+        "votes": named(options.votes) if options.votes else None,
+        "text": model.name if model.is_dir() else options.text,
+        "revision": options.revision,
+        "max_tokens": options.max_tokens,
+        "noise": {name: getattr(options, f"{name}_noise") for name in NOISE},
+        "seed": options.seed,
+    }
 
 
 def _summary(out: Path, splits: dict[str, Split]) -> str:

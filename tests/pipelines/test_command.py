@@ -30,7 +30,18 @@ def test_help_is_fast_and_names_every_command() -> None:
         )
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.5
-    for name in ("demo", "import", "run", "status", "evaluate", "predict", "merge", "report", "push"):
+    for name in (
+        "demo",
+        "import",
+        "run",
+        "status",
+        "evaluate",
+        "predict",
+        "merge",
+        "convert",
+        "report",
+        "push",
+    ):
         assert f"\n    {name} " in done.stdout
 
 
@@ -85,9 +96,10 @@ def test_a_run_hands_each_stage_its_own_overrides(tmp_path: Path, monkeypatch: p
             "finetune.merging --model M --out O --precision bfloat16",
         ),
         ("predict --model M --json C --text t", "finetune.prediction --model M --json C --text t"),
+        ("convert P --out F --scale sims", "finetune.fusion.convert P --out F --scale sims"),
     ],
 )
-def test_a_models_commands_start_its_programs(
+def test_commands_of_models_start_their_programs(
     argv: str, started: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[list[str]] = []

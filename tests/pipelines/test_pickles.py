@@ -101,7 +101,15 @@ ATTACKS = {
     "torch._utils._rebuild_tensor_v2": Attack("torch._utils._rebuild_tensor_v2", 1),
     "torch.storage._load_from_bytes": Attack("torch.storage._load_from_bytes", b""),
     "pickle.loads": Attack("pickle.loads", b""),
-    "finetune.fusion.pickles._Dtype": Attack("finetune.fusion.pickles._Dtype", "O"),
+    "importlib.import_module": Attack("importlib.import_module", "antigravity"),
+    "shutil.rmtree": Attack("shutil.rmtree", "."),
+    "ctypes.CDLL": Attack("ctypes.CDLL", "libc.so.6"),
+    "timeit.timeit": Attack("timeit.timeit", CODE),
+    "numpy.memmap": Attack("numpy.memmap", MARKER, "uint8", "w+", 0, 9),
+    "numpy.ctypeslib.load_library": Attack("numpy.ctypeslib.load_library", "libc", "."),
+    "pandas.io.pickle.read_pickle": Attack("pandas.io.pickle.read_pickle", "payload.pkl"),
+    "a.class.of.nobody.Model": Attack("a.class.of.nobody.Model"),
+    "pipelines.pickles._Dtype": Attack("pipelines.pickles._Dtype", "O"),
 }
 
 
@@ -117,6 +125,48 @@ def test_refuses_a_payload_by_name_and_runs_nothing(
     ):
         pickles.load(path)
     assert not (tmp_path / MARKER).exists()
+
+
+# Ways to come by a name and to call it, other than GLOBAL and REDUCE.
+TOUCH = b"X\x09\x00\x00\x00touch ran"
+OPCODES = {
+    "a name in text": b"cos\nsystem\n(Vtouch ran\ntR.",
+    "INST": b"(Vtouch ran\nios\nsystem\n.",
+    "OBJ": b"\x80\x02(cos\nsystem\n" + TOUCH + b"o.",
+    "NEWOBJ": b"\x80\x02csubprocess\nPopen\n" + TOUCH + b"\x85\x81.",
+    "NEWOBJ_EX": b"\x80\x04\x8c\x0asubprocess\x8c\x05Popen\x93" + TOUCH + b"\x85}\x92.",
+    "STACK_GLOBAL": b"\x80\x04\x8c\x05posix\x8c\x06system\x93" + TOUCH + b"\x85R.",
+    "a dotted name": b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93" + TOUCH + b"\x85R.",
+    "an attribute of what is let in": b"\x80\x04\x8c\x08builtins\x8c\x0dset.__class__\x93.",
+    "a module's own module": b"\x80\x04\x8c\x05numpy\x8c\x09os.system\x93" + TOUCH + b"\x85R.",
+    "an empty name": b"\x80\x04\x8c\x08builtins\x8c\x00\x93.",
+    "a name that is no string": b"\x80\x04K\x01K\x02\x93.",
+    "an extension's code": b"\x80\x02\x82\x01.",
+    "a state for a class": b"\x80\x02cos\nenviron\n}b.",
+    "hidden behind an end": b"\x80\x02}0cos\nsystem\n" + TOUCH + b"\x85R.",
+}
+
+
+@pytest.mark.parametrize("name", OPCODES)
+def test_refuses_other_ways_to_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "features.pkl"
+    path.write_bytes(OPCODES[name])
+    with pytest.raises(pickles.PickleError, match=r"which is not let in|not a whole pickle"):
+        pickles.load(path)
+    assert not (tmp_path / MARKER).exists()
+
+
+def test_the_standard_library_would_run_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The payloads are whole: unpickled without the table, these make the file."""
+    monkeypatch.chdir(tmp_path)
+    harmful = ("a name in text", "INST", "OBJ", "STACK_GLOBAL", "hidden behind an end")
+    payloads = [OPCODES[name] for name in harmful]
+    payloads += [ATTACKS[name].pickled() for name in ("posix.system", "builtins.eval", "builtins.exec")]
+    for payload in payloads:
+        pickle.loads(payload)  # noqa: S301 - our own
+        assert (tmp_path / MARKER).exists(), payload
+        (tmp_path / MARKER).unlink()
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

@@ -152,6 +152,6 @@ def test_names_a_modality_that_says_nothing(tmp_path: Path) -> None:
     content = mmsa_content()
     content["train"]["audio"][:] = np.nan
     with pytest.raises(
-        FeatureError, match="audio: [0-9]+ frames without a finite value in the training split"
+        FeatureError, match=r"audio: [0-9]+ frames without a finite value in the training split"
     ):
         from_pickle(write(tmp_path / "features.pkl", content), ALL)

@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from finetune.fusion.__main__ import main
+from finetune.fusion.convert import convert
 from finetune.fusion.features import FeatureError, from_pickle
 from finetune.fusion.losses import batch_of
 from finetune.fusion.run import load
@@ -83,6 +84,14 @@ def test_what_it_leaves_is_what_it_rated(done: Path, data: Path) -> None:
     np.testing.assert_allclose(again, best.prediction, atol=1e-5)
 
 
+def test_a_converted_pickle_trains_the_same_networks(
+    recipe: Path, data: Path, done: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "features.safetensors"
+    convert(data, path)
+    assert start(recipe, path, tmp_path / "out") == summary_of(done)
+
+
 def test_started_again_it_keeps_the_seeds_that_are_done(
     recipe: Path, data: Path, done: Path, tmp_path: Path
 ) -> None:
@@ -104,8 +113,23 @@ def test_trains_from_a_store(recipe: Path, tmp_path: Path) -> None:
     summary = start(recipe, data, out, *more)
     assert summary["rows"] == {"train": 4, "valid": 2, "test": 2, "failed": 1}
     assert json.loads((out / "failures.jsonl").read_text())["id"] == "made/train/9"
+    assert len(list((out / "features").iterdir())) == 1
     table = pyarrow.parquet.read_table(out / "predictions.parquet")
     assert table["id"].to_pylist()[-2:] == ["made/test/0", "made/test/1"]
+
+
+def test_runs_may_share_the_features_of_a_store(recipe: Path, tmp_path: Path) -> None:
+    data, cache = store(tmp_path / "store", rows()), tmp_path / "cache"
+    more = ("--fusion.seeds", "[1]", "--fusion.training.epochs", "1", "--fusion.feature_cache")
+    first = start(recipe, data, tmp_path / "a", *more, str(cache))
+    (kept,) = cache.iterdir()
+    made = kept.stat().st_mtime_ns
+    other = ("--fusion.losses.statistics", "0.2")
+    start(recipe, data, tmp_path / "b", *more, str(cache), *other)
+    assert [path.stat().st_mtime_ns for path in cache.iterdir()] == [made]
+    assert start(recipe, data, tmp_path / "c", *more, "none") == first
+    assert not (tmp_path / "c" / "features").exists()
+    assert start(recipe, data, tmp_path / "c", *more, str(cache)) == first  # which changes no result
 
 
 def test_a_folder_of_other_settings_or_data_is_refused(
