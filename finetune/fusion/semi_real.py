@@ -40,7 +40,10 @@ COLUMNS = ("video_id", "clip_id", "text", "label", "mode")
 SCALE = "mosi"
 DIMENSIONS = {"audio": 74, "video": 47}  # of MOSI's COVAREP and FACET features
 STEPS = {"audio": (20, 50), "video": (15, 50)}
-NOISE = {"audio": 0.5, "video": 1.0}
+# σ by modality: so that each stream is weak but not mute, for latents that are the score and for votes,
+# which say less of it by themselves.
+NOISE = {"audio": 1.5, "video": 1.2}
+NOISE_OF_VOTES = {"audio": 0.5, "video": 1.0}
 SMOOTHNESS = 0.9  # φ
 WINDOW = 0.5  # the share of steps in which the latent is written
 MAX_TOKENS = 50  # of a sentence, as in MMSA's features
@@ -237,7 +240,9 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
     for name, value in NOISE.items():
         parser.add_argument(
-            f"--{name}-noise", type=float, default=value, help=f"σ of {name} (default: {value:g})"
+            f"--{name}-noise",
+            type=float,
+            help=f"σ of {name} (default: {NOISE_OF_VOTES[name]:g} with votes, else {value:g})",
         )
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="of the encoder")
@@ -248,7 +253,9 @@ def _options(argv: list[str]) -> argparse.Namespace:
         help=f"longer sentences are cut (default: {MAX_TOKENS}); special tokens are counted",
     )
     options = parser.parse_args(argv)
-    for name in NOISE:
+    for name, value in (NOISE_OF_VOTES if options.votes else NOISE).items():
+        if getattr(options, f"{name}_noise") is None:
+            setattr(options, f"{name}_noise", value)
         if getattr(options, f"{name}_noise") < 0:
             raise UsageError(f"--{name}-noise: got {getattr(options, f'{name}_noise')}; it takes at least 0")
     if options.max_tokens < 3:
