@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from finetune.fusion.settings import BUILT_IN, ExtractSettings
+from finetune.fusion.settings import ExtractSettings
 from pipelines import media
 from pipelines.device import pick
 from pipelines.sample import Row
 
+# Encoders that need no download.
+BUILT_IN = {"text": "words", "audio": "log_mel", "video": "edges"}
 SAMPLING_RATE = 16_000
 FRAME_SIDE_PX = 448  # to which frames are shrunk for pre-trained encoders, which see half of that
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from finetune.fusion import feature_file
-from finetune.fusion.encoders import Encoder, load_encoders
+from finetune.fusion.encoders import BUILT_IN, Encoder, load_encoders
 from finetune.fusion.feature_file import Failures, from_file
 from finetune.fusion.features import FeatureError, FeatureSet, Sequences, Split, check_labels, checked
-from finetune.fusion.settings import BUILT_IN, ExtractSettings, FusionConfig
+from finetune.fusion.settings import ExtractSettings, FusionConfig
 from finetune.objective import check_weights
 from pipelines import media
 from pipelines.device import share

@@ -7,8 +7,6 @@ from typing import Literal
 
 Modality = Literal["text", "audio", "video"]
 MODALITIES: tuple[Modality, ...] = ("text", "audio", "video")
-# Encoders that need no download.
-BUILT_IN = {"text": "words", "audio": "log_mel", "video": "edges"}
 
 
 @dataclass(frozen=True, kw_only=True)
