@@ -1,11 +1,11 @@
 """The command: features from a store or a pickle, a network from each seed, their metrics.
 
     OUT/config.json          settings, what the features look like, versions, the command
+    OUT/features/            features of a store, made once
     OUT/model.safetensors    the network of the seed that is best on valid
     OUT/metrics.json         each seed's metrics, their mean and spread, what was not finite
     OUT/predictions.parquet  seed, split, id, label, prediction
     OUT/failures.jsonl       rows whose media could not be read
-    OUT/features/            features of a store, made once
     OUT/seed-N/              that seed's network, metrics, history and, while it trains, checkpoint
 
 Started again, it goes on: seeds that are done are kept, and the one that was in training goes on
