@@ -15,12 +15,21 @@ def main(argv: list[str] | None = None) -> int:
         "--clips", type=int, default=96, help="clips over all splits, at least 8 (default: 96)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
+    parser.add_argument(
+        "--train-speakers", type=int, help="leave out training clips of all but so many speakers"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes that draw (default: 2)")
     options = parser.parse_args(argv)
     from pipelines.puppets.corpus import write_corpus
 
     try:
-        made = write_corpus(options.out, clips=options.clips, seed=options.seed, workers=options.workers)
+        made = write_corpus(
+            options.out,
+            clips=options.clips,
+            seed=options.seed,
+            train_speakers=options.train_speakers,
+            workers=options.workers,
+        )
     except ValueError as error:
         parser.error(str(error))
     print(f"{options.out}: {made} clips")

@@ -122,38 +122,47 @@ def make_clip(who: Person, carried: Valences, rng: np.random.Generator) -> Clip:
     return Clip(text=text, frames=frames, samples=samples, valences=carried, label=label(carried, rng))
 
 
-def plan(clips: int) -> list[Part]:
+def plan(clips: int, train_speakers: int | None = None) -> list[Part]:
     """Who speaks in which clip: 60 % train, 15 % valid, 25 % test, no speaker in two splits.
 
     Speakers of train are cast `train`, those of valid and test are cast `test`: they look and
-    sound like nobody in train.
+    sound like nobody in train. With `train_speakers`, the clips of other speakers of train are left out:
+    training rows are scarce then, and the others are the same.
     """
     if clips < 8:
         raise ValueError(f"clips: got {clips}, wants at least 8, so that each split has some")
+    if train_speakers is not None and train_speakers < 1:
+        raise ValueError(f"train_speakers: got {train_speakers}, wants 1 or more")
     valid, test = max(2, round(0.15 * clips)), max(2, round(0.25 * clips))
     parts: list[Part] = []
     for split, count in (("train", clips - valid - test), ("valid", valid), ("test", test)):
         speakers = max(1, count // 4)
         cast: Cast = "train" if split == "train" else "test"
+        kept = speakers if split != "train" or train_speakers is None else train_speakers
         for number in range(count):
+            if number % speakers >= kept:
+                continue
             speaker = f"{split}{number % speakers:03d}"
             parts.append(Part(id=f"{speaker}/{number:05d}", split=split, speaker=speaker, cast=cast))
     return parts
 
 
-def write_corpus(out: Path, *, clips: int, seed: int, workers: int = 2) -> int:
+def write_corpus(
+    out: Path, *, clips: int, seed: int, train_speakers: int | None = None, workers: int = 2
+) -> int:
     """Make a corpus in a folder: `label.csv` and `clips/*.mkv`; returns the number of clips.
 
     Args:
         out: The folder; made if missing.
         clips: How many, over all splits; at least 8.
         seed: Of all that is drawn.
+        train_speakers: Keep the clips of so many speakers of train; None keeps all.
         workers: Processes that draw. Changes nothing but the time.
 
     Raises:
-        ValueError: If `clips` is too small.
+        ValueError: If `clips` or `train_speakers` is too small.
     """
-    parts = plan(clips)
+    parts = plan(clips, train_speakers)
     (out / "clips").mkdir(parents=True, exist_ok=True)
     table = out / "label.csv"
     # The table comes last, so that a folder with one is complete.

@@ -50,6 +50,17 @@ def test_no_speaker_is_in_two_splits() -> None:
     assert {part.cast for part in parts if part.split != "train"} == {"test"}
 
 
+def test_training_speakers_can_be_made_scarce() -> None:
+    """The clips that are left are those that there were."""
+    every, scarce = plan(100), plan(100, train_speakers=2)
+    assert scarce == [
+        part for part in every if part.split != "train" or part.speaker in ("train000", "train001")
+    ]
+    assert sum(part.split == "train" for part in scarce) == 8
+    with pytest.raises(ValueError, match="train_speakers: got 0, wants 1 or more"):
+        plan(100, train_speakers=0)
+
+
 def test_a_clip_is_drawn_from_its_seed_alone() -> None:
     who = person("train001", "train", seed=5)
     clips = [make_clip(who, Valences(0.5, -0.5, 1.0), np.random.default_rng(3)) for _ in range(2)]
