@@ -15,14 +15,18 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path to write to, which takes the place of `path` when the block ends well.
 
     The data is on disk before the name changes, so after a crash `path` holds the old or the
-    new content. Where the block raises, `path` stays as it was and the temporary file goes.
+    new content. Where the block raises, `path` stays as it was and the temporary file goes. The file
+    may be read by whom files that this process makes may be: safetensors would keep it to its owner.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
+        temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

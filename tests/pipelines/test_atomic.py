@@ -1,0 +1,45 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from pipelines.atomic import replacing, write_text
+
+
+def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "file.txt"
+    write_text(path, "old")
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_block_that_raises_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+
+    def fail() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_who_may_read_other_files_may_read_a_safetensors_file(tmp_path: Path) -> None:
+    """In a folder that several users share; safetensors alone would write for its owner."""
+    plain, made = tmp_path / "plain", tmp_path / "made.safetensors"
+    plain.touch()
+    with replacing(made) as temporary:
+        save_file({"a": np.zeros(2)}, temporary)
+    assert made.stat().st_mode == plain.stat().st_mode
