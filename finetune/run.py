@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.settings import FinetuneConfig
 from pipelines import provenance
 from pipelines.atomic import write_json
-from pipelines.device import share
+from pipelines.device import leave_group, share
 from pipelines.errors import UsageError
 from pipelines.settings import Invocation, parse_stage
 from pipelines.store import StoreReader, committed_generation
@@ -38,15 +38,7 @@ def main(argv: list[str]) -> None:
     try:
         (dry_run.main if invocation.flags["dry-run"] else run)(invocation)
     finally:
-        _leave_group()
-
-
-def _leave_group() -> None:
-    """End the talk between ranks: threads of it that are still there when Python ends abort the process."""
-    from torch import distributed
-
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+        leave_group()
 
 
 def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:

@@ -46,3 +46,11 @@ def pick(device: str) -> str:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device: {device!r} cannot be used here ({reason}); take auto or cpu") from error
     return device
+
+
+def leave_group() -> None:
+    """End the talk between processes: threads of it that are still there when Python ends abort them."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -11,8 +11,12 @@ def main(argv: list[str]) -> None:
     from finetune.fusion.run import (
         run,  # behind the parsing, so that a wrong key or --help does not wait for torch
     )
+    from pipelines.device import leave_group
 
-    run(invocation)
+    try:
+        run(invocation)
+    finally:
+        leave_group()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ It knows nothing of the model but its modality features and the parameters of it
 
     for micro_batch in step:
         penalty.observe(task_loss, features)
-        penalty.keep(statistical_loss, encoders)    # only where a part of the loss is exempt
+        penalty.keep(statistical_loss, encoders, outputs=outputs)    # only where a part is exempt
         loss.backward()                             # the whole loss, the exempt part too
     (unscale the gradients)
     penalty.apply(encoders)
@@ -23,15 +23,15 @@ It knows nothing of the model but its modality features and the parameters of it
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from finetune.fusion.processes import Total, alone
+from finetune.fusion.scaling import Encoders, Outputs, Scaling
 from finetune.fusion.settings import check_conflict
-
-Encoders = Mapping[str, Sequence[torch.nn.Parameter]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,7 @@ class ConflictPenalty:
         end_epoch: The first epoch without it again; None for no end.
         accumulation: Micro-batches in a step. With one, the factors are known before the backward
             pass, and `keep` does only what they make necessary; with more it always works.
+        total: Sums over the processes that train together; the norms are those of all.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -75,11 +76,13 @@ class ConflictPenalty:
         start_epoch: int = 0,
         end_epoch: int | None = None,
         accumulation: int = 1,
+        total: Total = alone,
     ) -> None:
         check_conflict(threshold, alpha, floor, decay, start_epoch, end_epoch)
         self.threshold, self.alpha, self.floor, self.decay = threshold, alpha, floor, decay
         self.start_epoch, self.end_epoch = start_epoch, end_epoch
-        self.accumulation = accumulation
+        self.total = total
+        self.scaling = Scaling(accumulation, total)
         self.epoch = 0
         self.averages: dict[str, float] = {}
         self._forget_step()
@@ -113,34 +116,37 @@ class ConflictPenalty:
         gradients = torch.autograd.grad(
             task_loss * loss_scale, list(features.values()), retain_graph=True, allow_unused=True
         )
-        norms = []
         for name, gradient in zip(names, gradients, strict=True):
             if gradient is None:
                 raise ValueError(f"features: the task loss does not depend on that of {name!r}")
-            norms.append(_row_norms(gradient).sum())
-        sums = torch.stack(norms).double() / loss_scale
-        for name, value in zip(names, sums.tolist(), strict=True):
+        norms = torch.stack([_row_norms(gradient) for gradient in gradients])  # (modalities, B)
+        # A clip that the loss does not weigh has no gradient, and is none.
+        counted = (norms > 0).any(0).sum()
+        sums = self.total(torch.cat([norms.double().sum(1) / loss_scale, counted[None].double()]))
+        *values, rows = sums.tolist()
+        for name, value in zip(names, values, strict=True):
             self._sums[name] = self._sums.get(name, 0.0) + value
-        self._rows += len(next(iter(features.values())))
+        self._rows += rows
 
-    def keep(self, loss: torch.Tensor, encoders: Encoders, *, loss_scale: float = 1.0) -> None:
-        """Keep the gradients of a part of the loss apart, to be left unscaled; after `observe`.
+    def keep(
+        self,
+        loss: torch.Tensor,
+        encoders: Encoders,
+        *,
+        outputs: Outputs | None = None,
+        loss_scale: float = 1.0,
+    ) -> None:
+        """Except a part of the loss from the penalty; after `observe`.
 
         Args:
             loss: The exempt part, with its weight, as it stands in the whole loss; its graph is kept.
             encoders: Each modality's parameters, as `apply` gets them.
+            outputs: What leaves each encoder, as `Scaling.keep` takes it; makes a conflict cheap.
             loss_scale: As for `observe`.
         """
-        for name in self._may_be_scaled():
-            parameters = encoders[name]
-            gradients = torch.autograd.grad(
-                loss * loss_scale, list(parameters), retain_graph=True, allow_unused=True
-            )
-            kept = self._kept.setdefault(name, [None] * len(parameters))
-            for index, gradient in enumerate(gradients):
-                if gradient is not None:
-                    before = kept[index]
-                    kept[index] = gradient / loss_scale + (0 if before is None else before)
+        if self.active:
+            factors = self.detect().factors
+            self.scaling.keep(loss, factors, encoders, outputs=outputs, loss_scale=loss_scale)
 
     def detect(self) -> Conflict:
         """What the micro-batches since the last `apply` amount to; changes nothing."""
@@ -160,9 +166,7 @@ class ConflictPenalty:
         Call it after the backward passes and the unscaling, before clipping and the optimizer.
         """
         conflict = self.detect()
-        for name, factor in conflict.factors.items():
-            if factor != 1.0:
-                self._scale(encoders[name], self._kept.get(name), factor)
+        self.scaling.apply(encoders, conflict.factors)
         self.averages = conflict.norms
         self._forget_step()
         return conflict
@@ -178,38 +182,17 @@ class ConflictPenalty:
 
     def _forget_step(self) -> None:
         self._sums: dict[str, float] = {}
-        self._rows = 0
-        self._kept: dict[str, list[torch.Tensor | None]] = {}
+        self._rows = 0.0
 
     def _norms(self) -> dict[str, float]:
         """The averaged norms with this step's in them; without where they overflowed."""
-        means = {name: value / self._rows for name, value in self._sums.items()}
+        means = {name: value / max(1.0, self._rows) for name, value in self._sums.items()}
         if not means or not all(map(math.isfinite, means.values())):
             return dict(self.averages)
         return {
             name: self.decay * self.averages.get(name, value) + (1 - self.decay) * value
             for name, value in means.items()
         }
-
-    def _may_be_scaled(self) -> list[str]:
-        if not self.active:
-            return []
-        if self.accumulation > 1:
-            return list(self._sums)
-        return [name for name, factor in self.detect().factors.items() if factor != 1.0]
-
-    @staticmethod
-    def _scale(
-        parameters: Sequence[torch.nn.Parameter], kept: list[torch.Tensor | None] | None, factor: float
-    ) -> None:
-        """grad ← k (grad − kept) + kept."""
-        apart = kept or [None] * len(parameters)
-        for parameter, exempt in zip(parameters, apart, strict=True):
-            if parameter.grad is None:
-                continue
-            parameter.grad.mul_(factor)
-            if exempt is not None:
-                parameter.grad.add_(exempt.to(parameter.grad.dtype), alpha=1 - factor)
 
 
 def ratios(norms: Mapping[str, float]) -> dict[str, float]:

@@ -69,10 +69,7 @@ def _cut(sequences: Sequences, rows: np.ndarray) -> Sequences:
 def loss_parts(output: Output, batch: Batch) -> Parts:
     """Each clip's own losses, (B,) by part; a modality that a clip lacks adds nothing."""
     present = {name: mask.any(1) for name, mask in batch.masks.items()}
-    auxiliary = [
-        (output.unimodal[name].float() - batch.unimodal[name]).abs() * shown
-        for name, shown in present.items()
-    ]
+    auxiliary = [error * present[name] for name, error in unimodal_errors(output, batch).items()]
     statistics = [
         statistical_loss(
             output.means[name].float(),
@@ -91,6 +88,11 @@ def loss_parts(output: Output, batch: Batch) -> Parts:
         "statistics": torch.stack(statistics).sum(0),
         "diversity": _likeness(output, present),
     }
+
+
+def unimodal_errors(output: Output, batch: Batch) -> Parts:
+    """|ŷ_m − y_m| of each clip, (B,) by modality."""
+    return {name: (output.unimodal[name].float() - label).abs() for name, label in batch.unimodal.items()}
 
 
 def _likeness(output: Output, present: dict[str, torch.Tensor]) -> torch.Tensor:

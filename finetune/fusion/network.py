@@ -46,6 +46,8 @@ class Output:
     """(B,)."""
     unimodal: dict[str, torch.Tensor]
     """(B,)."""
+    encoded: dict[str, tuple[torch.Tensor, torch.Tensor]]
+    """What leaves the encoder: steps (B, 1 + S, width), and the weights (B, 1 + S) that sum them up."""
     sequences: dict[str, torch.Tensor]
     """Z_m, (B, 1 + steps, width): where a modality meets the others; the first step is learned."""
     features: dict[str, torch.Tensor]
@@ -94,6 +96,7 @@ class Encoder(nn.Module):
 
         Returns:
             Steps (B, 1 + S, width), their mask (B, 1 + S), and the weights (B, 1 + S) that sum them up.
+            No gradient of the weights passes by the steps that are returned.
         """
         frames, shown = averaged(self.project(values), mask, self.stride)
         frames = frames + positions(frames.shape[1], frames.shape[2], frames)
@@ -102,7 +105,7 @@ class Encoder(nn.Module):
         shown = torch.cat([shown.new_ones(len(shown), 1), shown], dim=1)
         steps = self.layers(steps, src_key_padding_mask=~shown)
         scores = self.score(steps).squeeze(-1).masked_fill(~shown, -math.inf)
-        return steps, shown, scores.softmax(-1)
+        return steps.view_as(steps), shown, scores.softmax(-1)
 
 
 class GatedFusion(nn.Module):
@@ -193,10 +196,11 @@ class FusionNetwork(nn.Module):
             masks: (B, T); a row that is false throughout lacks the modality.
         """
         standardised = {name: self._standardised(name, values[name], masks[name]) for name in self.names}
-        sequences, shown, features = {}, {}, {}
+        encoded, sequences, shown, features = {}, {}, {}, {}
         weights = len(self.names) * self.modality_scores.softmax(0)
         for weight, name in zip(weights, self.names, strict=True):
             steps, shown[name], shares = self.encoders[name](standardised[name], masks[name])
+            encoded[name] = (steps, shares)
             sequences[name] = weight * steps
             features[name] = (shares[..., None] * sequences[name]).sum(1)  # (B, width)
         anchor = features[self.names[0]]
@@ -205,6 +209,7 @@ class FusionNetwork(nn.Module):
         return Output(
             prediction=self.head(torch.cat([fused, *features.values()], dim=-1)).squeeze(-1),
             unimodal={name: self.unimodal_heads[name](features[name]).squeeze(-1) for name in self.names},
+            encoded=encoded,
             sequences=sequences,
             features=features,
             means={name: mean for name, (mean, _) in statistics.items()},

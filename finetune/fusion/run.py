@@ -6,16 +6,18 @@
     OUT/metrics.json         each seed's metrics, their mean and spread, what was not finite
     OUT/predictions.parquet  seed, split, id, label, prediction
     OUT/failures.jsonl       rows whose media could not be read
-    OUT/seed-N/              that seed's network, metrics, history and, while it trains, checkpoint
+    OUT/seed-N/              that seed's network, metrics, history and, while it trains, checkpoint;
+                             steps.parquet has each step's ratios of norms, factors and conflict
 
 Started again, it goes on: seeds that are done are kept, and the one that was in training goes on
-from its last whole epoch.
+from its last whole epoch. Under `accelerate launch`, all processes train the same network, each on
+its share of a step's clips, and the first one writes.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,9 @@ from finetune.fusion.extract import from_store
 from finetune.fusion.feature_file import SUFFIX, from_file
 from finetune.fusion.features import FeatureSet, from_pickle
 from finetune.fusion.network import FusionNetwork, Inputs
-from finetune.fusion.settings import FusionConfig, NetworkSettings, TrainingSettings
+from finetune.fusion.processes import gathered
+from finetune.fusion.settings import FusionConfig, NetworkSettings
+from finetune.fusion.tracking import PROJECT, check_trackers, make_accelerator, report
 from finetune.fusion.training import Trained, Trainer, inputs_of, make_network, train
 from pipelines.atomic import replacing, write_json, write_json_lines
 from pipelines.device import share
@@ -35,8 +39,6 @@ from pipelines.sample import digest
 from pipelines.store import committed_generation, is_store
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from pipelines.settings import Invocation
 
 DESCRIPTION = "A fusion network trained with a conflict-aware penalty and a statistical loss."
@@ -52,23 +54,22 @@ def run(invocation: Invocation[FusionConfig]) -> dict[str, Any]:
         UsageError: If the output folder belongs to other settings or data.
         RunError: If the data cannot be used.
     """
-    if share().processes > 1:
-        raise UsageError(
-            f"fusion trains in one process, and was started in {share().processes}; use python -m"
-        )
     out, config = invocation.out, invocation.config
+    check_trackers(config.training.trackers)
     fingerprint = _claimed(invocation)
     features, failures = read_features(invocation.data, config, out)
-    _describe(invocation, features, fingerprint)
-    write_json_lines(out / "failures.jsonl", failures)
+    first = share().rank == 0
+    if first:
+        _describe(invocation, features, fingerprint)
+        write_json_lines(out / "failures.jsonl", failures)
     if invocation.max_failures is not None and len(failures) > invocation.max_failures:
         found = f"{len(failures)} rows failed, --max-failures is {invocation.max_failures}"
         raise RunError(f"{found}; see {out}/failures.jsonl")
     for seed in config.seeds:
-        if not (out / f"seed-{seed}" / "metrics.json").is_file():
-            _train_seed(seed, features, config, out / f"seed-{seed}")
-        print(_line(seed, _read(out, seed)), flush=True)
-    return _summarise(out, config, features, len(failures))
+        _train_seed(seed, features, config, out / f"seed-{seed}")
+        if first:
+            print(_line(seed, _read(out, seed)), flush=True)
+    return _summarise(out, config, features, len(failures)) if first else {}
 
 
 def read_features(data: Path, config: FusionConfig, out: Path) -> tuple[FeatureSet, list[dict[str, Any]]]:
@@ -108,6 +109,7 @@ def load(directory: str | Path) -> FusionNetwork:
 def _claimed(invocation: Invocation[FusionConfig]) -> str:
     """The digest of what a seed's result depends on; the folder must be of the same, or new."""
     config, data = invocation.config, invocation.data
+    config = replace(config, training=replace(config.training, trackers=()))
     matter = {
         name.name: _plain(getattr(config, name.name)) for name in fields(config) if name.name not in FREE
     }
@@ -155,10 +157,13 @@ def data_digest(data: Path) -> str:
 
 
 def _train_seed(seed: int, features: FeatureSet, config: FusionConfig, folder: Path) -> None:
+    """Train from a seed, unless that is done."""
     from accelerate.utils import set_seed
-    from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
+    accelerator = make_accelerator(config.training, folder)
+    if gathered((folder / "metrics.json").is_file())[0]:
+        return
+    accelerator.init_trackers(PROJECT)
     set_seed(seed)
     trainer = Trainer(
         make_network(features, config.network),
@@ -166,24 +171,30 @@ def _train_seed(seed: int, features: FeatureSet, config: FusionConfig, folder: P
         training=config.training,
         losses=config.losses,
         conflict=config.conflict,
-        accelerator=_accelerator(config.training),
+        balance=config.balance,
+        accelerator=accelerator,
         seed=seed,
     )
-    trained = train(trainer, folder / "checkpoint.pt")
+    trained = train(trainer, folder / "checkpoint.pt", lambda record: report(accelerator, record))
+    if accelerator.is_main_process:
+        _write_seed(seed, trained, features, folder)
+    accelerator.end_training()
+
+
+def _write_seed(seed: int, trained: Trained, features: FeatureSet, folder: Path) -> None:
+    from pyarrow import Table, parquet
+    from safetensors.torch import save_file
+
     with replacing(folder / "model.safetensors") as temporary:
         save_file(
             {name: value.contiguous() for name, value in trained.network.state_dict().items()}, temporary
         )
     write_json_lines(folder / "history.jsonl", trained.history)
+    with replacing(folder / "steps.parquet") as temporary:
+        parquet.write_table(Table.from_pylist(trained.steps), temporary)
     _write_predictions(folder / "predictions.parquet", seed, trained, features)
     write_json(folder / "metrics.json", _seed_record(trained))  # last: it says that the seed is done
     (folder / "checkpoint.pt").unlink()
-
-
-def _accelerator(training: TrainingSettings) -> Accelerator:
-    from accelerate import Accelerator
-
-    return Accelerator(cpu=training.device == "cpu", mixed_precision=training.precision)
 
 
 def _seed_record(trained: Trained) -> dict[str, Any]:

@@ -6,7 +6,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 Modality = Literal["text", "audio", "video"]
+Balancing = Literal["conflict_penalty", "none", "ogm_ge", "cggm", "mmpareto", "constant"]
+Tracker = Literal["tensorboard", "wandb", "trackio"]
 MODALITIES: tuple[Modality, ...] = ("text", "audio", "video")
+# Methods that judge a modality by its unimodal head.
+JUDGING: tuple[Balancing, ...] = ("ogm_ge", "cggm", "mmpareto")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +110,6 @@ class LossSettings:
 class ConflictSettings:
     """The conflict-aware penalty. Gradient norms are measured and logged with and without it."""
 
-    penalty: bool = True
-    """Whether a dominant encoder's gradients are scaled."""
     threshold: float = 2.0
     """τ, at least 1: the ratio of gradient norms above which there is a conflict."""
     alpha: float = 0.5
@@ -123,6 +125,29 @@ class ConflictSettings:
 
     def __post_init__(self) -> None:
         check_conflict(self.threshold, self.alpha, self.floor, self.decay, self.start_epoch, self.end_epoch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BalanceSettings:
+    """By which method gradients are balanced between the modalities, and the numbers of the others."""
+
+    method: Balancing = "conflict_penalty"
+    """Which; the section `conflict` is about the penalty."""
+    constant: float = 0.5
+    """What `constant` multiplies the first modality's encoder's gradients by, in (0, 1]."""
+    ogm_ge_alpha: float = 0.3
+    """α of OGM-GE, above 0: how much slower a better modality's encoder becomes."""
+    cggm_rate: float = 1.3
+    """What CGGM multiplies all its factors by, above 0."""
+    mmpareto_gain: float = 1.5
+    """γ of MMPareto, above 0: by how much gradients are lengthened."""
+
+    def __post_init__(self) -> None:
+        for name in ("ogm_ge_alpha", "cggm_rate", "mmpareto_gain"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}; it takes a value above 0")
+        if not 0 < self.constant <= 1:
+            raise ValueError(f"constant: got {self.constant}; it takes a value in (0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +172,8 @@ class TrainingSettings:
     """Mixed precision; fp16 needs a GPU."""
     device: Literal["auto", "cpu"] = "auto"
     """auto takes a GPU where there is one."""
+    trackers: tuple[Tracker, ...] = ()
+    """Where each epoch is reported beside the history, of tensorboard, wandb and trackio."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience", "batch_size", "accumulation", "learning_rate", "clip_norm"):
@@ -176,6 +203,8 @@ class FusionConfig:
     """Weights of the loss' parts."""
     conflict: ConflictSettings = field(default_factory=ConflictSettings)
     """The conflict-aware penalty."""
+    balance: BalanceSettings = field(default_factory=BalanceSettings)
+    """By which method the modalities are balanced."""
     training: TrainingSettings = field(default_factory=TrainingSettings)
     """Epochs, batches, rates."""
 
@@ -184,6 +213,11 @@ class FusionConfig:
             raise ValueError(f"modalities: got {list(self.modalities)}; it takes one to three different ones")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: got {list(self.seeds)}; it takes one or more different numbers")
+        if self.balance.method in JUDGING and not self.losses.auxiliary:
+            raise ValueError(
+                f"losses.auxiliary: got 0 with balance.method {self.balance.method}, which goes by the"
+                " unimodal heads that it trains; give it a weight above 0, or take another method"
+            )
 
 
 def check_conflict(

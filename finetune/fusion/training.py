@@ -1,32 +1,57 @@
 """Trains one fusion network from one seed.
 
 Every part of the loss (`finetune.fusion.losses`) is a clip's own, and clips are weighted over the
-whole optimizer step: Σ w ℓ / Σ w.
+whole optimizer step, all micro-batches on all processes: Σ w ℓ / Σ w.
+
+Several processes sum their gradients by hand, once a step. DistributedDataParallel would sum them
+during the backward pass, from hooks on the parameters that know nothing of the other passes here, those
+of norms and of what is exempt from the balance, and that demand a backward pass of every micro-batch.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from finetune.fusion.conflict import Conflict, ConflictPenalty
+from finetune.fusion.balance import make_balance
+from finetune.fusion.conflict import Conflict
+from finetune.fusion.evidence import Evidence
 from finetune.fusion.features import FeatureSet, Split
-from finetune.fusion.losses import Batch, Parts, batch_of, loss_parts
+from finetune.fusion.losses import Batch, Parts, batch_of, loss_parts, unimodal_errors
 from finetune.fusion.network import FusionNetwork, Inputs, Output
-from finetune.fusion.settings import ConflictSettings, LossSettings, NetworkSettings, TrainingSettings
-from finetune.msa_metrics import METRICS
+from finetune.fusion.processes import (
+    Total,
+    alone,
+    gathered,
+    random_state,
+    set_random_state,
+    sum_in_place,
+)
+from finetune.fusion.records import epoch_record, rated, step_record
+from finetune.fusion.settings import (
+    BalanceSettings,
+    ConflictSettings,
+    LossSettings,
+    NetworkSettings,
+    TrainingSettings,
+)
 from finetune.objective import weighted_share
+from finetune.stop_signal import StopSignal
 from pipelines.atomic import replacing
+from pipelines.errors import RunError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+# Between the seeds of the processes of one training.
+OTHER_SEED = 1_000_003
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +62,8 @@ class Trained:
     best_epoch: int
     history: list[dict[str, Any]]
     """By epoch: losses, MAE on valid, conflict rate, mean ratios and factors."""
+    steps: list[dict[str, Any]]
+    """By step: epoch, whether there was a conflict, ratios and factors by modality."""
     predictions: dict[str, np.ndarray]
     """Of valid and test, (n,)."""
     metrics: dict[str, dict[str, float]]
@@ -67,21 +94,13 @@ def rate_share(step: int, warm_up: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, steps - warm_up))))
 
 
-def make_penalty(settings: ConflictSettings, accumulation: int) -> ConflictPenalty:
-    """The detector of conflicts; without a penalty it has no epoch to act in."""
-    values = asdict(settings)
-    if not values.pop("penalty"):
-        values |= {"start_epoch": 0, "end_epoch": 0}
-    return ConflictPenalty(**values, accumulation=accumulation)
-
-
 class Trainer:
     """A network in training, with all that a checkpoint of it holds.
 
     Args:
         network: On any device; it is moved.
         features: What it learns from.
-        training, losses, conflict: Settings.
+        training, losses, conflict, balance: Settings.
         accelerator: Where and how precisely it computes.
         seed: Of the order of clips and of dropout.
     """
@@ -94,6 +113,7 @@ class Trainer:
         training: TrainingSettings,
         losses: LossSettings,
         conflict: ConflictSettings,
+        balance: BalanceSettings,
         accelerator: Accelerator,
         seed: int,
     ) -> None:
@@ -103,17 +123,30 @@ class Trainer:
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
         )
-        self.network, self.optimizer = accelerator.prepare(network, optimizer)
-        clips = training.batch_size * training.accumulation
+        self.network, self.optimizer = network.to(accelerator.device), accelerator.prepare(optimizer)
+        self.total: Total = alone
+        if accelerator.num_processes > 1:
+            self.total = lambda value: accelerator.reduce(value, reduction="sum")
+        clips = training.batch_size * training.accumulation * accelerator.num_processes
         steps = training.epochs * -(-len(features.splits["train"]) // clips)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: rate_share(step, steps // 10, steps)
+            self.optimizer,
+            lambda step: rate_share(step, steps // 10, steps),
         )
-        self.penalty = make_penalty(conflict, training.accumulation)
-        self.encoders: dict[str, list[torch.nn.Parameter]] = self.network.encoder_parameters()
+        self.balance = make_balance(
+            balance,
+            conflict,
+            network.encoder_parameters(),
+            accumulation=training.accumulation,
+            seed=seed,
+            total=self.total,
+        )
+        if accelerator.process_index:  # the others drop out other features
+            torch.manual_seed(seed + OTHER_SEED * accelerator.process_index)
         self.epoch, self.best_epoch, self.best_mae = 0, -1, float("inf")
         self.best_weights: dict[str, torch.Tensor] = {}
         self.history: list[dict[str, Any]] = []
+        self.steps: list[dict[str, Any]] = []
 
     @property
     def ended(self) -> bool:
@@ -122,47 +155,63 @@ class Trainer:
 
     def run_epoch(self) -> None:
         """Go through the training clips once, then rate the valid ones."""
-        self.penalty.begin_epoch(self.epoch)
+        self.balance.watch.begin_epoch(self.epoch)
         self.network.train()
         done = [self.step(batches) for batches in self._steps()]
-        metrics = rated(self.predict("valid"), self.features.splits["valid"], self.features.scale)
-        self.history.append(_epoch_record(self.epoch, done, metrics["MAE"]))
-        if metrics["MAE"] < self.best_mae:
-            self.best_mae, self.best_epoch = metrics["MAE"], self.epoch
+        mae = self._agreed(rated(self.predict("valid"), self.features.splits["valid"], self.features.scale))
+        self.history.append(epoch_record(self.epoch, done, mae))
+        self.steps += [step_record(self.epoch, conflict) for _, conflict in done if conflict]
+        if mae < self.best_mae:
+            self.best_mae, self.best_epoch = mae, self.epoch
             self.best_weights = copy.deepcopy(self.network.state_dict())
         self.epoch += 1
 
     def step(self, batches: list[Batch]) -> tuple[dict[str, float], Conflict | None]:
-        """One optimizer step over some micro-batches; none where all weights are 0."""
-        total = torch.stack([batch.weights.sum() for batch in batches]).sum()
+        """One optimizer step over this process' micro-batches; none where all weights are 0."""
+        total = self.total(torch.stack([batch.weights.sum() for batch in batches]).sum())
         if total == 0:
             return {}, None
-        means = dict.fromkeys(self.shares, 0.0)
+        losses = torch.zeros(len(self.shares), device=self.accelerator.device)
         for batch in batches:
             with self.accelerator.autocast():
                 output = self.network(batch.values, batch.masks)
-            parts = {
-                name: weighted_share(losses, batch.weights, total)
-                for name, losses in loss_parts(output, batch).items()
-            }
-            self._backward(parts, output)
-            means = {name: means[name] + float(value.detach()) for name, value in parts.items()}
+            own = loss_parts(output, batch)
+            parts = {name: weighted_share(own[name], batch.weights, total) for name in self.shares}
+            self._backward(parts, output, batch)
+            losses += torch.stack([value.detach() for value in parts.values()])
+        parameters = [each for each in self.network.parameters() if each.grad is not None]
+        sum_in_place([each.grad for each in parameters if each.grad is not None], self.total)
         self.accelerator.unscale_gradients(self.optimizer)
-        conflict = self.penalty.apply(self.encoders)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.training.clip_norm)
+        conflict = self.balance.apply()
+        torch.nn.utils.clip_grad_norm_(parameters, self.training.clip_norm)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
-        return means, conflict
+        return dict(zip(self.shares, self.total(losses).tolist(), strict=True)), conflict
 
-    def _backward(self, parts: Parts, output: Output) -> None:
+    def _backward(self, parts: Parts, output: Output, batch: Batch) -> None:
         scaler = self.accelerator.scaler
-        scale = scaler.get_scale() if scaler else 1.0
         weighted = {name: self.shares[name] * value for name, value in parts.items()}
-        self.penalty.observe(parts["task"], output.sequences, loss_scale=scale)
-        if self.shares["statistics"]:
-            self.penalty.keep(weighted["statistics"], self.encoders, loss_scale=scale)
+        evidence = Evidence(
+            task=weighted["task"],
+            auxiliary=weighted["auxiliary"],
+            statistics=weighted["statistics"] if self.shares["statistics"] else None,
+            features=output.sequences,
+            outputs=output.encoded,
+            errors={  # a modality that is not there says nothing of the label
+                name: error.masked_fill(~batch.masks[name].any(1), math.inf)
+                for name, error in unimodal_errors(output, batch).items()
+            },
+            weights=batch.weights,
+            loss_scale=scaler.get_scale() if scaler else 1.0,
+        )
+        self.balance.observe(evidence)
         self.accelerator.backward(torch.stack(list(weighted.values())).sum())
+
+    def _agreed(self, metrics: dict[str, float]) -> float:
+        """The first process' MAE, so that no rounding on another lets it end earlier."""
+        mae = metrics["MAE"] if self.accelerator.is_main_process else 0.0
+        return float(self.total(torch.tensor(mae, dtype=torch.float64, device=self.accelerator.device)))
 
     def predict(self, split: str) -> np.ndarray:
         """Predictions for a split, (n,)."""
@@ -176,61 +225,92 @@ class Trainer:
         return np.concatenate(found)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on."""
+        """Everything that the next epoch depends on; all processes take part."""
         return {
             "network": self.network.state_dict(),
             "best_weights": self.best_weights,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
-            "penalty": self.penalty.state_dict(),
-            "random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "balance": self.balance.state_dict(),
+            "random": gathered(random_state(self.accelerator.device)),
             "order": self.order.get_state(),
             "epochs": (self.epoch, self.best_epoch, self.best_mae),
             "history": self.history,
+            "steps": self.steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            RunError: If that was among another number of processes.
+        """
+        if len(state["random"]) != self.accelerator.num_processes:
+            raise RunError(
+                f"checkpoint: of a training in {len(state['random'])} processes, and this one is in"
+                f" {self.accelerator.num_processes}; start as many, or remove the seed's folder"
+            )
         self.network.load_state_dict(state["network"])
         self.best_weights = state["best_weights"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.penalty.load_state_dict(state["penalty"])
-        torch.set_rng_state(state["random"])
-        if state["cuda_random"]:
-            torch.cuda.set_rng_state_all(state["cuda_random"])
+        self.balance.load_state_dict(state["balance"])
+        set_random_state(state["random"][self.accelerator.process_index], self.accelerator.device)
         self.order.set_state(state["order"])
         self.epoch, self.best_epoch, self.best_mae = state["epochs"]
-        self.history = state["history"]
+        self.history, self.steps = state["history"], state["steps"]
 
     def _steps(self) -> Iterator[list[Batch]]:
+        """This process' micro-batches of each step: every so many pieces one, as many as the others have."""
         train = self.features.splits["train"]
         order = torch.randperm(len(train), generator=self.order).numpy()
-        size, micro = self.training.batch_size, self.training.accumulation
-        for start in range(0, len(order), size * micro):
-            rows = order[start : start + size * micro]
-            pieces = [rows[begin : begin + size] for begin in range(0, len(rows), size)]
-            yield [batch_of(train, piece, self.accelerator.device) for piece in pieces]
+        size, ranks = self.training.batch_size, self.accelerator.num_processes
+        for start in range(0, len(order), size * ranks * self.training.accumulation):
+            rows = order[start : start + size * ranks * self.training.accumulation]
+            first = size * self.accelerator.process_index
+            pieces = [rows[first + begin :][:size] for begin in range(0, len(rows), size * ranks)]
+            yield [self._batch(train, piece, rows[:1]) for piece in pieces]
+
+    def _batch(self, split: Split, rows: np.ndarray, filler: np.ndarray) -> Batch:
+        """Clips of a split; where there are none left for this process, one that counts nothing."""
+        if len(rows):
+            return batch_of(split, rows, self.accelerator.device)
+        batch = batch_of(split, filler, self.accelerator.device)
+        return replace(batch, weights=torch.zeros_like(batch.weights))
 
 
-def rated(predictions: np.ndarray, split: Split, scale: str) -> dict[str, float]:
-    """A split's metrics, and the MAE for every scale."""
-    metrics = METRICS[scale](predictions, split.labels)
-    return {"MAE": round(float(np.abs(predictions - split.labels).mean()), 4)} | metrics
+def train(
+    trainer: Trainer, checkpoint: Path, report: Callable[[dict[str, Any]], None] | None = None
+) -> Trained:
+    """Train to the end, from the checkpoint if there is one, and rate the best epoch's network.
 
+    Args:
+        trainer: As it was made.
+        checkpoint: Written after each epoch, by the first process.
+        report: Is told each epoch's record.
 
-def train(trainer: Trainer, checkpoint: Path) -> Trained:
-    """Train to the end, from the checkpoint if there is one, and rate the best epoch's network."""
+    Raises:
+        RunError: Behind an epoch in which SIGTERM came; its checkpoint is written.
+    """
     if checkpoint.is_file():
         trainer.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu"))
-    while not trainer.ended:
-        trainer.run_epoch()
-        with replacing(checkpoint) as temporary:
-            torch.save(trainer.state_dict(), temporary)
+    with StopSignal() as stop:
+        while not trainer.ended:
+            trainer.run_epoch()
+            state = trainer.state_dict()
+            if trainer.accelerator.is_main_process:
+                with replacing(checkpoint) as temporary:
+                    torch.save(state, temporary)
+            if report:
+                report(trainer.history[-1])
+            if any(gathered(stop.came)) and not trainer.ended:
+                raise RunError(
+                    f"SIGTERM stopped the training behind epoch {trainer.epoch - 1}; it is saved in"
+                    f" {checkpoint}, and the same command goes on from there"
+                )
     trainer.network.load_state_dict(trainer.best_weights)
     predictions = {split: trainer.predict(split) for split in ("valid", "test")}
     splits, scale = trainer.features.splits, trainer.features.scale
@@ -238,27 +318,7 @@ def train(trainer: Trainer, checkpoint: Path) -> Trained:
         network=trainer.network,
         best_epoch=trainer.best_epoch,
         history=trainer.history,
+        steps=trainer.steps,
         predictions=predictions,
         metrics={split: rated(found, splits[split], scale) for split, found in predictions.items()},
     )
-
-
-def _epoch_record(
-    epoch: int, done: list[tuple[dict[str, float], Conflict | None]], mae: float
-) -> dict[str, Any]:
-    losses = [loss for loss, conflict in done if conflict]
-    conflicts = [conflict for _, conflict in done if conflict]
-
-    def mean_of(found: list[dict[str, float]]) -> dict[str, float | None]:
-        means = {name: float(np.mean([each[name] for each in found])) for name in (found[0] if found else {})}
-        return {name: value if np.isfinite(value) else None for name, value in means.items()}
-
-    return {
-        "epoch": epoch,
-        "losses": mean_of(losses),
-        "valid_mae": mae,
-        "conflict_rate": float(np.mean([conflict.detected for conflict in conflicts])) if conflicts else 0.0,
-        "norms": mean_of([conflict.norms for conflict in conflicts]),
-        "ratios": mean_of([conflict.ratios for conflict in conflicts]),
-        "factors": mean_of([conflict.factors for conflict in conflicts]),
-    }

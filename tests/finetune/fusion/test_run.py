@@ -176,14 +176,6 @@ def test_a_refused_file_leaves_no_folder(recipe: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_several_processes_are_refused(
-    recipe: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="trains in one process, and was started in 2"):
-        start(recipe, data, tmp_path / "out")
-
-
 def test_load_names_a_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no model[.]safetensors there"):
         load(tmp_path)

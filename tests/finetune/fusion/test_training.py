@@ -14,7 +14,14 @@ from accelerate.utils import set_seed
 
 from finetune.fusion.features import FeatureSet, from_pickle
 from finetune.fusion.losses import batch_of, loss_parts
-from finetune.fusion.settings import ConflictSettings, LossSettings, NetworkSettings, TrainingSettings
+from finetune.fusion.settings import (
+    BalanceSettings,
+    Balancing,
+    ConflictSettings,
+    LossSettings,
+    NetworkSettings,
+    TrainingSettings,
+)
 from finetune.fusion.training import Trainer, inputs_of, make_network, rate_share, train
 from tests.finetune.fusion.made import mmsa_content, write
 
@@ -36,7 +43,7 @@ def trainer(
     dropout: float = 0.1,
     epochs: int = 4,
     patience: int = 10,
-    penalty: bool = True,
+    method: Balancing = "conflict_penalty",
     precision: Precision = "no",
 ) -> Trainer:
     set_seed(3)
@@ -48,7 +55,8 @@ def trainer(
             epochs=epochs, patience=patience, batch_size=batch_size, accumulation=accumulation, device="cpu"
         ),
         losses=LossSettings(),
-        conflict=ConflictSettings(penalty=penalty, threshold=1.0, alpha=2.0),
+        conflict=ConflictSettings(threshold=1.0, alpha=2.0),
+        balance=BalanceSettings(method=method),
         accelerator=Accelerator(cpu=True, mixed_precision=precision),
         seed=3,
     )
@@ -137,7 +145,7 @@ def test_ends_early_and_keeps_the_best_epoch(features: FeatureSet, tmp_path: Pat
 
 
 def test_the_penalty_changes_training_and_its_absence_is_watched(features: FeatureSet) -> None:
-    with_penalty, without = trainer(features, epochs=2), trainer(features, epochs=2, penalty=False)
+    with_penalty, without = trainer(features, epochs=2), trainer(features, epochs=2, method="none")
     for found in (with_penalty, without):
         found.run_epoch()
     assert min(with_penalty.history[0]["factors"].values()) < 1

@@ -1,0 +1,58 @@
+"""Reports a training to the trackers that accelerate knows."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune.fusion.settings import Tracker, TrainingSettings
+from pipelines.device import pick
+from pipelines.errors import UsageError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+PROJECT = "daq-msa-fusion"  # as trackers know it
+
+
+def check_trackers(names: tuple[Tracker, ...]) -> None:
+    """Refuse a tracker that is not installed, which accelerate would leave out.
+
+    Raises:
+        UsageError: With its name.
+    """
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise UsageError(
+                f"fusion.training.trackers: got {name}, which is not installed;"
+                " pip install 'daq-msa[trackers]'"
+            )
+
+
+def make_accelerator(training: TrainingSettings, folder: Path) -> Accelerator:
+    """Where and how precisely a seed's network is trained, and where that is told."""
+    from accelerate import Accelerator
+
+    return Accelerator(
+        cpu=pick(training.device) == "cpu",
+        mixed_precision=training.precision,
+        log_with=list(training.trackers) or None,
+        project_dir=folder,
+    )
+
+
+def report(accelerator: Accelerator, record: dict[str, Any]) -> None:
+    """Tell the trackers an epoch's record."""
+    accelerator.log(flat(record), step=record["epoch"])
+
+
+def flat(record: dict[str, Any]) -> dict[str, float]:
+    """`{"losses": {"task": 1.0}}` as `{"losses/task": 1.0}`; what has no value is left out."""
+    found: dict[str, float] = {}
+    for name, value in record.items():
+        if isinstance(value, dict):
+            found |= {f"{name}/{key}": each for key, each in value.items() if each is not None}
+        elif name != "epoch" and value is not None:
+            found[name] = value
+    return found
