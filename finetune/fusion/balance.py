@@ -131,7 +131,7 @@ def make_balance(
 ) -> Balance:
     """What the settings say; without a penalty the detector of conflicts has no epoch to act in."""
     values = asdict(conflict)
-    if balance.method != "conflict_penalty":
+    if not values.pop("penalty") or balance.method != "conflict_penalty":
         values |= {"start_epoch": 0, "end_epoch": 0}
     watch = ConflictPenalty(**values, accumulation=accumulation, total=total)
     make = METHODS.get(balance.method)

@@ -28,6 +28,7 @@ from finetune.fusion.feature_file import SUFFIX, from_file
 from finetune.fusion.features import FeatureSet, from_pickle
 from finetune.fusion.network import FusionNetwork, Inputs
 from finetune.fusion.processes import gathered
+from finetune.fusion.records import with_null
 from finetune.fusion.settings import FusionConfig, NetworkSettings
 from finetune.fusion.tracking import PROJECT, check_trackers, make_accelerator, report
 from finetune.fusion.training import Trained, Trainer, inputs_of, make_network, train
@@ -56,7 +57,7 @@ def run(invocation: Invocation[FusionConfig]) -> dict[str, Any]:
     """
     out, config = invocation.out, invocation.config
     check_trackers(config.training.trackers)
-    fingerprint = _claimed(invocation)
+    fingerprint = claimed(invocation)
     features, failures = read_features(invocation.data, config, out)
     first = share().rank == 0
     if first:
@@ -88,8 +89,8 @@ def _kept_in(out: Path, config: FusionConfig) -> Path | None:
     return out / "features" if config.feature_cache == "auto" else Path(config.feature_cache)
 
 
-def load(directory: str | Path) -> FusionNetwork:
-    """The network that a run has left, in evaluation mode.
+def load(directory: str | Path, seed: int | None = None) -> FusionNetwork:
+    """The network that a run has left, in evaluation mode; of a seed, else of the best.
 
     Raises:
         RunError: If there is none.
@@ -97,16 +98,19 @@ def load(directory: str | Path) -> FusionNetwork:
     from safetensors.torch import load_file
 
     folder = Path(directory)
-    if not (folder / "model.safetensors").is_file():
-        raise RunError(f"{folder}: no model.safetensors there; give the --out folder of a run that has ended")
+    weights = folder / "model.safetensors" if seed is None else folder / f"seed-{seed}" / "model.safetensors"
+    if not weights.is_file():
+        raise RunError(
+            f"{weights.parent}: no model.safetensors there; give the --out folder of a run that has ended"
+        )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     inputs = {name: Inputs(**value) for name, value in config["inputs_of_network"].items()}
     network = FusionNetwork(inputs, NetworkSettings(**config["config"]["network"]))
-    network.load_state_dict(load_file(folder / "model.safetensors"))
+    network.load_state_dict(load_file(weights))
     return network.eval()
 
 
-def _claimed(invocation: Invocation[FusionConfig]) -> str:
+def claimed(invocation: Invocation[FusionConfig]) -> str:
     """The digest of what a seed's result depends on; the folder must be of the same, or new."""
     config, data = invocation.config, invocation.data
     config = replace(config, training=replace(config.training, trackers=()))
@@ -204,13 +208,8 @@ def _seed_record(trained: Trained) -> dict[str, Any]:
         "epochs": len(trained.history),
         "conflict_rate": round(float(np.mean(rates)), 4),
         "modality_weights": trained.network.modality_weights(),
-        **{split: _with_null(found) for split, found in trained.metrics.items()},
+        **{split: with_null(found) for split, found in trained.metrics.items()},
     }
-
-
-def _with_null(metrics: dict[str, float]) -> dict[str, float | None]:
-    """Metrics without a value (a correlation of constants) as null, which JSON can hold."""
-    return {name: value if np.isfinite(value) else None for name, value in metrics.items()}
 
 
 def _write_predictions(path: Path, seed: int, trained: Trained, features: FeatureSet) -> None:

@@ -110,6 +110,8 @@ class LossSettings:
 class ConflictSettings:
     """The conflict-aware penalty. Gradient norms are measured and logged with and without it."""
 
+    penalty: bool = True
+    """Whether what dominates is slowed down; without, conflicts are only told."""
     threshold: float = 2.0
     """τ, at least 1: the ratio of gradient norms above which there is a conflict."""
     alpha: float = 0.5
