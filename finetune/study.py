@@ -28,6 +28,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "uniform": ("--finetune.arm", "uniform"),
     "shuffled": ("--finetune.arm", "shuffled"),
     "originals": ("--finetune.arm", "originals"),
+    "conflict_penalty": ("--finetune.conflict", "{}"),
     "text_only": ("--finetune.modalities", "[text]"),
     # Before: what a linear read-out of the untuned model can do.
     "ridge": (

@@ -70,7 +70,10 @@ def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
 def start(name: str, arguments: Sequence[str], **environment: str) -> None:
     """Say which program runs, and `launch` it."""
     print(f"== {name}", flush=True)
-    launch(name, arguments, **environment)
+    try:
+        launch(name, arguments, **environment)
+    except RunError as error:
+        raise RunError(f"{error}; start the same command again to go on from there") from error
 
 
 def launch(name: str, arguments: Sequence[str], **environment: str) -> None:
@@ -84,7 +87,7 @@ def launch(name: str, arguments: Sequence[str], **environment: str) -> None:
     if code == 2:
         raise UsageError(f"{name} was not started, for the reason above")
     if code:
-        raise RunError(f"{name} failed (exit code {code}); start the same command again to go on from there")
+        raise RunError(f"{name} failed (exit code {code})")
 
 
 def print_status(directory: Path) -> None:
