@@ -125,9 +125,8 @@ def open_model(directory: Path, device: str, **changes: Any) -> tuple[Rater, Cha
         UsageError: If the folder holds no fine-tuned model.
     """
     record = read_record(directory)
-    settings = (
-        record["config"] | {"device": device, "gradient_checkpointing": False, "conflict": None} | changes
-    )
+    for_training: dict[str, Any] = {"gradient_checkpointing": False, "conflict": None, "shard": False}
+    settings = record["config"] | for_training | {"device": device} | changes
     settings |= {name: tuple(settings[name]) for name in ("adapt", "modalities") if settings[name]}
     config = FinetuneConfig(**settings)
     if record.get("merged"):

@@ -53,7 +53,7 @@ def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> Training
         project="daq-msa",
         run_name=out.resolve().name,
     )
-    _check_sharding(arguments)
+    _check_launcher(arguments)
     return arguments
 
 
@@ -65,12 +65,13 @@ def _check_trackers(trackers: Sequence[str]) -> None:
             )
 
 
-def _check_sharding(arguments: TrainingArguments) -> None:
-    """Refuse what cuts parameters up: ranks rate different rows, and adapter and head are saved by one."""
+def _check_launcher(arguments: TrainingArguments) -> None:
+    """Refuse launchers that cut up all parameters: adapter and head are saved whole, by one process."""
     fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     deepspeed = getattr(arguments, "deepspeed_plugin", None)
     if fsdp or (deepspeed and deepspeed.zero_stage == 3):
         raise UsageError(
-            f"accelerate: got {'FSDP' if fsdp else 'DeepSpeed ZeRO stage 3'}, which shards parameters;"
-            " finetune takes one process, DDP (--multi_gpu), or DeepSpeed ZeRO stage 1 or 2"
+            f"accelerate: got {'FSDP' if fsdp else 'DeepSpeed ZeRO stage 3'}, which cuts up what is trained,"
+            " too; take --multi_gpu with finetune.shard: true, which cuts up the frozen model alone, or"
+            " DeepSpeed ZeRO stage 1 or 2"
         )

@@ -66,11 +66,14 @@ class Ratings:
 
         rank, ranks = self.arguments.process_index, self.arguments.world_size
         batch_size = self.arguments.per_device_train_batch_size
-        own = compute(self.model, self.inputs, ids[rank::ranks], batch_size)
-        found: list[Any] = [None] * len(ids)
+        share = -(-len(ids) // ranks)
+        # Repeated rows fill the shares up: where the model is cut up, all ranks must ask it equally often.
+        filled = [ids[number % len(ids)] for number in range(share * ranks)]
+        own = compute(self.model, self.inputs, filled[rank::ranks], batch_size)
+        found: list[Any] = [None] * (share * ranks)
         for other, values in enumerate(gather_object([list(own)])):
             found[other::ranks] = values
-        return found
+        return found[: len(ids)]
 
 
 def validation_rows(reader: StoreReader, best_by: BestBy) -> list[Row]:

@@ -42,7 +42,7 @@ def test_sharded_parameters_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
     """Adapter and head would be saved in pieces."""
     store = tiny.store(tmp_path / "store", [tiny.row(0), tiny.row(1, "test")])
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as accelerate launch --use_fsdp
-    with pytest.raises(UsageError, match=r"accelerate: got FSDP, .* DeepSpeed ZeRO stage 1 or 2"):
+    with pytest.raises(UsageError, match=r"accelerate: got FSDP, .* finetune.shard: true, .* stage 1 or 2"):
         main(["--data", str(store), "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
@@ -52,6 +52,6 @@ def test_of_deepspeed_stage_3_is_refused(stage: int, refused: bool) -> None:
     arguments: Any = SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=stage))
     if refused:
         with pytest.raises(UsageError, match="got DeepSpeed ZeRO stage 3"):
-            trainer_settings._check_sharding(arguments)
+            trainer_settings._check_launcher(arguments)
     else:
-        trainer_settings._check_sharding(arguments)
+        trainer_settings._check_launcher(arguments)
