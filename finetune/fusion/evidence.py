@@ -24,8 +24,8 @@ class Evidence:
 
     task: torch.Tensor
     """The task's loss, a scalar."""
-    auxiliary: torch.Tensor
-    """The unimodal heads' losses with their weight, a scalar."""
+    auxiliary: torch.Tensor | None
+    """The unimodal heads' losses with their weight, a scalar; None where they have no weight."""
     statistics: torch.Tensor | None
     """The statistical loss with its weight, which is never scaled; None where it has no weight."""
     features: Mapping[str, torch.Tensor]

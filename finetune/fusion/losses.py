@@ -11,6 +11,7 @@ squared cosine between the features of two modalities, meaned over the pairs.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,42 +67,59 @@ def _cut(sequences: Sequences, rows: np.ndarray) -> Sequences:
     return Sequences(values=sequences.values[rows, :steps], mask=mask[:, :steps])
 
 
-def loss_parts(output: Output, batch: Batch) -> Parts:
-    """Each clip's own losses, (B,) by part; a modality that a clip lacks adds nothing."""
-    present = {name: mask.any(1) for name, mask in batch.masks.items()}
-    auxiliary = [error * present[name] for name, error in unimodal_errors(output, batch).items()]
-    statistics = [
+def _task(output: Output, batch: Batch) -> torch.Tensor:
+    return (output.prediction.float() - batch.labels).abs()
+
+
+def _auxiliary(output: Output, batch: Batch) -> torch.Tensor:
+    errors = unimodal_errors(output, batch)
+    return torch.stack([error * batch.masks[name].any(1) for name, error in errors.items()]).sum(0)
+
+
+def _reconstruction(output: Output, batch: Batch) -> torch.Tensor:
+    return torch.stack([error.float() for error in output.reconstruction_errors.values()]).sum(0)
+
+
+def _statistics(output: Output, batch: Batch) -> torch.Tensor:
+    losses = [
         statistical_loss(
             output.means[name].float(),
             output.log_deviations[name].float(),
             output.standardised[name].float(),
-            batch.masks[name],
+            mask,
         )
-        for name in present
+        for name, mask in batch.masks.items()
     ]
-    return {
-        "task": (output.prediction.float() - batch.labels).abs(),
-        "auxiliary": torch.stack(auxiliary).sum(0),
-        "reconstruction": torch.stack([error.float() for error in output.reconstruction_errors.values()]).sum(
-            0
-        ),
-        "statistics": torch.stack(statistics).sum(0),
-        "diversity": _likeness(output, present),
-    }
+    return torch.stack(losses).sum(0)
 
 
-def unimodal_errors(output: Output, batch: Batch) -> Parts:
-    """|ŷ_m − y_m| of each clip, (B,) by modality."""
-    return {name: (output.unimodal[name].float() - label).abs() for name, label in batch.unimodal.items()}
-
-
-def _likeness(output: Output, present: dict[str, torch.Tensor]) -> torch.Tensor:
+def _diversity(output: Output, batch: Batch) -> torch.Tensor:
     pairs = list(itertools.combinations(output.features, 2))
     if not pairs:
         return torch.zeros_like(output.prediction, dtype=torch.float32)
+    present = {name: mask.any(1) for name, mask in batch.masks.items()}
     squares = [
         torch.cosine_similarity(output.features[one].float(), output.features[other].float()) ** 2
         * (present[one] & present[other])
         for one, other in pairs
     ]
     return torch.stack(squares).mean(0)
+
+
+PARTS: dict[str, Callable[[Output, Batch], torch.Tensor]] = {
+    "task": _task,
+    "auxiliary": _auxiliary,
+    "reconstruction": _reconstruction,
+    "statistics": _statistics,
+    "diversity": _diversity,
+}
+
+
+def loss_parts(output: Output, batch: Batch, names: Collection[str] = PARTS) -> Parts:
+    """Each clip's own losses, (B,) by part; a modality that a clip lacks adds nothing."""
+    return {name: part(output, batch) for name, part in PARTS.items() if name in names}
+
+
+def unimodal_errors(output: Output, batch: Batch) -> Parts:
+    """|ŷ_m − y_m| of each clip, (B,) by modality."""
+    return {name: (output.unimodal[name].float() - label).abs() for name, label in batch.unimodal.items()}

@@ -40,6 +40,7 @@ class MMPareto:
 
     def observe(self, evidence: Evidence) -> None:
         """Take both gradients of a micro-batch."""
+        assert evidence.auxiliary is not None, "the settings demand a weight of the unimodal heads"
         parameters = [each for found in self.encoders.values() for each in found]
         for kept, loss in ((self._task, evidence.task), (self._unimodal, evidence.auxiliary)):
             found = torch.autograd.grad(

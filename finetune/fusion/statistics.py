@@ -26,11 +26,12 @@ def masked_statistics(values: torch.Tensor, mask: torch.Tensor) -> tuple[torch.T
         Both (B, d); the deviation is that of the population, at least `SMALLEST_DEVIATION`. A row
         with no input at all has the mean 0.
     """
-    shown = mask[..., None]  # (B, T, 1)
-    count = shown.sum(1).clamp_min(1)  # (B, 1)
-    mean = values.masked_fill(~shown, 0).sum(1) / count
-    centred = (values - mean[:, None]).masked_fill(~shown, 0)
-    deviation = ((centred**2).sum(1) / count).sqrt()
+    shown = mask.to(values.dtype)  # (B, T)
+    count = shown.sum(1, keepdim=True).clamp_min(1)  # (B, 1)
+    own = values.masked_fill(~mask[..., None], 0)
+    mean = torch.einsum("bt,btd->bd", shown, own) / count
+    own.sub_(mean[:, None]).square_()  # in place, since this is done at each step to large inputs
+    deviation = (torch.einsum("bt,btd->bd", shown, own) / count).sqrt()
     return mean, deviation.clamp_min(SMALLEST_DEVIATION).log()
 
 

@@ -118,7 +118,7 @@ class Trainer:
         seed: int,
     ) -> None:
         self.features, self.training, self.accelerator = features, training, accelerator
-        self.shares = {"task": 1.0, **asdict(losses)}
+        self.shares = {"task": 1.0, **{name: share for name, share in asdict(losses).items() if share}}
         self.order = torch.Generator().manual_seed(seed)
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
@@ -175,7 +175,7 @@ class Trainer:
         for batch in batches:
             with self.accelerator.autocast():
                 output = self.network(batch.values, batch.masks)
-            own = loss_parts(output, batch)
+            own = loss_parts(output, batch, self.shares)
             parts = {name: weighted_share(own[name], batch.weights, total) for name in self.shares}
             self._backward(parts, output, batch)
             losses += torch.stack([value.detach() for value in parts.values()])
@@ -194,8 +194,8 @@ class Trainer:
         weighted = {name: self.shares[name] * value for name, value in parts.items()}
         evidence = Evidence(
             task=weighted["task"],
-            auxiliary=weighted["auxiliary"],
-            statistics=weighted["statistics"] if self.shares["statistics"] else None,
+            auxiliary=weighted.get("auxiliary"),
+            statistics=weighted.get("statistics"),
             features=output.sequences,
             outputs=output.encoded,
             errors={  # a modality that is not there says nothing of the label
