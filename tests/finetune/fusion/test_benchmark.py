@@ -18,7 +18,8 @@ from pipelines.errors import UsageError
 def test_measures_ours_alone_where_mmsa_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name: None)
+    nothing = SimpleNamespace(util=SimpleNamespace(find_spec=lambda _: None))
+    monkeypatch.setattr(benchmark, "importlib", nothing)
     benchmark.main(["--out", str(tmp_path), "--steps", "2"])
     report = json.loads((tmp_path / "benchmark.json").read_text())
     assert report["mult"] is None

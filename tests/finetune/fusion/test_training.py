@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pytest
@@ -118,18 +118,22 @@ def test_a_step_without_weight_does_not_step(features: FeatureSet) -> None:
     assert close(weights_of(found), before)
 
 
-def test_resumed_training_is_straight_training(features: FeatureSet, tmp_path: Path) -> None:
-    straight = train(trainer(features), tmp_path / "straight.pt")
+@pytest.mark.parametrize("method", get_args(Balancing))
+def test_resumed_training_is_straight_training(
+    features: FeatureSet, tmp_path: Path, method: Balancing
+) -> None:
+    straight = train(trainer(features, method=method), tmp_path / "straight.pt")
     for epochs in (1, 2):  # interrupted after the first epoch, and again after the third
-        interrupted = trainer(features)
+        interrupted = trainer(features, method=method)
         checkpoint = tmp_path / "resumed.pt"
         if checkpoint.exists():
             interrupted.load_state_dict(torch.load(checkpoint, weights_only=True))
         for _ in range(epochs):
             interrupted.run_epoch()
         torch.save(interrupted.state_dict(), checkpoint)
-    resumed = train(trainer(features), checkpoint)
+    resumed = train(trainer(features, method=method), checkpoint)
     assert resumed.history == straight.history
+    assert resumed.steps == straight.steps
     assert resumed.metrics == straight.metrics
     for name, value in straight.network.state_dict().items():
         assert torch.equal(resumed.network.state_dict()[name], value)
@@ -195,6 +199,23 @@ def test_mixed_precision_has_nearly_the_same_gradients(features: FeatureSet) -> 
     assert all(value.dtype == torch.float32 for value in mixed.values())
     assert not torch.equal(*flat)
     assert torch.cosine_similarity(*flat, dim=0) > 0.99
+
+
+@pytest.mark.parametrize("method", get_args(Balancing))
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_every_method_trains_in_mixed_precision_nearly_as_without(
+    features: FeatureSet, method: Balancing, accumulation: int
+) -> None:
+    losses = []
+    for precision in ("no", "bf16"):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        found = trainer(features, method=method, accumulation=accumulation, dropout=0.0, precision=precision)
+        while not found.ended:
+            found.run_epoch()
+        assert all(value.dtype == torch.float32 for value in found.network.state_dict().values())
+        losses.append([epoch["losses"]["task"] for epoch in found.history])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert losses[1] != losses[0]
 
 
 def test_the_rate_rises_in_a_line_and_falls_in_a_cosine() -> None:
