@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from finetune.fsdp import like
 from finetune.readouts import Regression
 from pipelines.errors import RunError
 
@@ -71,5 +72,6 @@ def start_head(model: Rater, features: torch.Tensor, labels: Sequence[float]) ->
     targets = (torch.tensor(labels) - scale.middle) / scale.half_range
     weights, intercept = ridge(features, targets)
     with torch.no_grad():
-        head.weight.copy_(weights[None] * features.shape[1])  # it reads features over their width
-        head.bias.copy_(intercept[None])
+        # It reads features over their width.
+        head.weight.copy_(like(head.weight, weights[None] * features.shape[1]))
+        head.bias.copy_(like(head.bias, intercept[None]))

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from finetune import towers
+from finetune.fsdp import like, whole
 from finetune.readouts import Answer, Readout
 
 HEAD_FILE = "head.safetensors"
@@ -32,6 +33,15 @@ class Rater(nn.Module):
     def base(self) -> Any:
         """The model of transformers inside, with the adapter's layers in it."""
         return self.thinker.get_base_model() if hasattr(self.thinker, "get_base_model") else self.thinker
+
+    def get_input_embeddings(self) -> nn.Module | None:
+        """What accelerate cuts up apart from the rest; None where the head has the same weights."""
+        inner, outer = self.base.get_input_embeddings(), self.base.get_output_embeddings()
+        return None if outer is not None and inner.weight is outer.weight else inner
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """As `get_input_embeddings`."""
+        return self.base.get_output_embeddings() if self.get_input_embeddings() is not None else None
 
     @property
     def head(self) -> nn.Linear | None:
@@ -79,38 +89,49 @@ class Rater(nn.Module):
         """The language-model head on hidden states (n, width), (n, vocabulary)."""
         return self.base.get_output_embeddings()(states)
 
-    def save(self, directory: Path) -> None:
-        """Write the adapter, and the head of a read-out that has one."""
-        # Embeddings are never adapted; unless told so, peft asks the Hub about the base model's.
-        self.thinker.save_pretrained(directory, save_embedding_layers=False)
-        self.save_head(directory)
+    def save(self, directory: Path, *, write: bool = True) -> None:
+        """Write the adapter, and the head of a read-out that has one.
 
-    def save_head(self, directory: Path) -> None:
+        Args:
+            directory: Where to.
+            write: Whether this process does. Where parameters are cut up, all must call this.
+        """
+        adapter = {
+            name: whole(value) for name, value in self.thinker.named_parameters() if value.requires_grad
+        }
+        if write:
+            # Embeddings are never adapted; unless told so, peft asks the Hub about the base model's.
+            self.thinker.save_pretrained(directory, save_embedding_layers=False, state_dict=adapter)
+        self.save_head(directory, write=write)
+
+    def save_head(self, directory: Path, *, write: bool = True) -> None:
         """Write the head alone."""
         from safetensors.torch import save_file
 
         if self.head is not None:
-            head = {name: value.contiguous() for name, value in self.head.state_dict().items()}
-            save_file(head, directory / HEAD_FILE)
+            head = {name: whole(value).contiguous() for name, value in self.head.named_parameters()}
+            if write:
+                save_file(head, directory / HEAD_FILE)
 
     def load(self, directory: Path) -> None:
         """Take adapter and head from a directory that `save` wrote."""
-        from peft import set_peft_model_state_dict
+        from peft import get_peft_model_state_dict, set_peft_model_state_dict
         from safetensors.torch import load_file
 
         self.load_head(directory)
-        device = str(self.base.device)
-        result: Any = set_peft_model_state_dict(
-            self.thinker, load_file(directory / "adapter_model.safetensors", device=device)
-        )
-        assert not result.unexpected_keys, f"{directory}: not this adapter: {result.unexpected_keys[:3]}"
+        own = get_peft_model_state_dict(self.thinker, save_embedding_layers=False)
+        found = load_file(directory / "adapter_model.safetensors")
+        unexpected = sorted(found.keys() - own.keys())
+        assert not unexpected, f"{directory}: not this adapter: {unexpected[:3]}"
+        set_peft_model_state_dict(self.thinker, {name: like(own[name], found[name]) for name in found})
 
     def load_head(self, directory: Path) -> None:
         """Take the head alone."""
         from safetensors.torch import load_file
 
         if self.head is not None:
-            self.head.load_state_dict(load_file(directory / HEAD_FILE, device=str(self.base.device)))
+            own, found = self.head.state_dict(), load_file(directory / HEAD_FILE)
+            self.head.load_state_dict({name: like(own[name], found[name]) for name in own})
 
 
 def _longer(inputs: dict[str, torch.Tensor], tokens: torch.Tensor) -> dict[str, torch.Tensor]:

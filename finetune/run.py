@@ -54,6 +54,7 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     """
     from finetune.evaluation import metrics_of, rated_rows, write_predictions
     from finetune.frozen_towers import flush, frozen_towers
+    from finetune.fsdp import load_whole
     from finetune.rows import EncodedRows, select
     from finetune.saved_model import build
     from finetune.sharding import check_sharding, shard
@@ -74,6 +75,7 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
             f"finetune: {arguments.world_size} process(es) on {arguments.device.type}, {_told(selection)}",
             flush=True,
         )
+    load_whole()
     model, plain = build(config, splits["test"][0]["scale"], seed=invocation.seed)
     if config.shard:
         shard(model, arguments.device, arguments.world_size)
@@ -89,6 +91,7 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
         after = {split: ratings.rate(rows) for split, rows in splits.items()}
     finally:
         flush(encoder)
+    trainer.rater.save(out, write=arguments.should_save)
     if not arguments.should_save:
         return {}
     metrics: dict[str, Any] = {
@@ -200,7 +203,6 @@ def _finish(
         "mean_weight": float(weights.mean()),
         "effective_sample_size": effective_sample_size(weights),
     }
-    trainer.rater.save(out)
     write_json(out / "metrics.json", metrics)
     write_card(out, record | {"scale": scale}, rows, metrics)
     write_record(out, record, scale)  # last: a folder with it is complete

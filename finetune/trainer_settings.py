@@ -6,12 +6,12 @@ What `accelerate launch` was told reaches the Trainer by the environment.
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import TrainingArguments
 
+from finetune.fsdp import check_fsdp
 from finetune.settings import FinetuneConfig
 from finetune.validation import GREATER_IS_BETTER
 from pipelines.device import pick
@@ -25,6 +25,7 @@ def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> Training
         UsageError: If a tracker is not installed, or the launcher asks for what is not supported.
     """
     _check_trackers(config.trackers)
+    check_fsdp(config)
     chooses = config.best_by != "none"
     arguments = TrainingArguments(
         output_dir=str(out / "checkpoints"),
@@ -66,12 +67,10 @@ def _check_trackers(trackers: Sequence[str]) -> None:
 
 
 def _check_launcher(arguments: TrainingArguments) -> None:
-    """Refuse launchers that cut up all parameters: adapter and head are saved whole, by one process."""
-    fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    """Refuse a launcher that cuts up the towers, too, which each process asks at its own pace."""
     deepspeed = getattr(arguments, "deepspeed_plugin", None)
-    if fsdp or (deepspeed and deepspeed.zero_stage == 3):
+    if deepspeed and deepspeed.zero_stage == 3:
         raise UsageError(
-            f"accelerate: got {'FSDP' if fsdp else 'DeepSpeed ZeRO stage 3'}, which cuts up what is trained,"
-            " too; take --multi_gpu with finetune.shard: true, which cuts up the frozen model alone, or"
-            " DeepSpeed ZeRO stage 1 or 2"
+            "accelerate: got DeepSpeed ZeRO stage 3, which cuts up the towers, too; take --use_fsdp"
+            " --fsdp_version 2, --multi_gpu with finetune.shard: true, or DeepSpeed ZeRO stage 1 or 2"
         )

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import save_fsdp_optimizer
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 
+from finetune.fsdp import cut_up, prepare_once
 from finetune.milestones import Milestones, steps_per_epoch
 from finetune.modality_conflict import EndSteps, ModalityConflict
 from finetune.objective import weighted_share
@@ -76,6 +78,14 @@ class WeightedTrainer(Trainer):
         # The loss is a share of the whole step's already: it must not be divided by the accumulation again.
         self.model_accepts_loss_kwargs = True
         self.told = StepStatistics(self.args.device)
+        if self.is_fsdp_enabled:
+            cut_up(self.rater, self.create_optimizer(), self.accelerator)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As the Trainer's; what is sharded before the training is not sharded once more."""
+        super().create_accelerator_and_postprocess()
+        if self.is_fsdp_enabled:
+            prepare_once(self.accelerator)
 
     def go_on(self, checkpoint: Path | None) -> None:
         """Train to the end, from a checkpoint if one is given, or until its milestones end it."""
@@ -166,11 +176,12 @@ class WeightedTrainer(Trainer):
             logs |= self.conflict.take() if self.conflict else {}
         super().log(logs, *args, **kwargs)
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write adapter and head; all ranks must call this, and the first writes."""
         directory = Path(output_dir or self.checkpoints)
         directory.mkdir(parents=True, exist_ok=True)
-        self.rater.save(directory)
-        if self.conflict:
+        self.rater.save(directory, write=self.args.should_save)
+        if self.conflict and self.args.should_save:
             write_json(directory / CONFLICT, self.conflict.averages)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
@@ -179,6 +190,17 @@ class WeightedTrainer(Trainer):
         if self.args.should_save:
             directory = self.checkpoints / f"checkpoint-{self.state.global_step}"
             write_json(directory / WHOLE, {"step": self.state.global_step, "ranks": self.args.world_size})
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        # The Trainer would write the whole base model beside it.
+        save_fsdp_optimizer(
+            self.accelerator.state.fsdp_plugin, self.accelerator, self.optimizer, self.rater, output_dir
+        )
+        if self.args.should_save and self.lr_scheduler:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self.rater.load(Path(resume_from_checkpoint))
