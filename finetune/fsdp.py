@@ -41,6 +41,8 @@ def check_fsdp(config: FinetuneConfig) -> None:
         f"accelerate: got fsdp_version: {version}; takes 2": version != "2",
         "accelerate: got fsdp_activation_checkpointing: true; takes false: set"
         " finetune.gradient_checkpointing: true": _is_on("FSDP_ACTIVATION_CHECKPOINTING"),
+        "accelerate: got fsdp_offload_params: true; takes false, since ratings and towers are computed where"
+        " the weights lie": _is_on("FSDP_OFFLOAD_PARAMS"),
         "accelerate: got fsdp_ignored_modules; takes none: the towers are left whole without it": bool(
             os.environ.get("FSDP_IGNORED_MODULES")
         ),
@@ -67,13 +69,16 @@ def load_whole() -> None:
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
 
 
-def cut_up(rater: Rater, optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> None:
-    """Cut a model up in place, as accelerate was told to, and let the accelerator prepare it once.
+def cut_up(rater: Rater, optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> torch.optim.Optimizer:
+    """Cut a model up in place, as accelerate was told to.
 
     Args:
         rater: Is changed.
-        optimizer: Of its trained parameters, without a state yet; gets the new ones.
+        optimizer: Of its trained parameters, without a state yet.
         accelerator: Has the plugin for FSDP.
+
+    Returns:
+        The optimizer, prepared, of the parameters that are trained now.
     """
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, register_fsdp_forward_method
 
@@ -83,13 +88,14 @@ def cut_up(rater: Rater, optimizer: torch.optim.Optimizer, accelerator: Accelera
     # Adapter, head and labels stay float32, as without FSDP; autocast does what it does there.
     plugin.mixed_precision_policy = MixedPrecisionPolicy()
     _name_layers(plugin, rater)
-    accelerator.prepare(rater, optimizer)
+    _, prepared = accelerator.prepare(rater, optimizer)
     assert isinstance(rater, FSDPModule)
     # Else the outermost part, the head in it, stays put together after a rating: what is then loaded
     # into it is lost.
     rater.set_reshard_after_forward(True, recurse=False)
     for name in ASKED:
         register_fsdp_forward_method(rater, name)
+    return prepared
 
 
 def prepare_once(accelerator: Accelerator) -> None:

@@ -79,7 +79,7 @@ class WeightedTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         self.told = StepStatistics(self.args.device)
         if self.is_fsdp_enabled:
-            cut_up(self.rater, self.create_optimizer(), self.accelerator)
+            self.optimizer = cut_up(self.rater, self.create_optimizer(), self.accelerator)
 
     def create_accelerator_and_postprocess(self) -> None:
         """As the Trainer's; what is sharded before the training is not sharded once more."""

@@ -15,6 +15,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 120.0
+MULTI_GPU = ("--multi_gpu",)
 
 
 def run(module: str, arguments: Sequence[str]) -> None:
@@ -22,9 +23,15 @@ def run(module: str, arguments: Sequence[str]) -> None:
     subprocess.run(_command(module, arguments), cwd=ROOT, check=True)
 
 
-def run_two(module: str, arguments: Sequence[str]) -> str:
-    """Run a module as two processes, as `accelerate launch` starts them for two GPUs; its stdout."""
-    command = _command(module, arguments, ranks=2)
+def run_two(module: str, arguments: Sequence[str], launcher: Sequence[str] = MULTI_GPU) -> str:
+    """Run a module as two processes, as `accelerate launch` starts them for two GPUs; its stdout.
+
+    Args:
+        module: As in `python -m MODULE`.
+        arguments: Its arguments.
+        launcher: What accelerate is told beside the number of processes.
+    """
+    command = _command(module, arguments, ranks=2, launcher=launcher)
     done = subprocess.run(
         command, cwd=ROOT, check=True, env=_environment(), stdout=subprocess.PIPE, text=True
     )
@@ -45,6 +52,7 @@ def terminate(
     once: Callable[[], object],
     ranks: int = 1,
     only_rank: int | None = None,
+    launcher: Sequence[str] = MULTI_GPU,
 ) -> tuple[int, str]:
     """Run a module and end it, by SIGTERM, as soon as `once()` holds.
 
@@ -54,11 +62,13 @@ def terminate(
         once: When to send the signal.
         ranks: Processes; two are started as by `run_two`, and the launcher gets the signal.
         only_rank: The rank that gets the signal, and not the launcher.
+        launcher: As of `run_two`.
 
     Returns:
         The exit code, and what was said on stderr.
     """
-    with _started(_command(module, arguments, ranks=ranks), stderr=subprocess.PIPE) as process:
+    command = _command(module, arguments, ranks=ranks, launcher=launcher)
+    with _started(command, stderr=subprocess.PIPE) as process:
         _wait(process, module, once)
         if only_rank is None:
             process.terminate()
@@ -82,12 +92,14 @@ def _started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Pope
             process.wait()
 
 
-def _command(module: str, arguments: Sequence[str], *, ranks: int = 1) -> list[str]:
+def _command(
+    module: str, arguments: Sequence[str], *, ranks: int = 1, launcher: Sequence[str] = MULTI_GPU
+) -> list[str]:
     if ranks == 1:
         return [sys.executable, "-m", module, *arguments]
-    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(ranks)]
-    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    return [sys.executable, *launcher, "-m", module, *arguments]
+    start = ["-m", "accelerate.commands.launch", *launcher, "--num_processes", str(ranks)]
+    start += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    return [sys.executable, *start, "-m", module, *arguments]
 
 
 def _environment() -> dict[str, str]:
