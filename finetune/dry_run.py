@@ -164,9 +164,8 @@ def told_memory(base: BaseModel, model: Rater, config: FinetuneConfig, longest: 
     for name, size in parts.items():
         yield f"memory, {name}: {size / GIB:.2f} GiB"
     yield f"memory in all, roughly: {sum(parts.values()) / GIB:.2f} GiB"
-    if config.shard:
-        cut = cut_bytes(base, config) / GIB
-        yield f"memory, of the weights that shard cuts up: {cut:.2f} GiB, to be divided by the processes"
+    cut = cut_bytes(base, config) / GIB
+    yield f"memory, of it what FSDP shares out: {cut:.2f} GiB"
     if torch.cuda.is_available():
         there = torch.cuda.get_device_properties(0).total_memory
         enough = "enough" if sum(parts.values()) < 0.9 * there else "not enough"
@@ -199,8 +198,8 @@ def weight_bytes(model: Rater, config: FinetuneConfig) -> float:
 
 
 def cut_bytes(base: BaseModel, config: FinetuneConfig) -> float:
-    """Of the frozen parameters that processes share out under `shard`."""
-    from finetune.sharding import layers_of
+    """Of the frozen parameters that processes share out under FSDP."""
+    from finetune.fsdp import layers_of
 
     layers = layers_of(base.family.decoder(base.thinker))
     frozen = sum(value.numel() for layer in layers for value in layer.parameters() if not value.requires_grad)

@@ -2,7 +2,7 @@
 
 The language model's layers are cut up, and with them what is trained: adapter and head. The towers stay
 whole: each process asks them about its own clips when it needs them, and what is cut up answers only when
-all processes ask it together. `finetune.sharding` cuts up the frozen weights alone, under any launcher.
+all processes ask it together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from finetune.families import family_of
-from finetune.sharding import layers_of
 from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,8 +45,6 @@ def check_fsdp(config: FinetuneConfig) -> None:
         "accelerate: got fsdp_ignored_modules; takes none: the towers are left whole without it": bool(
             os.environ.get("FSDP_IGNORED_MODULES")
         ),
-        "finetune.shard: got true under accelerate's FSDP, which cuts the model up itself; take false, or"
-        " launch with --multi_gpu": config.shard,
         f"finetune.quantize: got {config.quantize}, whose weights accelerate's FSDP cannot cut up; take none,"
         " or launch with --multi_gpu": config.quantize != "none",
         f"finetune.adapt: got {', '.join(config.adapt)} under accelerate's FSDP; takes [language], since each"
@@ -125,6 +122,12 @@ def _name_layers(plugin: Any, rater: Rater) -> None:
     layers = layers_of(family.decoder(rater.base))
     plugin.auto_wrap_policy = transformer_auto_wrap_policy
     plugin.transformer_cls_names_to_wrap = sorted({type(layer).__name__ for layer in layers})
+
+
+def layers_of(decoder: torch.nn.Module) -> list[torch.nn.Module]:
+    """The layers that are cut up, by whatever name: the decoder's longest list of modules."""
+    lists = [module for module in decoder.modules() if isinstance(module, torch.nn.ModuleList)]
+    return list(max(lists, key=lambda modules: len(list(modules))))
 
 
 def whole(parameter: torch.Tensor) -> torch.Tensor:

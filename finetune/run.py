@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from finetune.weighted_trainer import WeightedTrainer
 
 # Settings that may change between a run and its resumption.
-FREE = ("cache_mb", "device", "save_every", "shard", "tower_cache", "trackers")
+FREE = ("cache_mb", "device", "save_every", "tower_cache", "trackers")
 
 
 def main(argv: list[str]) -> None:
@@ -57,7 +57,6 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     from finetune.fsdp import load_whole
     from finetune.rows import EncodedRows, select
     from finetune.saved_model import build
-    from finetune.sharding import check_sharding, shard
     from finetune.trainer_settings import training_arguments
     from finetune.validation import Ratings, validation_rows
 
@@ -68,7 +67,6 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
         splits = {"valid": validation_rows(reader, config.best_by)} | splits
     selection = select(reader, config.arm, invocation.seed, config.kinds)
     arguments = training_arguments(config, out, invocation.seed)
-    check_sharding(config, arguments.world_size)
     _claim(out, invocation)
     if arguments.should_save:
         print(
@@ -77,8 +75,6 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
         )
     load_whole()
     model, plain = build(config, splits["test"][0]["scale"], seed=invocation.seed)
-    if config.shard:
-        shard(model, arguments.device, arguments.world_size)
     encoder = frozen_towers(plain, model.base, config, out)
     ratings = Ratings(model, EncodedRows(reader, encoder, config.cache_mb), arguments)
     trainer = make_trainer(config, ratings, selection, out, splits.get("valid", ()))

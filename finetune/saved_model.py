@@ -125,7 +125,7 @@ def open_model(directory: Path, device: str, **changes: Any) -> tuple[Rater, Cha
         UsageError: If the folder holds no fine-tuned model.
     """
     record = read_record(directory)
-    for_training: dict[str, Any] = {"gradient_checkpointing": False, "conflict": None, "shard": False}
+    for_training: dict[str, Any] = {"gradient_checkpointing": False, "conflict": None}
     settings = record["config"] | for_training | {"device": device} | changes
     settings |= {name: tuple(settings[name]) for name in ("adapt", "modalities") if settings[name]}
     config = FinetuneConfig(**settings)

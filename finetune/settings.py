@@ -111,9 +111,6 @@ class FinetuneConfig:
     """nf4: the frozen language model's linear layers in 4 bits (QLoRA); needs daq-msa[qlora]."""
     attention: Attention = "auto"
     """By which code attention is computed: auto leaves the choice to transformers."""
-    shard: bool = False
-    """Cut the frozen language model up among the processes of a run, so that each holds its share (FSDP2).
-    What is trained stays whole. For models that one GPU does not hold."""
     device: Device = "auto"
     """Where it runs. Under accelerate or torchrun each process takes its own GPU."""
     tower_cache: str = "auto"

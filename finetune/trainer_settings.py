@@ -72,5 +72,5 @@ def _check_launcher(arguments: TrainingArguments) -> None:
     if deepspeed and deepspeed.zero_stage == 3:
         raise UsageError(
             "accelerate: got DeepSpeed ZeRO stage 3, which cuts up the towers, too; take --use_fsdp"
-            " --fsdp_version 2, --multi_gpu with finetune.shard: true, or DeepSpeed ZeRO stage 1 or 2"
+            " --fsdp_version 2, or DeepSpeed ZeRO stage 1 or 2"
         )

@@ -117,9 +117,9 @@ def test_it_tells_what_processes_share_out(
     capsys: pytest.CaptureFixture[str], store: Path, full_size: Path
 ) -> None:
     """Seven billion parameters in bfloat16 less embeddings, their head and towers."""
-    lines = told(capsys, store, full_size, precision="bfloat16", shard=True)
-    assert 11 < gib(lines, ", of the weights that shard cuts up") < 13
-    assert gib(lines, ", of the weights that shard cuts up") < gib(lines, ", weights")
+    lines = told(capsys, store, full_size, precision="bfloat16")
+    assert 11 < gib(lines, ", of it what FSDP shares out") < 13
+    assert gib(lines, ", of it what FSDP shares out") < gib(lines, ", weights")
 
 
 def test_the_recipe_for_mosi_keeps_its_memory_budget(

@@ -42,16 +42,11 @@ def arguments(folder: Path, **settings: Any) -> list[str]:
     return command.command(folder, given, **SETTINGS | settings)
 
 
-def two(folder: Path, *launcher: str, **settings: Any) -> list[dict[str, Any]]:
+def two(folder: Path, **settings: Any) -> list[dict[str, Any]]:
     """Train on two processes, the same steps as one; what each tells of what it holds."""
     chosen = arguments(folder, batch_size=1, **settings)
-    lines = processes.run_two(START, chosen, [*FSDP, *launcher]).splitlines()
+    lines = processes.run_two(START, chosen, FSDP).splitlines()
     return [json.loads(line) for line in lines if line.startswith("{")]
-
-
-def plain(folder: Path, **settings: Any) -> None:
-    """The same without FSDP: in the same order, so that rounding differs as little as can be."""
-    processes.run_two("finetune", arguments(folder, batch_size=1, **settings))
 
 
 def log(folder: Path, name: str) -> list[float]:
@@ -114,12 +109,8 @@ def test_a_model_that_was_trained_so_is_opened_by_one_process(straight: tuple[Pa
     assert metrics(folder)["test"]["after"]["MAE"] == before
 
 
-@pytest.mark.parametrize("kind", ["SHARDED_STATE_DICT", "FULL_STATE_DICT"])
-def test_stopped_by_a_signal_it_goes_on_to_the_same_end(
-    straight: tuple[Path, Any], tmp_path: Path, kind: str
-) -> None:
-    """With what accelerate can make of the optimizer's state: pieces, or one file."""
-    launcher = [*FSDP, "--fsdp_state_dict_type", kind]
+@pytest.mark.slow
+def test_stopped_by_a_signal_it_goes_on_to_the_same_end(straight: tuple[Path, Any], tmp_path: Path) -> None:
     own = arguments(tmp_path, batch_size=1)
     checkpoints = tmp_path / "out" / "checkpoints"
     code, said = processes.terminate(
@@ -127,39 +118,35 @@ def test_stopped_by_a_signal_it_goes_on_to_the_same_end(
         own,
         once=lambda: list(checkpoints.glob("checkpoint-*/whole.json")),
         ranks=2,
-        launcher=launcher,
+        launcher=FSDP,
     )
     assert code
     assert "SIGTERM stopped the training" in said
     assert not (tmp_path / "out" / "model.json").exists()
-    processes.run_two(START, own, launcher)
+    processes.run_two(START, own, FSDP)
     assert log(tmp_path, "loss") == log(straight[0], "loss")
     assert metrics(tmp_path) == metrics(straight[0])
     assert_same_ends(straight[0], tmp_path, 0)
 
 
-def test_a_head_that_starts_as_a_ridge_regression_does(tmp_path: Path) -> None:
-    """It is written into what is cut up already."""
-    settings = {"head_start": "ridge", "epochs": 1, "head_learning_rate": 0.01, "learning_rate": 1e-4}
-    plain(tmp_path / "ddp", **settings)
+@pytest.mark.slow
+def test_a_base_in_bfloat16_and_a_head_that_starts_as_a_ridge_regression(tmp_path: Path) -> None:
+    """The head is written into what is cut up already; what is trained is float32 in layers of bfloat16."""
+    settings = {"head_start": "ridge", "head_learning_rate": 0.01, "learning_rate": 1e-4}
+    settings |= {"precision": "bfloat16", "epochs": 1}
+    # In the same order, so that rounding is the same.
+    processes.run_two("finetune", arguments(tmp_path / "ddp", batch_size=1, **settings))
     two(tmp_path / "fsdp", **settings)
     assert metrics(tmp_path / "fsdp")["valid"]["before"] == metrics(tmp_path / "ddp")["valid"]["before"]
     assert_same_training(tmp_path / "ddp", tmp_path / "fsdp", 2)
 
 
+@pytest.mark.slow
 def test_an_answer_is_trained_and_generated_over_accumulated_batches(tmp_path: Path) -> None:
     settings = {"readout": "answer", "accumulation": 2, "gradient_checkpointing": True}
-    plain(tmp_path / "ddp", **settings)
+    main(arguments(tmp_path / "one", **settings))
     two(tmp_path / "fsdp", **settings)
-    assert_same_training(tmp_path / "ddp", tmp_path / "fsdp", 4)
-
-
-def test_a_base_in_bfloat16_trains_as_without_fsdp(tmp_path: Path) -> None:
-    """What is trained is float32 beside it, in the same layers."""
-    settings = {"precision": "bfloat16", "epochs": 2}
-    plain(tmp_path / "ddp", **settings)
-    two(tmp_path / "fsdp", **settings)
-    assert_same_training(tmp_path / "ddp", tmp_path / "fsdp", 4)
+    assert_same_training(tmp_path / "one", tmp_path / "fsdp", 4)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +160,6 @@ def test_a_base_in_bfloat16_trains_as_without_fsdp(tmp_path: Path) -> None:
         ),
         ({"FSDP_OFFLOAD_PARAMS": "true"}, {}, "got fsdp_offload_params: true; takes false"),
         ({"FSDP_IGNORED_MODULES": ".*visual"}, {}, "got fsdp_ignored_modules; takes none"),
-        ({}, {"shard": True}, "finetune.shard: got true .*; take false"),
         ({}, {"quantize": "nf4"}, "finetune.quantize: got nf4, .*; take none"),
         (
             {},
@@ -181,7 +167,7 @@ def test_a_base_in_bfloat16_trains_as_without_fsdp(tmp_path: Path) -> None:
             r"finetune.adapt: got language, vision .* takes \[language\]",
         ),
     ],
-    ids=["version 1", "checkpointing", "offload", "ignored", "shard", "4 bits", "trained towers"],
+    ids=["version 1", "checkpointing", "offload", "ignored", "4 bits", "trained towers"],
 )
 def test_what_does_not_go_together_is_refused(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], setting: dict[str, Any], told: str
