@@ -6,8 +6,10 @@ What `accelerate launch` was told reaches the Trainer by the environment.
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainingArguments
 
@@ -16,6 +18,9 @@ from finetune.settings import FinetuneConfig
 from finetune.validation import GREATER_IS_BETTER
 from pipelines.device import pick
 from pipelines.errors import UsageError
+
+HALF = ("bf16", "fp16")
+"""Precisions, by accelerate's and DeepSpeed's names."""
 
 
 def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> TrainingArguments:
@@ -67,10 +72,25 @@ def _check_trackers(trackers: Sequence[str]) -> None:
 
 
 def _check_launcher(arguments: TrainingArguments) -> None:
-    """Refuse a launcher that cuts up the towers, too, which each process asks at its own pace."""
-    deepspeed = getattr(arguments, "deepspeed_plugin", None)
-    if deepspeed and deepspeed.zero_stage == 3:
+    """Refuse what DeepSpeed is told to do, where it does not go with how a model is rated and trained."""
+    plugin = getattr(arguments, "deepspeed_plugin", None)
+    if plugin is None:
+        return
+    if plugin.zero_stage == 3:
         raise UsageError(
-            "accelerate: got DeepSpeed ZeRO stage 3, which cuts up the towers, too; take --use_fsdp"
-            " --fsdp_version 2, or DeepSpeed ZeRO stage 1 or 2"
+            "accelerate: got DeepSpeed ZeRO stage 3, which cuts up the towers, too, though each process asks"
+            " them at its own pace; take stage 1 or 2, or --use_fsdp --fsdp_version 2"
         )
+    half = _half_precision(plugin.deepspeed_config)
+    if half:
+        raise UsageError(
+            f"accelerate: got mixed_precision: {half} under DeepSpeed, which would make adapter and head"
+            f" {half}, too; take no: finetune.precision says what the frozen model is computed in"
+        )
+
+
+def _half_precision(config: dict[str, Any]) -> str | None:
+    """What adapter and head would be turned into, by the launcher or by a configuration of DeepSpeed."""
+    enabled = [name for name in HALF if str(config.get(name, {}).get("enabled")).lower() == "true"]
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    return launched if launched in HALF else next(iter(enabled), None)

@@ -49,9 +49,23 @@ def test_fsdp_of_version_1_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(("stage", "refused"), [(1, False), (2, False), (3, True)])
 def test_of_deepspeed_stage_3_is_refused(stage: int, refused: bool) -> None:
-    arguments: Any = SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=stage))
+    arguments: Any = SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=stage, deepspeed_config={}))
     if refused:
         with pytest.raises(UsageError, match="got DeepSpeed ZeRO stage 3"):
             trainer_settings._check_launcher(arguments)
     else:
+        trainer_settings._check_launcher(arguments)
+
+
+@pytest.mark.parametrize("config", [{"bf16": {"enabled": True}}, {"bf16": {"enabled": "auto"}}, {}])
+def test_half_precision_of_what_is_trained_is_refused_under_deepspeed(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether accelerate was told so or DeepSpeed."""
+    plugin = SimpleNamespace(zero_stage=2, deepspeed_config=config)
+    arguments: Any = SimpleNamespace(deepspeed_plugin=plugin)
+    if config != {"bf16": {"enabled": True}}:
+        trainer_settings._check_launcher(arguments)
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with pytest.raises(UsageError, match=r"got mixed_precision: bf16 under DeepSpeed, .* finetune.precision"):
         trainer_settings._check_launcher(arguments)
