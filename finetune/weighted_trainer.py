@@ -93,6 +93,8 @@ class WeightedTrainer(Trainer):
             state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
             if self.milestones.patience_is_spent(state):  # it was killed between its last step and its end
                 self.args.num_train_epochs = state.global_step // steps_per_epoch(state)
+            if self.conflict:
+                self.conflict.averages = json.loads((checkpoint / CONFLICT).read_text(encoding="utf-8"))
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
@@ -204,9 +206,6 @@ class WeightedTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self.rater.load(Path(resume_from_checkpoint))
-        if self.conflict:
-            text = (Path(resume_from_checkpoint) / CONFLICT).read_text(encoding="utf-8")
-            self.conflict.averages = json.loads(text)
 
 
 class StepStatistics:
