@@ -14,6 +14,7 @@ from tests.finetune import test_fsdp as runs
 from tests.finetune import test_what_must_hold as command
 
 pytest.importorskip("deepspeed")
+pytestmark = pytest.mark.slow
 STAGES = (1, 2)
 
 
