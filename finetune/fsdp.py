@@ -36,6 +36,7 @@ def check_fsdp(config: FinetuneConfig) -> None:
     if not _is_on("ACCELERATE_USE_FSDP"):
         return
     version = os.environ.get("FSDP_VERSION", "1")
+    policy = os.environ.get("FSDP_AUTO_WRAP_POLICY", "").upper()
     refused = {
         f"accelerate: got fsdp_version: {version}; takes 2": version != "2",
         "accelerate: got fsdp_activation_checkpointing: true; takes false: set"
@@ -45,6 +46,8 @@ def check_fsdp(config: FinetuneConfig) -> None:
         "accelerate: got fsdp_ignored_modules; takes none: the towers are left whole without it": bool(
             os.environ.get("FSDP_IGNORED_MODULES")
         ),
+        f"accelerate: got fsdp_auto_wrap_policy: {policy}; takes none or TRANSFORMER_BASED_WRAP, which make"
+        " each layer a unit": policy in ("SIZE_BASED_WRAP", "NO_WRAP"),
         f"finetune.quantize: got {config.quantize}, whose weights accelerate's FSDP cannot cut up; take none,"
         " or launch with --multi_gpu": config.quantize != "none",
         f"finetune.adapt: got {', '.join(config.adapt)} under accelerate's FSDP; takes [language], since each"
@@ -113,9 +116,9 @@ def prepare_once(accelerator: Accelerator) -> None:
 
 def _name_layers(plugin: Any, rater: Rater) -> None:
     """Make each layer of the language model a unit, where the launcher says nothing of units."""
-    from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy, transformer_auto_wrap_policy
+    from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
-    if plugin.transformer_cls_names_to_wrap or plugin.auto_wrap_policy is size_based_auto_wrap_policy:
+    if plugin.transformer_cls_names_to_wrap:
         return
     family = family_of(rater.base.config)
     assert family is not None, f"load_base takes no {rater.base.config.model_type}"
