@@ -103,7 +103,8 @@ def _command(
 
 
 def _environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1"}
+    # A process that aborts tells where it was.
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
 
 
 def _wait(process: subprocess.Popen[Any], module: str, once: Callable[[], object]) -> None:
