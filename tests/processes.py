@@ -20,7 +20,7 @@ MULTI_GPU = ("--multi_gpu",)
 
 def run(module: str, arguments: Sequence[str]) -> None:
     """Run `python -m MODULE` to its end."""
-    subprocess.run(_command(module, arguments), cwd=ROOT, check=True)
+    subprocess.run(_command(module, arguments), cwd=ROOT, check=True, env=_environment())
 
 
 def run_two(module: str, arguments: Sequence[str], launcher: Sequence[str] = MULTI_GPU) -> str:
@@ -103,7 +103,7 @@ def _command(
 
 
 def _environment() -> dict[str, str]:
-    # A process that aborts tells where it was.
+    # One number of threads in all, on which last bits depend; a process that aborts tells where it was.
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
 
 
