@@ -93,7 +93,7 @@ class ModalityConflict:
 
     def end_step(self) -> None:
         """Take the norms of an optimizer step, of all ranks, into the averages."""
-        found = reduce(self._sums, reduction="sum").tolist()
+        found = reduce(self._sums.to(self.model.device), reduction="sum").tolist()
         self._sums = self._nothing()
         decay, ranks = self.settings.decay, PartialState().num_processes
         for name, (norms, rows) in zip(NAMES, found, strict=True):
@@ -143,7 +143,9 @@ class ModalityConflict:
         """Add up norms; what flows on below is weighed as the modality's tokens are."""
         assert self._places is not None, "the backward pass belongs inside `watching`"
         summed = torch.einsum("blw,mbl->mbw", gradient.float(), self._places.float())
-        self._sums += torch.stack([summed.norm(dim=-1).sum(1), self._places.any(2).sum(1)], dim=1)
+        norms = torch.stack([summed.norm(dim=-1).sum(1), self._places.any(2).sum(1)], dim=1)
+        # The model may have moved since: it is watched from before the Trainer takes it to its device.
+        self._sums = self._sums.to(norms.device) + norms
         shares = self._shares()
         return gradient if shares is None else gradient * shares.to(gradient.dtype)
 

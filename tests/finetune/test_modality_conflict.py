@@ -221,6 +221,19 @@ def test_averages_follow_the_steps(tiny_thinker: Path, both: list[dict[str, Any]
     assert conflict.averages == before
 
 
+def test_norms_are_kept_where_the_model_went(tiny_thinker: Path) -> None:
+    """It is watched from before the Trainer takes it to its device; meta stands in for one."""
+    rater, _ = model(tiny_thinker)
+    conflict = ModalityConflict(rater.base, ConflictSettings())
+    rater.to("meta")
+    ids = torch.zeros(2, 3, dtype=torch.long, device="meta")
+    with conflict.watching(ids, torch.ones_like(ids)):
+        embedded = torch.ones(2, 3, 16, device="meta", requires_grad=True)
+        embedded.register_hook(conflict._observe)
+        embedded.sum().backward()
+    assert conflict._sums.device.type == "meta"
+
+
 def test_evaluation_is_not_watched(tiny_thinker: Path, both: list[dict[str, Any]]) -> None:
     rater, base = model(tiny_thinker)
     conflict = ModalityConflict(rater.base, ConflictSettings())
