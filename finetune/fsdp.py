@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Where towers and projectors lie in a `Rater`, as accelerate takes modules to leave alone.
 TOWERS = r".+\.model\.(visual|audio_tower|multi_modal_projector)"
+# Where accelerate's launcher says which modules are units.
+LAYERS = "FSDP_TRANSFORMER_CLS_TO_WRAP"
 # Methods beside `forward` that go through what is cut up.
 ASKED = ("features", "generated")
 
@@ -36,18 +38,21 @@ def check_fsdp(config: FinetuneConfig) -> None:
     if not _is_on("ACCELERATE_USE_FSDP"):
         return
     version = os.environ.get("FSDP_VERSION", "1")
-    policy = os.environ.get("FSDP_AUTO_WRAP_POLICY", "").upper()
     refused = {
         f"accelerate: got fsdp_version: {version}; takes 2": version != "2",
         "accelerate: got fsdp_activation_checkpointing: true; takes false: set"
         " finetune.gradient_checkpointing: true": _is_on("FSDP_ACTIVATION_CHECKPOINTING"),
         "accelerate: got fsdp_offload_params: true; takes false, since ratings and towers are computed where"
         " the weights lie": _is_on("FSDP_OFFLOAD_PARAMS"),
+        "accelerate: got fsdp_reshard_after_forward: false; takes true, since what a rating put together"
+        " would be saved in place of the parts": not _is_on("FSDP_RESHARD_AFTER_FORWARD", "true"),
+        "accelerate: got fsdp_auto_wrap_policy: SIZE_BASED_WRAP, which goes through the towers, too; takes"
+        " TRANSFORMER_BASED_WRAP": os.environ.get("FSDP_AUTO_WRAP_POLICY", "").upper() == "SIZE_BASED_WRAP",
+        f"accelerate: got fsdp_transformer_layer_cls_to_wrap: {os.environ.get(LAYERS)}; takes none: the"
+        " language model's layers are found without it": bool(os.environ.get(LAYERS)),
         "accelerate: got fsdp_ignored_modules; takes none: the towers are left whole without it": bool(
             os.environ.get("FSDP_IGNORED_MODULES")
         ),
-        f"accelerate: got fsdp_auto_wrap_policy: {policy}; takes none or TRANSFORMER_BASED_WRAP, which make"
-        " each layer a unit": policy in ("SIZE_BASED_WRAP", "NO_WRAP"),
         f"finetune.quantize: got {config.quantize}, whose weights accelerate's FSDP cannot cut up; take none,"
         " or launch with --multi_gpu": config.quantize != "none",
         f"finetune.adapt: got {', '.join(config.adapt)} under accelerate's FSDP; takes [language], since each"
@@ -115,11 +120,9 @@ def prepare_once(accelerator: Accelerator) -> None:
 
 
 def _name_layers(plugin: Any, rater: Rater) -> None:
-    """Make each layer of the language model a unit, where the launcher says nothing of units."""
+    """Make each layer of the language model a unit, and nothing of the towers."""
     from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
-    if plugin.transformer_cls_names_to_wrap:
-        return
     family = family_of(rater.base.config)
     assert family is not None, f"load_base takes no {rater.base.config.model_type}"
     layers = layers_of(family.decoder(rater.base))
@@ -154,5 +157,5 @@ def like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     return distribute_tensor(value, parameter.device_mesh, parameter.placements)
 
 
-def _is_on(name: str) -> bool:
-    return os.environ.get(name, "false").lower() in ("1", "true")
+def _is_on(name: str, default: str = "false") -> bool:
+    return os.environ.get(name, default).lower() in ("1", "true")

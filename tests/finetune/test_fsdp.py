@@ -159,8 +159,14 @@ def test_an_answer_is_trained_and_generated_over_accumulated_batches(tmp_path: P
             "got fsdp_activation_checkpointing: true; .* finetune.gradient_checkpointing",
         ),
         ({"FSDP_OFFLOAD_PARAMS": "true"}, {}, "got fsdp_offload_params: true; takes false"),
+        ({"FSDP_RESHARD_AFTER_FORWARD": "false"}, {}, "got fsdp_reshard_after_forward: false; takes true"),
+        ({"FSDP_AUTO_WRAP_POLICY": "SIZE_BASED_WRAP"}, {}, "got fsdp_auto_wrap_policy: SIZE_BASED_WRAP, .*"),
+        (
+            {"FSDP_TRANSFORMER_CLS_TO_WRAP": "Qwen2_5OmniVisionBlock"},
+            {},
+            "got fsdp_transformer_layer_cls_to_wrap: Qwen2_5OmniVisionBlock; takes none",
+        ),
         ({"FSDP_IGNORED_MODULES": ".*visual"}, {}, "got fsdp_ignored_modules; takes none"),
-        ({"FSDP_AUTO_WRAP_POLICY": "NO_WRAP"}, {}, "got fsdp_auto_wrap_policy: NO_WRAP; takes none or"),
         ({}, {"quantize": "nf4"}, "finetune.quantize: got nf4, .*; take none"),
         (
             {},
@@ -168,7 +174,17 @@ def test_an_answer_is_trained_and_generated_over_accumulated_batches(tmp_path: P
             r"finetune.adapt: got language, vision .* takes \[language\]",
         ),
     ],
-    ids=["version 1", "checkpointing", "offload", "ignored", "no units", "4 bits", "trained towers"],
+    ids=[
+        "version 1",
+        "checkpointing",
+        "offload",
+        "not resharded",
+        "by size",
+        "by name",
+        "ignored",
+        "4 bits",
+        "trained towers",
+    ],
 )
 def test_what_does_not_go_together_is_refused(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], setting: dict[str, Any], told: str
