@@ -164,10 +164,12 @@ class TrainingSettings:
     """Clips in a micro-batch."""
     accumulation: int = 1
     """Micro-batches in an optimizer step."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """SGD has a momentum of 0.9. AdamW divides by the gradients' size, and so undoes a penalty that lasts."""
     learning_rate: float = 1e-3
     """At its highest, after a warm-up over a tenth of the steps; then a cosine down to 0."""
     weight_decay: float = 1e-2
-    """Of AdamW."""
+    """Of the optimizer."""
     clip_norm: float = 1.0
     """The largest norm of the gradients, above 0."""
     precision: Literal["no", "bf16", "fp16"] = "no"

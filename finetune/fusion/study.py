@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from pipelines.settings import Invocation
 
 WITHOUT_SL = ("--fusion.losses.statistics", "0")
-HALF = "half of the epochs"
-# Settings that make an arm what it is; `HALF` stands for that number.
+# Settings that make an arm what it is.
 ARMS: dict[str, tuple[str, ...]] = {
     "neither": ("--fusion.balance.method", "none", *WITHOUT_SL),
     "cp": WITHOUT_SL,
@@ -42,7 +41,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "mmpareto": ("--fusion.balance.method", "mmpareto", "--fusion.losses.auxiliary", "1", *WITHOUT_SL),
     "constant": ("--fusion.balance.method", "constant", *WITHOUT_SL),
     # `both`, with one thing other than it is.
-    "late_penalty": ("--fusion.conflict.start_epoch", HALF),
+    "late_penalty": ("--fusion.conflict.start_epoch", "5"),
     "no_gate": ("--fusion.network.gate", "false"),
     "no_auxiliary": ("--fusion.losses.auxiliary", "0"),
     "no_reconstruction": ("--fusion.losses.reconstruction", "0"),
@@ -84,8 +83,7 @@ def invocation_of(options: argparse.Namespace, arm: str, settings: Sequence[str]
     given = ["--data", str(options.data), "--out", str(options.out / arm)]
     given += ["--fusion.feature_cache", str(options.out / "features")]  # arms share a store's features
     given += ["--fusion.seeds", f"[{','.join(map(str, options.seeds))}]", *settings]
-    epochs = _parsed(given).config.training.epochs
-    return _parsed([*given, *(str(epochs // 2) if part == HALF else part for part in ARMS[arm])])
+    return parse_stage(FusionConfig, "fusion", [*given, *ARMS[arm]], prog="python -m finetune.fusion")
 
 
 def train_arm(arm: str, invocation: Invocation[FusionConfig]) -> None:
@@ -106,10 +104,6 @@ def train_arm(arm: str, invocation: Invocation[FusionConfig]) -> None:
         raise RunError(
             f"{invocation.out}: the run failed, for the reason above; start the study again to go on"
         )
-
-
-def _parsed(argv: list[str]) -> Invocation[FusionConfig]:
-    return parse_stage(FusionConfig, "fusion", argv, prog="python -m finetune.fusion")
 
 
 def _compared(invocations: dict[str, Invocation[FusionConfig]], resamples: int) -> dict[str, Any] | None:

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 # Between the seeds of the processes of one training.
 OTHER_SEED = 1_000_003
+# Of SGD.
+MOMENTUM = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,11 @@ def rate_share(step: int, warm_up: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, steps - warm_up))))
 
 
+def steps_of(clips: int, training: TrainingSettings, processes: int) -> int:
+    """Optimizer steps in an epoch."""
+    return math.ceil(clips / (training.batch_size * training.accumulation * processes))
+
+
 class Trainer:
     """A network in training, with all that a checkpoint of it holds.
 
@@ -120,15 +127,13 @@ class Trainer:
         self.features, self.training, self.accelerator = features, training, accelerator
         self.shares = {"task": 1.0, **{name: share for name, share in asdict(losses).items() if share}}
         self.order = torch.Generator().manual_seed(seed)
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
-        )
-        self.network, self.optimizer = network.to(accelerator.device), accelerator.prepare(optimizer)
+        self.network = network.to(accelerator.device)
+        self.optimizer = accelerator.prepare(_make_optimizer(network, training))
         self.total: Total = alone
         if accelerator.num_processes > 1:
             self.total = lambda value: accelerator.reduce(value, reduction="sum")
-        clips = training.batch_size * training.accumulation * accelerator.num_processes
-        steps = training.epochs * -(-len(features.splits["train"]) // clips)
+        in_epoch = steps_of(len(features.splits["train"]), training, accelerator.num_processes)
+        steps = training.epochs * in_epoch
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer,
             lambda step: rate_share(step, steps // 10, steps),
@@ -264,12 +269,14 @@ class Trainer:
         self.history, self.steps = state["history"], state["steps"]
 
     def _steps(self) -> Iterator[list[Batch]]:
-        """This process' micro-batches of each step: every so many pieces one, as many as the others have."""
+        """This process' micro-batches of each step: every so many pieces one, as many as the others have.
+
+        Steps are of one size, to a clip: a last one of few clips would count as much as a full one.
+        """
         train = self.features.splits["train"]
         order = torch.randperm(len(train), generator=self.order).numpy()
         size, ranks = self.training.batch_size, self.accelerator.num_processes
-        for start in range(0, len(order), size * ranks * self.training.accumulation):
-            rows = order[start : start + size * ranks * self.training.accumulation]
+        for rows in np.array_split(order, steps_of(len(train), self.training, ranks)):
             first = size * self.accelerator.process_index
             pieces = [rows[first + begin :][:size] for begin in range(0, len(rows), size * ranks)]
             yield [self._batch(train, piece, rows[:1]) for piece in pieces]
@@ -280,6 +287,13 @@ class Trainer:
             return batch_of(split, rows, self.accelerator.device)
         batch = batch_of(split, filler, self.accelerator.device)
         return replace(batch, weights=torch.zeros_like(batch.weights))
+
+
+def _make_optimizer(network: FusionNetwork, training: TrainingSettings) -> torch.optim.Optimizer:
+    values: dict[str, Any] = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(network.parameters(), momentum=MOMENTUM, **values)
+    return torch.optim.AdamW(network.parameters(), **values)
 
 
 def train(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from finetune.fusion.features import FeatureSet, from_pickle
+from tests.finetune.fusion.made import mmsa_content, write
 
 
 @pytest.fixture(autouse=True)
@@ -15,3 +19,15 @@ def own_precision() -> Iterator[None]:
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A feature pickle in MMSA's layout."""
+    return write(tmp_path_factory.mktemp("data") / "features.pkl", mmsa_content())
+
+
+@pytest.fixture(scope="module")
+def features(data: Path) -> FeatureSet:
+    """What is in it."""
+    return from_pickle(data, ("text", "audio", "video"))

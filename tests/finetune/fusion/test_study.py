@@ -22,7 +22,6 @@ from finetune.fusion.significance import group_of, over_rows, over_seeds, paired
 from finetune.fusion.study_report import cell
 from finetune.msa_metrics import mosi
 from pipelines.errors import RunError, UsageError
-from tests.finetune.fusion.made import mmsa_content, write
 
 MODALITIES = ("text", "audio", "video")
 QUICK = [
@@ -36,11 +35,6 @@ QUICK = [
         "cpu",
     ),
 ]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("data") / "features.pkl", mmsa_content())
 
 
 def command(data: Path, out: Path, *arms: str) -> list[str]:
@@ -96,7 +90,7 @@ def test_arms_are_trained_as_they_are_called(done: Path) -> None:
     assert config["neither"]["losses"]["statistics"] == 0
     assert config["both"]["balance"]["method"] == "conflict_penalty"
     late = json.loads((done / "late_penalty" / "config.json").read_text())["config"]
-    assert late["conflict"]["start_epoch"] == 1  # of two
+    assert late["conflict"]["start_epoch"] == 5
 
 
 def test_finished_runs_are_not_done_again_and_missing_ones_are(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -11,9 +11,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
+from torch.nn.utils import parameters_to_vector
 
-from finetune.fusion.features import FeatureSet, from_pickle
-from finetune.fusion.losses import batch_of, loss_parts
+from finetune.fusion.features import FeatureSet
+from finetune.fusion.losses import Batch, batch_of, loss_parts
 from finetune.fusion.settings import (
     BalanceSettings,
     Balancing,
@@ -23,16 +24,9 @@ from finetune.fusion.settings import (
     TrainingSettings,
 )
 from finetune.fusion.training import Trainer, inputs_of, make_network, rate_share, train
-from tests.finetune.fusion.made import mmsa_content, write
 
 Precision = Literal["no", "bf16"]
 SMALL = NetworkSettings(width=8, heads=2, dropout=0.1, steps=6)
-
-
-@pytest.fixture(scope="module")
-def features(tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
-    path = tmp_path_factory.mktemp("features") / "features.pkl"
-    return from_pickle(write(path, mmsa_content()), ("text", "audio", "video"))
 
 
 def trainer(
@@ -45,6 +39,8 @@ def trainer(
     patience: int = 10,
     method: Balancing = "conflict_penalty",
     precision: Precision = "no",
+    losses: LossSettings | None = None,
+    **training: Any,
 ) -> Trainer:
     set_seed(3)
     network = make_network(features, NetworkSettings(width=8, heads=2, dropout=dropout, steps=6))
@@ -52,9 +48,14 @@ def trainer(
         network,
         features,
         training=TrainingSettings(
-            epochs=epochs, patience=patience, batch_size=batch_size, accumulation=accumulation, device="cpu"
+            epochs=epochs,
+            patience=patience,
+            batch_size=batch_size,
+            accumulation=accumulation,
+            device="cpu",
+            **training,
         ),
-        losses=LossSettings(),
+        losses=losses or LossSettings(),
         conflict=ConflictSettings(threshold=1.0, alpha=2.0),
         balance=BalanceSettings(method=method),
         accelerator=Accelerator(cpu=True, mixed_precision=precision),
@@ -137,6 +138,38 @@ def test_resumed_training_is_straight_training(
     assert resumed.metrics == straight.metrics
     for name, value in straight.network.state_dict().items():
         assert torch.equal(resumed.network.state_dict()[name], value)
+
+
+def test_steps_are_of_one_size_and_hold_each_clip_once(features: FeatureSet) -> None:
+    sizes = []
+    found = trainer(features, batch_size=13, epochs=1)  # 40 clips, which fill three steps and a clip
+
+    def record(batches: list[Batch]) -> tuple[dict[str, float], None]:
+        sizes.append(sum(len(batch.weights) for batch in batches))
+        return {}, None
+
+    found.step = record  # type: ignore[method-assign]
+    found.run_epoch()
+    assert sizes == [10, 10, 10, 10]
+
+
+@pytest.mark.parametrize(("optimizer", "share"), [("sgd", 0.5), ("adamw", 1.0)])
+def test_a_lasting_factor_slows_an_encoder_under_sgd_alone(
+    features: FeatureSet, optimizer: str, share: float
+) -> None:
+    settings: dict[str, Any] = {"optimizer": optimizer, "weight_decay": 0.0, "clip_norm": 1e9}
+    methods: tuple[Balancing, ...] = ("constant", "none")
+    moved = []
+    for method in methods:
+        losses = LossSettings(statistics=0.0)
+        found = trainer(features, method=method, dropout=0.0, losses=losses, **settings)
+        text = found.network.encoders["text"]
+        before = parameters_to_vector(text.parameters()).detach()
+        batch = batch_of(features.splits["train"], np.arange(8), torch.device("cpu"))
+        found.optimizer.param_groups[0]["lr"] = 1e-3  # not 0, as the schedule begins
+        found.step([batch])
+        moved.append(float((parameters_to_vector(text.parameters()).detach() - before).norm()))
+    assert moved[0] / moved[1] == pytest.approx(share, rel=0.01)
 
 
 def test_ends_early_and_keeps_the_best_epoch(features: FeatureSet, tmp_path: Path) -> None:

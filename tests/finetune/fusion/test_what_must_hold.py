@@ -30,12 +30,6 @@ SCALING: tuple[Balancing, ...] = ("conflict_penalty", "cggm", "constant", "ogm_g
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def features(tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
-    path = tmp_path_factory.mktemp("features") / "features.pkl"
-    return from_pickle(write(path, mmsa_content()), ("text", "audio", "video"))
-
-
 def trainer(
     features: FeatureSet,
     method: Balancing = "conflict_penalty",
