@@ -75,7 +75,7 @@ def seen(path: Path) -> Callable[[], bool]:
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_what_sigterm_stops_goes_on_to_the_same_end(data: Path, tmp_path: Path, ranks: int) -> None:
-    settings = {"training.epochs": 40, "training.patience": 40, "network.dropout": 0.2}
+    settings = {"training.epochs": 16, "training.patience": 16, "network.dropout": 0.2}
     straight, stopped = (
         command(data, tmp_path / name, batch_size=8, **settings) for name in ("straight", "stopped")
     )
