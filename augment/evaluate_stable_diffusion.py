@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from augment.fatezero_editor import FateZeroEditor
 from augment.settings import VideoSettings
 from augment.small_diffusion import draw
 from augment.style_renderers import RENDERERS
-from augment.styles import EMBEDDED
-from augment.video_variants import VideoVariants
+from augment.styles import EMBEDDED, Style
+from augment.video_editors import as_bytes
+from augment.video_variants import make_editor
 from pipelines.puppets import face
 
 TONES = {"light": (0, 1 / 3), "medium": (1 / 3, 2 / 3), "dark": (2 / 3, 1)}
@@ -109,17 +111,22 @@ def _features(frames: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def rebuild(variants: VideoVariants, frames: np.ndarray) -> np.ndarray:
+def rebuild(editor: FateZeroEditor, frames: np.ndarray) -> np.ndarray:
     """Frames after the autoencoder alone, uint8."""
-    latents = variants.pipeline._encode(frames, None)
-    return np.round(variants.pipeline._decode(latents).numpy() * 255).astype(np.uint8)
+    latents = editor.pipeline._encode(frames, None)
+    return as_bytes(editor.pipeline._decode(latents).numpy())
 
 
-def autoencoder_table(variants: VideoVariants, shown: list[Clip]) -> list[str]:
+def edited(editor: FateZeroEditor, clip: Clip, style: Style) -> np.ndarray:
+    """A clip's frames in a style."""
+    return editor.edit_with(clip.frames, editor.settings.source_prompt, style, style.guidance_scale)
+
+
+def autoencoder_table(editor: FateZeroEditor, shown: list[Clip]) -> list[str]:
     """PSNR by skin tone, of whole frames and of mouths."""
     lines = ["| skin | frames, dB | mouths, dB |", "|---|---|---|"]
     for name, (low, high) in TONES.items():
-        pairs = [(clip.frames, rebuild(variants, clip.frames)) for clip in shown if low <= clip.tone < high]
+        pairs = [(clip.frames, rebuild(editor, clip.frames)) for clip in shown if low <= clip.tone < high]
         whole = np.mean([psnr(*pair) for pair in pairs])
         mouths = np.mean([psnr(one[:, *MOUTH], other[:, *MOUTH]) for one, other in pairs])
         lines.append(f"| {name} | {whole:.1f} | {mouths:.1f} |")
@@ -127,14 +134,14 @@ def autoencoder_table(variants: VideoVariants, shown: list[Clip]) -> list[str]:
     for style in RENDERERS:
         pictures = np.stack([draw(rng, "test", style)[0] for _ in range(24)])
         pixels = np.round(pictures * 255).astype(np.uint8)
-        rebuilt = rebuild(variants, pixels)
+        rebuilt = rebuild(editor, pixels)
         lines.append(
             f"| ({style}) | {psnr(pixels, rebuilt):.1f} | {psnr(pixels[:, *MOUTH], rebuilt[:, *MOUTH]):.1f} |"
         )
     return lines
 
 
-def edit_table(variants: VideoVariants, shown: list[Clip]) -> list[str]:
+def edit_table(editor: FateZeroEditor, shown: list[Clip]) -> list[str]:
     """What each style does to clips."""
     probe, rng = ValenceProbe(), np.random.default_rng(12)
     lines = [
@@ -151,9 +158,9 @@ def edit_table(variants: VideoVariants, shown: list[Clip]) -> list[str]:
         return f"| {name} | {moved:.3f} | {left} | {kept:.2f} | {agreement:.2f} | {error:.2f} |"
 
     lines.append(line("source", [clip.frames for clip in shown], "–"))
-    lines.append(line("autoencoder alone", [rebuild(variants, clip.frames) for clip in shown], "–"))
+    lines.append(line("autoencoder alone", [rebuild(editor, clip.frames) for clip in shown], "–"))
     for name, style in EMBEDDED.items():
-        made = [variants.edit(clip.frames, style, style.guidance_scale) for clip in shown]
+        made = [edited(editor, clip, style) for clip in shown]
         meant = [RENDERERS[name](clip.frames.astype(np.float32) / 255, rng) * 255 for clip in shown]
         left = np.mean([_colour_distance(one, other) for one, other in zip(made, meant, strict=True)])
         lines.append(line(name, made, f"{left:.3f}"))
@@ -166,13 +173,13 @@ def _colour_distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.linalg.norm(next(small) - next(small), axis=-1).mean())
 
 
-def sheet(variants: VideoVariants, shown: list[Clip]) -> Image.Image:
+def sheet(editor: FateZeroEditor, shown: list[Clip]) -> Image.Image:
     """Per clip a row of four source frames, and rows of the same frames in each style."""
     rows = []
     for clip in shown:
         made = [
             clip.frames,
-            *(variants.edit(clip.frames, style, style.guidance_scale) for style in EMBEDDED.values()),
+            *(edited(editor, clip, style) for style in EMBEDDED.values()),
         ]
         rows.append(np.hstack([np.hstack([*frames[[0, 4, 8]]]) for frames in made]))
     picture = Image.fromarray(np.vstack(rows))
@@ -187,11 +194,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sheet", type=Path, help="write a sheet of pictures here")
     options = parser.parse_args(argv)
     model = str(options.model) if options.model else "embedded"
-    variants = VideoVariants(VideoSettings(model=model), "cpu")
+    editor = make_editor(VideoSettings(model=model), "cpu")
+    assert isinstance(editor, FateZeroEditor)
     shown = clips(options.clips)
     if options.sheet:
-        sheet(variants, shown[:6]).save(options.sheet)
-    print("\n".join([*autoencoder_table(variants, shown), "", *edit_table(variants, shown)]))
+        sheet(editor, shown[:6]).save(options.sheet)
+    print("\n".join([*autoencoder_table(editor, shown), "", *edit_table(editor, shown)]))
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ class FateZeroOutput(BaseOutput):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Inversion:
-    """A clip on its way to noise."""
+class Inversion:
+    """A clip on its way to noise; serves any number of edits with the arguments that it was made with."""
 
     latents: list[torch.Tensor]
     """From clean to noisiest, T + 1, each (F, C, h, w)."""
@@ -103,6 +103,7 @@ class FateZeroPipeline(DiffusionPipeline):
         key_frame_min_channels: int = 640,
         generator: torch.Generator | None = None,
         output_type: str = "np",
+        inversion: Inversion | None = None,
     ) -> FateZeroOutput:
         """Edit a clip.
 
@@ -123,6 +124,8 @@ class FateZeroPipeline(DiffusionPipeline):
             key_frame_min_channels: Narrower blocks look at each frame alone.
             generator: Draws from the autoencoder's posterior; None takes its mode.
             output_type: "np", or "pt" for a tensor of the same shape.
+            inversion: What `invert` gave for the same frames, source prompt, steps, key frames and
+                blended words; None inverts.
 
         Raises:
             ValueError: If an argument is out of range, a prompt too long, or a word not in it.
@@ -130,19 +133,22 @@ class FateZeroPipeline(DiffusionPipeline):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         _check_call(frames, prompts, num_inference_steps, self.vae_scale_factor, output_type)
         plans = [plan_words(self.tokenizer, source_prompt, one, reweight or {}) for one in prompts]
-        blended = [p for word in blend_words or () for p in word_places(self.tokenizer, source_prompt, word)]
-        latents = self._encode(frames, generator)
-        control = Control(
-            keys=key_table(tuple(key_frames), len(frames)).to(latents.device),
+        inversion = inversion or self.invert(
+            frames,
+            source_prompt,
+            num_inference_steps=num_inference_steps,
+            blend_words=blend_words,
+            key_frames=key_frames,
             key_frame_min_channels=key_frame_min_channels,
-            latent_shape=(latents.shape[-2], latents.shape[-1]),
-            threshold=blend_threshold or 0.0,
+            generator=generator,
         )
-        self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
+        _check_inversion(inversion, len(frames), num_inference_steps, bool(blend_words))
+        control = self._control(inversion.latents[0], key_frames, key_frame_min_channels)
+        control.threshold = blend_threshold or 0.0
+        self.scheduler.set_timesteps(num_inference_steps, device=self.unet.device)
         words = self._embed(["", source_prompt, *prompts])
         windows = (int(cross_replace * (num_inference_steps + 1)), int(num_inference_steps * self_replace))
         with controlled(self.unet, control):
-            inversion = self._invert(latents, words[1], control, blended)
             edits = [
                 self._edit(inversion, words[[1, 0, 2 + i]], control, plan, windows, guidance_scale)
                 for i, plan in enumerate(plans)
@@ -153,9 +159,40 @@ class FateZeroPipeline(DiffusionPipeline):
             frames=made.numpy() if output_type == "np" else made, inverted_latents=inversion.latents[-1]
         )
 
+    @torch.no_grad()
+    def invert(
+        self,
+        frames: np.ndarray,
+        source_prompt: str,
+        *,
+        num_inference_steps: int = 50,
+        blend_words: Sequence[str] | None = None,
+        key_frames: Sequence[str | int] = ("mid",),
+        key_frame_min_channels: int = 640,
+        generator: torch.Generator | None = None,
+    ) -> Inversion:
+        """Bring a clip to noise; arguments and errors as those of `__call__`."""
+        _check_call(frames, [source_prompt], num_inference_steps, self.vae_scale_factor, "np")
+        blended = [p for word in blend_words or () for p in word_places(self.tokenizer, source_prompt, word)]
+        words = self._embed([source_prompt])[0]
+        latents = self._encode(frames, generator)
+        control = self._control(latents, key_frames, key_frame_min_channels)
+        self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
+        with controlled(self.unet, control):
+            return self._invert(latents, words, control, blended)
+
+    def _control(
+        self, latents: torch.Tensor, key_frames: Sequence[str | int], key_frame_min_channels: int
+    ) -> Control:
+        return Control(
+            keys=key_table(tuple(key_frames), len(latents)).to(latents.device),
+            key_frame_min_channels=key_frame_min_channels,
+            latent_shape=(latents.shape[-2], latents.shape[-1]),
+        )
+
     def _invert(
         self, latents: torch.Tensor, words: torch.Tensor, control: Control, blended: list[int]
-    ) -> _Inversion:
+    ) -> Inversion:
         """DDIM backwards, without guidance: the latent at t - step goes in together with t."""
         kept, attended = [latents], []
         control.blended = blended
@@ -168,11 +205,11 @@ class FateZeroPipeline(DiffusionPipeline):
                 attended.append(torch.stack(control.recorded).mean(dim=0))
                 control.recorded.clear()
         control.blended = []
-        return _Inversion(latents=kept, attended=attended)
+        return Inversion(latents=kept, attended=attended)
 
     def _edit(
         self,
-        inversion: _Inversion,
+        inversion: Inversion,
         words: torch.Tensor,
         control: Control,
         plan: WordPlan,
@@ -235,7 +272,7 @@ class FateZeroPipeline(DiffusionPipeline):
             posterior = self.vae.encode(scaled).latent_dist
             parts.append(posterior.mode() if generator is None else posterior.sample(generator))
         # Latents stay in float32 whatever the networks' precision: rounding adds up over the steps.
-        return torch.cat(parts).float() * self.vae.config.scaling_factor
+        return torch.cat(parts).float().contiguous() * self.vae.config.scaling_factor
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
@@ -270,6 +307,17 @@ def _check_components(vae: Any, text_encoder: Any, unet: Any, scheduler: Any) ->
         raise ValueError(
             f"this checkpoint is not Stable Diffusion 1.x: found {found};"
             " take one such as stable-diffusion-v1-5/stable-diffusion-v1-5"
+        )
+
+
+def _check_inversion(inversion: Inversion, frames: int, steps: int, blended: bool) -> None:
+    found = (len(inversion.latents[0]), len(inversion.latents) - 1, bool(inversion.attended))
+    if found != (frames, steps, blended):
+        raise ValueError(
+            "inversion: is of {} frames and {} steps (blended words: {}), wanted {}, {} and {};".format(
+                *found, frames, steps, blended
+            )
+            + " invert these frames with these arguments"
         )
 
 

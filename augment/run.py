@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,8 @@ import pyarrow
 import pyarrow.compute as pc
 
 from augment import audio_variants, video_variants
-from augment.settings import AudioSettings, AugmentConfig, VideoSettings
+from augment.classic_variants import ClassicVariants
+from augment.settings import AudioSettings, AugmentConfig, ClassicSettings, VideoSettings
 from augment.voices import CORPUS, VoiceBank
 from pipelines import provenance
 from pipelines.errors import UsageError
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 # What `model: embedded` stands for.
 EMBEDDED = {VideoSettings: video_variants.CHECKPOINT, AudioSettings: audio_variants.CHECKPOINT}
 # Which media a kind of variant replaces.
-REPLACES = {"video": ("video",), "audio": ("audio",), "both": ("video", "audio")}
+REPLACES = {"video": ("video",), "audio": ("audio",), "both": ("video", "audio"), "classic": ("video",)}
 
 
 class MakeVariants:
@@ -58,14 +59,18 @@ class MakeVariants:
     def _audio(self) -> audio_variants.AudioVariants:
         return audio_variants.AudioVariants(self.config.audio, self.device, self.bank)
 
+    def _maker(self, kind: str, modality: str) -> Callable[[Row, int, int], tuple[bytes, dict[str, Any]]]:
+        if kind == "classic":
+            return ClassicVariants(self.config.classic)
+        return self._video if modality == "video" else self._audio
+
     def _variant(self, row: Row) -> Row:
         kind, number = row["variant"]
         seed = row_seed(self.seed, variant_id(row["id"], kind, number))
         made: Row = dict.fromkeys(MEDIA)
         details: dict[str, Any] = {"seed": seed, "versions": self.versions}
         for modality in REPLACES[kind]:
-            maker = self._video if modality == "video" else self._audio
-            encoded, made_by = maker(row, number, seed)
+            encoded, made_by = self._maker(kind, modality)(row, number, seed)
             made[modality] = media(encoded)
             source = hashlib.sha256(row[modality]["bytes"]).hexdigest()
             details[modality] = made_by | {"source_sha256": source}
@@ -98,7 +103,8 @@ def plan(reader: StoreReader, config: AugmentConfig, seed: int) -> list[Work]:
         for kind, count in config.variants().items():
             if all(row[f"has_{modality}"] for modality in REPLACES[kind]):
                 inputs = [row["generator"], voices if "audio" in REPLACES[kind] else None]
-                settings = {modality: _settings(getattr(config, modality)) for modality in REPLACES[kind]}
+                sections = ("classic",) if kind == "classic" else REPLACES[kind]
+                settings = {section: _settings(getattr(config, section)) for section in sections}
                 for number in range(count):
                     row_id = variant_id(row["id"], kind, number)
                     key = work_key(row_id, inputs, settings, seed)
@@ -116,8 +122,10 @@ def _voices(settings: AudioSettings, reader: StoreReader) -> str:
 
 
 @cache
-def _settings(settings: VideoSettings | AudioSettings) -> dict[str, Any]:
-    """The settings of a modality that one of its variants depends on, the weights' contents among them."""
+def _settings(settings: VideoSettings | AudioSettings | ClassicSettings) -> dict[str, Any]:
+    """The settings of a section that one of its variants depends on, the weights' contents among them."""
+    if isinstance(settings, ClassicSettings):
+        return dataclasses.asdict(settings) | {"variants": None}
     folder = EMBEDDED[type(settings)] if settings.model == "embedded" else Path(settings.model)
     weights = provenance.folder_digest(folder) if folder.is_dir() else None
     # How many variants there are does not change what one of them is.

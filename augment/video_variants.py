@@ -1,46 +1,48 @@
-"""Video variants: a clip's frames edited by FateZero into a style drawn by seed, sound and words untouched.
-
-Long clips are edited in windows. Each window is led by the clip's middle frame, to which all frames
-attend, so that the style is the same in all windows. A variant has exactly its source's frames,
-rate and size, so lips stay with the sound.
-"""
+"""Video variants: a clip's picture edited into a style drawn by seed, its sound and words untouched."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from augment.framing import Box, around_faces, chosen_frames, pasted, shown_frames
 from augment.settings import VideoSettings
 from augment.styles import Style, styles_for
+from augment.video_editors import Editor
 from pipelines import media
 from pipelines.errors import UsageError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from augment.fatezero import FateZeroPipeline
-
 CHECKPOINT = Path(__file__).parent / "checkpoints" / "stable_diffusion"
-_CASTS = {"float32": "float", "bfloat16": "bfloat16", "float16": "half"}
+# Their published weights are in bfloat16, and overflow in float16.
+_BFLOAT16 = ("cogvideox", "wan", "wan_vace")
 
 
 class VideoVariants:
-    """Holds the loaded pipeline; called once a variant."""
+    """Holds the loaded models; called once a variant."""
 
     def __init__(self, settings: VideoSettings, device: str) -> None:
-        """Load the model.
+        """Load the models.
 
         Raises:
-            UsageError: If it is no Stable Diffusion 1.x, or a prompt is too long for it.
+            UsageError: If one is of another kind than the settings want, or a prompt is too long.
         """
         self.settings = settings
-        self.precision = _precision(settings.precision, device)
-        self.pipeline = load_pipeline(settings.model, settings.revision, device, self.precision)
+        self.editor = make_editor(settings, device)
         known = styles_for(settings.model)
         self.styles = {name: known[name] for name in settings.styles or known}
+        self.find_faces = self.caption = None
+        if settings.crop != "none":
+            from augment.faces import FaceFinder
+
+            self.find_faces = FaceFinder(device)
+        if settings.captioner:
+            from augment.captions import Captioner
+
+            self.caption = Captioner(settings.captioner, device)
         self._check_prompts()
 
     def __call__(self, row: dict[str, Any], number: int, seed: int) -> tuple[bytes, dict[str, Any]]:
@@ -49,122 +51,117 @@ class VideoVariants:
         Args:
             row: With a clip's bytes in `video`.
             number: Which of the clip's variants; told apart by its seed.
-            seed: Draws style and guidance.
+            seed: Draws the style and what the method leaves to chance.
 
         Returns:
             An MP4 without sound, and what made it.
 
         Raises:
             MediaError: If the clip cannot be read.
+            ValueError: If a face is wanted and there is none.
         """
         settings, rng = self.settings, np.random.default_rng(seed)
         name = str(rng.choice([*self.styles]))
-        factor = 1 + settings.guidance_spread * rng.uniform(-1, 1)
-        guidance = max(1.0, round(factor * self.styles[name].guidance_scale, 3))
         source = row["video"]["bytes"]
-        clip = media.read_video(source, max_side=settings.size)
-        edited = self.edit(clip.frames, self.styles[name], guidance)
-        info = media.probe(source)
-        stream = media.VideoStream(
-            frames=_resized(edited, info.width, info.height),
-            fps=clip.fps,
-            length=len(edited),
-            width=info.width,
-            height=info.height,
-        )
-        return media.encode_video(stream, clip.fps), self._details(name, guidance)
+        clip = media.read_video(source, max_side=None if self.find_faces else settings.size)
+        box = self._box(clip.frames)
+        chosen = chosen_frames(len(clip.frames), clip.fps, settings.fps)
+        part = box.of(clip.frames[chosen])
+        prompt = self.caption(part[len(part) // 2]) if self.caption else settings.source_prompt
+        edited, drawn = self.edit(part, prompt, self.styles[name], rng)
+        made = self._clip(source, clip, edited[shown_frames(chosen, len(clip.frames))], box)
+        return media.encode_video(made, clip.fps), self._details(name, prompt, box) | drawn
 
-    def edit(self, frames: np.ndarray, style: Style, guidance_scale: float) -> np.ndarray:
+    def edit(
+        self, frames: np.ndarray, source_prompt: str, style: Style, rng: np.random.Generator
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """Edit frames of any number and size.
 
         Args:
             frames: uint8 RGB (F, H, W, 3).
+            source_prompt: What they show.
             style: Its words, windows and weights.
-            guidance_scale: At least 1.
+            rng: Draws what the method leaves to chance.
 
         Returns:
-            uint8 RGB, F frames of the size that the model works at.
+            uint8 RGB, F frames of the size that the model works at, and what was drawn.
         """
-        settings = self.settings
         width, height = self._working_size(frames.shape[2], frames.shape[1])
-        sized = np.stack([*_resized(frames, width, height)])
-        key = sized[(len(sized) - 1) // 2]
-        windows = np.array_split(sized, -(-len(sized) // (settings.window - 1)))
-        edited = []
-        for window in windows:
-            made = self.pipeline(
-                np.concatenate([key[None], window]),
-                settings.source_prompt,
-                style.prompt(settings.source_prompt),
-                num_inference_steps=settings.steps,
-                guidance_scale=guidance_scale,
-                cross_replace=style.cross_replace,
-                self_replace=style.self_replace,
-                reweight=style.reweight,
-                key_frames=("first", 0) if settings.own_frame else ("first",),
-                key_frame_min_channels=settings.key_frame_min_channels,
-            ).frames[1:]
-            edited.append(np.round(made * 255).astype(np.uint8))
-        return np.concatenate(edited)
+        return self.editor.edit(np.stack([*_resized(frames, width, height)]), source_prompt, style, rng)
+
+    def _box(self, frames: np.ndarray) -> Box:
+        height, width = frames.shape[1:3]
+        if self.find_faces is None:
+            return Box(0, 0, width, height)
+        return around_faces(self.find_faces(frames), width, height)
+
+    def _clip(self, source: bytes, clip: media.Video, edited: np.ndarray, box: Box) -> media.VideoStream:
+        """The variant's frames: of the source's size, or of the crop's where that is kept."""
+        if self.settings.crop == "none":
+            info = media.probe(source)
+            width, height = info.width, info.height
+            frames = _resized(edited, width, height)
+        elif self.settings.crop == "keep":
+            width, height = box.width, box.height
+            frames = _resized(edited, width, height)
+        else:
+            height, width = clip.frames.shape[1:3]
+            parts = _resized(edited, box.width, box.height)
+            frames = (pasted(frame, part, box) for frame, part in zip(clip.frames, parts, strict=True))
+        return media.VideoStream(frames=frames, fps=clip.fps, length=len(edited), width=width, height=height)
 
     def _check_prompts(self) -> None:
-        from augment.fatezero_words import plan_words
-
-        source = self.settings.source_prompt
         for name, style in self.styles.items():
             try:
-                plan_words(self.pipeline.tokenizer, source, style.prompt(source), style.reweight)
+                self.editor.check(style, self.settings.source_prompt)
             except ValueError as error:
                 raise UsageError(f"augment.video.source_prompt: with style {name}: {error}") from error
 
     def _working_size(self, width: int, height: int) -> tuple[int, int]:
         """The size to edit at: in proportion, sides multiples of what the model takes."""
-        unit = self.pipeline.vae_scale_factor * 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1)
+        unit = self.editor.unit
         scale = self.settings.size / max(width, height)
         sides = (max(1, round(side * scale / unit)) * unit for side in (width, height))
         return next(sides), next(sides)
 
-    def _details(self, name: str, guidance: float) -> dict[str, Any]:
-        settings, style = self.settings, self.styles[name]
-        unused = ("variants", "styles", "guidance_spread")
-        return {
-            "method": "fatezero",
-            **{key: value for key, value in asdict(settings).items() if key not in unused},
-            "style": name,
-            "prompt": style.prompt(settings.source_prompt),
-            **{key: value for key, value in asdict(style).items() if key != "words"},
-            "guidance_scale": guidance,
-            "precision": self.precision,
-        }
+    def _details(self, name: str, source_prompt: str, box: Box) -> dict[str, Any]:
+        values, style = asdict(self.settings), self.styles[name]
+        for unused in ("variants", "styles", "compile"):
+            values.pop(unused)
+        fatezero = values.pop("fatezero")
+        if self.settings.method == "fatezero":
+            own = {key: fatezero[key] for key in ("own_frame", "key_frame_min_channels")}
+            values.pop("video_to_video")
+            windows = {key: value for key, value in asdict(style).items() if key != "words"}
+            values |= {"fatezero": own} | windows
+        prompts = {"source_prompt": source_prompt, "style": name, "prompt": style.prompt(source_prompt)}
+        return values | prompts | {"box": [*box], "precision": self.editor.precision}
 
 
-def load_pipeline(model: str, revision: str | None, device: str, precision: str) -> FateZeroPipeline:
-    """Load a checkpoint.
+def make_editor(settings: VideoSettings, device: str) -> Editor:
+    """The settings' method with its model loaded.
 
     Raises:
-        UsageError: If it is not there or is not Stable Diffusion 1.x.
+        UsageError: If the model is not one of the method's.
     """
-    from augment.fatezero import FateZeroPipeline
+    precision = _precision(settings, device)
+    if settings.model == "embedded":
+        settings = replace(settings, model=str(CHECKPOINT), styles=())
+    if settings.method == "fatezero":
+        from augment.fatezero_editor import FateZeroEditor
 
-    path = str(CHECKPOINT) if model == "embedded" else model
-    try:
-        pipeline = FateZeroPipeline.from_pretrained(path, revision=revision, use_safetensors=True)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(
-            f"augment.video.model: {model!r} cannot be loaded as Stable Diffusion 1.x ({reason});"
-            " take embedded, a directory or a Hub id of such a checkpoint"
-        ) from error
-    pipeline.set_progress_bar_config(disable=True)
-    for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
-        getattr(part, _CASTS[precision])()
-    return pipeline.to(device)
+        return FateZeroEditor(settings, device, precision)
+    from augment.video_to_video import VideoToVideoEditor
+
+    return VideoToVideoEditor(settings, device, precision)
 
 
-def _precision(precision: str, device: str) -> str:
-    if precision != "auto":
-        return precision
-    return "float16" if device.startswith("cuda") else "float32"
+def _precision(settings: VideoSettings, device: str) -> str:
+    if settings.precision != "auto":
+        return settings.precision
+    if not device.startswith("cuda"):
+        return "float32"
+    return "bfloat16" if settings.method in _BFLOAT16 else "float16"
 
 
 def _resized(frames: np.ndarray, width: int, height: int) -> Iterator[np.ndarray]:

@@ -27,7 +27,12 @@ CACHED = 4  # clips kept decoded: a source's variants come one after the other
 SHORTER, SHORTER_S = 0.1, 0.5  # share and seconds by which a variant may differ in length from its source
 REENCODED_SIDE = 512  # pixels; larger pictures are shrunk before they are encoded again
 SPOILED_SCALE = 4  # a spoiled picture keeps one in so many pixels a side
-_TRACKS: dict[str, tuple[str, ...]] = {"video": ("video",), "audio": ("audio",), "both": ("video", "audio")}
+_TRACKS: dict[str, tuple[str, ...]] = {
+    "video": ("video",),
+    "audio": ("audio",),
+    "both": ("video", "audio"),
+    "classic": ("video",),
+}
 
 
 class ScoreError(ValueError):

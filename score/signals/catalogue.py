@@ -22,7 +22,7 @@ JUDGED: dict[str, tuple[Modality, ...]] = {
     "video": ("video", "cross"),
     "audio": ("audio", "cross"),
     "both": ("video", "audio", "cross"),
-    "classic": ("video", "audio", "cross"),
+    "classic": ("video", "cross"),
 }
 
 

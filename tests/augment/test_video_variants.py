@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from augment.settings import VideoSettings
+from augment.fatezero_editor import FateZeroEditor
+from augment.settings import FateZeroSettings, VideoSettings, VideoToVideoSettings
 from augment.styles import PUBLISHED
-from augment.video_variants import VideoVariants
+from augment.video_variants import VideoVariants, make_editor
 from pipelines import media
 from pipelines.errors import UsageError
 from tests import tiny_diffusion
@@ -57,16 +58,20 @@ def test_details_make_the_variant_again(checkpoint: Path) -> None:
     variants = VideoVariants(settings(checkpoint, styles=("monet", "cartoon"), source_prompt=""), "cpu")
     made, details = variants(source, 0, 7)
     assert details["method"] == "fatezero"
+    names = {field.name for field in fields(VideoSettings)} & details.keys() - {"fatezero"}
     again = VideoSettings(
         styles=(details["style"],),
-        **{field.name: details[field.name] for field in fields(VideoSettings) if field.name in details},
+        fatezero=FateZeroSettings(**details["fatezero"]),
+        **{name: details[name] for name in names},
     )
     style = replace(
         PUBLISHED[details["style"]], **{name: details[name] for name in ("reweight", "cross_replace")}
     )
     assert style.prompt(again.source_prompt) == details["prompt"]
     clip = media.read_video(source["video"]["bytes"])
-    frames = VideoVariants(again, "cpu").edit(clip.frames, style, details["guidance_scale"])
+    editor = make_editor(again, "cpu")
+    assert isinstance(editor, FateZeroEditor)
+    frames = editor.edit_with(clip.frames, again.source_prompt, style, details["guidance_scale"])
     assert media.encode_video(frames, clip.fps) == made
 
 
@@ -76,7 +81,11 @@ def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="window: 1 is too small; take 2 or more"):
         VideoSettings(window=1)
     with pytest.raises(ValueError, match=r"guidance_spread: 1\.5 is outside"):
-        VideoSettings(guidance_spread=1.5)
+        FateZeroSettings(guidance_spread=1.5)
+    with pytest.raises(ValueError, match="is no checkpoint for wan; name one, such as Wan-AI"):
+        VideoSettings(method="wan")
+    with pytest.raises(ValueError, match=r"strength: 0\.1 of 6 steps is less than one step"):
+        VideoSettings(method="sdedit", video_to_video=VideoToVideoSettings(strength=0.1))
 
 
 def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path) -> None:
@@ -94,3 +103,52 @@ def test_a_prompt_that_is_too_long_is_refused_before_any_clip(checkpoint: Path) 
         UsageError, match=r"augment.video.source_prompt: with style watercolor: .* has 17 tokens"
     ):
         VideoVariants(settings(checkpoint, source_prompt="a person who is xyzzyxxx"), "cpu")
+
+
+def test_frames_at_a_lower_rate_are_held_and_the_clip_is_as_long(checkpoint: Path) -> None:
+    source = row(10)
+    made, _ = VideoVariants(settings(checkpoint, fps=5.0), "cpu")(source, 0, 5)
+    clip = media.read_video(made)
+    assert clip.frames.shape == (10, 32, 32, 3)
+    assert clip.fps == pytest.approx(12.5)
+    moved = np.abs(np.diff(clip.frames.astype(int), axis=0)).mean(axis=(1, 2, 3))
+    # Of 12.5 frames a second frames 0, 2, 5 and 7 are edited.
+    assert sorted(np.argsort(moved)[-3:]) == [1, 4, 6]
+    assert np.delete(moved, [1, 4, 6]).max() < 0.2 * moved[[1, 4, 6]].min()
+
+
+def test_kept_inversions_are_used_again_by_another_style_and_change_nothing(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = media.read_video(row(6)["video"]["bytes"]).frames
+    kept = FateZeroSettings(latents=str(tmp_path / "latents"))
+    plain, keeping = (
+        make_editor(settings(checkpoint, fatezero=own), "cpu") for own in (FateZeroSettings(), kept)
+    )
+    inverted = []
+    invert = keeping.pipeline.invert  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        type(keeping.pipeline),  # type: ignore[attr-defined]
+        "invert",
+        lambda self, *args, **kwargs: inverted.append(self) or invert(*args, **kwargs),
+    )
+    for style in ("monet", "watercolor"):
+        edits = [
+            editor.edit(frames, "a person", PUBLISHED[style], np.random.default_rng(1))[0]
+            for editor in (keeping, plain)
+        ]
+        assert np.array_equal(*edits)
+    assert inverted.count(keeping.pipeline) == 2  # type: ignore[attr-defined]  # one of each window
+    assert len([*(tmp_path / "latents").iterdir()]) == 2
+    make_editor(settings(checkpoint, fatezero=kept, steps=3), "cpu").edit(
+        frames, "a person", PUBLISHED["monet"], np.random.default_rng(1)
+    )
+    assert len([*(tmp_path / "latents").iterdir()]) == 4
+
+
+def test_an_inversion_of_other_frames_is_refused(checkpoint: Path) -> None:
+    pipeline = make_editor(settings(checkpoint), "cpu").pipeline  # type: ignore[attr-defined]
+    frames = media.read_video(row(3)["video"]["bytes"]).frames
+    inversion = pipeline.invert(frames, "a person", num_inference_steps=2)
+    with pytest.raises(ValueError, match=r"inversion: is of 3 frames and 2 steps .* wanted 2, 2 and False"):
+        pipeline(frames[:2], "a person", "a", num_inference_steps=2, inversion=inversion)

@@ -1,0 +1,43 @@
+"""What a clip shows, in words, by an image captioner of transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pipelines.errors import UsageError
+
+_TOKENS = 24
+"""The longest caption, so that with a style's words it stays within the 77 tokens of CLIP."""
+
+
+class Captioner:
+    """Holds a model such as Salesforce/blip-image-captioning-base.
+
+    Raises:
+        UsageError: If it cannot be loaded.
+    """
+
+    def __init__(self, model: str, device: str) -> None:
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        try:
+            self.processor: Any = AutoProcessor.from_pretrained(model)
+            loader: Any = AutoModelForImageTextToText
+            self.model: Any = loader.from_pretrained(model, use_safetensors=True)
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UsageError(
+                f"augment.video.captioner: {model!r} cannot be loaded as an image captioner ({reason});"
+                " take one such as Salesforce/blip-image-captioning-base, or null"
+            ) from error
+        self.model = self.model.to(device).eval()
+
+    def __call__(self, frame: np.ndarray) -> str:
+        """A caption of a frame, uint8 RGB (H, W, 3), in lower case and without a full stop."""
+        from PIL import Image
+
+        given = self.processor(images=Image.fromarray(frame), return_tensors="pt").to(self.model.device)
+        made = self.model.generate(**given, max_new_tokens=_TOKENS, do_sample=False)
+        return self.processor.batch_decode(made, skip_special_tokens=True)[0].strip().rstrip(".").lower()

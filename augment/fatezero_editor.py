@@ -1,0 +1,111 @@
+"""Frames edited by FateZero, in windows that share a key frame.
+
+Each window is led by the clip's middle frame, to which all frames attend, so that the style is the
+same in all windows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from augment.fatezero_words import plan_words
+from augment.settings import VideoSettings
+from augment.styles import Style
+from augment.video_editors import as_bytes, load, unet_unit, windows
+from pipelines.atomic import replacing
+from pipelines.provenance import folder_digest
+
+if TYPE_CHECKING:
+    from augment.fatezero import Inversion
+
+
+class FateZeroEditor:
+    """Holds the loaded pipeline.
+
+    Raises:
+        UsageError: If the model is no Stable Diffusion 1.x.
+    """
+
+    def __init__(self, settings: VideoSettings, device: str, precision: str) -> None:
+        from augment.fatezero import FateZeroPipeline
+
+        self.settings, self.precision = settings, precision
+        self.pipeline = load(settings, FateZeroPipeline.from_pretrained, device, precision)
+        self.unit = unet_unit(self.pipeline)
+        own = settings.fatezero
+        self.how = {
+            "num_inference_steps": settings.steps,
+            "key_frames": ("first", 0) if own.own_frame else ("first",),
+            "key_frame_min_channels": own.key_frame_min_channels,
+        }
+        self.kept = None if own.latents == "none" else Path(own.latents)
+        self._weights = self._digest() if self.kept else ""
+
+    def check(self, style: Style, source_prompt: str) -> None:
+        """Raise `ValueError` if the words of a style are more than the model takes."""
+        plan_words(self.pipeline.tokenizer, source_prompt, style.prompt(source_prompt), style.reweight)
+
+    def edit(
+        self, frames: np.ndarray, source_prompt: str, style: Style, rng: np.random.Generator
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Edit frames, as `video_editors.Editor` says; the guidance is drawn."""
+        factor = 1 + self.settings.fatezero.guidance_spread * rng.uniform(-1, 1)
+        guidance = max(1.0, round(factor * style.guidance_scale, 3))
+        return self.edit_with(frames, source_prompt, style, guidance), {"guidance_scale": guidance}
+
+    def edit_with(
+        self, frames: np.ndarray, source_prompt: str, style: Style, guidance_scale: float
+    ) -> np.ndarray:
+        """Edit frames with a guidance of at least 1."""
+        key = frames[(len(frames) - 1) // 2]
+        edited = []
+        for window in windows(frames, self.settings.window - 1):
+            led = np.concatenate([key[None], window])
+            made = self.pipeline(
+                led,
+                source_prompt,
+                style.prompt(source_prompt),
+                guidance_scale=guidance_scale,
+                cross_replace=style.cross_replace,
+                self_replace=style.self_replace,
+                reweight=style.reweight,
+                inversion=self._inversion(led, source_prompt),
+                **self.how,
+            ).frames[1:]
+            edited.append(as_bytes(made))
+        return np.concatenate(edited)
+
+    def _inversion(self, frames: np.ndarray, source_prompt: str) -> Inversion | None:
+        """The window's inversion as it is kept; None where none are."""
+        if self.kept is None:
+            return None
+        import torch
+        from safetensors.torch import load_file, save_file
+
+        from augment.fatezero import Inversion
+
+        file = self.kept / f"{self._key(frames, source_prompt)}.safetensors"
+        if not file.is_file():
+            made = self.pipeline.invert(frames, source_prompt, **self.how)
+            self.kept.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as temporary:
+                save_file({"latents": torch.stack(made.latents).cpu().contiguous()}, temporary)
+        latents = load_file(file, device=str(self.pipeline.unet.device))["latents"]
+        return Inversion(latents=[*latents], attended=[])
+
+    def _key(self, frames: np.ndarray, source_prompt: str) -> str:
+        told = [frames.shape, source_prompt, self.how, self._weights, self.precision]
+        digest = hashlib.sha256(json.dumps(told).encode())
+        digest.update(np.ascontiguousarray(frames).tobytes())
+        return digest.hexdigest()
+
+    def _digest(self) -> str:
+        """The weights' content, of a folder; of a Hub id the name and the revision."""
+        model = Path(self.settings.model)
+        named = f"{self.settings.model}@{self.settings.revision}"
+        return folder_digest(model) if model.is_dir() else named
