@@ -49,7 +49,7 @@ class VideoToVideoSettings:
     """Share of the steps that are run, from as much noise, in (0, 1]; 1 keeps nothing. Not of `wan_vace`."""
     guidance_scale: float = 5.0
     """How hard the result is pushed towards the words, at least 1."""
-    negative_prompt: str = "blurry, distorted face, extra people, text, watermark"
+    negative_prompt: str = "blurry, distorted"
     """What it is pushed away from."""
     motion_adapter: str = "guoyww/animatediff-motion-adapter-v1-5-2"
     """The motion module of `animatediff`, a Hub id or a directory."""

@@ -51,12 +51,14 @@ class VideoToVideoEditor:
 
     def check(self, style: Style, source_prompt: str) -> None:
         """Raise `ValueError` if the words of a style are more than the model takes."""
-        prompt, most = style.prompt(source_prompt), self.pipeline.tokenizer.model_max_length
-        found = len(self.pipeline.tokenizer(prompt).input_ids)
-        if found > most:
-            raise ValueError(
-                f"prompt: {prompt!r} has {found} tokens, the text encoder takes {most}; shorten it"
-            )
+        tokenizer = self.pipeline.tokenizer
+        most = tokenizer.model_max_length
+        for prompt in (style.prompt(source_prompt), self.settings.video_to_video.negative_prompt):
+            found = len(tokenizer(prompt, verbose=False).input_ids)
+            if found > most:
+                raise ValueError(
+                    f"prompt: {prompt!r} has {found} tokens, the text encoder takes {most}; shorten it"
+                )
 
     def edit(
         self, frames: np.ndarray, source_prompt: str, style: Style, rng: np.random.Generator
