@@ -72,6 +72,21 @@ def test_training_clips_alone_get_the_variants_that_apply(augmented: Path) -> No
     ]
 
 
+def test_classic_variants_are_a_kind_of_their_own(originals: Path, tmp_path: Path) -> None:
+    out, none = tmp_path / "store", ("--augment.video.variants", "0", "--augment.audio.variants", "0")
+    main(arguments(originals, out, [], *none, "--augment.classic.variants", "2"))
+    sources, made = rows_of(originals), rows_of(out)
+    variants = [row for row in made.values() if row["kind"] == "classic"]
+    assert {row["id"] for row in variants} == {
+        f"c/speaker{speaker}/0#classic-{number}" for speaker in range(3) for number in range(2)
+    }
+    for row in variants:
+        source = sources[row["source_id"]]
+        assert row["video"] != source["video"]
+        assert (row["audio"], row["text"], row["label"]) == (source["audio"], source["text"], source["label"])
+        assert json.loads(row["generator"])["method"] == "classic"
+
+
 def test_a_variant_replaces_its_media_and_keeps_all_else(originals: Path, augmented: Path) -> None:
     sources = rows_of(originals)
     changing = {"id", "kind", "generator", "video", "audio"}
