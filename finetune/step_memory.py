@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from pipelines.process_memory import forget_peak, peak_bytes
 
 VOCABULARY, TOKENS, ROWS, ANSWER = 152_064, 512, 4, 6
 """Of the model, and of a step."""
@@ -64,17 +65,6 @@ def answer_loss(thinker: Any, ids: torch.Tensor, *, full: bool) -> torch.Tensor:
         position_ids=places,
         attention_mask=torch.ones_like(ids),
     ).mean()
-
-
-def peak_bytes() -> int:
-    """The most memory that this process has had since `forget_peak`."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
-
-
-def forget_peak() -> None:
-    """Let Linux count from what there is now."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 if __name__ == "__main__":

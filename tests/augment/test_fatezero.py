@@ -179,7 +179,9 @@ def test_statistics_are_over_the_clip() -> None:
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
     states = torch.randn(2 * 3, 6, 4, 5) * 3 + 1
-    # (S F, C, h, w) -> (S, C, F, h, w), which torch normalises over F too
-    clips = states.unflatten(0, (2, 3)).transpose(1, 2)
-    expected = norm(clips).transpose(1, 2).flatten(0, 1)
+    # (S F, C, h, w) -> (S, F, groups, C / groups, h, w)
+    grouped = states.unflatten(0, (2, 3)).unflatten(2, (2, 3))
+    variance, mean = torch.var_mean(grouped, dim=(1, 3, 4, 5), correction=0, keepdim=True)
+    plain = ((grouped - mean) / (variance + norm.eps).sqrt()).flatten(2, 3).flatten(0, 1)
+    expected = plain * norm.weight[:, None, None] + norm.bias[:, None, None]
     torch.testing.assert_close(ClipGroupNorm(norm, 3)(states), expected, atol=1e-5, rtol=1e-5)

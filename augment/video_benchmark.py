@@ -1,0 +1,226 @@
+"""What FateZero edits take in time and memory, beside the same edits with stored attention maps.
+
+    python -m augment.benchmark video --out DIR [--model embedded] [--steps 5 10 20] [--frames 4 8] \
+        [--sizes 128 256] [--clips 1000] [--threads 1] [--device auto]
+
+**Edits.** A clip of noise for each of the steps, frames and sizes, edited to watercolor as published:
+by `augment.fatezero`, and by `augment.textbook_fatezero` where its maps fit into memory. Both use the
+same weights; without `--model` those are seeded ones of a small UNet, so nothing is said of pictures.
+
+**Styles.** One clip into one style and into three: the inversion is paid once.
+
+**Clips.** Many tiny clips one after another: what the process holds must not grow.
+
+Each measurement has a process of its own. Writes `benchmark.json`, `benchmark.md` and
+`benchmark.svg`; every figure is of one run on one machine. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import platform
+import shlex
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from augment.benchmark_plot import Line, Panel, plot
+from augment.video_cases import FIRST_CLIPS, Case, Setting
+from pipelines import device
+from pipelines.atomic import write_json, write_text
+from pipelines.errors import RunError, UsageError
+
+MIB = 2**20
+WAYS = {"ours": "#0072b2", "textbook": "#d55e00"}
+"""With their colours, told apart by the colour-blind too."""
+
+Made = TypeVar("Made")
+
+
+def main(argv: list[str]) -> None:
+    """Measure and write the report."""
+    parser = argparse.ArgumentParser(prog="python -m augment.benchmark video", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", help="`embedded`, or a folder or Hub id of Stable Diffusion 1.x")
+    parser.add_argument("--steps", type=int, nargs="+", default=[5, 10, 20], help="default: 5 10 20")
+    parser.add_argument("--frames", type=int, nargs="+", default=[4, 8], help="default: 4 8")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256], help="pixels; default: 128 256")
+    parser.add_argument("--clips", type=int, default=1000, help="edited one after another (default: 1000)")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: 1)")
+    parser.add_argument("--device", default="auto", help="default: auto, the best there is")
+    options = parser.parse_args(argv)
+    _check(options)
+    cases = [
+        Case(steps=steps, frames=frames, size=size)
+        for size, frames, steps in itertools.product(
+            *(sorted({*values}) for values in (options.sizes, options.frames, options.steps))
+        )
+    ]
+    setting = Setting(model=options.model, device=device.pick(options.device), threads=options.threads)
+    report = {"command": f"{parser.prog} {shlex.join(argv)}"} | measured(setting, cases, options.clips)
+    write_json(options.out / "benchmark.json", report)
+    write_text(options.out / "benchmark.md", markdown(report))
+    write_text(options.out / "benchmark.svg", picture(report))
+    print(markdown(report), end="")
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name in ("steps", "frames", "sizes", "threads"):
+        values = getattr(options, name)
+        lowest = min(values) if isinstance(values, list) else values
+        if lowest < 1:
+            raise UsageError(f"--{name}: got {lowest}, takes 1 or more")
+    if max(options.steps) > 1000:
+        raise UsageError(f"--steps: got {max(options.steps)}, takes at most 1000")
+    if options.clips <= FIRST_CLIPS:
+        raise UsageError(
+            f"--clips: got {options.clips}, takes more than the {FIRST_CLIPS} after which memory is compared"
+        )
+
+
+def measured(setting: Setting, cases: list[Case], count: int) -> dict[str, Any]:
+    """All figures; `cases` are ordered by size, frames and steps."""
+    from augment.video_measurement import clips, styles
+
+    rows = [beside(setting, case) for case in cases]
+    largest = cases[-1]
+    shortest = Case(steps=cases[0].steps, frames=largest.frames, size=largest.size)
+    return {
+        "machine": platform.processor() or platform.machine(),
+        **asdict(setting),
+        "cases": rows,
+        "styles": asdict(shortest) | alone(styles, setting, shortest),
+        "clips": {"count": count} | alone(clips, setting, count),
+    }
+
+
+def beside(setting: Setting, case: Case) -> dict[str, Any]:
+    """Both ways of one edit, and the ratios of their figures where both could be measured."""
+    from augment.video_measurement import edit
+
+    told: dict[str, Any] = {way: alone(edit, setting, case, way) for way in WAYS}
+    ours, textbook = told.values()
+    row = asdict(case) | told
+    row["unet_share"] = ours["unet_s"] / ours["seconds"]
+    row["bare_share"] = ours["bare_s"] / ours["seconds"]
+    made = ours.pop("frames")
+    if "left_out" not in textbook:
+        row["largest_difference"] = float(np.abs(made - textbook.pop("frames")).max())
+        row["times_as_fast"] = textbook["seconds"] / ours["seconds"]
+        row["share_of_memory"] = ours["bytes"] / textbook["bytes"]
+    return row
+
+
+def alone(function: Callable[..., Made], *arguments: Any) -> Made:
+    """Call a function in a new process.
+
+    Raises:
+        RunError: If the process ends before the function.
+    """
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            raise RunError(
+                f"the process of {function.__name__}{arguments} was killed, most likely for want of memory;"
+                " take smaller --sizes or fewer --frames or --steps"
+            ) from error
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report in words and numbers."""
+    parameters = report["cases"][0]["ours"]["parameters"] / 1e6
+    lines = [
+        f"`{report['command']}`: {report['model'] or 'a seeded model'}, its UNet of {parameters:.1f} M"
+        f" parameters, on {report['device']} ({report['machine']}), {report['threads']} thread(s). Memory is"
+        " the peak above the loaded networks. In the UNet: share of our time inside its passes; bare: what"
+        " the same passes take alone, in the UNet as it was loaded, as a share of our time. Difference: the"
+        " largest between the ways' frames, which are in [0, 1].",
+        "",
+        "| steps | frames | size | ours, s | textbook, s | times as fast | ours, MiB | textbook, MiB"
+        " | share of memory | in the UNet | bare | difference |",
+        f"|{'---|' * 12}",
+        *(_case_line(row) for row in report["cases"]),
+        *_left_out(report["cases"]),
+        "",
+        _styles_text(report["styles"]),
+        "",
+        _clips_text(report["clips"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _case_line(row: dict[str, Any]) -> str:
+    both = "left_out" not in row["textbook"]
+    cells = [
+        *(str(row[name]) for name in ("steps", "frames", "size")),
+        f"{row['ours']['seconds']:.2f}",
+        f"{row['textbook']['seconds']:.2f}" if both else "",
+        f"{row['times_as_fast']:.2f}" if both else "",
+        f"{row['ours']['bytes'] / MIB:.0f}",
+        f"{row['textbook']['bytes'] / MIB:.0f}" if both else "",
+        f"{row['share_of_memory']:.3f}" if both else "",
+        f"{row['unet_share']:.0%}",
+        f"{row['bare_share']:.0%}",
+        f"{row['largest_difference']:.0e}" if both else "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _left_out(rows: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"\nThe textbook's {row['steps']} steps, {row['frames']} frames, {row['size']} pixels were not tried:"
+        f" {row['textbook']['left_out']}."
+        for row in rows
+        if "left_out" in row["textbook"]
+    ]
+
+
+def _styles_text(told: dict[str, Any]) -> str:
+    one, many = told["one"], told["many"]
+    return (
+        f"{many['styles']} styles of one clip (steps {told['steps']}, frames {told['frames']}, size"
+        f" {told['size']}) take {many['seconds'] / one['seconds']:.2f} times as long as one"
+        f" ({one['seconds']:.2f} s). Passes of the UNet that invert: {many['inversion_passes']}, for one"
+        f" style {one['inversion_passes']}; that edit: {many['passes'] - many['inversion_passes']}, for one"
+        f" style {one['passes'] - one['inversion_passes']}."
+    )
+
+
+def _clips_text(told: dict[str, Any]) -> str:
+    first, last = told["bytes_first"], told["bytes_last"]
+    return (
+        f"{told['count']} clips of {told['frames']} frames of {told['size']} pixels, one after another: the"
+        f" process holds {first / MIB:.1f} MiB after {FIRST_CLIPS} and {last / MIB:.1f} MiB after the last"
+        f" ({last / first - 1:+.2%})."
+    )
+
+
+def picture(report: dict[str, Any]) -> str:
+    """Seconds and memory of the largest frames over the steps, a line a way and number of frames."""
+    size = max(row["size"] for row in report["cases"])
+    rows = [row for row in report["cases"] if row["size"] == size]
+    measures = {"seconds": ("Seconds", 1), "bytes": ("Memory above the loaded networks, MiB", MIB)}
+    panels = [
+        Panel(title=f"{title}, {size} pixels", lines=_lines(rows, measure, unit))
+        for measure, (title, unit) in measures.items()
+    ]
+    return plot(panels, "steps")
+
+
+def _lines(rows: list[dict[str, Any]], measure: str, unit: int) -> list[Line]:
+    counts = sorted({row["frames"] for row in rows})
+    lines = []
+    for way, frames in itertools.product(WAYS, counts):
+        shown = [row for row in rows if row["frames"] == frames and measure in row[way]]
+        points = [(row["steps"], row[way][measure] / unit) for row in shown]
+        label, dashed = f"{way}, {frames} frames", frames < counts[-1]
+        lines.append(Line(label=label, colour=WAYS[way], dashed=dashed, points=points))
+    return [line for line in lines if line.points]
