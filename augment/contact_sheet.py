@@ -20,6 +20,7 @@ from augment.settings import AugmentConfig, VideoSettings
 from augment.styles import styles_for
 from augment.video_variants import VideoVariants
 from pipelines import media
+from pipelines.device import pick
 from pipelines.errors import call
 from pipelines.puppets import face
 from pipelines.settings import parse_stage
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> None:
         AugmentConfig, "augment", settings, prog="python -m augment.contact_sheet", needs=()
     ).config
     clip = options.clip.read_bytes() if options.clip else puppet(seed=7)
-    sheet(clip, config.video).save(options.out)
+    sheet(clip, config.video, pick(config.device)).save(options.out)
 
 
 def puppet(seed: int) -> bytes:
@@ -54,18 +55,19 @@ def puppet(seed: int) -> bytes:
     return media.encode_video(frames, 12.5)
 
 
-def sheet(clip: bytes, settings: VideoSettings) -> Image.Image:
+def sheet(clip: bytes, settings: VideoSettings, device: str) -> Image.Image:
     """Rows of frames: the source, FateZero in three styles, and SDEdit in the first of them.
 
     Args:
         clip: Its file.
         settings: Of all rows, but for method and styles.
+        device: Where the models run.
     """
     row = {"id": "clip", "video": {"bytes": clip}}
     names = [*(settings.styles or styles_for(settings.model))][:ROWS]
     edits = [replace(settings, method="fatezero", styles=(name,)) for name in names]
     edits.append(replace(settings, method="sdedit", styles=(names[0],)))
-    made = [VideoVariants(edit, "cpu")(row, 0, 1)[0] for edit in edits]
+    made = [VideoVariants(edit, device)(row, 0, 1)[0] for edit in edits]
     return Image.fromarray(np.vstack([_strip(media.read_video(each).frames) for each in (clip, *made)]))
 
 

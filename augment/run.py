@@ -126,10 +126,20 @@ def _settings(settings: VideoSettings | AudioSettings | ClassicSettings) -> dict
     """The settings of a section that one of its variants depends on, the weights' contents among them."""
     if isinstance(settings, ClassicSettings):
         return dataclasses.asdict(settings) | {"variants": None}
-    folder = EMBEDDED[type(settings)] if settings.model == "embedded" else Path(settings.model)
-    weights = provenance.folder_digest(folder) if folder.is_dir() else None
-    # How many variants there are does not change what one of them is.
-    return dataclasses.asdict(settings) | {"variants": None, "weights": weights}
+    models = [str(EMBEDDED[type(settings)]) if settings.model == "embedded" else settings.model]
+    if isinstance(settings, AudioSettings):
+        # How many variants there are does not change what one of them is.
+        return dataclasses.asdict(settings) | {"variants": None, "weights": _contents(models)}
+    if settings.captioner:
+        models.append(settings.captioner)
+    if settings.method == "animatediff":
+        models.append(settings.video_to_video.motion_adapter)
+    return settings.used() | {"weights": _contents(models)}
+
+
+def _contents(models: list[str]) -> list[str | None]:
+    """A digest of each model's folder; None of one from the Hub."""
+    return [provenance.folder_digest(Path(each)) if Path(each).is_dir() else None for each in models]
 
 
 def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:

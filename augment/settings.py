@@ -5,8 +5,8 @@ Imports nothing heavy, so that `--help` and a mistyped recipe are answered at on
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from augment.styles import styles_for
 
@@ -126,6 +126,15 @@ class VideoSettings:
         for style in self.styles:
             if style not in known:
                 raise ValueError(f"styles: {style!r} is unknown to {self.model}; take {', '.join(known)}")
+
+    def used(self) -> dict[str, Any]:
+        """What a variant depends on: neither how many there are, nor another method's settings, nor where
+        inversions are kept."""
+        values = asdict(self)
+        values.pop("variants")
+        values["fatezero"].pop("latents")
+        values.pop("video_to_video" if self.method == "fatezero" else "fatezero")
+        return values
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from PIL import Image
 from augment.settings import VideoSettings
 from augment.styles import Style
 from augment.video_editors import as_bytes, load, unet_unit, windows
+from pipelines.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,15 @@ def _loader(name: str) -> Callable[[VideoSettings, str, str], Any]:
 def _load_animatediff(settings: VideoSettings, device: str, precision: str) -> Any:
     from diffusers import AnimateDiffVideoToVideoPipeline, DDIMScheduler, MotionAdapter
 
-    adapter = MotionAdapter.from_pretrained(settings.video_to_video.motion_adapter, use_safetensors=True)
+    name = settings.video_to_video.motion_adapter
+    try:
+        adapter = MotionAdapter.from_pretrained(name, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"augment.video.video_to_video.motion_adapter: {name!r} cannot be loaded ({reason});"
+            " take a Hub id or a directory of a motion adapter for Stable Diffusion 1.5"
+        ) from error
     open_ = AnimateDiffVideoToVideoPipeline.from_pretrained
     pipeline = load(settings, open_, device, precision, motion_adapter=adapter)
     # The schedule that the published motion modules were trained with.

@@ -97,17 +97,17 @@ class VideoVariants:
 
     def _clip(self, source: bytes, clip: media.Video, edited: np.ndarray, box: Box) -> media.VideoStream:
         """The variant's frames: of the source's size, or of the crop's where that is kept."""
-        if self.settings.crop == "none":
+        if self.settings.crop == "keep":
+            width, height = box.width, box.height
+        else:
             info = media.probe(source)
             width, height = info.width, info.height
-            frames = _resized(edited, width, height)
-        elif self.settings.crop == "keep":
-            width, height = box.width, box.height
-            frames = _resized(edited, width, height)
-        else:
-            height, width = clip.frames.shape[1:3]
+        frames: Iterator[np.ndarray]
+        if self.settings.crop == "paste":
             parts = _resized(edited, box.width, box.height)
             frames = (pasted(frame, part, box) for frame, part in zip(clip.frames, parts, strict=True))
+        else:
+            frames = _resized(edited, width, height)
         return media.VideoStream(frames=frames, fps=clip.fps, length=len(edited), width=width, height=height)
 
     def _check_prompts(self) -> None:
@@ -125,17 +125,14 @@ class VideoVariants:
         return next(sides), next(sides)
 
     def _details(self, name: str, source_prompt: str, box: Box) -> dict[str, Any]:
-        values, style = asdict(self.settings), self.styles[name]
-        for unused in ("variants", "styles", "compile"):
-            values.pop(unused)
-        fatezero = values.pop("fatezero")
+        values, style = self.settings.used(), self.styles[name]
+        values.pop("styles")
         if self.settings.method == "fatezero":
-            own = {key: fatezero[key] for key in ("own_frame", "key_frame_min_channels")}
-            values.pop("video_to_video")
-            windows = {key: value for key, value in asdict(style).items() if key != "words"}
-            values |= {"fatezero": own} | windows
+            values |= {key: value for key, value in asdict(style).items() if key != "words"}
+        if self.find_faces:
+            values["box"] = [*box]
         prompts = {"source_prompt": source_prompt, "style": name, "prompt": style.prompt(source_prompt)}
-        return values | prompts | {"box": [*box], "precision": self.editor.precision}
+        return values | prompts | {"precision": self.editor.precision}
 
 
 def make_editor(settings: VideoSettings, device: str) -> Editor:

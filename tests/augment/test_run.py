@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from augment.__main__ import main
+from augment.run import _settings
+from augment.settings import AugmentConfig
 from pipelines import media
 from pipelines.errors import UsageError
 from pipelines.sample import media as in_row
+from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
 from tests import processes, tiny, tiny_diffusion
 from tests.tiny_voices import converter, voiced
@@ -120,6 +123,19 @@ def test_more_variants_and_a_new_style_redo_nothing_else(
     restyled = rows_of(out)
     assert restyled["c/speaker0/0#audio-0"] == more["c/speaker0/0#audio-0"]
     assert restyled["c/speaker0/0#video-0"]["video"] != more["c/speaker0/0#video-0"]["video"]
+
+
+def test_what_no_variant_depends_on_redoes_none(
+    originals: Path, models: list[str], augmented: Path, tmp_path: Path
+) -> None:
+    def told(*more: str) -> dict[str, Any]:
+        given = arguments(originals, augmented, models, *more)
+        return _settings(parse_stage(AugmentConfig, "augment", given, prog="augment").config.video)
+
+    assert told("--augment.video.fatezero.latents", str(tmp_path)) == told()
+    assert told("--augment.video.video_to_video.strength", "0.9") == told()
+    assert told("--augment.video.variants", "7") == told()
+    assert told("--augment.video.fatezero.own_frame", "false") != told()
 
 
 @pytest.mark.slow

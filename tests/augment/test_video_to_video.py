@@ -112,6 +112,12 @@ def test_another_models_checkpoint_is_refused(models: dict[str, Path], method: M
         make_editor(wrong, "cpu")
 
 
+def test_a_motion_adapter_that_is_not_there_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    wrong = settings(models, "animatediff", motion_adapter=str(tmp_path))
+    with pytest.raises(UsageError, match=r"video_to_video\.motion_adapter: .* cannot be loaded"):
+        make_editor(wrong, "cpu")
+
+
 def test_words_that_are_too_many_are_refused_before_any_clip(models: dict[str, Path]) -> None:
     with pytest.raises(UsageError, match=r"with style monet: .* tokens, the text encoder takes"):
         VideoVariants(settings(models, "sdedit", source_prompt="xyz" * 9), "cpu")
