@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Attention with more queries than this is the edit's own: FateZero's 64 x 64 level.
 MAX_BORROWED_QUERIES = 32**2
+# Flash attention takes no wider heads on a GPU.
+WIDEST_FUSED_HEAD = 256
 
 
 @dataclass(kw_only=True)
@@ -113,14 +115,14 @@ class SelfAttention:
         return _out(attn, mixed)
 
     def _borrow(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """The source's attention also over the edit's values; elsewhere each stream's own."""
+        source, borrowed = _attend_both(query[:1], key[:1], value[:1], value[-1:])
         mask = self.control.mask(query.shape[-2])
         if mask is None:
-            query = torch.cat([query[:-1], query[:1]])
-            key = torch.cat([key[:-1], key[:1]])
-            return _attend(query, key, value)
-        borrowed = _attend(query[:1], key[:1], value[-1:])
-        own = _attend(query, key, value)
-        return torch.cat([own[:-1], torch.where(mask, own[-1:], borrowed)])
+            middle = [_attend(query[1:-1], key[1:-1], value[1:-1])] if len(query) > 2 else []
+            return torch.cat([source, *middle, borrowed])
+        own = _attend(query[1:], key[1:], value[1:])
+        return torch.cat([source, own[:-1], torch.where(mask, own[-1:], borrowed)])
 
 
 class CrossAttention:
@@ -219,11 +221,29 @@ def _heads(attn: Any, states: torch.Tensor) -> torch.Tensor:
     return states.unflatten(-1, (attn.heads, -1)).transpose(-2, -3)
 
 
-def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+def _attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None = None
+) -> torch.Tensor:
     """Fused attention, (S, F, heads, N, d)."""
     shape = query.shape[:2]
     query, key, value = (states.flatten(0, 1) for states in (query, key, value))
-    return F.scaled_dot_product_attention(query, key, value).unflatten(0, shape)
+    return F.scaled_dot_product_attention(query, key, value, scale=scale).unflatten(0, shape)
+
+
+def _attend_both(
+    query: torch.Tensor, key: torch.Tensor, one: torch.Tensor, other: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same attention over two values, its softmax computed once.
+
+    Fused calls want values as wide as keys: the values lie side by side, queries and keys are
+    filled up with zeros, which change no product.
+    """
+    width = query.shape[-1]
+    if 2 * width > WIDEST_FUSED_HEAD:
+        return _attend(query, key, one), _attend(query, key, other)
+    query, key = (F.pad(states, (0, width)) for states in (query, key))
+    mixed = _attend(query, key, torch.cat([one, other], dim=-1), scale=width**-0.5)
+    return mixed[..., :width], mixed[..., width:]
 
 
 def _out(attn: Any, mixed: torch.Tensor) -> torch.Tensor:
