@@ -23,6 +23,8 @@ SIZE = 64
 """Pixels of a picture's side."""
 PLAIN = 0.35
 """Share of pictures without a style."""
+CLOSED_EYES = 0.12
+"""Share of pictures whose eyes are closed."""
 SUBJECTS = ("a person talking", "a happy person talking", "a calm person talking", "a sad person talking")
 
 
@@ -34,7 +36,7 @@ def draw(rng: np.random.Generator, cast: Cast = "studio", style: str | None = No
         face.random_look(rng, cast),
         valence=valence,
         mouth=max(0.0, rng.uniform(-0.4, 1)),
-        blink=float(rng.uniform() < 0.05),
+        blink=float(rng.uniform() < CLOSED_EYES),
         head=(float(shift[0]), float(shift[1])),
         size=SIZE,
     )

@@ -1,11 +1,12 @@
 """Trains the small Stable-Diffusion-shaped checkpoint that ships with the project, on two CPU cores.
 
-    python -m augment.train_stable_diffusion --work DIR --vae-minutes 35 --unet-minutes 35
+    python -m augment.train_stable_diffusion --work DIR --vae-minutes 35 --unet-minutes 35 [--start FOLDER]
 
 First the autoencoder, then the UNet with its text encoder, on puppets of the cast `studio`, plain
-or in a style of `style_renderers.py`, captioned with style and mood. Progress is kept in --work;
-started again, the same command goes on where it was. Schedules run over minutes of computing, so
-that a run ends when it should on a busy machine; no two runs give the same weights.
+or in a style of `style_renderers.py`, captioned with style and mood. `--start` begins with a
+checkpoint's weights in place of random ones, at half the rates. Progress is kept in --work; started
+again, the same command goes on where it was. Schedules run over minutes of computing, so that a run
+ends when it should on a busy machine; no two runs give the same weights.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import StableDiffusionPipeline
 from torch import distributed as dist
 from torch.nn import functional as F
 
@@ -29,6 +31,8 @@ from augment.small_diffusion import SIZE, Denoiser, assemble, build_scheduler, b
 
 NO_CAPTION = 0.1
 """Share of empty captions, which guidance needs."""
+POOL = 12_288
+"""Pictures that the UNet learns from, encoded once."""
 CHECKPOINT = Path(__file__).parent / "checkpoints" / "stable_diffusion"
 SAVE_EVERY_S = 60.0
 LOG_EVERY = 25
@@ -191,11 +195,23 @@ def _save(path: Path, state: dict) -> None:
     unfinished.replace(path)
 
 
+def _begin(start: Path | None) -> tuple[Any, Denoiser]:
+    """The networks as a checkpoint has them, in single precision, or new ones."""
+    vae, denoiser = build_vae(), Denoiser()
+    if start:
+        held: Any = StableDiffusionPipeline.from_pretrained(start, torch_dtype=torch.float32)
+        vae.load_state_dict(held.vae.state_dict())
+        denoiser.unet.load_state_dict(held.unet.state_dict())
+        denoiser.text_encoder.load_state_dict(held.text_encoder.state_dict())
+    return vae, denoiser
+
+
 def main(argv: list[str] | None = None) -> None:
     """Train what is left to train, then write the checkpoint."""
     parser = argparse.ArgumentParser(prog="python -m augment.train_stable_diffusion", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for progress")
     parser.add_argument("--out", type=Path, default=CHECKPOINT, help="folder for the checkpoint")
+    parser.add_argument("--start", type=Path, help="a folder that this script wrote, to train on")
     parser.add_argument("--vae-minutes", type=float, default=35)
     parser.add_argument("--unet-minutes", type=float, default=35)
     parser.add_argument("--seed", type=int, default=0)
@@ -205,14 +221,16 @@ def main(argv: list[str] | None = None) -> None:
         torch.set_num_threads(1)
         dist.init_process_group("gloo")
     torch.manual_seed(options.seed)
+    vae, denoiser = _begin(options.start)
+    pace = 0.5 if options.start else 1.0
     vae = fit(
-        build_vae(), vae_loss(face_weights(), 8), options.work / "vae.pt",
-        minutes=options.vae_minutes, rates=(0.02, 2e-3), seed=options.seed,
+        vae, vae_loss(face_weights(), 8), options.work / "vae.pt",
+        minutes=options.vae_minutes, rates=(0.02 * pace, 2e-3 * pace), seed=options.seed,
     )  # fmt: skip
-    pool, captions = encode_pool(vae, 6_144, options.seed)
+    pool, captions = encode_pool(vae, POOL, options.seed)
     denoiser = fit(
-        Denoiser(), denoiser_loss(pool, captions, 16), options.work / "unet.pt",
-        minutes=options.unet_minutes, rates=(0.01, 1e-3), seed=options.seed + 1,
+        denoiser, denoiser_loss(pool, captions, 16), options.work / "unet.pt",
+        minutes=options.unet_minutes, rates=(0.01 * pace, 1e-3 * pace), seed=options.seed + 1,
     )  # fmt: skip
     if _rank_and_ranks()[0] == 0:
         assemble(vae, denoiser).save_pretrained(options.out)
