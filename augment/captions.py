@@ -19,13 +19,13 @@ class Captioner:
         UsageError: If it cannot be loaded.
     """
 
-    def __init__(self, model: str, device: str) -> None:
+    def __init__(self, model: str, revision: str | None, device: str) -> None:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         try:
-            self.processor: Any = AutoProcessor.from_pretrained(model)
+            self.processor: Any = AutoProcessor.from_pretrained(model, revision=revision)
             loader: Any = AutoModelForImageTextToText
-            self.model: Any = loader.from_pretrained(model, use_safetensors=True)
+            self.model: Any = loader.from_pretrained(model, revision=revision, use_safetensors=True)
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UsageError(

@@ -116,7 +116,7 @@ class SelfAttention:
 
     def _borrow(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """The source's attention also over the edit's values; elsewhere each stream's own."""
-        source, borrowed = _attend_both(query[:1], key[:1], value[:1], value[-1:])
+        source, borrowed = attend_both(query[:1], key[:1], value[:1], value[-1:])
         mask = self.control.mask(query.shape[-2])
         if mask is None:
             middle = [_attend(query[1:-1], key[1:-1], value[1:-1])] if len(query) > 2 else []
@@ -230,7 +230,7 @@ def _attend(
     return F.scaled_dot_product_attention(query, key, value, scale=scale).unflatten(0, shape)
 
 
-def _attend_both(
+def attend_both(
     query: torch.Tensor, key: torch.Tensor, one: torch.Tensor, other: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same attention over two values, its softmax computed once.

@@ -1,7 +1,8 @@
 """Frames edited by FateZero, in windows that share a key frame.
 
 Each window is led by the clip's middle frame, to which all frames attend, so that the style is the
-same in all windows.
+same in all windows. The inversions of the clip that was edited last are held, so that its next style
+inverts nothing.
 """
 
 from __future__ import annotations
@@ -9,19 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
 
+from augment.fatezero import FateZeroPipeline, Inversion
 from augment.fatezero_words import plan_words
 from augment.settings import VideoSettings
 from augment.styles import Style
 from augment.video_editors import as_bytes, load, unet_unit, windows
 from pipelines.atomic import replacing
 from pipelines.provenance import folder_digest
-
-if TYPE_CHECKING:
-    from augment.fatezero import Inversion
 
 
 class FateZeroEditor:
@@ -32,8 +33,6 @@ class FateZeroEditor:
     """
 
     def __init__(self, settings: VideoSettings, device: str, precision: str) -> None:
-        from augment.fatezero import FateZeroPipeline
-
         self.settings, self.precision = settings, precision
         self.pipeline = load(settings, FateZeroPipeline.from_pretrained, device, precision)
         self.unit = unet_unit(self.pipeline)
@@ -44,6 +43,7 @@ class FateZeroEditor:
             "key_frame_min_channels": own.key_frame_min_channels,
         }
         self.kept = None if own.latents == "none" else Path(own.latents)
+        self._held: dict[str, torch.Tensor] = {}
         self._weights = self._digest() if self.kept else ""
 
     def check(self, style: Style, source_prompt: str) -> None:
@@ -63,9 +63,11 @@ class FateZeroEditor:
     ) -> np.ndarray:
         """Edit frames with a guidance of at least 1."""
         key = frames[(len(frames) - 1) // 2]
-        edited = []
+        edited, held = [], {}
         for window in windows(frames, self.settings.window - 1):
             led = np.concatenate([key[None], window])
+            told = self._key(led, source_prompt)
+            held[told] = latents = self._latents(told, led, source_prompt)
             made = self.pipeline(
                 led,
                 source_prompt,
@@ -74,29 +76,27 @@ class FateZeroEditor:
                 cross_replace=style.cross_replace,
                 self_replace=style.self_replace,
                 reweight=style.reweight,
-                inversion=self._inversion(led, source_prompt),
+                inversion=Inversion(latents=[*latents.to(self.pipeline.unet.device)], attended=[]),
                 **self.how,
             ).frames[1:]
             edited.append(as_bytes(made))
+        self._held = held
         return np.concatenate(edited)
 
-    def _inversion(self, frames: np.ndarray, source_prompt: str) -> Inversion | None:
-        """The window's inversion as it is kept; None where none are."""
-        if self.kept is None:
-            return None
-        import torch
-        from safetensors.torch import load_file, save_file
-
-        from augment.fatezero import Inversion
-
-        file = self.kept / f"{self._key(frames, source_prompt)}.safetensors"
-        if not file.is_file():
-            made = self.pipeline.invert(frames, source_prompt, **self.how)
-            self.kept.mkdir(parents=True, exist_ok=True)
+    def _latents(self, key: str, frames: np.ndarray, source_prompt: str) -> torch.Tensor:
+        """A window's inversion, (T + 1, F, C, h, w), on the CPU: held, kept on disk, or made now."""
+        if key in self._held:
+            return self._held[key]
+        file = self.kept / f"{key}.safetensors" if self.kept else None
+        if file and file.is_file():
+            return load_file(file)["latents"]
+        inversion = self.pipeline.invert(frames, source_prompt, **self.how)
+        latents = torch.stack(inversion.latents).cpu().contiguous()
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(file) as temporary:
-                save_file({"latents": torch.stack(made.latents).cpu().contiguous()}, temporary)
-        latents = load_file(file, device=str(self.pipeline.unet.device))["latents"]
-        return Inversion(latents=[*latents], attended=[])
+                save_file({"latents": latents}, temporary)
+        return latents
 
     def _key(self, frames: np.ndarray, source_prompt: str) -> str:
         told = [frames.shape, source_prompt, self.how, self._weights, self.precision]

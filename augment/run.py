@@ -108,7 +108,7 @@ def plan(reader: StoreReader, config: AugmentConfig, seed: int) -> list[Work]:
                 for number in range(count):
                     row_id = variant_id(row["id"], kind, number)
                     key = work_key(row_id, inputs, settings, seed)
-                    works.append(Work(row_id, key, (index, kind, number)))
+                    works.append(Work(row_id, key, (index, kind, number), digest(row["id"])))
     return works
 
 

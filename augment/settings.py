@@ -86,6 +86,8 @@ class VideoSettings:
     captioner: str | None = None
     """An image captioner of transformers, a Hub id or a directory, whose words for a clip's middle frame take
     the place of `source_prompt`."""
+    captioner_revision: str | None = None
+    """Revision of a captioner's Hub id."""
     crop: Literal["none", "paste", "keep"] = "none"
     """Whether face and shoulders alone are edited, and then pasted back or kept as the whole picture."""
     fps: float | None = None

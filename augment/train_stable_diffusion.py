@@ -199,7 +199,7 @@ def _begin(start: Path | None) -> tuple[Any, Denoiser]:
     """The networks as a checkpoint has them, in single precision, or new ones."""
     vae, denoiser = build_vae(), Denoiser()
     if start:
-        held: Any = StableDiffusionPipeline.from_pretrained(start, torch_dtype=torch.float32)
+        held: Any = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32)
         vae.load_state_dict(held.vae.state_dict())
         denoiser.unet.load_state_dict(held.unet.state_dict())
         denoiser.text_encoder.load_state_dict(held.text_encoder.state_dict())

@@ -13,8 +13,6 @@ from pipelines.errors import UsageError
 if TYPE_CHECKING:
     from augment.styles import Style
 
-CASTS = {"float32": "float", "bfloat16": "bfloat16", "float16": "half"}
-
 
 class Editor(Protocol):
     """Edits frames into a style."""
@@ -44,7 +42,13 @@ class Editor(Protocol):
 
 
 def load(
-    settings: VideoSettings, pipeline: Callable[..., Any], device: str, precision: str, **parts: Any
+    settings: VideoSettings,
+    pipeline: Callable[..., Any],
+    device: str,
+    precision: str,
+    *,
+    exact: tuple[str, ...] = (),
+    **parts: Any,
 ) -> Any:
     """A diffusers pipeline with the settings' checkpoint.
 
@@ -52,7 +56,8 @@ def load(
         settings: Name the model.
         pipeline: Its `from_pretrained`.
         device: Where to.
-        precision: A name of `CASTS`.
+        precision: float32, bfloat16 or float16; layers that a model wants in float32 stay so.
+        exact: Components that are in float32 whatever the precision.
         parts: Components that the checkpoint lacks.
 
     Raises:
@@ -60,8 +65,11 @@ def load(
     """
     import torch
 
+    dtypes = {"default": getattr(torch, precision)} | dict.fromkeys(exact, torch.float32)
     try:
-        loaded = pipeline(settings.model, revision=settings.revision, use_safetensors=True, **parts)
+        loaded = pipeline(
+            settings.model, revision=settings.revision, use_safetensors=True, dtype=dtypes, **parts
+        )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(
@@ -69,9 +77,6 @@ def load(
             f" take a directory or a Hub id of a checkpoint such as {EXAMPLES[settings.method]}"
         ) from error
     loaded.set_progress_bar_config(disable=True)
-    for part in loaded.components.values():
-        if isinstance(part, torch.nn.Module):
-            getattr(part, CASTS[precision])()
     loaded.to(device)
     if settings.compile:
         (getattr(loaded, "unet", None) or loaded.transformer).compile()

@@ -95,11 +95,11 @@ class VideoToVideoEditor:
         return as_bytes(np.asarray(shown)[:length])
 
 
-def _loader(name: str) -> Callable[[VideoSettings, str, str], Any]:
+def _loader(name: str, exact: tuple[str, ...] = ()) -> Callable[[VideoSettings, str, str], Any]:
     def loaded(settings: VideoSettings, device: str, precision: str) -> Any:
         import diffusers
 
-        return load(settings, getattr(diffusers, name).from_pretrained, device, precision)
+        return load(settings, getattr(diffusers, name).from_pretrained, device, precision, exact=exact)
 
     return loaded
 
@@ -109,7 +109,7 @@ def _load_animatediff(settings: VideoSettings, device: str, precision: str) -> A
 
     name = settings.video_to_video.motion_adapter
     try:
-        adapter = MotionAdapter.from_pretrained(name, use_safetensors=True)
+        adapter = MotionAdapter.from_pretrained(name, use_safetensors=True, dtype=getattr(torch, precision))
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(
@@ -157,12 +157,14 @@ def _size(pictures: list[Image.Image]) -> dict[str, Any]:
 
 # Four frames of these video models are one step of their latents, but for the first.
 _FOURS: dict[str, Any] = {"rhythm": 4, "unit": patch_unit}
+# Its autoencoder is published for single precision.
+_WAN_EXACT = ("vae",)
 METHODS = {
     "sdedit": Method(
         load=_loader("StableDiffusionImg2ImgPipeline"), arguments=_from_images, unit=unet_unit, images=True
     ),
     "animatediff": Method(load=_load_animatediff, arguments=_from_video, unit=unet_unit),
     "cogvideox": Method(load=_loader("CogVideoXVideoToVideoPipeline"), arguments=_from_video, **_FOURS),
-    "wan": Method(load=_loader("WanVideoToVideoPipeline"), arguments=_from_video, **_FOURS),
-    "wan_vace": Method(load=_loader("WanVACEPipeline"), arguments=_from_shade, **_FOURS),
+    "wan": Method(load=_loader("WanVideoToVideoPipeline", _WAN_EXACT), arguments=_from_video, **_FOURS),
+    "wan_vace": Method(load=_loader("WanVACEPipeline", _WAN_EXACT), arguments=_from_shade, **_FOURS),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,22 @@ CHECKPOINT = Path(__file__).parent / "checkpoints" / "stable_diffusion"
 _BFLOAT16 = ("cogvideox", "wan", "wan_vace")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A clip with what all of its variants share."""
+
+    encoded: bytes
+    clip: media.Video
+    box: Box
+    """The part that is edited."""
+    chosen: np.ndarray
+    """Indices of the frames that are edited."""
+    prompt: str
+    """What they show."""
+
+
 class VideoVariants:
-    """Holds the loaded models; called once a variant."""
+    """Holds the loaded models, and the clip that it saw last; called once a variant."""
 
     def __init__(self, settings: VideoSettings, device: str) -> None:
         """Load the models.
@@ -35,6 +49,7 @@ class VideoVariants:
         known = styles_for(settings.model)
         self.styles = {name: known[name] for name in settings.styles or known}
         self.find_faces = self.caption = None
+        self._seen: Source | None = None
         if settings.crop != "none":
             from augment.faces import FaceFinder
 
@@ -42,7 +57,7 @@ class VideoVariants:
         if settings.captioner:
             from augment.captions import Captioner
 
-            self.caption = Captioner(settings.captioner, device)
+            self.caption = Captioner(settings.captioner, settings.captioner_revision, device)
         self._check_prompts()
 
     def __call__(self, row: dict[str, Any], number: int, seed: int) -> tuple[bytes, dict[str, Any]]:
@@ -60,17 +75,13 @@ class VideoVariants:
             MediaError: If the clip cannot be read.
             ValueError: If a face is wanted and there is none.
         """
-        settings, rng = self.settings, np.random.default_rng(seed)
+        rng = np.random.default_rng(seed)
         name = str(rng.choice([*self.styles]))
-        source = row["video"]["bytes"]
-        clip = media.read_video(source, max_side=None if self.find_faces else settings.size)
-        box = self._box(clip.frames)
-        chosen = chosen_frames(len(clip.frames), clip.fps, settings.fps)
-        part = box.of(clip.frames[chosen])
-        prompt = self.caption(part[len(part) // 2]) if self.caption else settings.source_prompt
-        edited, drawn = self.edit(part, prompt, self.styles[name], rng)
-        made = self._clip(source, clip, edited[shown_frames(chosen, len(clip.frames))], box)
-        return media.encode_video(made, clip.fps), self._details(name, prompt, box) | drawn
+        source = self._opened(row["video"]["bytes"])
+        part = source.box.of(source.clip.frames[source.chosen])
+        edited, drawn = self.edit(part, source.prompt, self.styles[name], rng)
+        made = self._clip(source, edited[shown_frames(source.chosen, len(source.clip.frames))])
+        return media.encode_video(made, source.clip.fps), self._details(name, source) | drawn
 
     def edit(
         self, frames: np.ndarray, source_prompt: str, style: Style, rng: np.random.Generator
@@ -89,18 +100,31 @@ class VideoVariants:
         width, height = self._working_size(frames.shape[2], frames.shape[1])
         return self.editor.edit(np.stack([*_resized(frames, width, height)]), source_prompt, style, rng)
 
+    def _opened(self, encoded: bytes) -> Source:
+        """The clip with its box and caption, which the next variant of the same clip finds made."""
+        if self._seen is None or self._seen.encoded != encoded:
+            settings = self.settings
+            clip = media.read_video(encoded, max_side=None if self.find_faces else settings.size)
+            box = self._box(clip.frames)
+            chosen = chosen_frames(len(clip.frames), clip.fps, settings.fps)
+            middle = box.of(clip.frames[chosen[len(chosen) // 2]][None])[0]
+            prompt = self.caption(middle) if self.caption else settings.source_prompt
+            self._seen = Source(encoded=encoded, clip=clip, box=box, chosen=chosen, prompt=prompt)
+        return self._seen
+
     def _box(self, frames: np.ndarray) -> Box:
         height, width = frames.shape[1:3]
         if self.find_faces is None:
             return Box(0, 0, width, height)
         return around_faces(self.find_faces(frames), width, height)
 
-    def _clip(self, source: bytes, clip: media.Video, edited: np.ndarray, box: Box) -> media.VideoStream:
+    def _clip(self, source: Source, edited: np.ndarray) -> media.VideoStream:
         """The variant's frames: of the source's size, or of the crop's where that is kept."""
+        clip, box = source.clip, source.box
         if self.settings.crop == "keep":
             width, height = box.width, box.height
         else:
-            info = media.probe(source)
+            info = media.probe(source.encoded)
             width, height = info.width, info.height
         frames: Iterator[np.ndarray]
         if self.settings.crop == "paste":
@@ -124,14 +148,14 @@ class VideoVariants:
         sides = (max(1, round(side * scale / unit)) * unit for side in (width, height))
         return next(sides), next(sides)
 
-    def _details(self, name: str, source_prompt: str, box: Box) -> dict[str, Any]:
+    def _details(self, name: str, source: Source) -> dict[str, Any]:
         values, style = self.settings.used(), self.styles[name]
         values.pop("styles")
         if self.settings.method == "fatezero":
             values |= {key: value for key, value in asdict(style).items() if key != "words"}
         if self.find_faces:
-            values["box"] = [*box]
-        prompts = {"source_prompt": source_prompt, "style": name, "prompt": style.prompt(source_prompt)}
+            values["box"] = [*source.box]
+        prompts = {"source_prompt": source.prompt, "style": name, "prompt": style.prompt(source.prompt)}
         return values | prompts | {"precision": self.editor.precision}
 
 

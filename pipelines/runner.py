@@ -6,8 +6,8 @@
     if stage.leads:
         stage.commit(works, rows, settings)         the store, once all work is accounted for
 
-Several processes may run the same stage on the same folder: each does the works whose key
-falls to it, the first one waits for the others and commits.
+Several processes may run the same stage on the same folder: each does the works that fall to it
+by their digests, the first one waits for the others and commits.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class Work:
     """Digest of the inputs, of the settings that matter and of the seed: see `work_key`."""
     payload: Any = None
     """What the stage needs to load it."""
+    together: str | None = None
+    """A digest; works with the same one fall to the same process, which may make once what they share."""
 
 
 class StageFailed(RunError):
@@ -128,7 +130,7 @@ class Stage:
             StageFailed: If more rows failed than the settings allow.
             UsageError: If the operator cannot be made as it was asked for.
         """
-        mine = [work for work in works if self.share.holds(work.key)]
+        mine = [work for work in works if self._is_mine(work)]
         todo = [work for work in mine if self._pending(work)]
         done = sum(self.parts.done(work.key) for work in mine)
         tally = Tally(done=done, failed=len(mine) - len(todo) - done, left=len(todo))
@@ -171,6 +173,9 @@ class Stage:
         counts = commit(self.directory, rows, generation=generation, settings=settings, scores=scores)
         self.parts.close((work.key, work.id) for work in works)
         return counts
+
+    def _is_mine(self, work: Work) -> bool:
+        return self.share.holds(work.together or work.key)
 
     def _pending(self, work: Work) -> bool:
         if self.parts.done(work.key):
@@ -221,7 +226,7 @@ class Stage:
             )
 
     def _wait_for_others(self, works: Sequence[Work], progress: Progress) -> None:
-        others = [work for work in works if not self.share.holds(work.key)]
+        others = [work for work in works if not self._is_mine(work)]
         while any(self._pending(work) for work in others):
             time.sleep(POLL_S)
             self.parts.refresh()

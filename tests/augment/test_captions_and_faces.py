@@ -82,7 +82,7 @@ def settings(folder: Path, **changes: object) -> VideoSettings:
 
 def test_a_caption_is_told_of_the_words_that_it_knows(captioner: Path) -> None:
     frame = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    caption = Captioner(str(captioner), "cpu")
+    caption = Captioner(str(captioner), None, "cpu")
     said = caption(frame)
     assert said == caption(frame)
     assert said
@@ -103,7 +103,7 @@ def test_a_captioner_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"augment.video.captioner: .* cannot be loaded as an image captioner"
     ):
-        Captioner(str(tmp_path), "cpu")
+        Captioner(str(tmp_path), None, "cpu")
 
 
 @pytest.mark.skipif(DETECTOR, reason="facenet-pytorch is installed")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from augment.fatezero import FateZeroPipeline
-from augment.fatezero_attention import ClipGroupNorm, key_table
+from augment.fatezero_attention import ClipGroupNorm, attend_both, key_table
 from augment.fatezero_words import align, plan_words, word_places
 from tests import tiny_diffusion
 
@@ -56,6 +56,14 @@ def test_edits_are_those_of_the_reference(shared: Path, case: str) -> None:
     output = made(expected["frames"], **call)
     assert np.abs(output.frames - expected["edited"]).mean() < 5e-4
     assert np.abs(output.inverted_latents.numpy() - expected["inverted_latents"]).max() < 1e-3
+
+
+@pytest.mark.parametrize("width", [8, 160])
+def test_two_values_under_one_softmax_are_two_attentions(width: int) -> None:
+    query, key, one, other = torch.randn(4, 1, 3, 2, 12, width, generator=torch.Generator().manual_seed(0))
+    for mixed, value in zip(attend_both(query, key, one, other), (one, other), strict=True):
+        expected = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+        torch.testing.assert_close(mixed, expected)
 
 
 def test_frames_keep_number_and_size(pipeline: FateZeroPipeline, frames: np.ndarray) -> None:

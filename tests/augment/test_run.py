@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from augment.__main__ import main
@@ -88,6 +89,32 @@ def test_classic_variants_are_a_kind_of_their_own(originals: Path, tmp_path: Pat
         assert row["video"] != source["video"]
         assert (row["audio"], row["text"], row["label"]) == (source["audio"], source["text"], source["label"])
         assert json.loads(row["generator"])["method"] == "classic"
+
+
+def test_a_clip_without_a_face_is_left_out_with_its_reason(
+    models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "stand_ins"))
+    head, nobody = np.full((2, 4, 48, 64, 3), 90, dtype=np.uint8)
+    head[:, 8:32, 16:40] = 200
+    rows = [
+        tiny.row(n, "train", id=row_id, source_id=row_id, video=in_row(media.encode_video(frames, 10.0)))
+        for n, (row_id, frames) in enumerate({"c/head/0": head, "c/nobody/0": nobody}.items())
+    ]
+    originals, out = tiny.store(tmp_path / "originals", rows), tmp_path / "store"
+    crop = ("--augment.video.crop", "keep", "--augment.audio.variants", "0", "--max-failures", "1")
+    main(arguments(originals, out, models, *crop))
+    assert list(rows_of(out)) == ["c/head/0", "c/head/0#video-0", "c/nobody/0"]
+    (failure,) = (json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines())
+    assert (failure["id"], failure["stage"], failure["error"]) == (
+        "c/nobody/0#video-0",
+        "augment",
+        "ValueError",
+    )
+    assert "no face was found in 4 frames of 64 x 48 pixels" in failure["message"]
+    assert "set augment.video.crop: none" in failure["message"]
+    status = json.loads((out / "status.json").read_text())
+    assert (status["done"], status["failed"], status["left"]) == (1, 1, 0)
 
 
 def test_a_variant_replaces_its_media_and_keeps_all_else(originals: Path, augmented: Path) -> None:

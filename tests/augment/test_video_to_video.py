@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from augment.settings import Method, VideoSettings, VideoToVideoSettings
 from augment.styles import PUBLISHED
@@ -68,6 +69,19 @@ def test_a_variant_keeps_frames_rate_and_size_and_follows_its_seed(
     assert details["prompt"] == PUBLISHED["monet"].prompt("a")
     assert details["video_to_video"]["negative_prompt"] == ""
     assert "fatezero" not in details
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_half_precision_is_that_of_the_networks_that_take_it(models: dict[str, Path], method: Method) -> None:
+    editor: Any = make_editor(settings(models, method, precision="bfloat16"), "cpu")
+    denoiser = getattr(editor.pipeline, "unet", None) or editor.pipeline.transformer
+    assert denoiser.dtype == torch.bfloat16
+    made, _ = editor.edit(clip(5, 32, 32), "a", PUBLISHED["monet"], np.random.default_rng(1))
+    assert made.shape == (5, 32, 32, 3)
+    if method.startswith("wan"):
+        assert editor.pipeline.vae.dtype == torch.float32
+        assert denoiser.scale_shift_table.dtype == torch.float32
+        assert denoiser.blocks[0].attn1.to_q.weight.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "wan_vace"])

@@ -146,6 +146,27 @@ def test_kept_inversions_are_used_again_by_another_style_and_change_nothing(
     assert len([*(tmp_path / "latents").iterdir()]) == 4
 
 
+def test_variants_of_a_clip_share_its_inversion_and_what_was_seen_in_it(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings(checkpoint, styles=("monet", "watercolor"), source_prompt="a person")
+    variants, inverted, described = VideoVariants(chosen, "cpu"), [], []
+    alone = [VideoVariants(chosen, "cpu")(row(6), 0, seed) for seed in range(4)]
+    pipeline = variants.editor.pipeline  # type: ignore[attr-defined]
+    invert = pipeline.invert
+    monkeypatch.setattr(
+        pipeline, "invert", lambda *args, **kwargs: inverted.append(1) or invert(*args, **kwargs)
+    )
+    variants.caption = lambda frame: described.append(frame) or "a person"  # type: ignore[assignment,misc,func-returns-value]
+    assert [variants(row(6), 0, seed) for seed in range(4)] == alone
+    assert len({details["style"] for _, details in alone}) == 2
+    assert len(inverted) == 2  # one of each window
+    assert len(described) == 1
+    variants(row(5), 0, 0)
+    assert len(inverted) == 4
+    assert len(described) == 2
+
+
 def test_an_inversion_of_other_frames_is_refused(checkpoint: Path) -> None:
     pipeline = make_editor(settings(checkpoint), "cpu").pipeline  # type: ignore[attr-defined]
     frames = media.read_video(row(3)["video"]["bytes"]).frames

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from datasets import load_dataset
 from pipelines import runner
 from pipelines.errors import UsageError
 from pipelines.runner import RunSettings, Stage, StageFailed, Work, work_key
-from pipelines.sample import Row, features, media, new_row
+from pipelines.sample import Row, digest, features, media, new_row
 from pipelines.store import StoreError, StoreReader, commit, committed_generation, open_store
 
 SETTINGS = {
@@ -77,6 +78,22 @@ def test_a_store_holds_every_row_and_opens_with_load_dataset(tmp_path: Path) -> 
     assert len(open_store(tmp_path / "s")) == 10
     status = json.loads((tmp_path / "s" / "status.json").read_text())
     assert (status["done"], status["failed"], status["left"], status["state"]) == (10, 0, 0, "done")
+
+
+def test_works_that_belong_together_fall_to_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    todo = [replace(work, together=digest(work.payload % 4)) for work in works(24)]
+    seen = []
+    for rank in (1, 0):
+        monkeypatch.setenv("RANK", str(rank))
+        operator = Doubler()
+        run(tmp_path / "s", todo, operator)
+        seen.append({work.payload % 4 for work in todo if work.id in operator.seen})
+    assert not seen[0] & seen[1]
+    assert all(seen)
+    assert len(StoreReader(tmp_path / "s")) == 24
 
 
 def test_reader_finds_rows_across_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
