@@ -96,6 +96,7 @@ class SelfAttention:
     def __init__(self, control: Control) -> None:
         self.control = control
 
+    @torch.compiler.disable  # what it does changes with the control; its calls are fused already
     def __call__(self, attn: Any, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         control = self.control
         states = hidden_states.unflatten(0, (-1, control.frames))  # (S, F, N, C)
@@ -131,6 +132,7 @@ class CrossAttention:
     def __init__(self, control: Control, *, recorded: bool) -> None:
         self.control, self.recorded = control, recorded
 
+    @torch.compiler.disable
     def __call__(
         self, attn: Any, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor, *_: Any, **__: Any
     ) -> torch.Tensor:

@@ -36,6 +36,10 @@ class FateZeroEditor:
         self.settings, self.precision = settings, precision
         self.pipeline = load(settings, FateZeroPipeline.from_pretrained, device, precision)
         self.unit = unet_unit(self.pipeline)
+        if settings.compile:
+            # Not the whole network: its layers do another thing in each part of an edit, and each of
+            # them would be compiled anew.
+            self.pipeline.unet.compile_repeated_blocks()
         own = settings.fatezero
         self.how = {
             "num_inference_steps": settings.steps,

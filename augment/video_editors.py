@@ -78,8 +78,6 @@ def load(
         ) from error
     loaded.set_progress_bar_config(disable=True)
     loaded.to(device)
-    if settings.compile:
-        (getattr(loaded, "unet", None) or loaded.transformer).compile()
     return loaded
 
 

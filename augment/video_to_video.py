@@ -49,6 +49,8 @@ class VideoToVideoEditor:
         self.settings, self.precision, self.method = settings, precision, METHODS[settings.method]
         self.pipeline = self.method.load(settings, device, precision)
         self.unit = self.method.unit(self.pipeline)
+        if settings.compile:
+            (getattr(self.pipeline, "unet", None) or self.pipeline.transformer).compile()
 
     def check(self, style: Style, source_prompt: str) -> None:
         """Raise `ValueError` if the words of a style are more than the model takes."""

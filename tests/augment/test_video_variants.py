@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,19 @@ def test_variants_of_a_clip_share_its_inversion_and_what_was_seen_in_it(
     variants(row(5), 0, 0)
     assert len(inverted) == 4
     assert len(described) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles for a CPU by g++, which is not here")
+def test_a_compiled_network_makes_the_same_frames(checkpoint: Path) -> None:
+    frames = media.read_video(row(6)["video"]["bytes"]).frames
+    plain, compiled = (
+        make_editor(settings(checkpoint, steps=1, compile=each), "cpu").edit(
+            frames, "a person", PUBLISHED["monet"], np.random.default_rng(1)
+        )[0]
+        for each in (False, True)
+    )
+    assert np.abs(plain.astype(int) - compiled).max() <= 1
 
 
 def test_an_inversion_of_other_frames_is_refused(checkpoint: Path) -> None:
