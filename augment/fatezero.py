@@ -108,7 +108,7 @@ class FateZeroPipeline(DiffusionPipeline):
         """Edit a clip.
 
         Args:
-            frames: uint8 RGB (F, H, W, 3); sides are multiples of `vae_scale_factor`.
+            frames: uint8 RGB (F, H, W, 3), F at least 2; sides are multiples of `vae_scale_factor`.
             source_prompt: What the clip shows.
             prompt: What it shall show; of a list, each is an edit of the same inversion.
             num_inference_steps: T.
@@ -322,9 +322,12 @@ def _check_inversion(inversion: Inversion, frames: int, steps: int, blended: boo
 
 
 def _check_call(frames: np.ndarray, prompts: list[str], steps: int, factor: int, output_type: str) -> None:
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) < 1:
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        raise ValueError(f"frames: found {frames.dtype} {frames.shape}, wanted uint8 (F, H, W, 3)")
+    if len(frames) < 2:
         raise ValueError(
-            f"frames: found {frames.dtype} {frames.shape}, wanted uint8 (F, H, W, 3), F at least 1"
+            f"frames: found {len(frames)}, wanted a clip of 2 or more; edit a single picture with an image"
+            " pipeline such as StableDiffusionImg2ImgPipeline"
         )
     if frames.shape[1] % factor or frames.shape[2] % factor:
         raise ValueError(

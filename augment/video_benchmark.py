@@ -75,8 +75,9 @@ def _check(options: argparse.Namespace) -> None:
     for name in ("steps", "frames", "sizes", "threads"):
         values = getattr(options, name)
         lowest = min(values) if isinstance(values, list) else values
-        if lowest < 1:
-            raise UsageError(f"--{name}: got {lowest}, takes 1 or more")
+        least = 2 if name == "frames" else 1
+        if lowest < least:
+            raise UsageError(f"--{name}: got {lowest}, takes {least} or more")
     if max(options.steps) > 1000:
         raise UsageError(f"--steps: got {max(options.steps)}, takes at most 1000")
     if options.clips <= FIRST_CLIPS:

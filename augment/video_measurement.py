@@ -30,6 +30,8 @@ SPARE = 0.8
 """Share of the free memory that maps may take; the rest is for the pass itself."""
 SMALL = 64
 """Pixels of a small frame's side, where the model takes it."""
+WARM_UP = 2
+"""Frames of an edit in one step before a measurement."""
 BARE_PASSES = 3
 """Passes of a batch size that are timed alone."""
 
@@ -65,8 +67,8 @@ def edit(setting: Setting, case: Case, way: Way) -> dict[str, Any]:
     call, frames = arguments(pipeline, case), clip(pipeline, case)
     textbook = TextbookFateZero(pipeline)
     make = textbook if way == "textbook" else lambda *frames, **call: pipeline(*frames, **call).frames
-    make(frames[:1], **call | {"num_inference_steps": 1})  # what starts up is not measured
-    maps, free = textbook.stored_bytes * case.frames * case.steps, free_bytes(setting.device)
+    make(frames[:WARM_UP], **call | {"num_inference_steps": 1})  # what starts up is not measured
+    maps, free = textbook.stored_bytes * case.frames * case.steps // WARM_UP, free_bytes(setting.device)
     if maps > SPARE * free:
         return {"left_out": f"its maps take {maps / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"}
     before = _start(setting.device)
@@ -91,7 +93,7 @@ def styles(setting: Setting, case: Case) -> dict[str, Any]:
     """
     pipeline = load(setting)
     call, frames = arguments(pipeline, case) | {"reweight": {}}, clip(pipeline, case)
-    pipeline(frames[:1], **call | {"num_inference_steps": 1})
+    pipeline(frames[:WARM_UP], **call | {"num_inference_steps": 1})
     told = {}
     for name, count in (("one", 1), ("many", len(STYLES))):
         prompts = [f"{words} {SOURCE_PROMPT}" for words in STYLES[:count]]

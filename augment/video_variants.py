@@ -73,7 +73,7 @@ class VideoVariants:
 
         Raises:
             MediaError: If the clip cannot be read.
-            ValueError: If a face is wanted and there is none.
+            ValueError: If the clip has one frame, or a face is wanted and there is none.
         """
         rng = np.random.default_rng(seed)
         name = str(rng.choice([*self.styles]))
@@ -105,6 +105,11 @@ class VideoVariants:
         if self._seen is None or self._seen.encoded != encoded:
             settings = self.settings
             clip = media.read_video(encoded, max_side=None if self.find_faces else settings.size)
+            if len(clip.frames) < 2:
+                raise ValueError(
+                    "video: has one frame, wanted a clip of 2 or more; leave it out, or take"
+                    " augment.classic for it"
+                )
             box = self._box(clip.frames)
             chosen = chosen_frames(len(clip.frames), clip.fps, settings.fps)
             middle = box.of(clip.frames[chosen[len(chosen) // 2]][None])[0]

@@ -124,7 +124,7 @@ def test_a_process_that_is_killed_is_told_of() -> None:
     [
         ([], "got nothing, takes video first"),
         (["sound"], "got 'sound', takes video first"),
-        (["video", "--out", "x", "--frames", "4", "0"], "--frames: got 0, takes 1 or more"),
+        (["video", "--out", "x", "--frames", "4", "0"], "--frames: got 0, takes 2 or more"),
         (["video", "--out", "x", "--threads", "0"], "--threads: got 0, takes 1 or more"),
         (["video", "--out", "x", "--steps", "1001"], "--steps: got 1001, takes at most 1000"),
         (["video", "--out", "x", "--clips", "10"], "--clips: got 10, takes more than the 10 after which"),
@@ -145,7 +145,7 @@ def test_a_mistake_is_exit_code_2() -> None:
 
 def test_models_and_sizes_that_do_not_go_are_named(setting: Setting, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--sizes: got 36, this model takes multiples of 8"):
-        video_measurement.edit(setting, Case(steps=1, frames=1, size=36), "ours")
+        video_measurement.edit(setting, Case(steps=1, frames=2, size=36), "ours")
     with pytest.raises(UsageError, match=f"^--model: '{tmp_path}' cannot be loaded"):
         load(Setting(model=str(tmp_path), device="cpu", threads=1))
 

@@ -112,11 +112,11 @@ def test_all_maps_of_the_inversion_are_stored_and_the_unet_is_left_as_it_was(tmp
 
 def test_levels_finer_than_32_x_32_are_the_edits_own(tmp_path: Path) -> None:
     pipeline = load(tiny_diffusion.stable_diffusion(tmp_path), double=True)
-    frames = np.random.default_rng(0).integers(0, 256, size=(1, 136, 136, 3), dtype=np.uint8)
+    frames = np.random.default_rng(0).integers(0, 256, size=(2, 136, 136, 3), dtype=np.uint8)
     textbook = TextbookFateZero(pipeline)
     call = CALL | {"num_inference_steps": 1, "cross_replace": 1.0, "self_replace": 1.0}
     np.testing.assert_allclose(textbook(frames, **call), pipeline(frames, **call).frames, atol=1e-5)
-    assert textbook.stored_bytes == 2 * 8 * 4 * 17**2 * (17**2 + 16)
+    assert textbook.stored_bytes == len(frames) * 2 * 8 * 4 * 17**2 * (17**2 + 16)
 
 
 def test_columns_are_the_sources_where_words_align() -> None:

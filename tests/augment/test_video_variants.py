@@ -35,7 +35,7 @@ def row(frames: int, width: int = 32, height: int = 32, fps: float = 12.5) -> di
     return {"id": "x", "video": {"bytes": media.encode_video(pictures, fps), "path": None}}
 
 
-@pytest.mark.parametrize(("frames", "width", "height"), [(1, 32, 32), (2, 32, 32), (7, 50, 34), (9, 24, 64)])
+@pytest.mark.parametrize(("frames", "width", "height"), [(2, 32, 32), (7, 50, 34), (9, 24, 64)])
 def test_a_variant_keeps_frames_rate_and_size(checkpoint: Path, frames: int, width: int, height: int) -> None:
     source = row(frames, width, height)
     made, _ = VideoVariants(settings(checkpoint), "cpu")(source, 0, 5)
@@ -47,7 +47,7 @@ def test_a_variant_keeps_frames_rate_and_size(checkpoint: Path, frames: int, wid
 
 def test_a_seed_gives_the_same_bytes_and_another_seed_another_style(checkpoint: Path) -> None:
     chosen = settings(checkpoint, styles=("watercolor", "monet", "cartoon"), source_prompt="", steps=1)
-    variants, source = VideoVariants(chosen, "cpu"), row(1)
+    variants, source = VideoVariants(chosen, "cpu"), row(2)
     made = {seed: variants(source, 0, seed) for seed in range(12)}
     assert all(variants(source, 1, seed) == made[seed] for seed in (0, 7))
     assert len({details["style"] for _, details in made.values()}) == 3
@@ -74,6 +74,11 @@ def test_details_make_the_variant_again(checkpoint: Path) -> None:
     assert isinstance(editor, FateZeroEditor)
     frames = editor.edit_with(clip.frames, again.source_prompt, style, details["guidance_scale"])
     assert media.encode_video(frames, clip.fps) == made
+
+
+def test_a_clip_of_one_frame_is_an_error_that_says_what_to_do(checkpoint: Path) -> None:
+    with pytest.raises(ValueError, match=r"video: has one frame, wanted a clip of 2 or more; leave it out"):
+        VideoVariants(settings(checkpoint), "cpu")(row(1), 0, 5)
 
 
 def test_settings_out_of_range_are_refused() -> None:
