@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,6 +46,11 @@ class Control:
     """Places of words whose attention is to be recorded."""
     recorded: list[torch.Tensor] = field(default_factory=list)
     """That attention, of each of the coarsest layers, (F, 1, h, w)."""
+
+    @cached_property
+    def seen(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The frames that any frame looks at, (U,), and `keys` as places among them."""
+        return self.keys.unique(return_inverse=True)
 
     @property
     def frames(self) -> int:
@@ -104,7 +110,7 @@ class SelfAttention:
         if states.shape[-1] < control.key_frame_min_channels:
             key, value = attn.to_k(states), attn.to_v(states)
         else:
-            used, table = control.keys.unique(return_inverse=True)
+            used, table = control.seen
             seen = states[:, used]
             # (S, U, N, C) -> (S, F, K, N, C) -> (S, F, K N, C)
             key, value = (project(seen)[:, table].flatten(2, 3) for project in (attn.to_k, attn.to_v))
