@@ -102,7 +102,7 @@ class VideoSettings:
     """Of the weights; auto is float16 on CUDA (bfloat16 for `wan`, `wan_vace` and `cogvideox`) and float32
     elsewhere."""
     compile: bool = False
-    """Whether the denoising network is compiled by torch: quicker from the second clip on."""
+    """Whether the denoising network is compiled by torch, of `fatezero` its transformer blocks; for GPUs."""
     fatezero: FateZeroSettings = field(default_factory=FateZeroSettings)
     """Of `fatezero` alone."""
     video_to_video: VideoToVideoSettings = field(default_factory=VideoToVideoSettings)
