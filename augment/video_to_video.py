@@ -93,6 +93,11 @@ class VideoToVideoEditor:
             **words,
             **self.method.arguments(settings, pictures),
         )
+        if self.method.images and any(made.nsfw_content_detected or ()):
+            raise ValueError(
+                f"video: the safety checker of {settings.model!r} blacked out frames of the edit; leave the"
+                " clip out, or take another style or a lower augment.video.video_to_video.strength"
+            )
         shown = made.images if self.method.images else made.frames[0]
         return as_bytes(np.asarray(shown)[:length])
 

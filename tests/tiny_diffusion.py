@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 
 def tokenizer(*, length: int = 16) -> CLIPTokenizer:
@@ -81,4 +83,30 @@ def stable_diffusion(
         feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(directory)
+    return directory
+
+
+def with_safety_checker(source: Path, directory: Path, *, flags: bool) -> Path:
+    """Save a checkpoint again with a tiny safety checker, which flags every picture or none."""
+    small: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    config = CLIPConfig(
+        projection_dim=16,
+        vision_config=small | {"image_size": 32, "patch_size": 8},
+        text_config=small | {"vocab_size": 50, "bos_token_id": 0, "eos_token_id": 1},
+    )
+    checker = StableDiffusionSafetyChecker(config)
+    checker.concept_embeds_weights.fill_(-2 if flags else 2)  # the least cosine that is flagged
+    checker.special_care_embeds_weights.fill_(2)
+    plain: Any = StableDiffusionPipeline.from_pretrained(source, safety_checker=None)
+    side = {"height": 32, "width": 32}
+    parts = plain.components | {
+        "safety_checker": checker,
+        "feature_extractor": CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=side),
+    }
+    StableDiffusionPipeline(**parts).save_pretrained(directory)
     return directory

@@ -15,6 +15,7 @@ from augment.video_variants import VideoVariants, make_editor
 from pipelines import media
 from pipelines.errors import UsageError
 from tests import tiny_diffusion, tiny_video
+from tests.tiny_diffusion import with_safety_checker
 
 METHODS: tuple[Method, ...] = ("sdedit", "animatediff", "cogvideox", "wan", "wan_vace")
 
@@ -69,6 +70,24 @@ def test_a_variant_keeps_frames_rate_and_size_and_follows_its_seed(
     assert details["prompt"] == PUBLISHED["monet"].prompt("a")
     assert details["video_to_video"]["negative_prompt"] == ""
     assert "fatezero" not in details
+
+
+def test_frames_that_a_safety_checker_blacks_out_are_an_error(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    passing, flagging = (
+        make_editor(
+            settings(
+                {**models, "sdedit": with_safety_checker(models["sdedit"], folder, flags=flags)}, "sdedit"
+            ),
+            "cpu",
+        )
+        for folder, flags in ((tmp_path / "passing", False), (tmp_path / "flagging", True))
+    )
+    given = (clip(5, 32, 32), "a", PUBLISHED["monet"])
+    assert passing.edit(*given, np.random.default_rng(1))[0].std() > 0
+    with pytest.raises(ValueError, match=r"video: the safety checker of .* blacked out frames of the edit"):
+        flagging.edit(*given, np.random.default_rng(1))
 
 
 @pytest.mark.parametrize("method", METHODS)
