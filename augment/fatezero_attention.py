@@ -241,10 +241,17 @@ def _attend(
 def attend_both(
     query: torch.Tensor, key: torch.Tensor, one: torch.Tensor, other: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same attention over two values, its softmax computed once.
+    """The same attention over two values, its softmax computed once; ours.
 
     Fused calls want values as wide as keys: the values lie side by side, queries and keys are
     filled up with zeros, which change no product.
+
+    Args:
+        query: (S, F, heads, N, d).
+        key: (S, F, heads, M, d), as are `one` and `other`.
+
+    Returns:
+        What is attended of each of them, (S, F, heads, N, d).
     """
     width = query.shape[-1]
     if 2 * width > WIDEST_FUSED_HEAD:
