@@ -176,7 +176,13 @@ def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:
         ),
         inputs=committed_generation(invocation.data),
     )
-    return stage.commit(works, _rows(reader, works, stage), settings)
+    counts = stage.commit(works, _rows(reader, works, stage), settings)
+    rejected = len(stage.parts.failures(work.key for work in works))
+    print(
+        f"augment: {len(works)} variants wanted, {len(works) - rejected} made, {rejected} rejected"
+        f" (see {invocation.out / 'failures.jsonl'})"
+    )
+    return counts
 
 
 def _rows(reader: StoreReader, works: list[Work], stage: Stage) -> Iterator[Row]:

@@ -115,6 +115,7 @@ def test_a_clip_without_a_face_is_left_out_with_its_reason(
     assert "set augment.video.crop: none" in failure["message"]
     status = json.loads((out / "status.json").read_text())
     assert (status["done"], status["failed"], status["left"]) == (1, 1, 0)
+    assert "augment: 2 variants wanted, 1 made, 1 rejected" in capsys.readouterr().out
 
 
 def test_a_variant_replaces_its_media_and_keeps_all_else(originals: Path, augmented: Path) -> None:
