@@ -177,13 +177,18 @@ def test_variants_of_a_clip_share_its_inversion_and_what_was_seen_in_it(
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles for a CPU by g++, which is not here")
 def test_a_compiled_network_makes_the_same_frames(checkpoint: Path) -> None:
     frames = media.read_video(row(6)["video"]["bytes"]).frames
+    editors: list[Any] = [
+        make_editor(settings(checkpoint, steps=1, compile=each), "cpu") for each in (False, True)
+    ]
     plain, compiled = (
-        make_editor(settings(checkpoint, steps=1, compile=each), "cpu").edit(
-            frames, "a person", PUBLISHED["monet"], np.random.default_rng(1)
-        )[0]
-        for each in (False, True)
+        editor.edit(frames, "a person", PUBLISHED["monet"], np.random.default_rng(1))[0] for editor in editors
     )
     assert np.abs(plain.astype(int) - compiled).max() <= 1
+    blocks = [
+        [block._compiled_call_impl is not None for block in editor.pipeline.unet.modules()]
+        for editor in editors
+    ]
+    assert [any(each) for each in blocks] == [False, True]
 
 
 def test_an_inversion_of_other_frames_is_refused(checkpoint: Path) -> None:

@@ -1,4 +1,4 @@
-"""A stand-in for the face detector of facenet-pytorch, which cannot be installed beside today's torch.
+"""A stand-in for the face detector of facenet-pytorch, whose own requirements do not allow today's torch.
 
 Put `tests/stand_ins` on the path to import it. `MTCNN.detect` answers as the real one does; a face is
 what differs from the picture's upper left corner.
