@@ -1,8 +1,8 @@
 """What the scorer sees and hears: clips spoiled by known means and grades, scored as any store is.
 
-    python -m score.benchmark --out DIR [--clips 96] [--seed 0]
+    python -m score.benchmark --out DIR [--clips 96 | --data STORE] [--seed 0]
 
-    DIR/originals   a store of puppets, imported as any corpus is
+    DIR/originals   a store of puppets, imported as any corpus is; not where a store is named
     DIR/spoiled     each training clip, and a variant of it for each means and grade (`score.spoiling`)
     DIR/scored      what `score.run` makes of them, settings as shipped
 
@@ -218,11 +218,14 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog=prog, description="Scores clips that are spoiled by known means.")
     parser.add_argument("--out", type=Path, required=True, help="a new or an empty folder")
     parser.add_argument("--clips", type=int, default=96, help="puppets over all splits (default: 96)")
+    parser.add_argument("--data", type=Path, help="a store of clips to spoil instead of puppets")
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
     options = parser.parse_args(argv)
     if options.out.exists() and any(options.out.iterdir()):
         raise UsageError(f"--out: {options.out} is not empty, and speed is that of a whole run; name another")
-    originals = import_puppets(options.out / "originals", clips=options.clips, seed=options.seed)
+    originals = options.data or import_puppets(
+        options.out / "originals", clips=options.clips, seed=options.seed
+    )
     run(originals, options.out, seed=options.seed, command=f"{prog} {shlex.join(argv)}")
     print((options.out / "benchmark.md").read_text(encoding="utf-8"), end="")
 

@@ -1,6 +1,8 @@
 """From raw signals to qualities: what a value is worth is read off this corpus' own clips.
 
-Re-encoded originals show what good is, mismatched or spoiled pairs what bad is. For each signal
+Originals that are changed without harm show what good is: the picture encoded again, the sound said by
+another voice (`score.voices`; encoded again, without loss, it would be a copy). Mismatched or spoiled
+pairs show what bad is. For each signal
 the 10 % quantile of the good ones is the anchor `good`, the median of the bad ones the anchor `bad`.
 With d = (good - s) / (good - bad), 0 at most where s is better than `good`,
 
@@ -117,7 +119,7 @@ def calibrate(
     """Find the anchors.
 
     Args:
-        good: Raw values of each signal for re-encoded originals; NaN are ignored.
+        good: Raw values of each signal for originals that are changed without harm; NaN are ignored.
         bad: As `good`, for mismatched pairs, or spoiled ones where the signal asks for those.
         unavailable: Signals that could not be computed on this corpus, and why.
 

@@ -16,7 +16,7 @@ from score.sound import Sound
 
 MOUTH_CELLS = 16
 """How many cells of the picture's grid the mouth is taken for."""
-FEATURE_SIZES = (FEATURE_CELLS**2 * ORIENTATIONS, 2 * sound.BANDS + 7)
+FEATURE_SIZES = (FEATURE_CELLS**2 * ORIENTATIONS, 2 * sound.FEATURE_BANDS + 7)
 """Numbers in the pooled features of the picture and of the sound."""
 
 

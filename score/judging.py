@@ -18,6 +18,11 @@ from score.weights import effective_size, quantiles, weights
 logger = logging.getLogger(__name__)
 
 AGREEMENT = "cross_agreement"
+_GOOD: dict[Modality, tuple[str, ...]] = {
+    "video": ("encoded_again",),
+    "audio": ("another_voice",),
+    "cross": ("encoded_again", "another_voice"),
+}
 _MISMATCHED: dict[Modality, tuple[str, ...]] = {
     "video": ("mismatched_video",),
     "audio": ("mismatched_audio",),
@@ -167,7 +172,7 @@ def _pairs(
                 values[AGREEMENT] = float(predictor.agreement(*features, [rows[at]["group"]])[0])
             for name, signal in SIGNALS.items():
                 wanted = ("spoiled",) if signal.bad == "spoiled" else _MISMATCHED[signal.modality]
-                if case["case"] == "good":
+                if case["case"] in _GOOD[signal.modality]:
                     good[name].append(values[name])
                 elif case["case"] in wanted:
                     bad[name].append(values[name])

@@ -11,22 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.media import MediaError, encode_audio, encode_video, read_audio, read_video
+from pipelines.media import MediaError, encode_video, read_video
 from pipelines.sample import Row, row_seed
 from score.clip import Clip, analysis_fps, read_picture, read_sound
 from score.picture import MAX_SIDE, Picture, resized
 from score.signals.catalogue import JUDGED, SIGNALS, Modality, column, measure
 from score.sound import SAMPLING_RATE, Sound
+from score.voices import another_voice
 
 if TYPE_CHECKING:
     import pyarrow
 
-VERSION = 2
+VERSION = 3
 """Of what is measured: a change to a signal raises it, and rows are measured again."""
 CACHED = 4  # clips kept decoded: a source's variants come one after the other
 SHORTER, SHORTER_S = 0.1, 0.5  # share and seconds by which a variant may differ in length from its source
 REENCODED_SIDE = 512  # pixels; larger pictures are shrunk before they are encoded again
 SPOILED_SCALE = 4  # a spoiled picture keeps one in so many pixels a side
+SPOILED_DB = 10.0  # signal-to-noise ratio of a spoiled sound
 _TRACKS: dict[str, tuple[str, ...]] = {
     "video": ("video",),
     "audio": ("audio",),
@@ -94,10 +96,15 @@ class ScoreVariants:
         return self._clips[row["id"]]
 
     def _cases(self, row: Row, clip: Clip) -> Iterator[dict[str, Any]]:
-        yield case("good", reencoded(row, clip), clip, ("video", "audio", "cross"))
+        seed = row_seed(0, row["id"])
         if clip.picture is not None:
-            spoiled = Clip(spoil(clip.picture, row_seed(0, row["id"])), clip.sound)
-            yield case("spoiled", spoiled, clip, ("video",))
+            yield case(
+                "encoded_again", Clip(reencoded(row, clip.picture), clip.sound), clip, ("video", "cross")
+            )
+        if clip.sound is not None:
+            voice = Sound(another_voice(clip.sound.samples, seed))
+            yield case("another_voice", Clip(clip.picture, voice), clip, ("audio", "cross"))
+        yield case("spoiled", spoiled(clip, seed), clip, ("video", "audio"))
         try:
             partner = self._clip(row["partner"])
         except MediaError:
@@ -121,16 +128,22 @@ def case(name: str, made: Clip, clip: Clip, modalities: Sequence[Modality]) -> d
     return {"case": name, "signals": signals, "features": made.features.tolist()}
 
 
-def reencoded(row: Row, clip: Clip) -> Clip:
-    """The row's tracks through the encoders that every row goes through, at nearly their own size."""
-    picture, sound = clip.picture, clip.sound
-    if picture is not None:
-        large = read_video(row["video"]["bytes"], fps=picture.fps, max_side=REENCODED_SIDE)
-        video = read_video(encode_video(large.frames, large.fps), fps=picture.fps, max_side=MAX_SIDE)
-        picture = resized(Picture(video.frames, picture.fps), *picture.frames.shape[1:3])
-    if sound is not None:
-        sound = Sound(read_audio(encode_audio(sound.samples, SAMPLING_RATE), sampling_rate=SAMPLING_RATE))
-    return Clip(picture, sound)
+def reencoded(row: Row, picture: Picture) -> Picture:
+    """The row's picture through the encoder that every row goes through, at nearly its own size."""
+    large = read_video(row["video"]["bytes"], fps=picture.fps, max_side=REENCODED_SIDE)
+    video = read_video(encode_video(large.frames, large.fps), fps=picture.fps, max_side=MAX_SIDE)
+    return resized(Picture(video.frames, picture.fps), *picture.frames.shape[1:3])
+
+
+def spoiled(clip: Clip, seed: int) -> Clip:
+    """The clip with its picture blurred and the frames shuffled, and its sound in white noise."""
+    picture = None if clip.picture is None else spoil(clip.picture, seed)
+    if clip.sound is None:
+        return Clip(picture, None)
+    samples = clip.sound.samples
+    level = float(np.sqrt((samples * samples).mean())) / 10 ** (SPOILED_DB / 20)
+    noise = np.random.default_rng(seed).normal(0, level, len(samples))
+    return Clip(picture, Sound(np.clip(samples + noise, -1, 1).astype(np.float32)))
 
 
 def spoil(picture: Picture, seed: int) -> Picture:

@@ -17,6 +17,8 @@ WINDOW = 400
 """Samples that loudness and spectrum are taken over: 25 ms."""
 BANDS = 24
 """Mel bands from 60 Hz to 7.6 kHz."""
+FEATURE_BANDS = 18
+"""Those of them below 4 kHz, which the pooled features see: a muffled voice is in the same mood."""
 DYNAMICS_DB = 50.0
 """What is further below the clip's loudest moment counts as silence."""
 _SILENT = 1e-4  # amplitude; below this a clip is silent
@@ -65,7 +67,7 @@ class Sound:
 
     @cached_property
     def features(self) -> np.ndarray:
-        """How it is said, in numbers, float32 (2 * BANDS + 7,).
+        """How it is said, in numbers, float32 (2 * FEATURE_BANDS + 7,).
 
         Mean spectrum and its spread, the pitch's level, spread and range, the share of voiced
         frames, the loudness's spread, beats a second and the duration in seconds.
@@ -80,8 +82,9 @@ class Sound:
         beats = ((smooth[1:-1] > smooth[:-2]) & (smooth[1:-1] >= smooth[2:]) & (smooth[1:-1] > -25)).sum()
         duration_s = len(self.samples) / SAMPLING_RATE
         rhythm = (len(voiced) / len(self.pitch), self.energy.std(), beats / duration_s, duration_s)
-        spread = self.bands.std(axis=0)
-        return np.concatenate([self.spectrum, spread, pitch, rhythm]).astype(np.float32)
+        bands = self.bands[:, :FEATURE_BANDS]
+        loud = bands[self.energy > -30].mean(axis=0)
+        return np.concatenate([loud - loud.mean(), bands.std(axis=0), pitch, rhythm]).astype(np.float32)
 
     def energy_at(self, fps: float, length: int) -> np.ndarray:
         """Mean loudness during each of `length` frames of a picture, (n,) with n at most `length`."""

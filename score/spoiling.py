@@ -15,6 +15,7 @@ import numpy as np
 
 from pipelines import pitch
 from score.picture import Picture, resized
+from score.voices import with_pitch
 
 PIECE = 1600
 """Samples of one piece of speech that is dropped: 100 ms."""
@@ -120,12 +121,12 @@ def dropped(samples: np.ndarray, share: float, rng: np.random.Generator) -> np.n
 
 def flattened(samples: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """The intonation taken away by a share in [0, 1]; at 1 the voice is a monotone."""
-    return _with_pitch(samples, lambda octaves: octaves + share * (octaves.mean() - octaves))
+    return with_pitch(samples, lambda octaves: octaves + share * (octaves.mean() - octaves))
 
 
 def raised(samples: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
     """A voice that is higher by a constant factor."""
-    return _with_pitch(samples, lambda octaves: octaves + np.log2(factor))
+    return with_pitch(samples, lambda octaves: octaves + np.log2(factor))
 
 
 MEANS: dict[str, Means] = {
@@ -153,38 +154,3 @@ def _grey_levels(frames: np.ndarray) -> np.ndarray:
 
 def _samples(samples: np.ndarray) -> np.ndarray:
     return np.clip(samples, -1, 1).astype(np.float32)
-
-
-def _with_pitch(samples: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """The sound with another pitch where it is voiced: its periods, two at a time, put closer or farther.
-
-    Args:
-        samples: The sound.
-        change: From log2 of the pitch in Hz, a value each 16 ms, to the wanted one.
-
-    References:
-        Moulines and Charpentier 1990, "Pitch-synchronous waveform processing techniques"; differs in
-        that marks follow the tracked period and are not moved to the closures of the glottis.
-    """
-    hertz = pitch.track(samples)
-    known = np.flatnonzero(np.isfinite(hertz))
-    if len(known) == 0:
-        return samples
-    frames, time = np.arange(len(hertz)), np.arange(len(samples)) / pitch.HOP
-    octaves = np.interp(frames, known, np.log2(hertz[known]))
-    before, after = (np.interp(time, frames, contour) for contour in (octaves, change(octaves)))
-    old, new = (np.flatnonzero(np.diff(np.cumsum(2**at) // pitch.SAMPLING_RATE)) for at in (before, after))
-    if len(old) == 0:
-        return samples
-    pad = round(pitch.SAMPLING_RATE / pitch.RANGE_HZ[0]) + 1
-    padded = np.pad(samples, pad)
-    total, cover = np.zeros(len(padded)), np.zeros(len(padded))
-    for to, at in zip(new, old[np.minimum(np.searchsorted(old, new), len(old) - 1)], strict=True):
-        period = round(pitch.SAMPLING_RATE / 2 ** before[at])
-        window = np.hanning(2 * period + 1)
-        source, target = (slice(pad + mark - period, pad + mark + period + 1) for mark in (at, to))
-        total[target] += window * padded[source]
-        cover[target] += window
-    made = (total / np.maximum(cover, 0.1))[pad:-pad]
-    voiced = np.interp(time, frames, np.isfinite(hertz).astype(float))
-    return _samples(voiced * made + (1 - voiced) * samples)

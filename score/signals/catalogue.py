@@ -10,11 +10,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 from score.clip import Clip
-from score.signals import articulation, energy, flicker, motion, novelty, pitch, sharpness, structure, sync
+from score.signals import (
+    articulation,
+    clarity,
+    energy,
+    flicker,
+    motion,
+    novelty,
+    pitch,
+    sharpness,
+    structure,
+    sync,
+)
 
 Modality = Literal["video", "audio", "cross"]
-# The two ways to make a bad pair from originals: another clip's track, or the own picture blurred
-# and its frames shuffled (where another clip's track would be as good as the own).
+# The two ways to make a bad pair from originals: another clip's track, or, where that would be as good
+# as the own, the own spoiled: the picture blurred and its frames shuffled, the sound in noise.
 Bad = Literal["mismatched", "spoiled"]
 
 # What is judged of a kind of row: the tracks that it replaced, and how they go with the rest.
@@ -60,6 +71,13 @@ SIGNALS: dict[str, Signal] = {
     "audio_energy": Signal(modality="audio", measure=energy.measure, range=(-1, 1), usual=(0.1, 0.99)),
     "audio_articulation": Signal(
         modality="audio", measure=articulation.measure, range=(-1, 1), usual=(0.1, 0.99)
+    ),
+    "audio_clarity": Signal(
+        modality="audio",
+        measure=clarity.measure,
+        range=(float("-inf"), 0),
+        bad="spoiled",
+        usual=(-22, -4),
     ),
     "audio_novelty": Signal(
         modality="audio", measure=novelty.measure_audio, range=(0, float("inf")), direction="none"

@@ -192,7 +192,7 @@ def test_weighing_again_equals_scoring_with_the_new_settings_and_decodes_nothing
 
     for name in ("read_video", "read_audio"):
         monkeypatch.setattr(clips_on_disk, name, refuse)
-        monkeypatch.setattr(measuring, name, refuse)
+    monkeypatch.setattr(measuring, "read_video", refuse)
     main(["--out", str(tmp_path / "out"), "--reweigh", *FEW, *new])
     after = {row["id"]: row for row in StoreReader(tmp_path / "out").rows()}
     assert after == straight

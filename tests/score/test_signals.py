@@ -12,6 +12,7 @@ from score.clip import Clip
 from score.picture import MAX_SIDE, Picture
 from score.signals.catalogue import JUDGED, SIGNALS, measure
 from score.sound import Sound
+from score.spoiling import MEANS, overdriven, raised
 from tests.score.clips import (
     blurred,
     noisy,
@@ -60,7 +61,7 @@ def falling(values: list[float]) -> bool:
 def test_a_copy_keeps_everything_and_is_not_new(clip: Clip) -> None:
     copy = Clip(Picture(frames(clip).copy(), clip.picture.fps), Sound(samples(clip).copy()))
     values = measure(copy, clip, ALL)
-    best = {"cross_sync": 0.0, "video_novelty": 0.0, "audio_novelty": 0.0}
+    best = {"audio_clarity": 0.0, "cross_sync": 0.0, "video_novelty": 0.0, "audio_novelty": 0.0}
     for name in MEASURED:
         assert values[name] == pytest.approx(best.get(name, 1.0), abs=1e-5), name
 
@@ -150,8 +151,28 @@ def test_graded_noise_lowers_every_signal_of_the_sound(which: str, request: pyte
     source = request.getfixturevalue("clip" if which == "drawn" else "real")
     graded = [source, *(heard(with_noise(samples(source), ratio), source) for ratio in (15, 5, -5))]
     values = [measure(each, source, ("audio",)) for each in graded]
-    for name in ("audio_pitch", "audio_energy", "audio_articulation"):
+    for name in ("audio_pitch", "audio_energy", "audio_articulation", "audio_clarity"):
         assert falling([each[name] for each in values]), name
+
+
+@pytest.mark.parametrize("which", ["drawn", "real"])
+@pytest.mark.parametrize("means", ["noise in the sound", "clipping", "band loss"])
+def test_graded_loss_of_sound_lowers_its_clarity(
+    which: str, means: str, request: pytest.FixtureRequest
+) -> None:
+    source, way = request.getfixturevalue("clip" if which == "drawn" else "real"), MEANS[means]
+    spoilt = [way.change(samples(source), grade, np.random.default_rng(0)) for grade in way.grades[::2]]
+    values = [measure(heard(made, source), source, ("audio",))["audio_clarity"] for made in spoilt]
+    assert falling([0.0, *values])
+
+
+def test_neither_a_gain_nor_another_pitch_costs_clarity(real: Clip) -> None:
+    quieter = measure(heard(0.5 * samples(real), real), real, ("audio",))["audio_clarity"]
+    assert quieter == pytest.approx(0, abs=0.2)
+    rng = np.random.default_rng(0)
+    higher = measure(heard(raised(samples(real), 1.3, rng), real), real, ("audio",))["audio_clarity"]
+    clipped = measure(heard(overdriven(samples(real), 12, rng), real), real, ("audio",))["audio_clarity"]
+    assert clipped < 2 * higher < 0
 
 
 def test_other_words_are_noticed() -> None:

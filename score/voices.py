@@ -1,0 +1,121 @@
+"""Harmless changes of a voice: what a good variant may do to a sound, made without a model.
+
+A voice converter changes pitch, formants, timbre and level, and keeps the words and how they are
+said. Sounds that are changed so are the calibration's good pairs (`score.measuring`): a sound that
+is encoded again would be a copy, beside which everything is bad.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pipelines import pitch
+
+OCTAVES = 0.25
+"""The pitch moves by so much at most, up or down."""
+FORMANTS = 0.08
+"""And so does the scale of the spectrum's envelope, as a share."""
+TIMBRE_DB, TIMBRE_KNOTS = 4.0, 6
+"""Standard deviation of the filter's gain at so many places from 0 to 8 kHz."""
+GAIN_DB = 6.0
+"""The level falls by so much at most."""
+NOISE_DB = 40.0
+"""Signal-to-noise ratio of what is added."""
+WINDOW, HOP = 512, 128
+"""Samples of the windows in which the spectrum is changed, and from one to the next."""
+QUEFRENCIES = 30
+"""Cepstral coefficients that make up the envelope: 1.9 ms, shorter than any voice's period."""
+
+
+def another_voice(samples: np.ndarray, seed: int) -> np.ndarray:
+    """The same words said the same way with another pitch, other formants, timbre and level.
+
+    Args:
+        samples: float32 mono (samples,) in [-1, 1] at 16 kHz.
+        seed: Of how far each is changed.
+
+    Returns:
+        float32 (samples,) in [-1, 1].
+
+    References:
+        Choi et al. 2021, "Neural analysis and synthesis", arXiv:2110.14513, section 3.1: pitch,
+        formants and timbre are perturbed so that the words are what is left; the ranges are ours
+        and narrower, and the intonation is kept.
+    """
+    rng = np.random.default_rng(seed)
+    made = with_pitch(samples, lambda octaves: octaves + rng.uniform(-OCTAVES, OCTAVES))
+    made = _with_envelope(made, 1 + rng.uniform(-FORMANTS, FORMANTS), rng.normal(0, TIMBRE_DB, TIMBRE_KNOTS))
+    level = float(np.sqrt((made * made).mean()))
+    made = made + rng.normal(0, 1, len(made)) * level / 10 ** (NOISE_DB / 20)
+    # The filter may have raised the peak; only a lower level is harmless where that clips.
+    peak = float(np.abs(samples).max(initial=0.0)) / max(float(np.abs(made).max(initial=0.0)), 1e-9)
+    gain = min(1.0, peak) * 10 ** (-rng.uniform(0, GAIN_DB) / 20)
+    return (gain * made).astype(np.float32)
+
+
+def with_pitch(samples: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The sound with another pitch where it is voiced: its periods, two at a time, put closer or farther.
+
+    Args:
+        samples: float32 mono (samples,) at 16 kHz.
+        change: From log2 of the pitch in Hz, a value each 16 ms, to the wanted one.
+
+    Returns:
+        (samples,), clipped to [-1, 1]; the sound itself where it has no pitch.
+
+    References:
+        Moulines and Charpentier 1990, "Pitch-synchronous waveform processing techniques"; differs in
+        that marks follow the tracked period and are not moved to the closures of the glottis.
+    """
+    hertz = pitch.track(samples)
+    known = np.flatnonzero(np.isfinite(hertz))
+    if len(known) == 0:
+        return samples
+    frames, time = np.arange(len(hertz)), np.arange(len(samples)) / pitch.HOP
+    octaves = np.interp(frames, known, np.log2(hertz[known]))
+    before, after = (np.interp(time, frames, contour) for contour in (octaves, change(octaves)))
+    old, new = (np.flatnonzero(np.diff(np.cumsum(2**at) // pitch.SAMPLING_RATE)) for at in (before, after))
+    if len(old) == 0:
+        return samples
+    pad = round(pitch.SAMPLING_RATE / pitch.RANGE_HZ[0]) + 1
+    padded = np.pad(samples, pad)
+    total, cover = np.zeros(len(padded)), np.zeros(len(padded))
+    for to, at in zip(new, old[np.minimum(np.searchsorted(old, new), len(old) - 1)], strict=True):
+        period = round(pitch.SAMPLING_RATE / 2 ** before[at])
+        window = np.hanning(2 * period + 1)
+        source, target = (slice(pad + mark - period, pad + mark + period + 1) for mark in (at, to))
+        total[target] += window * padded[source]
+        cover[target] += window
+    made = (total / np.maximum(cover, 0.1))[pad:-pad]
+    voiced = np.interp(time, frames, np.isfinite(hertz).astype(float))
+    return _samples(voiced * made + (1 - voiced) * samples)
+
+
+def _with_envelope(samples: np.ndarray, scale: float, gains_db: np.ndarray) -> np.ndarray:
+    """The sound with its spectrum's envelope stretched by `scale`, and filtered by gains at even places."""
+    import torch
+
+    bins = np.arange(WINDOW // 2 + 1)
+    window = torch.hann_window(WINDOW)
+    padded = np.pad(samples, (0, max(0, WINDOW - len(samples))))
+    spectrum = torch.stft(
+        torch.from_numpy(padded), WINDOW, HOP, window=window, return_complex=True
+    )  # (bins, T)
+    nepers = np.log(np.maximum(spectrum.abs().numpy(), 1e-5))
+    cepstrum = np.fft.irfft(nepers, axis=0)
+    cepstrum[QUEFRENCIES : WINDOW - QUEFRENCIES + 1] = 0
+    envelope = np.fft.rfft(cepstrum, axis=0).real
+    at = np.minimum(bins / scale, bins[-1])
+    below = np.minimum(at.astype(int), len(bins) - 2)
+    share = (at - below)[:, None]
+    stretched = (1 - share) * envelope[below] + share * envelope[below + 1]
+    timbre = np.interp(bins, np.linspace(0, bins[-1], len(gains_db)), gains_db) * np.log(10) / 20
+    gain = np.exp(stretched - envelope + timbre[:, None]).astype(np.float32)
+    made = torch.istft(spectrum * torch.from_numpy(gain), WINDOW, HOP, window=window, length=len(padded))
+    return made.numpy()[: len(samples)]
+
+
+def _samples(samples: np.ndarray) -> np.ndarray:
+    return np.clip(samples, -1, 1).astype(np.float32)
