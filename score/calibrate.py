@@ -32,6 +32,8 @@ FILE = "calibration.json"
 MIN_PAIRS = 5
 """Good pairs, and bad ones, that an anchor of this corpus needs."""
 GOOD_QUANTILE, BAD_QUANTILE = 0.1, 0.5
+BAD_QUANTILE_OF_CHANCE = 0.25
+"""The bad anchor of a signal that bad pairs may have good by chance: those that clearly differ."""
 QUALITY_AT_BAD = 0.1
 MIN_GAP = 0.05
 """Good and bad anchors that are closer do not tell clips apart."""
@@ -145,7 +147,8 @@ def _anchors(signal: Signal, good: np.ndarray, bad: np.ndarray) -> Anchors | str
         if signal.usual is None:
             return f"{len(good)} good and {len(bad)} bad pairs, wanted {MIN_PAIRS} of each"
         return Anchors(bad=signal.usual[0], good=signal.usual[1], **counts, basis="usual")
-    high, low = float(np.quantile(good, GOOD_QUANTILE)), float(np.quantile(bad, BAD_QUANTILE))
+    quantile = BAD_QUANTILE_OF_CHANCE if signal.chance else BAD_QUANTILE
+    high, low = float(np.quantile(good, GOOD_QUANTILE)), float(np.quantile(bad, quantile))
     if high - low < MIN_GAP:
         return f"good clips have {high:.3f} and bad ones {low:.3f}: it does not tell them apart here"
     return Anchors(bad=low, good=high, **counts, basis="corpus")

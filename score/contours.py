@@ -28,3 +28,9 @@ def concordance(a: np.ndarray, b: np.ndarray) -> float:
     a, b = a - a.mean(), b - b.mean()
     spread = float((a * a).mean() + (b * b).mean())
     return float(2 * (a * b).mean() / spread) if spread > FLAT else 0.0
+
+
+def smoothed(curve: np.ndarray, length: int) -> np.ndarray:
+    """Mean over up to `length` values around each, (n,); fewer at the ends."""
+    kernel = np.ones(min(length, len(curve)))
+    return np.convolve(curve, kernel, "same") / np.convolve(np.ones(len(curve)), kernel, "same")

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from pipelines.sample import QUALITIES, Row
-from score.calibrate import Calibration, calibrate
-from score.predictor import Predictor, cross_fit
+from score.calibrate import MODALITIES, Calibration, calibrate
+from score.predictor import Copies, Predictor, cross_fit, of_track
 from score.signals.catalogue import JUDGED, SIGNALS, Modality, column
 from score.weights import effective_size, quantiles, weights
 
 logger = logging.getLogger(__name__)
 
-AGREEMENT = "cross_agreement"
+AGREEMENTS = {f"{modality}_agreement": modality for modality in MODALITIES}
+"""The signals for which a predictor is asked: of the picture, of the sound, and of both."""
 _GOOD: dict[Modality, tuple[str, ...]] = {
     "video": ("encoded_again",),
     "audio": ("another_voice",),
@@ -58,48 +59,77 @@ class Judgement:
 
     variants: Variants
     calibration: Calibration
-    predictor: dict[str, float]
-    """How good the predictor is; empty where there is none."""
+    predictors: dict[str, dict[str, float]]
+    """How good each predictor is, by its signal; without those that there are none of."""
 
 
 def judge(rows: list[Row], measured: Mapping[int, Row], *, folds: int) -> Judgement:
-    """Fit the predictor, ask it about each variant, and calibrate every signal.
+    """Fit the predictors, ask them about each variant, and calibrate every signal.
 
     Args:
         rows: Every row of the store, without media.
         measured: What was measured, by the row's position; training rows alone.
-        folds: How many models the predictor has.
+        folds: How many models a predictor has.
     """
     variants = Variants.of(rows, measured, measured)
     originals = [at for at in measured if rows[at]["kind"] == "original"]
-    predictor = cross_fit(
-        _features(measured[at] for at in originals),
-        np.array([_number(rows[at]["label"]) for at in originals]),
-        [rows[at]["group"] for at in originals],
-        folds=folds,
+    found = {name: _fitted(rows, measured, originals, name, folds) for name in AGREEMENTS}
+    predictors = {name: each for name, each in found.items() if not isinstance(each, str)}
+    good, bad = _pairs(rows, measured, originals, predictors)
+    for name, predictor in predictors.items():
+        _ask(rows, measured, originals, variants, name, predictor)
+    missing = {name: each for name, each in found.items() if isinstance(each, str)}
+    report = {
+        name: {"correlation": each.correlation, "spread": each.spread, "folds": len(each.models)}
+        for name, each in predictors.items()
+    }
+    return Judgement(variants, calibrate(good, bad, missing), report)
+
+
+def _fitted(
+    rows: list[Row], measured: Mapping[int, Row], originals: list[int], name: str, folds: int
+) -> Predictor | str:
+    """The predictor of a signal: of the labels of its track where all originals have one, or of the label."""
+    own = f"label_{AGREEMENTS[name]}"
+    labels = np.array([_number(rows[at].get(own)) for at in originals])
+    if not np.isfinite(labels).all() or not len(labels):
+        labels = np.array([_number(rows[at]["label"]) for at in originals])
+    features = of_track(_features(measured[at] for at in originals), AGREEMENTS[name])
+    made = [
+        (of, case)
+        for of, at in enumerate(originals)
+        for case in measured[at]["cases"]
+        if case["case"] in _GOOD[AGREEMENTS[name]]
+    ]
+    copies = Copies(
+        of_track(_features(case for _, case in made), AGREEMENTS[name]), np.array([of for of, _ in made], int)
     )
-    good, bad = _pairs(rows, measured, originals, predictor)
-    if isinstance(predictor, str):
-        calibration = calibrate(good, bad, {AGREEMENT: predictor})
-        return Judgement(variants, calibration, {})
+    groups = [rows[at]["group"] for at in originals]
+    return cross_fit(features, labels, groups, folds=folds, copies=copies)
+
+
+def _ask(
+    rows: list[Row],
+    measured: Mapping[int, Row],
+    originals: list[int],
+    variants: Variants,
+    name: str,
+    predictor: Predictor,
+) -> None:
+    """Enter a predictor's agreement on each variant and its source."""
     index_of = {rows[at]["id"]: at for at in originals}
-    sources = [index_of.get(rows[at]["source_id"]) for at in variants.positions]
-    asked = [
-        (at, source) for at, source in zip(variants.positions, sources, strict=True) if source is not None
+    applies = [
+        (index, at, index_of[rows[at]["source_id"]])
+        for index, at in enumerate(variants.positions)
+        if rows[at]["source_id"] in index_of and AGREEMENTS[name] in JUDGED[rows[at]["kind"]]
     ]
     agreement = predictor.agreement(
-        _features(measured[at] for at, _ in asked),
-        _features(measured[source] for _, source in asked),
-        [rows[source]["group"] for _, source in asked],
+        of_track(_features(measured[at] for _, at, _ in applies), AGREEMENTS[name]),
+        of_track(_features(measured[source] for _, _, source in applies), AGREEMENTS[name]),
+        [rows[source]["group"] for _, _, source in applies],
     )
     # As the store will hold it, so that weighing again from the store gives the same weights.
-    variants.signals[AGREEMENT][[source is not None for source in sources]] = agreement.astype(np.float32)
-    report = {
-        "correlation": predictor.correlation,
-        "spread": predictor.spread,
-        "folds": len(predictor.models),
-    }
-    return Judgement(variants, calibrate(good, bad), report)
+    variants.signals[name][[index for index, _, _ in applies]] = agreement.astype(np.float32)
 
 
 def weigh(
@@ -156,7 +186,7 @@ def _summary(
 
 
 def _pairs(
-    rows: list[Row], measured: Mapping[int, Row], originals: list[int], predictor: Predictor | str
+    rows: list[Row], measured: Mapping[int, Row], originals: list[int], predictors: Mapping[str, Predictor]
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Raw values of good and of bad pairs, by signal."""
     good: dict[str, list[float]] = {name: [] for name in SIGNALS}
@@ -164,12 +194,12 @@ def _pairs(
     for at in originals:
         for case in measured[at]["cases"]:
             values = dict(zip(SIGNALS, case["signals"], strict=True))
-            if not isinstance(predictor, str) and case["case"] != "spoiled":
-                features = (
-                    _features([measured[at] | {"features": case["features"]}]),
-                    _features([measured[at]]),
+            for name, predictor in predictors.items():
+                made, source = (
+                    of_track(_features([{"features": features}]), AGREEMENTS[name])
+                    for features in (case["features"], measured[at]["features"])
                 )
-                values[AGREEMENT] = float(predictor.agreement(*features, [rows[at]["group"]])[0])
+                values[name] = float(predictor.agreement(made, source, [rows[at]["group"]])[0])
             for name, signal in SIGNALS.items():
                 wanted = ("spoiled",) if signal.bad == "spoiled" else _MISMATCHED[signal.modality]
                 if case["case"] in _GOOD[signal.modality]:

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from pipelines.sample import digest
 from score.clip import FEATURE_SIZES
+from score.signals.catalogue import Modality
 
 PENALTIES = tuple(float(10.0**power) for power in range(-2, 5))
 """Ridge penalties, for features whose squares sum to about 1 a modality; the best is chosen in each fold."""
+LEAST_KEPT = 1e-3
+"""Added to 1 - leverage, which a row that alone decides its own prediction has none of."""
+FARTHEST = 3.0
+"""Standard deviations of a feature over the originals that it counts for at most."""
 MIN_ORIGINALS, MIN_GROUPS = 16, 3
 """With fewer labelled originals, or groups, nothing is fitted."""
 MIN_CORRELATION = 0.2
@@ -33,8 +39,14 @@ class Ridge:
     intercept: float
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Predicted labels of features (n, d), (n,); a track that lacks (NaN) counts as average."""
-        return _standardised(features, self.mean, self.scale) @ self.coefficients + self.intercept
+        """Predicted labels of features (n, d), (n,); a track that lacks (NaN) counts as average.
+
+        What lies farther from the average than originals do counts as `FARTHEST` deviations: a band
+        that is missing altogether says no more than one that is as weak as it gets.
+        """
+        x = _standardised(features, self.mean, self.scale)
+        farthest = FARTHEST / np.sqrt(np.repeat(FEATURE_SIZES, FEATURE_SIZES))
+        return np.clip(x, -farthest, farthest) @ self.coefficients + self.intercept
 
 
 @dataclass(frozen=True)
@@ -65,8 +77,32 @@ class Predictor:
         return -np.abs(self.predict(variants, groups) - self.predict(sources, groups)) / self.spread
 
 
+def of_track(features: np.ndarray, modality: Modality) -> np.ndarray:
+    """Features (n, d) with those of the other track missing (NaN); all of them for `cross`."""
+    if modality == "cross":
+        return features
+    cells = FEATURE_SIZES[0]
+    kept = features.copy()
+    kept[:, slice(cells, None) if modality == "video" else slice(cells)] = np.nan
+    return kept
+
+
+class Copies(NamedTuple):
+    """Harmless changes of originals, which mean what these mean: another voice, another encoding."""
+
+    features: np.ndarray
+    """(m, d), as those of the originals."""
+    of: np.ndarray
+    """The original of each, (m,), as its row among them."""
+
+
 def cross_fit(
-    features: np.ndarray, labels: np.ndarray, groups: Sequence[str], *, folds: int
+    features: np.ndarray,
+    labels: np.ndarray,
+    groups: Sequence[str],
+    *,
+    folds: int,
+    copies: Copies | None = None,
 ) -> Predictor | str:
     """Fit the predictor on originals of the training split.
 
@@ -75,6 +111,7 @@ def cross_fit(
         labels: (n,); rows without a label (NaN) are left out of the fit.
         groups: Each row's speaker or source video.
         folds: How many models; fewer where there are fewer groups.
+        copies: Fitted beside their originals, so that what they change counts for less.
 
     Returns:
         The predictor, or why there is none.
@@ -89,9 +126,12 @@ def cross_fit(
         )
     of_row = np.array([fold_of[group] for group in groups])
     models = []
+    clips, x = np.arange(len(labels)), features
+    if copies is not None:
+        clips, x = np.concatenate([clips, copies.of]), np.concatenate([x, copies.features])
     for fold in range(max(fold_of.values()) + 1):
-        seen = labelled & (of_row != fold)
-        models.append(fit(features[seen], labels[seen]))
+        seen = (labelled & (of_row != fold))[clips]
+        models.append(fit(x[seen], labels[clips[seen]], clips[seen]))
     unseen = Predictor(tuple(models), fold_of, 1.0, 0.0).predict(features, groups)[labelled]
     spread = float(unseen.std())
     if spread < 1e-6 or labels[labelled].std() < 1e-6:
@@ -111,19 +151,27 @@ def assign_folds(groups: Sequence[str], folds: int) -> dict[str, int]:
     return {group: index % min(folds, len(ordered)) for index, group in enumerate(ordered)}
 
 
-def fit(features: np.ndarray, labels: np.ndarray) -> Ridge:
-    """Ridge regression with the penalty whose leave-one-out error is least.
+def fit(features: np.ndarray, labels: np.ndarray, clips: np.ndarray) -> Ridge:
+    """Ridge regression with the penalty whose error on a clip is least that is left out with its copies.
+
+    Args:
+        features: (n, d); NaN where a track lacks.
+        labels: (n,).
+        clips: The clip of each row, (n,); a clip and its copies have the same.
 
     References:
-        Allen 1974: the left-out residual is the residual over 1 - leverage.
+        Allen 1974: residuals that are left out together are (I - H)^-1 times the residuals, H the hat
+        matrix's block of them.
     """
     mean, scale = _moments(features)
     x = _standardised(features, mean, scale)
     intercept = float(labels.mean())
     u, s, vt = np.linalg.svd(x, full_matrices=False)
     projected = u.T @ (labels - intercept)
+    together = [np.flatnonzero(clips == clip) for clip in np.unique(clips)]
     penalty = min(
-        PENALTIES, key=lambda candidate: _left_out_error(u, s, projected, labels - intercept, candidate)
+        PENALTIES,
+        key=lambda candidate: _left_out_error(u, s, projected, labels - intercept, candidate, together),
     )
     coefficients = vt.T @ (s / (s * s + penalty) * projected)
     return Ridge(mean, scale, coefficients, intercept)
@@ -147,12 +195,21 @@ def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _left_out_error(
-    u: np.ndarray, s: np.ndarray, projected: np.ndarray, labels: np.ndarray, penalty: float
+    u: np.ndarray,
+    s: np.ndarray,
+    projected: np.ndarray,
+    labels: np.ndarray,
+    penalty: float,
+    together: list[np.ndarray],
 ) -> float:
     shrink = s * s / (s * s + penalty)
-    leverage = (u * u) @ shrink + 1 / len(labels)  # the intercept's is 1 / n
-    residual = (labels - u @ (shrink * projected)) / np.maximum(1 - leverage, 1e-3)
-    return float((residual * residual).mean())
+    residual = labels - u @ (shrink * projected)
+    total = 0.0
+    for rows in together:
+        hat = (u[rows] * shrink) @ u[rows].T + 1 / len(labels)  # the intercept's is 1 / n
+        kept = np.eye(len(rows)) * (1 + LEAST_KEPT) - hat
+        total += float((np.linalg.solve(kept, residual[rows]) ** 2).sum())
+    return total / len(labels)
 
 
 def _standardised(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -87,7 +87,7 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     rows = reader.table.to_pylist()
     measured = measures.collect(stage, works)
     judgement = judge(rows, measured, folds=config.folds)
-    judgement.calibration.save(invocation.out, predictor=judgement.predictor)
+    judgement.calibration.save(invocation.out, predictors=judgement.predictors)
     for name, reason in judgement.calibration.left_out.items():
         logger.warning("the signal %s is left out: %s", name, reason)
     judged = _weigh(invocation, judgement.variants, judgement.calibration)

@@ -122,6 +122,20 @@ def make_clip(who: Person, carried: Valences, rng: np.random.Generator) -> Clip:
     return Clip(text=text, frames=frames, samples=samples, valences=carried, label=label(carried, rng))
 
 
+def draw(part: Part, seed: int, **moved: float) -> Clip:
+    """The clip of a part of a corpus.
+
+    Args:
+        part: Whose clip.
+        seed: Of the corpus.
+        moved: Valences by modality to take for those that were drawn. With another one of the picture
+            alone, the words, the sound, the blinks and the motion of the head are the same.
+    """
+    rng = np.random.default_rng(sample.row_seed(seed, part.id))
+    carried = valences(rng)._replace(**moved)
+    return make_clip(person(part.speaker, part.cast, seed), carried, rng)
+
+
 def plan(clips: int, train_speakers: int | None = None) -> list[Part]:
     """Who speaks in which clip: 60 % train, 15 % valid, 25 % test, no speaker in two splits.
 
@@ -186,8 +200,7 @@ def _lines(out: Path, parts: list[Part], seed: int, workers: int) -> Iterator[di
 
 def _write_part(arguments: tuple[Path, Part, int]) -> dict[str, object]:
     out, part, seed = arguments
-    rng = np.random.default_rng(sample.row_seed(seed, part.id))
-    clip = make_clip(person(part.speaker, part.cast, seed), valences(rng), rng)
+    clip = draw(part, seed)
     path = f"clips/{part.id.replace('/', '_')}.mkv"
     (out / path).write_bytes(media.mux(clip.frames, FPS, clip.samples, SAMPLING_RATE))
     unimodal = {f"label_{name}": round(3 * value, 3) for name, value in clip.valences._asdict().items()}

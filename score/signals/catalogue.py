@@ -44,11 +44,13 @@ class Signal:
     modality: Modality
     """It applies to the kinds of rows whose `JUDGED` names this."""
     measure: Callable[[Clip, Clip], float] | None
-    """From variant and source; None for `cross_agreement`, which is computed once all rows are measured."""
+    """From variant and source; None for the agreements, which are computed once all rows are measured."""
     range: tuple[float, float]
     direction: Literal["higher", "none"] = "higher"
     """Which values are better; `none` is reported and not weighed."""
     bad: Bad = "mismatched"
+    chance: bool = False
+    """Whether clips that have nothing to do with each other may have a good value by chance."""
     usual: tuple[float, float] | None = None
     """Bad and good value where a corpus has too few clips to find its own; None leaves it out there."""
 
@@ -66,6 +68,7 @@ SIGNALS: dict[str, Signal] = {
     "video_sharpness": Signal(
         modality="video", measure=sharpness.measure, range=(0, 1), bad="spoiled", usual=(0.3, 0.97)
     ),
+    "video_agreement": Signal(modality="video", measure=None, range=(float("-inf"), 0), chance=True),
     "video_novelty": Signal(modality="video", measure=novelty.measure_video, range=(0, 1), direction="none"),
     "audio_pitch": Signal(modality="audio", measure=pitch.measure, range=(-1, 1), usual=(0.0, 0.99)),
     "audio_energy": Signal(modality="audio", measure=energy.measure, range=(-1, 1), usual=(0.1, 0.99)),
@@ -79,11 +82,12 @@ SIGNALS: dict[str, Signal] = {
         bad="spoiled",
         usual=(-22, -4),
     ),
+    "audio_agreement": Signal(modality="audio", measure=None, range=(float("-inf"), 0), chance=True),
     "audio_novelty": Signal(
         modality="audio", measure=novelty.measure_audio, range=(0, float("inf")), direction="none"
     ),
     "cross_sync": Signal(modality="cross", measure=sync.measure, range=(-2, 2), usual=(-0.7, 0.0)),
-    "cross_agreement": Signal(modality="cross", measure=None, range=(float("-inf"), 0)),
+    "cross_agreement": Signal(modality="cross", measure=None, range=(float("-inf"), 0), chance=True),
 }
 
 

@@ -12,19 +12,21 @@ SMOOTH = 1e-3
 
 
 def measure(variant: Clip, source: Clip) -> float:
-    """The smaller over the larger of the two pictures' fine detail, in [0, 1]; 1 is kept.
+    """The smaller over the larger of the pictures' fine detail, mean over the frames, in [0, 1]; 1 is kept.
 
     Fine detail is the root mean square of the Laplacian, in spreads of the clip's brightness.
     Blur lowers it; noise, ringing and block edges raise it.
     """
     assert variant.picture is not None
     assert source.picture is not None
-    ratio = _detail(variant.picture) / _detail(source.picture)
-    return min(ratio, 1 / ratio)
+    length = min(len(variant.picture), len(source.picture))
+    ratio = _detail(variant.picture)[:length] / _detail(source.picture)[:length]
+    return float(np.minimum(ratio, 1 / ratio).mean())
 
 
-def _detail(picture: Picture) -> float:
+def _detail(picture: Picture) -> np.ndarray:
+    """Of each frame, (F,)."""
     image = picture.normalised
     inner = image[:, 1:-1, 1:-1]
     around = image[:, :-2, 1:-1] + image[:, 2:, 1:-1] + image[:, 1:-1, :-2] + image[:, 1:-1, 2:]
-    return float(np.sqrt(((around - 4 * inner) ** 2).mean())) + SMOOTH
+    return np.sqrt(((around - 4 * inner) ** 2).mean(axis=(1, 2))) + SMOOTH
