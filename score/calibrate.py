@@ -26,7 +26,7 @@ import numpy as np
 
 from pipelines.atomic import write_json
 from pipelines.errors import RunError
-from score.signals.catalogue import JUDGED, SIGNALS, Signal
+from score.signals.catalogue import JUDGED, SIGNALS, Modality, Signal
 
 FILE = "calibration.json"
 MIN_PAIRS = 5
@@ -37,7 +37,7 @@ BAD_QUANTILE_OF_CHANCE = 0.25
 QUALITY_AT_BAD = 0.1
 MIN_GAP = 0.05
 """Good and bad anchors that are closer do not tell clips apart."""
-MODALITIES = ("video", "audio", "cross")
+MODALITIES: tuple[Modality, ...] = ("video", "audio", "cross")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from score.weights import effective_size, quantiles, weights
 
 logger = logging.getLogger(__name__)
 
-AGREEMENTS = {f"{modality}_agreement": modality for modality in MODALITIES}
+AGREEMENTS: dict[str, Modality] = {f"{modality}_agreement": modality for modality in MODALITIES}
 """The signals for which a predictor is asked: of the picture, of the sound, and of both."""
 _GOOD: dict[Modality, tuple[str, ...]] = {
     "video": ("encoded_again",),
