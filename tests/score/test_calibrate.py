@@ -82,6 +82,23 @@ def test_qualities_are_geometric_means_over_what_applies() -> None:
     assert np.isnan(found["quality"][3])
 
 
+def test_an_agreement_speaks_against_a_variant_and_not_for_it() -> None:
+    names = ("video_motion", "video_agreement", "audio_agreement", "cross_sync", "cross_agreement")
+    calibration = Calibration(signals={name: anchors() for name in names}, left_out={})
+    half, tenth = 1 - np.sqrt(1 / 9), 0.0
+    signals = {
+        "video_motion": np.array([half, 1.0]),
+        "video_agreement": np.array([1.0, half]),
+        "audio_agreement": np.array([half, half]),
+        "cross_sync": np.array([tenth, 1.0]),
+        "cross_agreement": np.array([1.0, half]),
+    }
+    found = calibration.qualities(signals, ["both", "both"])
+    assert found["quality_video"] == pytest.approx([0.5, np.sqrt(0.5)])  # no better than the motion; worse
+    assert found["quality_audio"] == pytest.approx([0.5, 0.5])  # alone it says what it says
+    assert found["quality_cross"] == pytest.approx([np.sqrt(0.1), np.sqrt(0.5)])
+
+
 def test_saved_and_loaded_is_equal(tmp_path: Path) -> None:
     saved = Calibration(signals={"video_motion": anchors()}, left_out={"cross_agreement": "few clips"})
     saved.save(tmp_path, predictors={"cross_agreement": {"folds": 5}})
