@@ -6,7 +6,8 @@
     DIR/spoiled     each training clip, and a variant of it for each means and grade (`score.spoiling`)
     DIR/scored      what `score.run` makes of them, settings as shipped
 
-`benchmark.json` and `benchmark.md` there say, by means and grade, what became of their qualities.
+`benchmark.json`, `benchmark.md` and `benchmark.svg` there say, by means and grade, what became of their
+qualities.
 A generator's faults come together and in amounts that nobody knows; this says nothing of them.
 """
 
@@ -27,6 +28,7 @@ from pipelines.errors import UsageError, call
 from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
 from score.benchmark_report import markdown, summarise
+from score.plots import plot_benchmark
 from score.spoiled import write_spoiled
 from score.spoiling import MEANS, Means
 
@@ -58,7 +60,7 @@ def run(
 
     Args:
         data: The store.
-        out: The folder of `spoiled`, `scored`, `benchmark.json` and `benchmark.md`.
+        out: The folder of `spoiled`, `scored` and the report's three files.
         seed: Of all that is drawn.
         puppets_seed: Of the puppets that the store consists of, which are then drawn again in another mood.
         means: How to spoil; with `CONTROLS` of each track.
@@ -94,6 +96,7 @@ def run(
     }
     write_json(out / "benchmark.json", report)
     write_text(out / "benchmark.md", markdown(report))
+    plot_benchmark(out / "benchmark.svg", report)
     return report
 
 
