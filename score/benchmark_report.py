@@ -142,7 +142,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"`{report['command']}`: {report['clips']} training clips of {report['mean_duration_s']:.1f} s,"
         f" {report['variants']} variants, {report['rejected']} rejected. The predictors' correlations are"
         f" {', '.join(known) or 'unknown'}. Scored were"
-        f" {report['clips_per_processor_second']:.0f} clips a second of processor time.",
+        f" {report['clips_per_processor_second']:.0f} clips a second of processor time, and weighed again"
+        f" {report['reweighed_rows_per_processor_second']:.0f} rows.",
         "",
         "| means | grades | clips | quality | quality_cross | other | tau | area | area, harmless |",
         "|---|---|---|---|---|---|---|---|---|",

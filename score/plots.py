@@ -120,22 +120,29 @@ def plot_benchmark(path: Path, report: Mapping[str, Any]) -> None:
     with drawn(path, len(panels)) as axes:
         for (name, told), ax in zip(panels.items(), axes, strict=True):
             x = range(len(told["grades"]))
-            low, middle, high = (
-                [grade[key] for grade in told["grades"]] for key in ("quality_10", "quality", "quality_90")
+            low, middle, high, across = (
+                np.array([grade[key] for grade in told["grades"]], dtype=np.float64)  # None becomes NaN
+                for key in ("quality_10", "quality", "quality_90", "quality_cross")
             )
             colour = KINDS[told["track"]]
             ax.fill_between(x, low, high, color=colour, alpha=0.25)
             ax.plot(x, middle, color=colour, marker="o", markersize=3, label=f"quality_{told['track']}")
-            across = [grade["quality_cross"] for grade in told["grades"]]
-            if None not in across:
+            if np.isfinite(across).any():
                 ax.plot(x, across, color="black", linestyle="--", linewidth=1, label="quality_cross")
             ax.set_xticks(list(x), [f"{grade['grade']:g}" for grade in told["grades"]])
             ax.set_xlabel(told["unit"], fontsize=8)
             ax.set_ylim(0, 1.05)
-            fell = "harmless" if told["harmless"] else f"tau {told['tau']:.2f}, area {told['area']:.2f}"
-            ax.set_title(f"{name}: {fell}", fontsize=9)
+            ax.set_title(f"{name}: {_fell(told)}", fontsize=9)
         if panels:
             axes[0].legend(fontsize=7, loc="lower left")
+
+
+def _fell(told: Mapping[str, Any]) -> str:
+    """How steadily the quality fell, and how well the middle grade is told from a clip encoded again."""
+    if told["harmless"]:
+        return "harmless"
+    known = [f"{key} {told[key]:.2f}" for key in ("tau", "area") if told[key] is not None]
+    return ", ".join(known) or "too few clips"
 
 
 @contextmanager

@@ -63,10 +63,12 @@ def test_the_benchmark_has_a_panel_for_each_means_with_grades(tmp_path: Path) ->
         "pitch moved": told("audio", True, [1.0, 1.0]),
         "encoded again": told("video", True, [1.0]),
         "another take": told("audio", False, [None, None]),
+        "cut": told("video", False, [0.8, None]) | {"tau": None, "area": None},
     }
     plot_benchmark(tmp_path / "benchmark.svg", {"means": means})
     drawn = (tmp_path / "benchmark.svg").read_text()
     assert "noise: tau 0.90, area 1.00" in drawn
     assert "pitch moved: harmless" in drawn
+    assert "cut: too few clips" in drawn
     assert "encoded again" not in drawn
     assert "another take" not in drawn
