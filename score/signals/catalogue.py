@@ -54,6 +54,11 @@ class Signal:
     usual: tuple[float, float] | None = None
     """Bad and good value where a corpus has too few clips to find its own; None leaves it out there."""
 
+    @property
+    def against_only(self) -> bool:
+        """Whether another clip may have as good a value: it speaks against a variant, and not for it."""
+        return self.chance or self.bad == "spoiled"
+
     def kinds(self) -> list[str]:
         """The kinds of rows that it applies to."""
         return [kind for kind, modalities in JUDGED.items() if self.modality in modalities]
