@@ -14,9 +14,6 @@ from pipelines.errors import RunError
 from pipelines.parts import committed_works
 from pipelines.store import StoreReader, committed_generation, is_store, made_by
 
-NEXT = "run `python -m score --data {out}` and give its --out here"
-
-
 def held(variants: Sequence[Variant], out: Path, config: AugmentConfig) -> dict[str, retries.State]:
     """Where each variant stands in the store at `out`, by id.
 
@@ -53,12 +50,12 @@ def qualities(
         RunError: If `scores` was not made from the store at `out`, or that not by these settings.
     """
     reader = StoreReader(scores)
-    step = NEXT.format(out=out)
+    step = f"run `python -m score --data {out}` and give its --out here"
     if not reader.scores:
         raise RunError(f"--scores: {scores} has no columns score_*, wanted a scored store; {step}")
     scored, holds = made_by(scores).get("inputs"), committed_generation(out) if is_store(out) else "nothing"
     if scored == holds:
-        _check_made(out, variants, states)
+        _check_made(out, variants, states, step)
         rows, found = set(committed_works(out).values()), _column(reader, "quality")
         judged = [each for each in variants if each.id in rows and each.source_id in found]
         return {each.id: found.get(each.id) for each in judged}
@@ -69,7 +66,9 @@ def qualities(
     )
 
 
-def _check_made(out: Path, variants: Sequence[Variant], states: Mapping[str, retries.State]) -> None:
+def _check_made(
+    out: Path, variants: Sequence[Variant], states: Mapping[str, retries.State], step: str
+) -> None:
     """Refuse to judge a store that other settings made, or another seed.
 
     Raises:
@@ -80,8 +79,7 @@ def _check_made(out: Path, variants: Sequence[Variant], states: Mapping[str, ret
     if missing:
         raise RunError(
             f"--scores: {len(missing)} of {len(variants)} variants are not in {out} as these settings and this"
-            f" seed make them, the first is {missing[0]}; run the same without --scores, then"
-            f" {NEXT.format(out=out)}"
+            f" seed make them, the first is {missing[0]}; run the same without --scores, then {step}"
         )
 
 
