@@ -311,6 +311,15 @@ def test_what_is_less_strong() -> None:
         assert int(weaker(noised, 0.001).video_to_video.strength * steps) == 1
 
 
+def test_a_variant_is_made_again_with_less_strength(originals: Path, tmp_path: Path) -> None:
+    loop = Loop(originals, tmp_path, "--augment.retries.attempts", "1", "--augment.retries.strength", "0.01")
+    loop.augment()
+    loop.score(of({0: [0.1], 1: [0.1]}))
+    made = [generator(row) for row in loop.again().values() if row["kind"] == "classic"]
+    moved = [max(abs(told["video"][what] - 1) for what in ("brightness", "saturation")) for told in made]
+    assert max(moved[:2]) <= 0.01 * ClassicSettings().colour < min(moved[2:])
+
+
 def test_judging_comes_to_an_end_whatever_the_second_look_says() -> None:
     """A row that was taken back is judged worse than before, by less than the attempt that it beat."""
     states = {"a": retries.State(attempt=0, tries=({"attempt": 1, "quality": 0.3},))}
