@@ -14,6 +14,7 @@ from pipelines.errors import RunError
 from pipelines.parts import committed_works
 from pipelines.store import StoreReader, committed_generation, is_store, made_by
 
+
 def held(variants: Sequence[Variant], out: Path, config: AugmentConfig) -> dict[str, retries.State]:
     """Where each variant stands in the store at `out`, by id.
 
@@ -78,8 +79,8 @@ def _check_made(
     missing = [each.id for each in variants if each.work(states[each.id].attempt).key not in known]
     if missing:
         raise RunError(
-            f"--scores: {len(missing)} of {len(variants)} variants are not in {out} as these settings and this"
-            f" seed make them, the first is {missing[0]}; run the same without --scores, then {step}"
+            f"--scores: {len(missing)} of {len(variants)} variants are not in {out} as these settings and"
+            f" this seed make them, the first is {missing[0]}; run the same without --scores, then {step}"
         )
 
 

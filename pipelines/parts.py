@@ -146,11 +146,14 @@ class Parts:
         assert generation is not None
         write_json(self.directory / "works.json", self._index(generation, works))
         held = {self._own_part(key) for key in keep}
-        for path in set(self.folder.glob("*/*")) - held:
-            path.unlink()
-        for folder in (*self.folder.glob("*"), self.folder):
-            with suppress(OSError):  # not empty, or not there
-                folder.rmdir()
+        for path in sorted(self.folder.rglob("*"), reverse=True):  # a folder after what is in it
+            if path.is_dir():
+                with suppress(OSError):  # something in it stays
+                    path.rmdir()
+            elif path not in held:
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def hold(self, key: str) -> None:
         """Before the commit: give a result that the store will not have any more a part of its own."""
