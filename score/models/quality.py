@@ -1,8 +1,9 @@
 """How good speech sounds: DNSMOS, whose weights come with the package speechmos.
 
 References:
-    Reddy et al. 2022, "DNSMOS P.835", arXiv:2110.01763. As the package computes it, whose own code
-    is not called: it needs librosa for another model.
+    Reddy et al. 2022, "DNSMOS P.835", arXiv:2110.01763. As the package computes it, but that a sound
+    shorter than a window is rated once, and not up to seven times at other places of its repetition.
+    The package's own code is not called: it needs librosa, for another rating.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ class SpeechQuality:
 
 
 def windowed(samples: np.ndarray) -> np.ndarray:
-    """Windows of a sound that begin a second apart, (n, WINDOW)."""
-    while len(samples) < WINDOW:
-        samples = np.concatenate([samples, samples])
+    """Windows of a sound that begin a second apart, (n, WINDOW); one of a sound that is repeated to fill it."""
+    if len(samples) < WINDOW:
+        return np.resize(samples, (1, WINDOW)).astype(np.float32)
     return np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP].astype(np.float32)
 
 
