@@ -49,7 +49,7 @@ class SpeechQuality:
 
 
 def windowed(samples: np.ndarray) -> np.ndarray:
-    """Windows of a sound that begin a second apart, (n, WINDOW); one of a sound that is repeated to fill it."""
+    """Windows that begin a second apart, (n, WINDOW); of a shorter sound one, which it fills by repeating."""
     if len(samples) < WINDOW:
         return np.resize(samples, (1, WINDOW)).astype(np.float32)
     return np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP].astype(np.float32)

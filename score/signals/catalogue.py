@@ -112,10 +112,10 @@ SIGNALS: dict[str, Signal] = {
         model="face",
     ),
     "video_landmarks": Signal(
-        modality="video", measure=face.measure_landmarks, range=(-1, 1), usual=(0.1, 0.8), model="face"
+        modality="video", measure=face.measure_landmarks, range=(-1, 1), usual=(0.1, 0.65), model="face"
     ),
     "video_mouth": Signal(
-        modality="video", measure=face.measure_mouth, range=(-1, 1), usual=(0.2, 0.8), model="face"
+        modality="video", measure=face.measure_mouth, range=(-1, 1), usual=(0.3, 0.75), model="face"
     ),
     "video_expression": Signal(
         modality="video",
@@ -133,7 +133,7 @@ SIGNALS: dict[str, Signal] = {
         measure=quality.measure,
         range=(-4, 0),
         bad="spoiled",
-        usual=(-1.0, -0.2),
+        usual=(-1.1, -0.4),
         model="quality",
     ),
     "audio_emotion": Signal(
