@@ -7,6 +7,7 @@ whose weights are not in its checkpoint is refused: they would be random, and so
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UsageError
@@ -75,7 +76,7 @@ def cannot(key: str, name: str, error: Exception) -> UsageError:
 
 
 def _where(name: str) -> dict[str, Any]:
-    repository, _, revision = name.partition("@")
+    repository, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
     return {
         "pretrained_model_name_or_path": repository,
         "revision": revision or None,

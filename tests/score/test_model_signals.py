@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from score.calibrate import calibrate
 from score.clip import Clip
 from score.contours import agreement
 from score.models.faces import FaceFinder, crop
@@ -203,3 +204,11 @@ def test_a_sound_is_rated_in_windows_of_nine_seconds_a_second_apart() -> None:
 def test_face_signals_need_enough_frames() -> None:
     few = seen(picture(PLACES[: face.MIN_FACES - 1], MOUTH[: face.MIN_FACES - 1]))
     assert all(np.isnan(value) for value in faces(few, few).values())
+
+
+def test_a_face_found_is_worth_the_same_on_every_corpus() -> None:
+    pairs = {"video_face": [1.0] * 9, "video_content": [1.0] * 9}
+    found = calibrate(pairs, {"video_face": [0.98] * 9, "video_content": [0.6] * 9})
+    assert (found.signals["video_face"].bad, found.signals["video_face"].good) == (0.5, 0.9)
+    assert found.signals["video_face"].basis == "usual"
+    assert (found.signals["video_content"].bad, found.signals["video_content"].basis) == (0.6, "corpus")

@@ -192,9 +192,8 @@ def test_a_source_is_looked_at_once_and_a_track_that_stays_with_it(rows: list[Ro
     variants = [row for row in rows if row["source_id"] == source["id"] and row is not source]
     operator([row | {"source": source, "partner": None} for row in variants])
     assert len(variants) == 4
-    assert (
-        len(looked) == len({id(track) for track in looked}) == 6
-    )  # each variant's changed track, and the source's two
+    # Each variant's changed track, and both of the source.
+    assert len(looked) == len({id(track) for track in looked}) == 6
 
 
 def test_a_model_whose_package_is_missing_is_left_out_and_said_once(
