@@ -202,8 +202,9 @@ def test_a_sound_is_rated_in_windows_of_nine_seconds_a_second_apart() -> None:
 
 
 def test_face_signals_need_enough_frames() -> None:
-    few = seen(picture(PLACES[: face.MIN_FACES - 1], MOUTH[: face.MIN_FACES - 1]))
+    few, enough = (seen(picture(PLACES[:count], MOUTH[:count])) for count in (4, 5))
     assert all(np.isnan(value) for value in faces(few, few).values())
+    assert faces(enough, enough) == pytest.approx(dict.fromkeys(OF_FACES, 1.0))
 
 
 def test_a_face_found_is_worth_the_same_on_every_corpus() -> None:
