@@ -95,6 +95,26 @@ def whisper(directory: Path) -> Path:
     return saved(directory, transformers.WhisperProcessor(extractor, tokenizer), model)
 
 
+def moonshine(directory: Path) -> Path:
+    """A Moonshine whose words are letters."""
+    import tokenizers
+    import transformers
+
+    vocabulary = {word: index for index, word in enumerate(("<unk>", "<s>", "</s>", *LETTERS))}
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>", "unk_token": "<unk>"}
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, **names)
+    config = transformers.MoonshineConfig(
+        vocab_size=len(vocabulary), hidden_size=16, intermediate_size=32, encoder_num_hidden_layers=1,
+        decoder_num_hidden_layers=1, encoder_num_attention_heads=2, decoder_num_attention_heads=2,
+        bos_token_id=1, eos_token_id=2, pad_token_id=2, decoder_start_token_id=1,
+    )  # fmt: skip
+    model = seeded(transformers.MoonshineForConditionalGeneration, config)
+    model.generation_config.max_length = 12
+    extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True)
+    return saved(directory, transformers.Wav2Vec2Processor(extractor, tokenizer), model)
+
+
 def ctc(directory: Path) -> Path:
     """A wav2vec2 that spells."""
     import json

@@ -40,6 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         build(root / name)
     tiny_observers.siglip(root / "siglip")
     tiny_observers.whisper(root / "whisper")
+    tiny_observers.moonshine(root / "moonshine")
     tiny_observers.ctc(root / "ctc")
     return root
 
@@ -103,7 +104,7 @@ def test_the_expression_is_that_of_the_face_where_faces_are_found(folder: Path) 
     assert np.abs(aware[0] - whole[0]).max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["whisper", "ctc"])
+@pytest.mark.parametrize("kind", ["whisper", "moonshine", "ctc"])
 def test_a_recogniser_hears_the_same_twice_and_nothing_in_silence(folder: Path, kind: str) -> None:
     recogniser = load_speech(str(folder / kind), "cpu")
     sound = watched(1).sound

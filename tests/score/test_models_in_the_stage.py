@@ -196,6 +196,24 @@ def test_a_source_is_looked_at_once_and_a_track_that_stays_with_it(rows: list[Ro
     assert len(looked) == len({id(track) for track in looked}) == 6
 
 
+def test_a_variant_and_a_partner_of_other_sizes_are_looked_at_in_their_own(rows: list[Row]) -> None:
+    sizes: set[tuple[int, ...]] = set()
+
+    def look(pixels: Pixels) -> np.ndarray:
+        sizes.add(pixels.frames.shape[1:3])
+        return np.ones((2, 1))
+
+    source = rows[0]
+    frames = read_video(source["video"]["bytes"]).frames
+    larger = encode_video(frames.repeat(2, axis=1).repeat(2, axis=2), FPS)
+    smaller = encode_video(frames[:, :40, :36], FPS)
+    made = variant(source, "video", 5, video=larger) | {"source": source, "partner": None}
+    original = source | {"source": None, "partner": rows[5] | {"video": {"bytes": smaller, "path": None}}}
+    measured = measuring.ScoreVariants(Observers({"image": look}))([made, original])
+    assert measured[0]["score_video_content"] == 1
+    assert sizes == {(48, 48), (96, 96), (40, 36)}
+
+
 def test_a_model_whose_package_is_missing_is_left_out_and_said_once(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
