@@ -20,13 +20,13 @@ MARKS = (
 
 
 def clip(directory: Path, seed: int = 0) -> Path:
-    """A CLIP, other weights by seed."""
+    """A CLIP to which different pictures are far apart; other weights by seed."""
     import transformers
 
     tiny_encoders.video(directory, "clip")
-    if seed:
-        config = transformers.AutoConfig.from_pretrained(directory)
-        seeded(transformers.CLIPModel, config, seed).save_pretrained(directory)
+    config = transformers.AutoConfig.from_pretrained(directory)
+    config.vision_config.initializer_factor = config.initializer_factor = 10.0
+    seeded(transformers.CLIPModel, config, seed).save_pretrained(directory)
     return directory
 
 

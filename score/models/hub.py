@@ -31,6 +31,7 @@ def load(key: str, name: str, *, processor: str, model: str, device: str) -> tup
     """
     import torch
     import transformers
+    from huggingface_hub.errors import StrictDataclassError
 
     if not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()
@@ -39,7 +40,7 @@ def load(key: str, name: str, *, processor: str, model: str, device: str) -> tup
         loaded, report = getattr(transformers, model).from_pretrained(
             **_where(name), use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except (OSError, ValueError, ImportError, KeyError, StrictDataclassError) as error:
         raise cannot(key, name, error) from error
     lacking = sorted(part for part in report["missing_keys"] if not any(word in part for word in UNUSED))
     if lacking:
@@ -58,10 +59,11 @@ def config(key: str, name: str) -> Any:
         UsageError: If it cannot be had.
     """
     import transformers
+    from huggingface_hub.errors import StrictDataclassError
 
     try:
         return transformers.AutoConfig.from_pretrained(**_where(name))
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except (OSError, ValueError, ImportError, KeyError, StrictDataclassError) as error:
         raise cannot(key, name, error) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -140,6 +141,7 @@ def test_a_recogniser_of_many_languages_is_told_which_and_hears_long_sounds_in_p
         ("expression", "vit", r"score\.models\.expression: .* has no weights for 2 parts .*classifier"),
         ("emotion", "wavlm", r"score\.models\.emotion: .* has no weights for .*would be random"),
         ("speech", "vit", r"score\.models\.speech: .* cannot be loaded"),
+        ("image", "broken", r"score\.models\.image: .* cannot be loaded \(.*hidden_size"),
     ],
 )
 def test_a_model_that_cannot_be_had_is_refused_by_its_setting(
@@ -147,6 +149,11 @@ def test_a_model_that_cannot_be_had_is_refused_by_its_setting(
 ) -> None:
     if name == "vit":
         name = str(tiny_encoders.video(tmp_path, "vit"))
+    elif name == "broken":
+        name = str(tiny_observers.clip(tmp_path))
+        config = json.loads((tmp_path / "config.json").read_text())
+        config["vision_config"]["hidden_size"] = "wide"
+        (tmp_path / "config.json").write_text(json.dumps(config))
     elif name == "wavlm":
         name = str(tiny_encoders.audio(tmp_path, "wavlm"))
     with pytest.raises(UsageError, match=message):
