@@ -129,6 +129,22 @@ def stream_video(
     return VideoStream(frames=frames, fps=rate, length=len(wanted), width=width, height=height)
 
 
+def shrink(frames: np.ndarray, max_side: int) -> np.ndarray:
+    """Frames, uint8 RGB (F, H, W, 3), shrunk as decoding does until the longer side is at most `max_side`."""
+    import av
+
+    height, width = frames.shape[1:3]
+    to_width, to_height = fitted_size(width, height, max_side)
+    if (to_width, to_height) == (width, height):
+        return frames
+    bicubic = av.video.reformatter.Interpolation.BICUBIC
+    made = np.empty((len(frames), to_height, to_width, 3), dtype=np.uint8)
+    for index, frame in enumerate(frames):
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        made[index] = picture.reformat(width=to_width, height=to_height, interpolation=bicubic).to_ndarray()
+    return made
+
+
 def read_audio(
     source: Source, *, sampling_rate: int = 16_000, max_duration_s: float | None = None
 ) -> np.ndarray:

@@ -19,7 +19,7 @@ geometric mean over modalities is the method's as we read it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -51,7 +51,7 @@ class Anchors:
     good_pairs: int
     bad_pairs: int
     basis: Literal["corpus", "usual"]
-    """`usual` where the corpus has fewer than `MIN_PAIRS` pairs."""
+    """`usual` where the corpus has fewer than `MIN_PAIRS` pairs, or no pair is bad in this."""
 
     def quality(self, values: np.ndarray) -> np.ndarray:
         """Qualities in (0, 1] of raw values; NaN stays NaN."""
@@ -128,6 +128,7 @@ def calibrate(
     good: Mapping[str, Sequence[float]],
     bad: Mapping[str, Sequence[float]],
     unavailable: Mapping[str, str] | None = None,
+    unasked: Collection[str] = (),
 ) -> Calibration:
     """Find the anchors.
 
@@ -135,6 +136,7 @@ def calibrate(
         good: Raw values of each signal for originals that are changed without harm; NaN are ignored.
         bad: As `good`, for mismatched pairs, or spoiled ones where the signal asks for those.
         unavailable: Signals that could not be computed on this corpus, and why.
+        unasked: Signals of models that are not set; nothing is said of them.
 
     Returns:
         The calibration. A signal that does not tell good from bad on this corpus is left out, with
@@ -142,7 +144,7 @@ def calibrate(
     """
     used, left_out = {}, dict(unavailable or {})
     for name, signal in SIGNALS.items():
-        if signal.direction == "none" or name in left_out:
+        if signal.direction == "none" or name in left_out or name in unasked:
             continue
         found = _anchors(signal, _finite(good.get(name, ())), _finite(bad.get(name, ())))
         if isinstance(found, str):
@@ -154,7 +156,7 @@ def calibrate(
 
 def _anchors(signal: Signal, good: np.ndarray, bad: np.ndarray) -> Anchors | str:
     counts = {"good_pairs": len(good), "bad_pairs": len(bad)}
-    if min(len(good), len(bad)) < MIN_PAIRS:
+    if signal.bad == "neither" or min(len(good), len(bad)) < MIN_PAIRS:
         if signal.usual is None:
             return f"{len(good)} good and {len(bad)} bad pairs, wanted {MIN_PAIRS} of each"
         return Anchors(bad=signal.usual[0], good=signal.usual[1], **counts, basis="usual")

@@ -11,7 +11,7 @@ import numpy as np
 
 from score import sound
 from score.contours import FLAT
-from score.picture import FEATURE_CELLS, MAX_FPS, MAX_SIDE, ORIENTATIONS, Picture
+from score.picture import FEATURE_CELLS, MAX_FPS, MAX_SIDE, ORIENTATIONS, Picture, Pixels
 from score.sound import Sound
 
 MOUTH_CELLS = 16
@@ -35,6 +35,21 @@ class Clip:
 
     picture: Picture | None
     sound: Sound | None
+
+    @property
+    def pixels(self) -> Pixels | None:
+        """The picture as pre-trained models see it."""
+        return None if self.picture is None else self.picture.pixels
+
+    def seen(self, model: str) -> Any:
+        """What a model of the picture, named by its setting, made of it."""
+        assert self.pixels is not None
+        return self.pixels.observed[model]
+
+    def heard(self, model: str) -> Any:
+        """What a model of the sound, named by its setting, made of it."""
+        assert self.sound is not None
+        return self.sound.observed[model]
 
     @cached_property
     def mouth(self) -> Mouth | None:
@@ -85,8 +100,13 @@ def _correlations(columns: np.ndarray, curve: np.ndarray) -> np.ndarray:
     return np.where(spread > FLAT, covariance / np.sqrt(np.maximum(spread, FLAT)), 0.0)
 
 
-def read_picture(row: Mapping[str, Any], fps: float) -> Picture | None:
+def read_picture(row: Mapping[str, Any], fps: float, *, max_side: int = MAX_SIDE) -> Picture | None:
     """Decode a row's picture at a rate; None where it has none.
+
+    Args:
+        row: A row of a store.
+        fps: Frames a second.
+        max_side: Pixels a side; where these are more than `MAX_SIDE`, the frames are kept for models too.
 
     Raises:
         MediaError: If it cannot be decoded.
@@ -95,8 +115,20 @@ def read_picture(row: Mapping[str, Any], fps: float) -> Picture | None:
 
     if row["video"] is None:
         return None
-    video = read_video(row["video"]["bytes"], fps=fps, max_side=MAX_SIDE)
-    return Picture(video.frames, video.fps)
+    video = read_video(row["video"]["bytes"], fps=fps, max_side=max_side)
+    return as_seen(video.frames, video.fps, max_side=max_side)
+
+
+def as_seen(frames: np.ndarray, fps: float, *, max_side: int = MAX_SIDE) -> Picture:
+    """A picture of decoded frames, uint8 RGB (F, H, W, 3), that are at most `max_side` pixels a side.
+
+    Where that is more than `MAX_SIDE`, they are kept for models, and shrunk for all else.
+    """
+    from pipelines.media import shrink
+
+    if max_side == MAX_SIDE:
+        return Picture(frames, fps)
+    return Picture(shrink(frames, MAX_SIDE), fps, Pixels(frames, fps))
 
 
 def read_sound(row: Mapping[str, Any]) -> Sound | None:
@@ -109,7 +141,8 @@ def read_sound(row: Mapping[str, Any]) -> Sound | None:
 
     if row["audio"] is None:
         return None
-    return Sound(read_audio(row["audio"]["bytes"], sampling_rate=sound.SAMPLING_RATE))
+    samples = read_audio(row["audio"]["bytes"], sampling_rate=sound.SAMPLING_RATE)
+    return Sound(samples, row["text"] or "", row["language"])
 
 
 def analysis_fps(row: Mapping[str, Any]) -> float:

@@ -30,6 +30,18 @@ def concordance(a: np.ndarray, b: np.ndarray) -> float:
     return float(2 * (a * b).mean() / spread) if spread > FLAT else 0.0
 
 
+def agreement(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """1 less the Jensen-Shannon divergence, in bits, of probabilities (..., classes): in [0, 1], (...,)."""
+    mean = (a + b) / 2
+    divergence = (_nats(a, mean) + _nats(b, mean)) / 2
+    return 1 - np.clip(divergence / np.log(2), 0, 1)
+
+
+def _nats(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Kullback-Leibler divergence of probabilities."""
+    return (a * np.log(np.maximum(a, 1e-12) / np.maximum(b, 1e-12))).sum(axis=-1)
+
+
 def smoothed(curve: np.ndarray, length: int) -> np.ndarray:
     """Mean over up to `length` values around each, (n,); fewer at the ends."""
     kernel = np.ones(min(length, len(curve)))

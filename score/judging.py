@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,13 +69,22 @@ class Judgement:
     """Of those that it takes for bad."""
 
 
-def judge(rows: list[Row], measured: Mapping[int, Row], *, folds: int) -> Judgement:
+def judge(
+    rows: list[Row],
+    measured: Mapping[int, Row],
+    *,
+    folds: int,
+    unavailable: Mapping[str, str] | None = None,
+    unasked: Collection[str] = (),
+) -> Judgement:
     """Fit the predictors, ask them about each variant, and calibrate every signal.
 
     Args:
         rows: Every row of the store, without media.
         measured: What was measured, by the row's position; training rows alone.
         folds: How many models a predictor has.
+        unavailable: Signals that cannot be had here, and why.
+        unasked: Signals of models that are not set.
     """
     variants = Variants.of(rows, measured, measured)
     originals = [at for at in measured if rows[at]["kind"] == "original"]
@@ -89,7 +98,8 @@ def judge(rows: list[Row], measured: Mapping[int, Row], *, folds: int) -> Judgem
         name: {"correlation": each.correlation, "spread": each.spread, "folds": len(each.models)}
         for name, each in predictors.items()
     }
-    return Judgement(variants, calibrate(good, bad, missing), report, good, bad)
+    calibration = calibrate(good, bad, missing | dict(unavailable or {}), unasked)
+    return Judgement(variants, calibration, report, good, bad)
 
 
 def _fitted(

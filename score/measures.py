@@ -14,6 +14,7 @@ from pipelines.errors import RunError
 from pipelines.runner import Stage, Work
 from pipelines.sample import Row
 from score.measuring import schema
+from score.signals.catalogue import SIGNALS, column
 
 FILE = "measures.parquet"
 
@@ -26,7 +27,7 @@ def collect(stage: Stage, works: Sequence[Work]) -> dict[int, Row]:
     """
     kept = _read(stage.directory)
     done = [work for work in works if stage.parts.done(work.key)]
-    results = [kept.get(work.key) or stage.parts.get(work.key) for work in done]
+    results = [_whole(kept.get(work.key) or stage.parts.get(work.key)) for work in done]
     if any("features" not in result for result in results):
         raise RunError(
             f"{stage.directory / FILE}: lacks rows that the store beside it has; remove {stage.directory}"
@@ -34,6 +35,13 @@ def collect(stage: Stage, works: Sequence[Work]) -> dict[int, Row]:
         )
     _write(stage.directory, [{"key": work.key} | row for work, row in zip(done, results, strict=True)])
     return {work.payload[0]: result for work, result in zip(done, results, strict=True)}
+
+
+def _whole(result: Row) -> Row:
+    """A result with every signal: one of before a signal of a model came to be has none of it."""
+    for case in result.get("cases") or ():
+        case["signals"] = [*case["signals"], *[float("nan")] * (len(SIGNALS) - len(case["signals"]))]
+    return dict.fromkeys(column(name) for name in SIGNALS) | result
 
 
 def _read(directory: Path) -> dict[str, Row]:

@@ -7,16 +7,18 @@ in the calibration's sample, so are the good and bad pairs that are made of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines.media import MediaError, encode_video, read_video
 from pipelines.sample import Row, row_seed
-from score.clip import Clip, analysis_fps, read_picture, read_sound
-from score.picture import MAX_SIDE, Picture, resized
+from score.clip import Clip, analysis_fps, as_seen, read_picture, read_sound
+from score.observers import Observers
+from score.picture import MAX_SIDE, MODEL_SIDE, Picture, Pixels, resized
 from score.signals.catalogue import JUDGED, SIGNALS, Modality, column, measure
-from score.sound import SAMPLING_RATE, Sound
+from score.sound import SAMPLING_RATE
 from score.voices import another_voice
 
 if TYPE_CHECKING:
@@ -58,12 +60,17 @@ class ScoreVariants:
     original), and `partner`, another clip to make mismatched pairs with (None outside the
     calibration's sample).
 
+    Args:
+        observers: The pre-trained models whose signals are measured too.
+
     Raises:
         MediaError: If a track is corrupt.
         ScoreError: If a variant lacks the track that it replaces, or does not go with its source.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, observers: Observers | None = None) -> None:
+        self._observers = observers or Observers()
+        self._max_side = MODEL_SIDE if self._observers.sees else MAX_SIDE
         self._clips: dict[str, Clip] = {}
 
     def __call__(self, rows: list[Row]) -> list[Row]:
@@ -84,36 +91,42 @@ class ScoreVariants:
                         f"{which['id']}: found no {track}, a variant of kind {row['kind']} needs one"
                     )
         source = self._clip(row["source"])
-        clip = _compared(row, source)
-        return result(measure(clip, source, JUDGED[row["kind"]]), clip, [])
+        clip = _compared(row, source, max_side=self._max_side)
+        return result(measure(clip, source, JUDGED[row["kind"]], self._observers), clip, [])
 
     def _clip(self, row: Row) -> Clip:
         """An original, decoded once for all its variants."""
         if row["id"] not in self._clips:
             if len(self._clips) >= CACHED:
                 self._clips.pop(next(iter(self._clips)))
-            self._clips[row["id"]] = Clip(read_picture(row, analysis_fps(row)), read_sound(row))
+            picture = read_picture(row, analysis_fps(row), max_side=self._max_side)
+            self._clips[row["id"]] = Clip(picture, read_sound(row))
         return self._clips[row["id"]]
 
     def _cases(self, row: Row, clip: Clip) -> Iterator[dict[str, Any]]:
+        for name, made, modalities in self._pairs(row, clip):
+            signals = list(measure(made, clip, modalities, self._observers).values())
+            yield {"case": name, "signals": signals, "features": made.features.tolist()}
+
+    def _pairs(self, row: Row, clip: Clip) -> Iterator[tuple[str, Clip, Sequence[Modality]]]:
+        """What is made of a clip to calibrate with, its name, and what is judged of it."""
         seed = row_seed(0, row["id"])
         if clip.picture is not None:
-            yield case(
-                "encoded_again", Clip(reencoded(row, clip.picture), clip.sound), clip, ("video", "cross")
-            )
+            again = reencoded(row, clip.picture, max_side=self._max_side)
+            yield "encoded_again", Clip(again, clip.sound), ("video", "cross")
         if clip.sound is not None:
-            voice = Sound(another_voice(clip.sound.samples, seed))
-            yield case("another_voice", Clip(clip.picture, voice), clip, ("audio", "cross"))
-        yield case("spoiled", spoiled(clip, seed), clip, ("video", "audio"))
+            voice = replace(clip.sound, samples=another_voice(clip.sound.samples, seed))
+            yield "another_voice", Clip(clip.picture, voice), ("audio", "cross")
+        yield "spoiled", spoiled(clip, seed), ("video", "audio")
         try:
             partner = self._clip(row["partner"])
         except MediaError:
             return  # it is quarantined under its own id
         if clip.picture is not None and partner.picture is not None:
             other = resized(partner.picture, *clip.picture.frames.shape[1:3])
-            yield case("mismatched_video", Clip(other, clip.sound), clip, ("video", "cross"))
+            yield "mismatched_video", Clip(other, clip.sound), ("video", "cross")
         if clip.sound is not None and partner.sound is not None:
-            yield case("mismatched_audio", Clip(clip.picture, partner.sound), clip, ("audio", "cross"))
+            yield "mismatched_audio", Clip(clip.picture, partner.sound), ("audio", "cross")
 
 
 def result(signals: dict[str, float], clip: Clip, cases: list[dict[str, Any]]) -> Row:
@@ -122,17 +135,11 @@ def result(signals: dict[str, float], clip: Clip, cases: list[dict[str, Any]]) -
     return scores | {"features": clip.features.tolist(), "cases": cases}
 
 
-def case(name: str, made: Clip, clip: Clip, modalities: Sequence[Modality]) -> dict[str, Any]:
-    """One pair of known quality: its signals in the catalogue's order, and its features."""
-    signals = list(measure(made, clip, modalities).values())
-    return {"case": name, "signals": signals, "features": made.features.tolist()}
-
-
-def reencoded(row: Row, picture: Picture) -> Picture:
+def reencoded(row: Row, picture: Picture, *, max_side: int = MAX_SIDE) -> Picture:
     """The row's picture through the encoder that every row goes through, at nearly its own size."""
     large = read_video(row["video"]["bytes"], fps=picture.fps, max_side=REENCODED_SIDE)
-    video = read_video(encode_video(large.frames, large.fps), fps=picture.fps, max_side=MAX_SIDE)
-    return resized(Picture(video.frames, picture.fps), *picture.frames.shape[1:3])
+    video = read_video(encode_video(large.frames, large.fps), fps=picture.fps, max_side=max_side)
+    return resized(as_seen(video.frames, picture.fps, max_side=max_side), *picture.frames.shape[1:3])
 
 
 def spoiled(clip: Clip, seed: int) -> Clip:
@@ -143,22 +150,29 @@ def spoiled(clip: Clip, seed: int) -> Clip:
     samples = clip.sound.samples
     level = float(np.sqrt((samples * samples).mean())) / 10 ** (SPOILED_DB / 20)
     noise = np.random.default_rng(seed).normal(0, level, len(samples))
-    return Clip(picture, Sound(np.clip(samples + noise, -1, 1).astype(np.float32)))
+    return Clip(picture, replace(clip.sound, samples=np.clip(samples + noise, -1, 1).astype(np.float32)))
 
 
 def spoil(picture: Picture, seed: int) -> Picture:
     """The picture blurred and its frames shuffled."""
-    height, width = picture.frames.shape[1:3]
-    small = resized(picture, max(1, height // SPOILED_SCALE), max(1, width // SPOILED_SCALE))
-    order = np.random.default_rng(seed).permutation(len(picture))
-    return Picture(resized(small, height, width).frames[order], picture.fps)
+    frames = _spoiled_frames(picture.frames, seed)
+    if picture.pixels is None:
+        return Picture(frames, picture.fps)
+    return Picture(frames, picture.fps, Pixels(_spoiled_frames(picture.pixels.frames, seed), picture.fps))
 
 
-def _compared(row: Row, source: Clip) -> Clip:
+def _spoiled_frames(frames: np.ndarray, seed: int) -> np.ndarray:
+    height, width = frames.shape[1:3]
+    small = resized(Picture(frames, 0.0), max(1, height // SPOILED_SCALE), max(1, width // SPOILED_SCALE))
+    order = np.random.default_rng(seed).permutation(len(frames))
+    return resized(small, height, width).frames[order]
+
+
+def _compared(row: Row, source: Clip, *, max_side: int) -> Clip:
     """A variant at its source's rate and size; a track that is its source's is not decoded again."""
     picture, sound = source.picture, source.sound
     if row["video"] != row["source"]["video"]:
-        picture = read_picture(row, analysis_fps(row["source"]))
+        picture = read_picture(row, analysis_fps(row["source"]), max_side=max_side)
         if picture is not None and source.picture is not None:
             picture = resized(picture, *source.picture.frames.shape[1:3])
             _check_length(row, "video", len(picture) / picture.fps, len(source.picture) / source.picture.fps)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,24 @@ CELLS = 16
 """Cells a side of the grid of trajectories."""
 FEATURE_CELLS, ORIENTATIONS = 8, 4
 """Cells a side, and directions of edges in [0, π), of the pooled features."""
+MODEL_SIDE = 512
+"""Pixels a side for pre-trained models, where any looks at pictures."""
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Frames as pre-trained models see them, and what each made of them."""
+
+    frames: np.ndarray
+    """uint8 RGB (F, H, W, 3)."""
+    fps: float
+    observed: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By the model's setting."""
+
+    def at(self, fps: float) -> np.ndarray:
+        """Every so many-th frame, so that there are about `fps` a second; the first is among them."""
+        return self.frames[:: max(1, round(self.fps / fps))]
 
 
 @dataclass(frozen=True)
@@ -25,6 +43,8 @@ class Picture:
     frames: np.ndarray
     """uint8 RGB (F, H, W, 3)."""
     fps: float
+    pixels: Pixels | None = None
+    """The same frames for pre-trained models; None where none looks at pictures."""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -89,7 +109,7 @@ def pooled(images: np.ndarray, cells: int) -> np.ndarray:
 
 
 def resized(picture: Picture, height: int, width: int) -> Picture:
-    """The picture at another size, antialiased."""
+    """The picture at another size, antialiased; what models see of it stays."""
     if picture.frames.shape[1:3] == (height, width):
         return picture
     import torch
@@ -97,4 +117,4 @@ def resized(picture: Picture, height: int, width: int) -> Picture:
     frames = torch.from_numpy(picture.frames).permute(0, 3, 1, 2).float()  # (F, 3, H, W)
     frames = torch.nn.functional.interpolate(frames, (height, width), mode="bilinear", antialias=True)
     frames = frames.round().clamp(0, 255).byte().permute(0, 2, 3, 1)  # (F, H, W, 3)
-    return Picture(frames.numpy(), picture.fps)
+    return Picture(frames.numpy(), picture.fps, picture.pixels)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipelines.atomic import read_json_lines
 from pipelines.errors import RunError
@@ -11,10 +13,21 @@ from pipelines.runner import Work, work_key
 from pipelines.sample import Row, digest
 from pipelines.store import StoreReader
 from score.measuring import VERSION
+from score.observers import SEEN
+from score.picture import MODEL_SIDE
+from score.signals.catalogue import JUDGED
 
 
-def plan(reader: StoreReader, *, calibration_clips: int, seed: int) -> list[Work]:
+def plan(
+    reader: StoreReader, *, calibration_clips: int, seed: int, models: Mapping[str, str] | None = None
+) -> list[Work]:
     """The works of a store, in its order; a payload is the positions of the row, its source and its partner.
+
+    Args:
+        reader: The store.
+        calibration_clips: Size of the calibration's sample.
+        seed: The run's.
+        models: What tells the pre-trained models apart that are asked, by setting.
 
     Raises:
         RunError: If a variant is in another split than train.
@@ -36,9 +49,18 @@ def plan(reader: StoreReader, *, calibration_clips: int, seed: int) -> list[Work
         source = None if row["kind"] == "original" else index_of.get(row["source_id"])
         partner = partners.get(index)
         inputs = [[rows[i]["id"], rows[i]["generator"]] for i in (index, source, partner) if i is not None]
-        key = work_key(row["id"], inputs, {"measuring": VERSION}, seed)
+        settings = {"measuring": VERSION} | _touching(row, partner is not None, models or {})
+        key = work_key(row["id"], inputs, settings, seed)
         works.append(Work(row["id"], key, (index, source, partner)))
     return works
+
+
+def _touching(row: Row, in_sample: bool, models: Mapping[str, str]) -> dict[str, Any]:
+    """What of the models a row's measures depend on: nothing where there are none."""
+    judged: Sequence[str] = JUDGED.get(row["kind"], ("video", "audio") if in_sample else ())
+    own = {name: model for name, model in models.items() if ("video" if name in SEEN else "audio") in judged}
+    side = {"decoded_px": MODEL_SIDE} if any(name in SEEN for name in models) else {}
+    return side | ({"models": own} if own else {})
 
 
 def pair(originals: list[int], rows: list[Row], clips: int) -> dict[int, int]:

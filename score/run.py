@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,9 @@ from pipelines.sample import Row
 from pipelines.store import StoreReader, committed_generation
 from score import calibrate, measures, measuring, planning, plots
 from score.judging import Variants, judge, unscored, weigh
-from score.signals.catalogue import SIGNALS, column
+from score.models import loading
+from score.models.settings import ModelSettings
+from score.signals.catalogue import SIGNALS, column, of_models
 from score.weights import check_settings
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class ScoreConfig:
     """Training originals that good and bad pairs are made of, 0 or more; spread over the corpus."""
     folds: int = 5
     """Models of the predictor, 2 or more; a clip is asked of the one that never saw its group."""
+    models: ModelSettings = field(default_factory=ModelSettings)
 
     def __post_init__(self) -> None:
         check_settings(**self.weighing())
@@ -81,14 +84,31 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     config, reader = invocation.config, StoreReader(invocation.data)
     if invocation.data.resolve() == invocation.out.resolve():
         raise UsageError(f"--out: {invocation.out} is the store that is read; name another folder")
-    works = planning.plan(reader, calibration_clips=config.calibration_clips, seed=invocation.seed)
+    lacking = loading.unavailable(config.models.names())
+    names = {setting: name for setting, name in config.models.names().items() if setting not in lacking}
+    works = planning.plan(
+        reader,
+        calibration_clips=config.calibration_clips,
+        seed=invocation.seed,
+        models=loading.identity(names),
+    )
     stage = _stage(invocation)
-    stage.perform(works, lambda work: planning.load(reader, work), measuring.ScoreVariants)
+    stage.perform(
+        works,
+        lambda work: planning.load(reader, work),
+        lambda: measuring.ScoreVariants(loading.load(names, config.models.device)),
+    )
     if not stage.leads:
         return {}
     rows = reader.table.to_pylist()
     measured = measures.collect(stage, works)
-    judgement = judge(rows, measured, folds=config.folds)
+    judgement = judge(
+        rows,
+        measured,
+        folds=config.folds,
+        unavailable={name: reason for of, reason in lacking.items() for name in of_models([of])},
+        unasked=of_models(set(loading.LOADERS) - set(config.models.names())),
+    )
     judgement.calibration.save(invocation.out, predictors=judgement.predictors)
     plots.plot_calibration(
         invocation.out / "calibration.svg", judgement.calibration, judgement.good, judgement.bad

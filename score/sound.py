@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,12 @@ class Sound:
 
     samples: np.ndarray
     """float32 mono (samples,) in [-1, 1] at `SAMPLING_RATE`."""
+    text: str = ""
+    """What is said, as the corpus has it."""
+    language: str | None = None
+    """In which language."""
+    observed: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What each pre-trained model made of it, by the model's setting."""
 
     @cached_property
     def energy(self) -> np.ndarray:

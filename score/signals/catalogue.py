@@ -5,28 +5,37 @@ Every weighed signal is the better the higher it is. A store has one column `sco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from score.clip import Clip
+from score.observers import Observers
 from score.signals import (
     articulation,
     clarity,
+    content,
+    emotion,
     energy,
+    expression,
+    face,
     flicker,
     motion,
     novelty,
     pitch,
+    quality,
     sharpness,
+    speaker,
     structure,
     sync,
+    words,
 )
 
 Modality = Literal["video", "audio", "cross"]
 # The two ways to make a bad pair from originals: another clip's track, or, where that would be as good
-# as the own, the own spoiled: the picture blurred and its frames shuffled, the sound in noise.
-Bad = Literal["mismatched", "spoiled"]
+# as the own, the own spoiled: the picture blurred and its frames shuffled, the sound in noise. Of
+# `neither` the values speak for themselves, and the usual ones hold everywhere.
+Bad = Literal["mismatched", "spoiled", "neither"]
 
 # What is judged of a kind of row: the tracks that it replaced, and how they go with the rest.
 JUDGED: dict[str, tuple[Modality, ...]] = {
@@ -53,11 +62,13 @@ class Signal:
     """Whether clips that have nothing to do with each other may have a good value by chance."""
     usual: tuple[float, float] | None = None
     """Bad and good value where a corpus has too few clips to find its own; None leaves it out there."""
+    model: str | None = None
+    """The setting of the pre-trained model that it needs; without that model it is left out."""
 
     @property
     def against_only(self) -> bool:
         """Whether another clip may have as good a value: it speaks against a variant, and not for it."""
-        return self.chance or self.bad == "spoiled"
+        return self.chance or self.bad != "mismatched"
 
     def kinds(self) -> list[str]:
         """The kinds of rows that it applies to."""
@@ -93,6 +104,54 @@ SIGNALS: dict[str, Signal] = {
     ),
     "cross_sync": Signal(modality="cross", measure=sync.measure, range=(-2, 2), usual=(-0.7, 0.0)),
     "cross_agreement": Signal(modality="cross", measure=None, range=(float("-inf"), 0), chance=True),
+    # Those of pre-trained models come last: what was measured without them is still read.
+    "video_content": Signal(
+        modality="video", measure=content.measure, range=(-1, 1), usual=(0.7, 0.97), model="image"
+    ),
+    "video_face": Signal(
+        modality="video",
+        measure=face.measure_found,
+        range=(0, 1),
+        bad="neither",
+        usual=(0.5, 0.9),
+        model="face",
+    ),
+    "video_landmarks": Signal(
+        modality="video", measure=face.measure_landmarks, range=(-1, 1), usual=(0.1, 0.65), model="face"
+    ),
+    "video_mouth": Signal(
+        modality="video", measure=face.measure_mouth, range=(-1, 1), usual=(0.3, 0.75), model="face"
+    ),
+    "video_expression": Signal(
+        modality="video",
+        measure=expression.measure,
+        range=(0, 1),
+        chance=True,
+        usual=(0.5, 0.95),
+        model="expression",
+    ),
+    "audio_words": Signal(
+        modality="audio", measure=words.measure, range=(-1, 0), usual=(-0.8, -0.1), model="speech"
+    ),
+    "audio_quality": Signal(
+        modality="audio",
+        measure=quality.measure,
+        range=(-4, 0),
+        bad="spoiled",
+        usual=(-1.1, -0.4),
+        model="quality",
+    ),
+    "audio_emotion": Signal(
+        modality="audio",
+        measure=emotion.measure,
+        range=(0, 1),
+        chance=True,
+        usual=(0.5, 0.95),
+        model="emotion",
+    ),
+    "audio_speaker": Signal(
+        modality="audio", measure=speaker.measure, range=(0, 2), direction="none", model="speaker"
+    ),
 }
 
 
@@ -101,11 +160,28 @@ def column(name: str) -> str:
     return f"score_{name}"
 
 
-def measure(variant: Clip, source: Clip, modalities: Sequence[Modality]) -> dict[str, float]:
-    """The signals of these modalities, by name; NaN for all others and where one cannot be told."""
+def of_models(settings: Collection[str]) -> list[str]:
+    """The signals that need one of these models."""
+    return [name for name, signal in SIGNALS.items() if signal.model in settings]
+
+
+def measure(
+    variant: Clip, source: Clip, modalities: Sequence[Modality], observers: Observers | None = None
+) -> dict[str, float]:
+    """The signals of these modalities, by name; NaN for all others and where one cannot be told.
+
+    Args:
+        variant: What is judged.
+        source: What it is judged against.
+        modalities: Of the signals.
+        observers: The pre-trained models that there are; signals of others cannot be told.
+    """
+    observers = observers or Observers()
     values = dict.fromkeys(SIGNALS, float("nan"))
     for name, signal in SIGNALS.items():
         if signal.measure is None or signal.modality not in modalities or not _has(variant, source, signal):
+            continue
+        if signal.model is not None and not observers.observe(signal.model, (variant, source)):
             continue
         values[name] = signal.measure(variant, source)
     return values

@@ -1,0 +1,76 @@
+"""From the settings' names to models, and what is said where one's package is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from score.models.faces import load_face
+from score.models.images import load_expression, load_image
+from score.models.quality import load_quality
+from score.models.speech import load_speech
+from score.models.voices import load_emotion, load_speaker
+from score.observers import Observers
+
+LOADERS: dict[str, Callable[..., Any]] = {
+    "image": load_image,
+    "face": load_face,
+    "expression": load_expression,
+    "speech": load_speech,
+    "quality": load_quality,
+    "speaker": load_speaker,
+    "emotion": load_emotion,
+}
+# What models need beside transformers, and how to get it. facenet-pytorch asks for a torch of
+# long ago, and works with today's.
+PACKAGES: dict[str, tuple[tuple[str, ...], str]] = {
+    "face": (("facenet_pytorch",), "pip install --no-deps facenet-pytorch"),
+    "quality": (("speechmos", "onnxruntime"), "pip install 'daq-msa[score]'"),
+}
+
+
+def unavailable(names: Mapping[str, str]) -> dict[str, str]:
+    """Those of the models that are set whose package is not installed, and why, with what installs it."""
+    reasons = {}
+    for setting in names:
+        packages, line = PACKAGES.get(setting, ((), ""))
+        lacking = [package for package in packages if find_spec(package) is None]
+        if lacking:
+            found = " and ".join(package.replace("_", "-") for package in lacking)
+            reasons[setting] = f"score.models.{setting} needs {found}, not installed here; {line}"
+    if "face" in reasons and "expression" in names:
+        reasons["expression"] = reasons["face"]  # it would look at the whole picture, which nobody asked for
+    return reasons
+
+
+def identity(names: Mapping[str, str]) -> dict[str, str]:
+    """What tells models apart, by setting: their names, and of folders what they hold."""
+    from pipelines.provenance import folder_digest
+
+    return {
+        setting: f"{name}:{folder_digest(Path(name))}" if Path(name).is_dir() else name
+        for setting, name in names.items()
+    }
+
+
+def load(names: Mapping[str, str], device: str) -> Observers:
+    """Load models.
+
+    Args:
+        names: By setting; those whose package is not installed are not among them.
+        device: auto, or a torch device.
+
+    Raises:
+        UsageError: If one cannot be loaded; the message names its setting.
+    """
+    from pipelines.device import pick
+
+    place = pick(device) if names else device
+    models: dict[str, Any] = {}
+    for setting, loader in LOADERS.items():  # in this order: `expression` asks `face`
+        if setting in names:
+            extra = {"faces": models.get("face")} if setting == "expression" else {}
+            models[setting] = loader(names[setting], place, **extra)
+    return Observers(models)
