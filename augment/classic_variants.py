@@ -19,13 +19,16 @@ class ClassicVariants:
     def __init__(self, settings: ClassicSettings) -> None:
         self.settings = settings
 
-    def __call__(self, row: dict[str, Any], number: int, seed: int) -> tuple[bytes, dict[str, Any]]:
+    def __call__(
+        self, row: dict[str, Any], number: int, seed: int, strength: float = 1.0
+    ) -> tuple[bytes, dict[str, Any]]:
         """Make a variant.
 
         Args:
             row: With a clip's bytes in `video`.
             number: Which of the clip's variants; told apart by its seed.
             seed: Draws what is done.
+            strength: Factor on how much of it there may be, in (0, 1].
 
         Returns:
             An MP4 without sound of the source's frames, rate and size, and what made it.
@@ -34,12 +37,12 @@ class ClassicVariants:
             MediaError: If the clip cannot be read.
         """
         clip = media.read_video(row["video"]["bytes"])
-        drawn = self._drawn(np.random.default_rng(seed))
+        drawn = self._drawn(np.random.default_rng(seed), strength)
         frames = changed(clip.frames, **drawn)
         return media.encode_video(frames, clip.fps), {"method": "classic", **drawn}
 
-    def _drawn(self, rng: np.random.Generator) -> dict[str, Any]:
-        settings = self.settings
+    def _drawn(self, rng: np.random.Generator, strength: float = 1.0) -> dict[str, Any]:
+        settings = self.settings.weaker(strength)
         colours = {
             name: round(float(1 + rng.uniform(-1, 1) * settings.colour), 4)
             for name in ("brightness", "contrast", "saturation")

@@ -25,11 +25,11 @@ from augment.styles import EMBEDDED, Style
 from augment.video_editors import as_bytes
 from augment.video_variants import make_editor
 from pipelines.puppets import face
+from pipelines.puppets.probe import FaceProbe
 
 TONES = {"light": (0, 1 / 3), "medium": (1 / 3, 2 / 3), "dark": (2 / 3, 1)}
 FRAMES = 13
 MOUTH = (slice(39, 58), slice(18, 46))
-FACE = (slice(14, 58), slice(12, 52))
 
 
 class Clip(NamedTuple):
@@ -78,38 +78,6 @@ def order_kept(frames: np.ndarray, mouth: np.ndarray) -> float:
     return float((np.sign(wanted) == np.sign(found))[clear].mean())
 
 
-class ValenceProbe:
-    """Ridge regression from a face's light to its valence, fitted on pictures of the cast `studio`."""
-
-    def __init__(self, pictures: int = 3000, ridge: float = 30.0, seed: int = 3) -> None:
-        rng = np.random.default_rng(seed)
-        features, valences = [], []
-        for _ in range(pictures):
-            look, valence = face.random_look(rng, "studio"), rng.uniform(-1, 1)
-            shift = np.clip(rng.normal(0, 0.8, 2), -2, 2)
-            frame = face.draw_face(look, valence=valence, mouth=rng.uniform(), head=(shift[0], shift[1]))
-            style = [None, *RENDERERS][rng.integers(1 + len(RENDERERS))]
-            picture = frame.astype(np.float32) / 255
-            features.append(_features((RENDERERS[style](picture, rng) if style else picture)[None])[0])
-            valences.append(valence)
-        x = np.stack(features)
-        self.weights = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ np.array(valences))
-
-    def __call__(self, frames: np.ndarray) -> float:
-        """Mean over frames of what it reads."""
-        return float((_features(frames.astype(np.float32) / 255) @ self.weights).mean())
-
-
-def _features(frames: np.ndarray) -> np.ndarray:
-    """Standardised light of each face at half resolution, (F, features) with a constant."""
-    light = frames[:, *FACE].mean(axis=-1)
-    small = (light[:, ::2, ::2] + light[:, 1::2, ::2] + light[:, ::2, 1::2] + light[:, 1::2, 1::2]).reshape(
-        len(light), -1
-    )
-    small = (small - small.mean(axis=1, keepdims=True)) / (small.std(axis=1, keepdims=True) + 1e-6)
-    return np.concatenate([small, np.ones((len(small), 1))], axis=1)
-
-
 @torch.no_grad()
 def rebuild(editor: FateZeroEditor, frames: np.ndarray) -> np.ndarray:
     """Frames after the autoencoder alone, uint8."""
@@ -143,7 +111,7 @@ def autoencoder_table(editor: FateZeroEditor, shown: list[Clip]) -> list[str]:
 
 def edit_table(editor: FateZeroEditor, shown: list[Clip]) -> list[str]:
     """What each style does to clips."""
-    probe, rng = ValenceProbe(), np.random.default_rng(12)
+    probe, rng = FaceProbe([*RENDERERS.values()]), np.random.default_rng(12)
     lines = [
         "| style | moved from source | left to style | mouth order kept | valence: correlation"
         " | expression error |",

@@ -55,12 +55,21 @@ class FateZeroEditor:
         plan_words(self.pipeline.tokenizer, source_prompt, style.prompt(source_prompt), style.reweight)
 
     def edit(
-        self, frames: np.ndarray, source_prompt: str, style: Style, rng: np.random.Generator
+        self,
+        frames: np.ndarray,
+        source_prompt: str,
+        style: Style,
+        rng: np.random.Generator,
+        strength: float = 1.0,
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Edit frames, as `video_editors.Editor` says; the guidance is drawn."""
         factor = 1 + self.settings.fatezero.guidance_spread * rng.uniform(-1, 1)
+        drawn = {}
+        if strength < 1:
+            style = style.weaker(strength)
+            drawn = {"cross_replace": style.cross_replace, "self_replace": style.self_replace}
         guidance = max(1.0, round(factor * style.guidance_scale, 3))
-        return self.edit_with(frames, source_prompt, style, guidance), {"guidance_scale": guidance}
+        return self.edit_with(frames, source_prompt, style, guidance), drawn | {"guidance_scale": guidance}
 
     def edit_with(
         self, frames: np.ndarray, source_prompt: str, style: Style, guidance_scale: float

@@ -7,43 +7,40 @@ the settings.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from functools import cache, cached_property
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow
-import pyarrow.compute as pc
 
-from augment import audio_variants, video_variants
+from augment import audio_variants, judgements, retries, video_variants
 from augment.classic_variants import ClassicVariants
-from augment.settings import AudioSettings, AugmentConfig, ClassicSettings, VideoSettings
-from augment.voices import CORPUS, VoiceBank
+from augment.planning import REPLACES, Attempt, Variant, plan
+from augment.settings import AugmentConfig
+from augment.voices import VoiceBank
 from pipelines import provenance
+from pipelines.device import share
 from pipelines.errors import UsageError
-from pipelines.runner import Stage, Work, work_key
-from pipelines.sample import MEDIA, Row, digest, features, media, row_seed, variant_id
+from pipelines.runner import Stage, Work
+from pipelines.sample import MEDIA, Row, digest, features, media
 from pipelines.store import StoreReader, committed_generation
 
 if TYPE_CHECKING:
     from pipelines.settings import Invocation
 
-# What `model: embedded` stands for.
-EMBEDDED = {VideoSettings: video_variants.CHECKPOINT, AudioSettings: audio_variants.CHECKPOINT}
-# Which media a kind of variant replaces.
-REPLACES = {"video": ("video",), "audio": ("audio",), "both": ("video", "audio"), "classic": ("video",)}
+States = dict[str, retries.State]
+"""Where each variant stands, by its id."""
 
 
 class MakeVariants:
     """Makes one variant of each row; a model is loaded when the first row needs it."""
 
-    def __init__(self, config: AugmentConfig, bank: VoiceBank, seed: int) -> None:
+    def __init__(self, config: AugmentConfig, bank: VoiceBank) -> None:
         from pipelines.device import pick
 
-        self.config, self.bank, self.seed = config, bank, seed
+        self.config, self.bank = config, bank
         self.device = pick(config.device)
         _settle(self.device)
         self.versions = provenance.versions()
@@ -59,22 +56,24 @@ class MakeVariants:
     def _audio(self) -> audio_variants.AudioVariants:
         return audio_variants.AudioVariants(self.config.audio, self.device, self.bank)
 
-    def _maker(self, kind: str, modality: str) -> Callable[[Row, int, int], tuple[bytes, dict[str, Any]]]:
-        if kind == "classic":
-            return ClassicVariants(self.config.classic)
-        return self._video if modality == "video" else self._audio
+    def _make(self, modality: str, row: Row, attempt: Attempt) -> tuple[bytes, dict[str, Any]]:
+        if modality == "audio":
+            return self._audio(row, attempt.variant, attempt.seed)
+        maker = ClassicVariants(self.config.classic) if attempt.kind == "classic" else self._video
+        return maker(row, attempt.variant, attempt.seed, attempt.strength)
 
     def _variant(self, row: Row) -> Row:
-        kind, number = row["variant"]
-        seed = row_seed(self.seed, variant_id(row["id"], kind, number))
+        attempt: Attempt = row["attempt"]
         made: Row = dict.fromkeys(MEDIA)
-        details: dict[str, Any] = {"seed": seed, "versions": self.versions}
-        for modality in REPLACES[kind]:
-            encoded, made_by = self._maker(kind, modality)(row, number, seed)
+        details: dict[str, Any] = {"seed": attempt.seed, "versions": self.versions}
+        if attempt.number:
+            details |= {"attempt": attempt.number, "strength": attempt.strength}
+        for modality in REPLACES[attempt.kind]:
+            encoded, made_by = self._make(modality, row, attempt)
             made[modality] = media(encoded)
             source = hashlib.sha256(row[modality]["bytes"]).hexdigest()
             details[modality] = made_by | {"source_sha256": source}
-        details["method"] = "+".join(details[modality]["method"] for modality in REPLACES[kind])
+        details["method"] = "+".join(details[modality]["method"] for modality in REPLACES[attempt.kind])
         return made | {"generator": json.dumps(details, ensure_ascii=False, sort_keys=True)}
 
 
@@ -93,90 +92,40 @@ def _settle(device: str) -> None:
         library.utils.logging.set_verbosity_error()
 
 
-def plan(reader: StoreReader, config: AugmentConfig, seed: int) -> list[Work]:
-    """The variants that the training clips of a store are owed, clip by clip."""
-    works = []
-    voices = _voices(config.audio, reader)
-    for index, row in enumerate(reader.table.to_pylist()):
-        if row["split"] != "train" or row["kind"] != "original":
-            continue
-        for kind, count in config.variants().items():
-            if all(row[f"has_{modality}"] for modality in REPLACES[kind]):
-                inputs = [row["generator"], voices if "audio" in REPLACES[kind] else None]
-                sections = ("classic",) if kind == "classic" else REPLACES[kind]
-                settings = {section: _settings(getattr(config, section)) for section in sections}
-                for number in range(count):
-                    row_id = variant_id(row["id"], kind, number)
-                    key = work_key(row_id, inputs, settings, seed)
-                    works.append(Work(row_id, key, (index, kind, number), digest(row["id"])))
-    return works
-
-
-def _voices(settings: AudioSettings, reader: StoreReader) -> str:
-    """A digest of the voices that a target is drawn from: with another choice, another one is drawn."""
-    if settings.voices != CORPUS:
-        return provenance.folder_digest(Path(settings.voices))
-    table = reader.table
-    speaking = pc.and_(pc.equal(table["split"], "train"), table["has_audio"])
-    return digest(table.filter(speaking).select(["id", "group", "generator"]).to_pylist())
-
-
-@cache
-def _settings(settings: VideoSettings | AudioSettings | ClassicSettings) -> dict[str, Any]:
-    """The settings of a section that one of its variants depends on, the weights' contents among them."""
-    if isinstance(settings, ClassicSettings):
-        return dataclasses.asdict(settings) | {"variants": None}
-    models = [str(EMBEDDED[type(settings)]) if settings.model == "embedded" else settings.model]
-    if isinstance(settings, AudioSettings):
-        # How many variants there are does not change what one of them is.
-        return dataclasses.asdict(settings) | {"variants": None, "weights": _contents(models)}
-    if settings.captioner:
-        models.append(settings.captioner)
-    if settings.method == "animatediff":
-        models.append(settings.video_to_video.motion_adapter)
-    return settings.used() | {"weights": _contents(models)}
-
-
-def _contents(models: list[str]) -> list[str | None]:
-    """A digest of each model's folder; None of one from the Hub."""
-    return [provenance.folder_digest(Path(each)) if Path(each).is_dir() else None for each in models]
-
-
 def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:
-    """Augment a store.
+    """Augment a store; where scores are given, make variants again that they speak against.
 
     Returns:
         Rows per split; empty in all processes but the first.
 
     Raises:
         StageFailed: If too many variants, or all of them, failed.
+        RunError: If the scores are not those of the store that was made before.
     """
     config, reader = invocation.config, StoreReader(invocation.data)
     if invocation.data.resolve() == invocation.out.resolve():
         raise UsageError(f"--out: {invocation.out} is the store that is read; name another folder")
-    works = plan(reader, config, invocation.seed)
+    variants = plan(reader, config, invocation.seed)
+    states = judgements.held(variants, invocation.out, config)
+    judged = _judge(invocation, variants, states)
+    states = judged.states if judged else states
+    works = _works(variants, states)
     schema = features().arrow_schema
     results = pyarrow.schema([schema.field(name) for name in (*MEDIA, "generator")])
     stage = Stage("augment", invocation.out, results, invocation.run_settings(batch_size=1))
     bank = VoiceBank(config.audio, reader)
     stage.perform(
         works,
-        lambda work: reader.row(work.payload[0]) | {"variant": work.payload[1:]},
-        lambda: MakeVariants(config, bank, invocation.seed),
+        lambda work: reader.row(work.payload[0]) | {"attempt": work.payload[1]},
+        lambda: MakeVariants(config, bank),
     )
     if not stage.leads:
         return {}
-    settings = provenance.record(
-        invocation,
-        stage="augment",
-        title="Talking-face clips with diffusion-made variants",
-        description=(
-            f"Originals and variants of the training clips, of which each has up to {config.variants()}."
-            " Words and labels of a variant are its original's."
-        ),
-        inputs=committed_generation(invocation.data),
-    )
-    counts = stage.commit(works, _rows(reader, works, stage), settings)
+    keep = _others(variants, states, config, judged)
+    states = _without_failed(variants, states, stage)
+    works = _works(variants, states)
+    settings = _settings(invocation, states, judged)
+    counts = stage.commit(works, _rows(reader, works, stage, states), settings, keep=keep)
     rejected = len(stage.parts.failures(work.key for work in works))
     print(
         f"augment: {len(works)} variants wanted, {len(works) - rejected} made, {rejected} rejected"
@@ -185,7 +134,87 @@ def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:
     return counts
 
 
-def _rows(reader: StoreReader, works: list[Work], stage: Stage) -> Iterator[Row]:
+def _judge(
+    invocation: Invocation[AugmentConfig], variants: Sequence[Variant], states: States
+) -> retries.Round | None:
+    """What the scores say is to be done; None without scores, or where it was done already."""
+    scores, out, settings = invocation.paths.get("scores"), invocation.out, invocation.config.retries
+    if scores is None:
+        return None
+    if settings.attempts == 0:
+        raise UsageError(
+            f"--scores: got {scores}, but augment.retries.attempts is 0, which makes nothing again; take 1 or"
+            " more"
+        )
+    qualities = judgements.qualities(scores, out, variants, states)
+    if qualities is None:
+        _say(f"retries: {out} is what was made of these scores already; score it to go on")
+        return None
+    by_id = {variant.id: variant for variant in variants}
+    judged = retries.judge(states, qualities, lambda row_id, number: by_id[row_id].told(number), settings)
+    _say(judged.summary(settings.below))
+    return judged
+
+
+def _say(line: str) -> None:
+    if share().rank == 0:
+        print(line)
+
+
+def _works(variants: Sequence[Variant], states: States) -> list[Work]:
+    return [variant.work(states[variant.id].attempt) for variant in variants]
+
+
+def _others(
+    variants: Sequence[Variant], states: States, config: AugmentConfig, judged: retries.Round | None
+) -> list[str]:
+    """The keys of attempts that are no rows and may become some.
+
+    After judging, these are the ones to fall back on. Without it nobody knows, and all that are there stay.
+    """
+    keys = []
+    for variant in variants:
+        state = states[variant.id]
+        if judged:
+            numbers = [] if state.spare is None else [state.spare]
+        else:
+            numbers = [number for number in range(config.retries.attempts + 1) if number != state.attempt]
+        keys += [variant.work(number).key for number in numbers if config.retries.attempts]
+    return keys
+
+
+def _without_failed(variants: Sequence[Variant], states: States, stage: Stage) -> States:
+    """Where the variants stand once those whose new attempt failed are back at the one before."""
+    settled = dict(states)
+    for variant in variants:
+        state = states[variant.id]
+        failure = stage.parts.failure(variant.work(state.attempt).key)
+        if state.spare is not None and failure:
+            told = variant.told(state.attempt) | {"error": f"{failure.error}: {failure.message}"}
+            settled[variant.id] = retries.fall_back(state, told)
+    return settled
+
+
+def _settings(
+    invocation: Invocation[AugmentConfig], states: States, judged: retries.Round | None
+) -> dict[str, Any]:
+    """The record of the store; it says which generation was judged, so that nothing is judged twice."""
+    tries = {row_id: state.tries for row_id, state in states.items() if state.tries}
+    read = committed_generation(invocation.data)
+    settings = provenance.record(
+        invocation,
+        stage="augment",
+        title="Talking-face clips with diffusion-made variants",
+        description=(
+            "Originals and variants of the training clips, of which each has up to"
+            f" {invocation.config.variants()}. Words and labels of a variant are its original's."
+        ),
+        inputs=[read, digest(tries)] if tries else read,
+    )
+    return settings | ({"judged": committed_generation(invocation.out)} if judged else {})
+
+
+def _rows(reader: StoreReader, works: list[Work], stage: Stage, states: States) -> Iterator[Row]:
     """Each original with its finished variants behind it."""
     variants: dict[int, list[Work]] = {}
     for work in works:
@@ -195,7 +224,8 @@ def _rows(reader: StoreReader, works: list[Work], stage: Stage) -> Iterator[Row]
         yield source
         for work in variants.get(index, []):
             if stage.parts.done(work.key):
-                _, kind, _ = work.payload
+                kind = work.payload[1].kind
                 made = stage.parts.get(work.key)
-                replaced = {name: made[name] for name in (*REPLACES[kind], "generator")}
-                yield source | replaced | {"id": work.id, "kind": kind}
+                replaced = {name: made[name] for name in REPLACES[kind]}
+                generator = retries.write(made["generator"], states[work.id].tries)
+                yield source | replaced | {"id": work.id, "kind": kind, "generator": generator}

@@ -5,7 +5,7 @@ Imports nothing heavy, so that `--help` and a mistyped recipe are answered at on
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from augment.styles import styles_for
@@ -162,6 +162,16 @@ class ClassicSettings:
         if self.variants < 0:
             raise ValueError(f"variants: {self.variants} is negative; take 0 or more")
 
+    def weaker(self, strength: float) -> ClassicSettings:
+        """Ranges that are `strength` times as wide."""
+        return replace(
+            self,
+            crop=self.crop * strength,
+            colour=self.colour * strength,
+            blur=self.blur * strength,
+            jpeg=round(100 - (100 - self.jpeg) * strength),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class AudioSettings:
@@ -191,6 +201,31 @@ class AudioSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetrySettings:
+    """Variants made again that score badly: by `--scores`, or in the course of `daq-msa run`."""
+
+    attempts: int = 0
+    """How often a variant is made again at most; 0 makes none again."""
+    below: float = 0.5
+    """A variant of lower `quality` is made again, in (0, 1], and so is one that has none."""
+    budget: float | None = None
+    """How many may be made again in all, as a share of all variants, above 0; the worst come first. Null sets
+    no limit."""
+    strength: float = 1.0
+    """Factor on the edit's strength at each further attempt, in (0, 1]; 1 changes the seed alone. So it is
+    whatever this says with what has no strength, audio and `wan_vace`."""
+
+    def __post_init__(self) -> None:
+        if self.attempts < 0:
+            raise ValueError(f"attempts: {self.attempts} is negative; take 0 or more")
+        for name in ("below", "strength"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is outside (0, 1]")
+        if self.budget is not None and self.budget <= 0:
+            raise ValueError(f"budget: {self.budget} is too small; take more than 0, or null")
+
+
+@dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
     """Stage 1a: variants of the training clips."""
 
@@ -202,6 +237,8 @@ class AugmentConfig:
     """Variants of each clip with a new picture and a new voice together."""
     classic: ClassicSettings = field(default_factory=ClassicSettings)
     """Variants of the picture without diffusion."""
+    retries: RetrySettings = field(default_factory=RetrySettings)
+    """Variants made again that score badly."""
     device: str = "auto"
     """Where the models run: auto, cpu, cuda, cuda:1, mps."""
 
@@ -213,3 +250,8 @@ class AugmentConfig:
         """How many variants of each kind a clip gets."""
         counts = {"video": self.video.variants, "audio": self.audio.variants, "both": self.both}
         return counts | {"classic": self.classic.variants}
+
+    def strength(self, kind: str, attempt: int) -> float:
+        """The factor on the strength of a variant's edit at an attempt, from 0 on."""
+        fixed = kind == "audio" or (kind != "classic" and self.video.method == "wan_vace")
+        return 1.0 if fixed else self.retries.strength**attempt

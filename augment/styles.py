@@ -6,7 +6,7 @@ those that the shipped small model knows; it saw nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,15 @@ class Style:
     def prompt(self, source_prompt: str) -> str:
         """The target prompt."""
         return f"{self.words} {source_prompt}"
+
+    def weaker(self, strength: float) -> Style:
+        """The style with `strength` times the push, and as many times the steps that leave the source."""
+        return replace(
+            self,
+            cross_replace=1 - (1 - self.cross_replace) * strength,
+            self_replace=1 - (1 - self.self_replace) * strength,
+            guidance_scale=1 + (self.guidance_scale - 1) * strength,
+        )
 
 
 def _published(words: str, cross: float, self_: float, factor: float, *names: str) -> Style:

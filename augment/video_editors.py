@@ -26,7 +26,12 @@ class Editor(Protocol):
         """Raise `ValueError` if the words of a style are more than the model takes."""
 
     def edit(
-        self, frames: np.ndarray, source_prompt: str, style: Style, rng: np.random.Generator
+        self,
+        frames: np.ndarray,
+        source_prompt: str,
+        style: Style,
+        rng: np.random.Generator,
+        strength: float = 1.0,
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Edit frames.
 
@@ -35,9 +40,10 @@ class Editor(Protocol):
             source_prompt: What they show.
             style: Its words, and for FateZero its windows and weights.
             rng: Draws what the editor leaves to chance.
+            strength: Factor on how far the edit goes, in (0, 1].
 
         Returns:
-            uint8 RGB of the same shape, and what was drawn.
+            uint8 RGB of the same shape, and what was drawn, or is other than the settings and the style say.
         """
 
 

@@ -9,7 +9,7 @@ window should be as long as the model takes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,18 +64,29 @@ class VideoToVideoEditor:
                 )
 
     def edit(
-        self, frames: np.ndarray, source_prompt: str, style: Style, rng: np.random.Generator
+        self,
+        frames: np.ndarray,
+        source_prompt: str,
+        style: Style,
+        rng: np.random.Generator,
+        strength: float = 1.0,
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Edit frames, as `video_editors.Editor` says; the noise is drawn."""
         noise_seed = int(rng.integers(2**31))
-        prompt = style.prompt(source_prompt)
+        drawn: dict[str, Any] = {"noise_seed": noise_seed}
+        settings, prompt = self.settings, style.prompt(source_prompt)
+        if strength < 1:
+            settings = weaker(settings, strength)
+            drawn["video_to_video"] = asdict(settings.video_to_video)
         edited = [
-            self._window(window, prompt, noise_seed) for window in windows(frames, self.settings.window)
+            self._window(window, prompt, noise_seed, settings) for window in windows(frames, settings.window)
         ]
-        return np.concatenate(edited), {"noise_seed": noise_seed}
+        return np.concatenate(edited), drawn
 
-    def _window(self, frames: np.ndarray, prompt: str, noise_seed: int) -> np.ndarray:
-        settings, length = self.settings, len(frames)
+    def _window(
+        self, frames: np.ndarray, prompt: str, noise_seed: int, settings: VideoSettings
+    ) -> np.ndarray:
+        length = len(frames)
         missing = -(length - 1) % self.method.rhythm
         pictures = [Image.fromarray(frame) for frame in (*frames, *[frames[-1]] * missing)]
         words: dict[str, Any] = {
@@ -100,6 +111,14 @@ class VideoToVideoEditor:
             )
         shown = made.images if self.method.images else made.frames[0]
         return as_bytes(np.asarray(shown)[:length])
+
+
+def weaker(settings: VideoSettings, strength: float) -> VideoSettings:
+    """Settings with `strength` times the strength, yet one step at least."""
+    own = settings.video_to_video
+    one_step = (1 + 1e-6) / settings.steps  # rounded down to steps, it is one
+    lowered = min(own.strength, max(own.strength * strength, one_step))
+    return replace(settings, video_to_video=replace(own, strength=lowered))
 
 
 def _loader(name: str, exact: tuple[str, ...] = ()) -> Callable[[VideoSettings, str, str], Any]:

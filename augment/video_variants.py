@@ -60,13 +60,16 @@ class VideoVariants:
             self.caption = Captioner(settings.captioner, settings.captioner_revision, device)
         self._check_prompts()
 
-    def __call__(self, row: dict[str, Any], number: int, seed: int) -> tuple[bytes, dict[str, Any]]:
+    def __call__(
+        self, row: dict[str, Any], number: int, seed: int, strength: float = 1.0
+    ) -> tuple[bytes, dict[str, Any]]:
         """Make a variant.
 
         Args:
             row: With a clip's bytes in `video`.
             number: Which of the clip's variants; told apart by its seed.
             seed: Draws the style and what the method leaves to chance.
+            strength: Factor on how far the edit goes, in (0, 1].
 
         Returns:
             An MP4 without sound, and what made it.
@@ -79,12 +82,17 @@ class VideoVariants:
         name = str(rng.choice([*self.styles]))
         source = self._opened(row["video"]["bytes"])
         part = source.box.of(source.clip.frames[source.chosen])
-        edited, drawn = self.edit(part, source.prompt, self.styles[name], rng)
+        edited, drawn = self.edit(part, source.prompt, self.styles[name], rng, strength)
         made = self._clip(source, edited[shown_frames(source.chosen, len(source.clip.frames))])
         return media.encode_video(made, source.clip.fps), self._details(name, source) | drawn
 
     def edit(
-        self, frames: np.ndarray, source_prompt: str, style: Style, rng: np.random.Generator
+        self,
+        frames: np.ndarray,
+        source_prompt: str,
+        style: Style,
+        rng: np.random.Generator,
+        strength: float = 1.0,
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Edit frames of any number and size.
 
@@ -93,12 +101,14 @@ class VideoVariants:
             source_prompt: What they show.
             style: Its words, windows and weights.
             rng: Draws what the method leaves to chance.
+            strength: Factor on how far the edit goes, in (0, 1].
 
         Returns:
             uint8 RGB, F frames of the size that the model works at, and what was drawn.
         """
         width, height = self._working_size(frames.shape[2], frames.shape[1])
-        return self.editor.edit(np.stack([*_resized(frames, width, height)]), source_prompt, style, rng)
+        resized = np.stack([*_resized(frames, width, height)])
+        return self.editor.edit(resized, source_prompt, style, rng, strength)
 
     def _opened(self, encoded: bytes) -> Source:
         """The clip with its box and caption, which the next variant of the same clip finds made."""

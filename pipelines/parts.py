@@ -10,14 +10,15 @@ keys of what it touches and of nothing else.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.atomic import read_json_lines, replacing, write_json, write_json_lines
 from pipelines.sample import Row, digest
-from pipelines.store import StoreReader, committed_generation
+from pipelines.store import GENERATION_DIGITS, StoreReader, committed_generation
 
 if TYPE_CHECKING:
     import pyarrow
@@ -40,9 +41,10 @@ def committed_works(directory: Path) -> dict[str, str]:
     """The works behind the rows of a committed store: the row's id by the work's key."""
     index = directory / "works.json"
     works = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
-    # After a crash between the commit and the index, the index is an earlier generation's.
-    current = works and works["generation"] == committed_generation(directory)
-    return works["rows"] if current else {}
+    generation = committed_generation(directory)
+    # After a crash about a commit, the index tells of the generation before it and of that after it.
+    known = [each for each in (works, works.get("next")) if each and each["generation"] == generation]
+    return known[0]["rows"] if known else {}
 
 
 class Parts:
@@ -126,16 +128,44 @@ class Parts:
         row = self._reader.row(self._reader.index_of(self._committed[key]))
         return {name: row[name] for name in self.schema.names if name != "key"}
 
-    def close(self, works: Iterable[tuple[str, str]]) -> None:
-        """After the commit: keep the index of `works` (key, row id) and their failures, drop the parts."""
-        import shutil
+    def announce(self, generation: str, works: Iterable[tuple[str, str]]) -> None:
+        """Before the commit: note which `works` (key, row id) are behind the generation to come."""
+        current = {"generation": committed_generation(self.directory), "rows": self._committed}
+        write_json(self.directory / "works.json", current | {"next": self._index(generation, works)})
 
+    def close(self, works: Iterable[tuple[str, str]], keep: Collection[str] = ()) -> None:
+        """After the commit: keep the index of `works` (key, row id) and their failures, drop the parts.
+
+        Args:
+            works: Those behind the store.
+            keep: Keys whose parts stay; see `hold`.
+        """
         works = list(works)
         write_json_lines(self.directory / "failures.jsonl", self.failures(key for key, _ in works))
+        generation = committed_generation(self.directory)
+        assert generation is not None
+        write_json(self.directory / "works.json", self._index(generation, works))
+        held = {self._own_part(key) for key in keep}
+        for path in sorted(self.folder.rglob("*"), reverse=True):  # a folder after what is in it
+            if path.is_dir():
+                with suppress(OSError):  # something in it stays
+                    path.rmdir()
+            elif path not in held:
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()
+
+    def hold(self, key: str) -> None:
+        """Before the commit: give a result that the store will not have any more a part of its own."""
+        if self.done(key) and not self._own_part(key).exists():
+            self.put([key], [self.get(key)])
+
+    def _index(self, generation: str, works: Iterable[tuple[str, str]]) -> dict[str, Any]:
         rows = {key: row_id for key, row_id in works if self.done(key)}
-        index = {"generation": committed_generation(self.directory), "rows": rows}
-        write_json(self.directory / "works.json", index)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        return {"generation": generation[:GENERATION_DIGITS], "rows": rows}
+
+    def _own_part(self, key: str) -> Path:
+        return self._path(digest([key]), ".parquet")
 
     def failures(self, keys: Iterable[str]) -> list[dict[str, Any]]:
         """The failures among these keys, for `failures.jsonl`."""

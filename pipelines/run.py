@@ -2,7 +2,8 @@
 
     WORK/originals -> WORK/augmented -> WORK/scored -> WORK/model, WORK/report
 
-Every stage resumes by itself, so a run that was interrupted is simply started again.
+Where `augment.retries` asks for it, augment and score take turns until no variant changes any more. Every
+stage resumes by itself, so a run that was interrupted is simply started again.
 """
 
 from __future__ import annotations
@@ -11,24 +12,25 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import RunError, UsageError
 from pipelines.settings import SECTIONS, read_recipe
+from pipelines.store import committed_generation, made_by
 
 # Options that every stage with rows takes, beside those of its section.
 FOR_ALL = ("seed", "max-failures", "retry-failed")
 
-# Section of the recipe, program, and the folders that it reads and writes.
-STAGES = (
-    ("corpus", "pipelines.importing", None, "originals"),
-    ("augment", "augment", "originals", "augmented"),
-    ("score", "score", "augmented", "scored"),
-    ("finetune", "finetune", "scored", "model"),
-)
+# By section of the recipe: program, and the folders that it reads and writes.
+STAGES = {
+    "corpus": ("pipelines.importing", None, "originals"),
+    "augment": ("augment", "originals", "augmented"),
+    "score": ("score", "augmented", "scored"),
+    "finetune": ("finetune", "scored", "model"),
+}
 
 MAX_CPU_PROCESSES = 4  # each holds the models
 
@@ -53,8 +55,10 @@ def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
     work = work or Path(recipe["work"])
     given = _by_section(overrides)
     gpus = _gpus()
-    for section, module, data, out in STAGES:
-        arguments = ["--config", str(recipe_path), "--out", str(work / out), *given[section]]
+
+    def start_stage(section: str, *more: str) -> None:
+        module, data, out = STAGES[section]
+        arguments = ["--config", str(recipe_path), "--out", str(work / out), *given[section], *more]
         for option in FOR_ALL if section != "finetune" else ("seed",):
             arguments += given[option]
         if data:
@@ -62,9 +66,25 @@ def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
         launcher = _launcher(section, gpus)
         threads = {"OMP_NUM_THREADS": "1"} if "torch.distributed.run" in launcher else {}
         start(section, [*launcher, "-m", module, *arguments], **threads)
+
+    for section in STAGES:
+        start_stage(section)
+        if section == "score":
+            _make_again(work, start_stage)
     report = ["--out", str(work / "report"), "--model", str(work / "model")]
     start("report", ["-m", "pipelines", "report", str(work / "scored"), *report])
     print(_table(json.loads((work / "model" / "metrics.json").read_text(encoding="utf-8"))))
+
+
+def _make_again(work: Path, start_stage: Callable[..., None]) -> None:
+    """Augment by the scores and score again, for as long as that changes the variants."""
+    augmented, scored = work / STAGES["augment"][2], work / STAGES["score"][2]
+    while made_by(augmented).get("config", {}).get("retries", {}).get("attempts"):
+        before = committed_generation(augmented)
+        start_stage("augment", "--scores", str(scored))
+        if committed_generation(augmented) == before:
+            return
+        start_stage("score")
 
 
 def start(name: str, arguments: Sequence[str], **environment: str) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -145,7 +145,12 @@ class Stage:
                 self._wait_for_others(works, progress)
 
     def commit(
-        self, works: Sequence[Work], rows: Iterable[Row], settings: dict[str, Any], scores: Iterable[str] = ()
+        self,
+        works: Sequence[Work],
+        rows: Iterable[Row],
+        settings: dict[str, Any],
+        scores: Iterable[str] = (),
+        keep: Collection[str] = (),
     ) -> dict[str, int]:
         """Write the store from the finished works and say what became of all of them.
 
@@ -154,6 +159,7 @@ class Stage:
             rows: The store's rows in order; read lazily.
             settings: For `settings.json` and the card.
             scores: Names of the `score_*` columns.
+            keep: Keys of results that are not in the store but are to be found again later.
 
         Returns:
             Rows per split.
@@ -170,8 +176,12 @@ class Stage:
             )
         done = [work.key for work in works if self.parts.done(work.key)]
         generation = digest([done, settings["config"], settings["inputs"]])
+        for key in keep:
+            self.parts.hold(key)
+        index = [(work.key, work.id) for work in works]
+        self.parts.announce(generation, index)
         counts = commit(self.directory, rows, generation=generation, settings=settings, scores=scores)
-        self.parts.close((work.key, work.id) for work in works)
+        self.parts.close(index, keep)
         return counts
 
     def _is_mine(self, work: Work) -> bool:

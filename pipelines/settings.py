@@ -12,7 +12,7 @@ import json
 import shlex
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -46,6 +46,8 @@ class Invocation(Generic[Config]):
     flags: dict[str, bool]
     command: str
     """As it was typed."""
+    paths: dict[str, Path | None] = field(default_factory=dict)
+    """Those that only this stage takes, by their option's name; None of one that was not given."""
 
     def run_settings(self, batch_size: int) -> RunSettings:
         """How the runner goes through the work."""
@@ -81,6 +83,7 @@ def parse_stage(
     *,
     prog: str,
     flags: dict[str, str] | None = None,
+    paths: dict[str, str] | None = None,
     needs: tuple[str, ...] = ("data", "out"),
 ) -> Invocation[Config]:
     """Read a stage's command line.
@@ -91,13 +94,14 @@ def parse_stage(
         argv: The arguments behind the program's name.
         prog: The program's name, for messages.
         flags: Names and help texts of switches that only this stage has.
+        paths: Names and help texts of options that only this stage has, and that take a path.
         needs: Which of `--data` and `--out` must be given.
 
     Raises:
         UsageError: If an argument, a key or a value is wrong.
     """
-    flags = flags or {}
-    parser = _parser(config_class, section, prog, flags)
+    flags, paths = flags or {}, paths or {}
+    parser = _parser(config_class, section, prog, flags, paths)
     try:
         parsed = parser.parse_args(_inline_recipe(list(argv), config_class, section))
     except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
@@ -116,11 +120,12 @@ def parse_stage(
         retry_failed=parsed.retry_failed,
         flags={name: parsed[name.replace("-", "_")] for name in flags},
         command=shlex.join([prog, *argv]),
+        paths={name: Path(parsed[name]) if parsed[name] else None for name in paths},
     )
 
 
 def _parser(
-    config_class: type, section: str, prog: str, flags: dict[str, str]
+    config_class: type, section: str, prog: str, flags: dict[str, str], paths: dict[str, str]
 ) -> jsonargparse.ArgumentParser:
     parser = jsonargparse.ArgumentParser(prog=prog, exit_on_error=False)
     parser.add_argument("--config", action="config", help="the recipe, a YAML file")
@@ -134,6 +139,8 @@ def _parser(
     parser.add_argument("--retry-failed", action="store_true", help="take rows again that failed earlier")
     for name, text in flags.items():
         parser.add_argument(f"--{name}", action="store_true", help=text)
+    for name, text in paths.items():
+        parser.add_argument(f"--{name}", help=text)
     parser.add_class_arguments(config_class, section)
     return parser
 

@@ -13,6 +13,7 @@ ones, and shards that it does not name are rubbish.
 from __future__ import annotations
 
 import bisect
+import json
 import os
 from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
@@ -167,6 +168,12 @@ def is_store(directory: str | Path) -> bool:
 def committed_generation(directory: Path) -> str | None:
     """The first digits of the generation that a store was committed with; None without a store."""
     return shards(directory)[0].name.split("-")[1] if is_store(directory) else None
+
+
+def made_by(directory: str | Path) -> dict[str, Any]:
+    """The record of what made a store, from its `settings.json`; empty where it has none."""
+    path = Path(directory) / "settings.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 class _SplitWriter:

@@ -6,7 +6,8 @@
     DIR/spoiled     each training clip, and a variant of it for each means and grade (`score.spoiling`)
     DIR/scored      what `score.run` makes of them, settings as shipped
 
-`benchmark.json` and `benchmark.md` there say, by means and grade, what became of their qualities.
+`benchmark.json`, `benchmark.md` and `benchmark.svg` there say, by means and grade, what became of their
+qualities.
 A generator's faults come together and in amounts that nobody knows; this says nothing of them.
 """
 
@@ -27,6 +28,7 @@ from pipelines.errors import UsageError, call
 from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
 from score.benchmark_report import markdown, summarise
+from score.plots import plot_benchmark
 from score.spoiled import write_spoiled
 from score.spoiling import MEANS, Means
 
@@ -58,7 +60,7 @@ def run(
 
     Args:
         data: The store.
-        out: The folder of `spoiled`, `scored`, `benchmark.json` and `benchmark.md`.
+        out: The folder of `spoiled`, `scored` and the report's three files.
         seed: Of all that is drawn.
         puppets_seed: Of the puppets that the store consists of, which are then drawn again in another mood.
         means: How to spoil; with `CONTROLS` of each track.
@@ -67,7 +69,7 @@ def run(
     Returns:
         What `benchmark.json` holds.
     """
-    from score.run import ScoreConfig
+    from score.run import ScoreConfig, reweigh
     from score.run import run as score
 
     made = write_spoiled(
@@ -75,9 +77,12 @@ def run(
     )
     argv = ["--data", str(out / "spoiled"), "--out", str(out / "scored"), "--seed", str(seed)]
     started = time.process_time()
-    score(parse_stage(ScoreConfig, "score", argv, prog="python -m score"))
+    invocation = parse_stage(ScoreConfig, "score", argv, prog="python -m score")
+    score(invocation)
     # Of the processor and not of the clock, so that a busy machine measures the same.
-    seconds = time.process_time() - started
+    scored_s = time.process_time() - started
+    reweigh(invocation)
+    reweighed_s = time.process_time() - started - scored_s
     summary = summarise(out / "scored", means)
     clips = StoreReader(out / "spoiled").table
     calibration = json.loads((out / "scored" / "calibration.json").read_text(encoding="utf-8"))
@@ -87,13 +92,15 @@ def run(
         "mean_duration_s": float(np.mean(clips["duration_s"].to_numpy())),
         "variants": made,
         "rejected": made - sum(grade["rows"] for told in summary.values() for grade in told["grades"]),
-        "clips_per_processor_second": clips.num_rows / seconds,
+        "clips_per_processor_second": clips.num_rows / scored_s,
+        "reweighed_rows_per_processor_second": clips.num_rows / reweighed_s,
         "predictors": calibration["predictors"],
         "left_out": calibration["left_out"],
         "means": summary,
     }
     write_json(out / "benchmark.json", report)
     write_text(out / "benchmark.md", markdown(report))
+    plot_benchmark(out / "benchmark.svg", report)
     return report
 
 

@@ -54,7 +54,8 @@ def summarise(scored: Path, means: Mapping[str, Means] = MEANS) -> dict[str, Any
 
     Returns:
         By means its `track`, `unit` and whether it is `harmless`; `grades`: for each its value, how many
-        `rows` have it, and the medians of `quality` (of the means' own track) and `quality_cross`; and
+        `rows` have it, the median, 10 % and 90 % quantile of `quality` (of the means' own track), and the
+        median of `quality_cross`; and
         `other`, the farthest that the other track's quality is from 1. Of what is not harmless also
         `tau`, its middle grade's `area` against the control that changes nothing and `area_harmless`
         against the middle grade of the one that does, and `signals`: `tau` and `area` of each signal alone.
@@ -70,8 +71,10 @@ def _means(told: Told, name: str) -> dict[str, Any]:
         {
             "grade": grade,
             "rows": len(told.rows.get((name, grade), ())),
-            "quality": _median(quality),
-            "quality_cross": _median(across),
+            "quality": _quantile(quality, 0.5),
+            "quality_10": _quantile(quality, 0.1),
+            "quality_90": _quantile(quality, 0.9),
+            "quality_cross": _quantile(across, 0.5),
         }
         for grade, quality, across in zip(
             way.grades, told.grades(name, own), told.grades(name, "quality_cross"), strict=True
@@ -139,7 +142,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"`{report['command']}`: {report['clips']} training clips of {report['mean_duration_s']:.1f} s,"
         f" {report['variants']} variants, {report['rejected']} rejected. The predictors' correlations are"
         f" {', '.join(known) or 'unknown'}. Scored were"
-        f" {report['clips_per_processor_second']:.0f} clips a second of processor time.",
+        f" {report['clips_per_processor_second']:.0f} clips a second of processor time, and weighed again"
+        f" {report['reweighed_rows_per_processor_second']:.0f} rows.",
         "",
         "| means | grades | clips | quality | quality_cross | other | tau | area | area, harmless |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -178,8 +182,8 @@ def _signal_table(means: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _median(values: np.ndarray) -> float | None:
-    return float(np.nanmedian(values)) if np.isfinite(values).any() else None
+def _quantile(values: np.ndarray, q: float) -> float | None:
+    return float(np.nanquantile(values, q)) if np.isfinite(values).any() else None
 
 
 def _number(value: float | None) -> str:

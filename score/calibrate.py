@@ -10,8 +10,10 @@ With d = (good - s) / (good - bad), 0 at most where s is better than `good`,
 
 which is 1 at `good`, 0.1 at `bad`, and falls further, never to 0, beyond it: one ruined signal
 lowers a clip but does not drown what the others say. The quality of a modality is the geometric
-mean of its signals', and `quality` that of the modalities that apply. The choice of pairs and the
-curve are ours; the geometric mean over modalities is the method's as we read it.
+mean of its signals', and `quality` that of the modalities that apply. Within a track, a signal that
+another clip may have as good (no flicker, the same mood by chance) counts as at most what the others
+say: it can speak against a variant, and not for it. The choice of pairs and the curve are ours; the
+geometric mean over modalities is the method's as we read it.
 """
 
 from __future__ import annotations
@@ -78,15 +80,24 @@ class Calibration:
         found = {}
         for modality in MODALITIES:
             applies = np.array([modality in JUDGED[kind] for kind in kinds], dtype=bool)
-            own = [
-                anchors.quality(np.asarray(signals[name], dtype=np.float64))
-                for name, anchors in self.signals.items()
-                if SIGNALS[name].modality == modality
-            ]
-            quality = _geometric_mean(own, len(kinds))
+            quality = self._within(modality, signals, len(kinds))
             found[f"quality_{modality}"] = np.where(applies, quality, np.nan)
         found["quality"] = _geometric_mean(list(found.values()), len(kinds))
         return found
+
+    def _within(self, modality: Modality, signals: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
+        """Qualities of one modality, (rows,); NaN where no signal of it could be told."""
+        own = {
+            name: anchors.quality(np.asarray(signals[name], dtype=np.float64))
+            for name, anchors in self.signals.items()
+            if SIGNALS[name].modality == modality
+        }
+        against = [name for name in own if SIGNALS[name].against_only]
+        if modality != "cross":  # whose other signals tell of the mouth, and not whose clip it is
+            others = _geometric_mean([own[name] for name in own if name not in against], rows)
+            ceiling = np.where(np.isfinite(others), others, 1.0)
+            own |= {name: np.minimum(own[name], ceiling) for name in against}
+        return _geometric_mean(list(own.values()), rows)
 
     def save(self, directory: Path, **details: Any) -> None:
         """Write it beside the store, with what else is worth keeping of how it came about."""

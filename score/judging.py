@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 AGREEMENTS: dict[str, Modality] = {f"{modality}_agreement": modality for modality in MODALITIES}
 """The signals for which a predictor is asked: of the picture, of the sound, and of both."""
+THRESHOLDS = tuple(round(0.1 * tenths, 1) for tenths in range(1, 10))
+"""Qualities of which `weights.json` says which share of the variants lies below."""
 _GOOD: dict[Modality, tuple[str, ...]] = {
     "video": ("encoded_again",),
     "audio": ("another_voice",),
@@ -61,6 +63,10 @@ class Judgement:
     calibration: Calibration
     predictors: dict[str, dict[str, float]]
     """How good each predictor is, by its signal; without those that there are none of."""
+    good: dict[str, list[float]]
+    """Raw values by signal of the pairs that the calibration takes for good."""
+    bad: dict[str, list[float]]
+    """Of those that it takes for bad."""
 
 
 def judge(
@@ -92,7 +98,8 @@ def judge(
         name: {"correlation": each.correlation, "spread": each.spread, "folds": len(each.models)}
         for name, each in predictors.items()
     }
-    return Judgement(variants, calibrate(good, bad, missing | dict(unavailable or {}), unasked), report)
+    calibration = calibrate(good, bad, missing | dict(unavailable or {}), unasked)
+    return Judgement(variants, calibration, report, good, bad)
 
 
 def _fitted(
@@ -182,7 +189,8 @@ def _summary(
     found: dict[str, Any] = {"variants": len(weight), "without_quality": len(weight) - len(qualities)}
     if len(qualities):
         q_low, q_high = quantiles(qualities, low=settings["low"], high=settings["high"])
-        found |= {"q_low": q_low, "q_high": q_high}
+        below = {f"{threshold:g}": float((qualities < threshold).mean()) for threshold in THRESHOLDS}
+        found |= {"q_low": q_low, "q_high": q_high, "share_below_quality": below}
     if len(weight):
         found |= {
             "mean_weight": {

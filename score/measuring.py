@@ -24,7 +24,7 @@ from score.voices import another_voice
 if TYPE_CHECKING:
     import pyarrow
 
-VERSION = 4
+VERSION = 5
 """Of what is measured: a change to a signal raises it, and rows are measured again."""
 CACHED = 4  # clips kept decoded: a source's variants come one after the other
 SHORTER, SHORTER_S = 0.1, 0.5  # share and seconds by which a variant may differ in length from its source

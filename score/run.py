@@ -5,8 +5,8 @@
     weigh       qualities to weights (`score.weights`)
 
 Rows of valid and test are passed on as they are; nothing of them is decoded, fitted or measured.
-Beside the store: `calibration.json`, `weights.json`, `measures.parquet`. `python -m score --help`
-lists the settings.
+Beside the store: `calibration.json` and `weights.json`, both as pictures too, and `measures.parquet`.
+`python -m score --help` lists the settings.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pipelines import provenance
 from pipelines.atomic import write_json
 from pipelines.device import share
@@ -24,7 +26,7 @@ from pipelines.errors import RunError, UsageError
 from pipelines.runner import Stage
 from pipelines.sample import Row
 from pipelines.store import StoreReader, committed_generation
-from score import calibrate, measures, measuring, planning
+from score import calibrate, measures, measuring, planning, plots
 from score.judging import Variants, judge, unscored, weigh
 from score.models import loading
 from score.models.settings import ModelSettings
@@ -108,6 +110,9 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
         unasked=of_models(set(loading.LOADERS) - set(config.models.names())),
     )
     judgement.calibration.save(invocation.out, predictors=judgement.predictors)
+    plots.plot_calibration(
+        invocation.out / "calibration.svg", judgement.calibration, judgement.good, judgement.bad
+    )
     for name, reason in judgement.calibration.left_out.items():
         logger.warning("the signal %s is left out: %s", name, reason)
     judged = _weigh(invocation, judgement.variants, judgement.calibration)
@@ -158,6 +163,10 @@ def _weigh(
             summary["without_quality"],
         )
     write_json(invocation.out / "weights.json", summary)
+    qualities, weight = (
+        np.array([row[name] for row in columns.values()], dtype=np.float64) for name in ("quality", "weight")
+    )
+    plots.plot_weights(invocation.out / "weights.svg", qualities, weight, variants.kinds, summary)
     return columns
 
 

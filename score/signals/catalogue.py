@@ -65,6 +65,11 @@ class Signal:
     model: str | None = None
     """The setting of the pre-trained model that it needs; without that model it is left out."""
 
+    @property
+    def against_only(self) -> bool:
+        """Whether another clip may have as good a value: it speaks against a variant, and not for it."""
+        return self.chance or self.bad == "spoiled"
+
     def kinds(self) -> list[str]:
         """The kinds of rows that it applies to."""
         return [kind for kind, modalities in JUDGED.items() if self.modality in modalities]

@@ -9,12 +9,16 @@ from score.contours import concordance
 
 MIN_VOICED = 6
 """Frames of 16 ms with a pitch that the source must have."""
+FARTHEST = 2.0
+"""Standard deviations of the source's contour that a frame is off by at most: trackers miss by octaves."""
 
 
 def measure(variant: Clip, source: Clip) -> float:
     """Concordance of the pitch contours in octaves, times the share of voiced frames kept, in [-1, 1].
 
-    A voice that is higher by a constant factor scores 1, a monotone 0. NaN where the source has
+    The contours are laid over each other by the median of their distance, and a frame that is farther
+    off than `FARTHEST` counts as that far. A voice that is higher by a constant factor scores 1, a
+    monotone about 0. NaN where the source has
     fewer than `MIN_VOICED` voiced frames; 0 where the variant has lost them.
     """
     assert variant.sound is not None
@@ -27,4 +31,11 @@ def measure(variant: Clip, source: Clip) -> float:
         return float("nan")
     if both.sum() < MIN_VOICED:
         return 0.0
-    return concordance(a[both], b[both]) * float(both.sum() / voiced.sum())
+    return concordance(_near(a[both], b[both]), b[both]) * float(both.sum() / voiced.sum())
+
+
+def _near(contour: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """A contour laid over its source's, (n,), with its outliers brought near."""
+    off = contour - source
+    farthest = FARTHEST * source.std()
+    return source + np.clip(off - np.median(off), -farthest, farthest)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from augment.__main__ import main
-from augment.run import _settings
+from augment.planning import settings
 from augment.settings import AugmentConfig
 from pipelines import media
 from pipelines.errors import UsageError
@@ -158,7 +158,7 @@ def test_what_no_variant_depends_on_redoes_none(
 ) -> None:
     def told(*more: str) -> dict[str, Any]:
         given = arguments(originals, augmented, models, *more)
-        return _settings(parse_stage(AugmentConfig, "augment", given, prog="augment").config.video)
+        return settings(parse_stage(AugmentConfig, "augment", given, prog="augment").config.video)
 
     assert told("--augment.video.fatezero.latents", str(tmp_path)) == told()
     assert told("--augment.video.video_to_video.strength", "0.9") == told()

@@ -89,10 +89,3 @@ def test_figures_know_good_from_bad() -> None:
     assert evaluation.psnr(clip.frames, noisy) == pytest.approx(28.1, abs=0.7)
     tones = [one.tone for one in evaluation.clips(6)]
     assert sum(tone < 1 / 3 for tone in tones) == sum(tone >= 2 / 3 for tone in tones) == 2
-
-
-def test_the_probe_reads_valence_from_unseen_faces() -> None:
-    probe = evaluation.ValenceProbe(pictures=1200)
-    shown = evaluation.clips(24)
-    read = [probe(clip.frames) for clip in shown]
-    assert np.corrcoef(read, [clip.valence for clip in shown])[0, 1] > 0.7

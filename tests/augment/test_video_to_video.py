@@ -116,6 +116,18 @@ def test_a_small_strength_stays_near_the_source(models: dict[str, Path], method:
     assert 0 < near < far
 
 
+@pytest.mark.parametrize("method", ["sdedit", "wan"])
+def test_a_weaker_edit_is_one_of_less_strength(models: dict[str, Path], method: Method) -> None:
+    given = (clip(5, 32, 32), "a", PUBLISHED["monet"])
+    strong, weak = (
+        make_editor(settings(models, method, steps=10, strength=strength), "cpu") for strength in (0.6, 0.3)
+    )
+    made, drawn = strong.edit(*given, np.random.default_rng(1), 0.5)
+    assert (made == weak.edit(*given, np.random.default_rng(1))[0]).all()
+    assert (made != strong.edit(*given, np.random.default_rng(1))[0]).any()
+    assert drawn["video_to_video"]["strength"] == pytest.approx(0.3)
+
+
 def test_one_noise_for_all_frames_makes_equal_frames_equal(models: dict[str, Path]) -> None:
     still = np.repeat(clip(1, 32, 32), 5, axis=0)
     editor = make_editor(settings(models, "sdedit", window=2), "cpu")

@@ -54,10 +54,11 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_another_style(checkpoint: 
     assert len({clip for clip, _ in made.values()}) == 12
 
 
-def test_details_make_the_variant_again(checkpoint: Path) -> None:
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_details_make_the_variant_again(checkpoint: Path, strength: float) -> None:
     source = row(3)
     variants = VideoVariants(settings(checkpoint, styles=("monet", "cartoon"), source_prompt=""), "cpu")
-    made, details = variants(source, 0, 7)
+    made, details = variants(source, 0, 7, strength)
     assert details["method"] == "fatezero"
     names = {field.name for field in fields(VideoSettings)} & details.keys() - {"fatezero"}
     again = VideoSettings(
@@ -65,9 +66,9 @@ def test_details_make_the_variant_again(checkpoint: Path) -> None:
         fatezero=FateZeroSettings(**details["fatezero"]),
         **{name: details[name] for name in names},
     )
-    style = replace(
-        PUBLISHED[details["style"]], **{name: details[name] for name in ("reweight", "cross_replace")}
-    )
+    known = ("reweight", "cross_replace", "self_replace")
+    style = replace(PUBLISHED[details["style"]], **{name: details[name] for name in known})
+    assert (style == PUBLISHED[details["style"]]) == (strength == 1)
     assert style.prompt(again.source_prompt) == details["prompt"]
     clip = media.read_video(source["video"]["bytes"])
     editor = make_editor(again, "cpu")

@@ -211,6 +211,42 @@ def test_a_crash_while_committing_leaves_the_old_store(
     assert generations == {committed_generation(tmp_path / "s")}
 
 
+def test_a_crash_after_the_store_was_replaced_does_nothing_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path / "s", works(6), Doubler())
+
+    def crash(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="No space"):
+        broken.setattr("pipelines.parts.Parts.close", crash)
+        run(tmp_path / "s", works(8), Doubler())
+    assert len(StoreReader(tmp_path / "s")) == 8
+    untouched = Doubler()
+    run(tmp_path / "s", works(8), untouched)
+    assert untouched.seen == []
+
+
+def test_results_that_are_to_be_kept_outlive_the_commit(tmp_path: Path) -> None:
+    todo, operator = works(6), Doubler()
+    keys = [work.key for work in todo]
+
+    def commit(chosen: list[Work], keep: list[str]) -> Stage:
+        stage = Stage("test", tmp_path / "s", features().arrow_schema, RunSettings(batch_size=3))
+        stage.perform(chosen, load, lambda: operator)
+        stage.commit(chosen, [stage.parts.get(work.key) for work in chosen], SETTINGS, keep=keep)
+        return Stage("test", tmp_path / "s", features().arrow_schema, RunSettings())
+
+    first = {key: commit(todo, []).parts.get(key) for key in keys}
+    kept = commit(todo[:4], keys[4:5]).parts
+    assert [kept.done(key) for key in keys] == [True] * 5 + [False]
+    assert kept.get(keys[4]) == first[keys[4]]
+    commit(todo[:5], [])
+    assert len(operator.seen) == 6
+    assert not (tmp_path / "s" / "parts").exists()
+
+
 def _in_process(out: Path, rank: int, processes: int) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(processes)}
     run(out, works(12), Doubler(fails=(works(12)[5].id,)))

@@ -11,8 +11,24 @@ import pytest
 
 from pipelines import pitch
 from pipelines.errors import UsageError
-from score.benchmark import area, import_puppets, main, markdown, run, tau, variants
-from score.spoiling import MEANS, Means, flattened, in_noise, late, overdriven, raised
+from pipelines.media import read_audio, read_video
+from pipelines.store import StoreReader
+from score.benchmark import import_puppets, main, run
+from score.benchmark_report import area, markdown, tau
+from score.partners import Partners, redrawn
+from score.spoiled import variants
+from score.spoiling import (
+    FADE,
+    MEANS,
+    Means,
+    another_take,
+    flattened,
+    in_noise,
+    late,
+    other_words,
+    overdriven,
+    raised,
+)  # fmt: skip
 from tests.score.clips import face, original, voice, write_store
 
 FEW = {
@@ -23,7 +39,7 @@ FEW = {
 }  # fmt: skip
 STEADY = (
     "colours changed", "noise", "blur", "block artefacts", "shuffled frames", "frozen", "noise in the sound",
-    "clipping", "band loss", "dropped speech",
+    "clipping", "band loss", "dropped speech", "another expression", "another face", "another's words",
 )  # fmt: skip
 """The stronger the grade, the farther from the source, sample by sample."""
 
@@ -34,8 +50,16 @@ def tracks() -> dict[str, np.ndarray]:
     return {"video": face(0, mouth), "audio": voice(0)}
 
 
-def changed(track: np.ndarray, way: Means, grade: float) -> np.ndarray:
-    return way.change(track, grade, np.random.default_rng(0))
+@pytest.fixture(scope="module")
+def others() -> dict[str, np.ndarray]:
+    """Another clip's tracks, longer than the first's."""
+    mouth = np.random.default_rng(1).uniform(0, 1, 37)
+    return {"video": face(5, mouth), "audio": voice(5, seconds=2.3)}
+
+
+def changed(track: np.ndarray, way: Means, grade: float, other: np.ndarray) -> np.ndarray:
+    partner = [] if way.partner is None else [other]
+    return way.change(track, grade, np.random.default_rng(0), *partner)
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -44,10 +68,11 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("name", MEANS)
 def test_the_strongest_grade_changes_the_clip_and_keeps_its_form(
-    tracks: dict[str, np.ndarray], name: str
+    tracks: dict[str, np.ndarray], others: dict[str, np.ndarray], name: str
 ) -> None:
     way = MEANS[name]
-    source, made = tracks[way.track], changed(tracks[way.track].copy(), way, way.grades[-1])
+    source = tracks[way.track]
+    made = changed(source.copy(), way, way.grades[-1], others[way.track])
     assert (made.shape, made.dtype) == (source.shape, source.dtype)
     if way.track == "audio":
         assert np.abs(made).max() <= 1
@@ -56,17 +81,23 @@ def test_the_strongest_grade_changes_the_clip_and_keeps_its_form(
 
 
 @pytest.mark.parametrize("name", MEANS)
-def test_no_grade_touches_what_it_is_given(tracks: dict[str, np.ndarray], name: str) -> None:
+def test_no_grade_touches_what_it_is_given(
+    tracks: dict[str, np.ndarray], others: dict[str, np.ndarray], name: str
+) -> None:
     way = MEANS[name]
-    source = tracks[way.track].copy()
-    changed(source, way, way.grades[len(way.grades) // 2])
+    source, other = tracks[way.track].copy(), others[way.track].copy()
+    changed(source, way, way.grades[len(way.grades) // 2], other)
     assert np.array_equal(source, tracks[way.track])
+    assert np.array_equal(other, others[way.track])
 
 
 @pytest.mark.parametrize("name", STEADY)
-def test_a_stronger_grade_is_farther_from_the_source(tracks: dict[str, np.ndarray], name: str) -> None:
+def test_a_stronger_grade_is_farther_from_the_source(
+    tracks: dict[str, np.ndarray], others: dict[str, np.ndarray], name: str
+) -> None:
     way = MEANS[name]
-    distances = [distance(changed(tracks[way.track], way, grade), tracks[way.track]) for grade in way.grades]
+    source, other = tracks[way.track], others[way.track]
+    distances = [distance(changed(source, way, grade, other), source) for grade in way.grades]
     assert np.all(np.diff(distances) > 0), distances
 
 
@@ -146,22 +177,92 @@ def test_area_equals_its_closed_forms(
     assert found is None if expected is None else found == pytest.approx(expected)
 
 
-def test_a_clip_without_sound_gets_no_variants_of_it_and_draws_depend_on_the_id_alone() -> None:
-    row = original(0) | {"audio": None}
-    made = list(variants(row, FEW, seed=0))
+@pytest.fixture(scope="module")
+def partners(tmp_path_factory: pytest.TempPathFactory) -> Partners:
+    """Of six clips by two speakers, the second of which says what the first says; one clip is mute."""
+    rows = [original(seed, groups=2) for seed in range(6)]
+    rows[4] |= {"audio": None}
+    rows[5] |= {"text": "other words"}
+    return Partners(StoreReader(write_store(tmp_path_factory.mktemp("partners"), rows)))
+
+
+def test_a_partner_is_of_the_same_person_in_another_mood_or_a_stranger(partners: Partners) -> None:
+    rows = [original(seed, groups=2) for seed in range(6)]
+    labels = [row["label"] for row in rows]
+    for at, row in enumerate(rows):
+        same = [other for other in range(at % 2, 6, 2) if other != at]
+        farthest = max(same, key=lambda other: abs(labels[other] - labels[at]))
+        found = partners.track(row, "video", "same person", 1)
+        assert np.array_equal(found, read_video(rows[farthest]["video"]["bytes"]).frames)
+        stranger = partners.track(row, "video", "stranger", 1)
+        theirs = [read_video(rows[other]["video"]["bytes"]).frames for other in range(1 - at % 2, 6, 2)]
+        assert any(np.array_equal(stranger, each) for each in theirs)
+        assert partners.track(row, "video", "redrawn", 1) is None
+
+
+def test_another_take_has_the_same_words_and_a_sound(partners: Partners) -> None:
+    first, third, other = (original(seed, groups=2) for seed in (0, 3, 5))
+    # Of the first speaker's other clips one is mute, so it is as good as not there, or the farther one.
+    found = partners.track(first, "audio", "same person", 1)
+    assert found is None or len(found) == len(read_audio(first["audio"]["bytes"]))
+    assert np.array_equal(
+        partners.track(third, "audio", "same person", 1), read_audio(original(1, groups=2)["audio"]["bytes"])
+    )
+    assert partners.track(other | {"text": "other words"}, "audio", "same person", 1) is None
+
+
+def test_a_puppet_is_drawn_again_with_its_words_and_another_mood(tmp_path: Path) -> None:
+    puppets = import_puppets(tmp_path, clips=8, seed=3)
+    row = next(row for row in StoreReader(puppets).rows() if row["split"] == "train")
+    frames, samples = read_video(row["video"]["bytes"]).frames, read_audio(row["audio"]["bytes"])
+    same = [redrawn(row, track, 0.0, 3) for track in ("video", "audio")]
+    assert np.corrcoef(same[0].ravel(), frames.ravel())[0, 1] > 0.99  # the store's were encoded, twice
+    assert np.corrcoef(same[1], samples)[0, 1] > 0.99
+    moved = [distance(redrawn(row, "video", share, 3), same[0]) for share in (0.2, 0.6, 1.0)]
+    assert 0 < moved[0] < moved[1] < moved[2]
+    louder = redrawn(row, "audio", 1.0, 3)
+    assert len(louder) != len(samples) or distance(louder, samples) > 0.1 * float(np.abs(samples).mean())
+
+
+def test_a_splice_is_the_other_sound_in_one_piece_and_the_own_outside(
+    tracks: dict[str, np.ndarray], others: dict[str, np.ndarray]
+) -> None:
+    own, rng = tracks["audio"], np.random.default_rng(0)
+    made = another_take(own, 0.4, rng, others["audio"])
+    touched = np.flatnonzero(np.abs(made - own) > 1e-6)
+    assert touched[-1] - touched[0] == pytest.approx(0.4 * len(own), abs=2 * FADE + 2)
+    whole = another_take(own, 1.0, rng, others["audio"])
+    contour, theirs = (np.log2(pitch.track(each)) for each in (whole, others["audio"]))
+    assert np.nanmedian(contour) == pytest.approx(np.nanmedian(theirs), abs=0.05)
+
+
+def test_another_s_words_are_as_loud_as_the_own(
+    tracks: dict[str, np.ndarray], others: dict[str, np.ndarray]
+) -> None:
+    own = tracks["audio"]
+    made = other_words(own, 1.0, np.random.default_rng(0), 0.1 * others["audio"])
+    assert np.sqrt((made**2).mean()) == pytest.approx(np.sqrt((own**2).mean()), rel=0.2)
+
+
+def test_a_clip_without_sound_gets_no_variants_of_it_and_draws_depend_on_the_id_alone(
+    partners: Partners,
+) -> None:
+    row = original(0, groups=2) | {"audio": None}
+    made = list(variants(row, FEW, partners, 0))
     assert {variant["kind"] for variant in made} == {"video"}
     assert len(made) == sum(len(way.grades) for way in FEW.values() if way.track == "video")
-    assert made == list(variants(row | {"split": "train"}, FEW, seed=0))
-    for other in (variants(row, FEW, seed=1), variants(row | {"id": "another"}, FEW, seed=0)):
+    assert made == list(variants(row | {"split": "train"}, FEW, partners, 0))
+    for other in (variants(row, FEW, partners, 1), variants(row | {"id": "another"}, FEW, partners, 0)):
         assert made[-1]["video"] != list(other)[-1]["video"]
 
 
 def test_a_small_run_writes_files_whose_counts_and_figures_add_up(tmp_path: Path) -> None:
     puppets = import_puppets(tmp_path / "originals", clips=8, seed=0)
-    report = run(puppets, tmp_path, seed=0, means=FEW, command="the command")
+    report = run(puppets, tmp_path, seed=0, puppets_seed=0, means=FEW, command="the command")
     assert json.loads((tmp_path / "benchmark.json").read_text()) == report
     assert (tmp_path / "benchmark.md").read_text() == markdown(report)
     clips, told = 4, report["means"]
+    assert "tau" not in told["encoded again"]
     assert (report["clips"], report["rejected"]) == (clips, 0)
     assert report["variants"] == clips * sum(len(way.grades) for way in FEW.values())
     assert list(told) == list(FEW)
@@ -171,9 +272,12 @@ def test_a_small_run_writes_files_whose_counts_and_figures_add_up(tmp_path: Path
     for name in ("noise", "band loss"):
         assert (told[name]["tau"], told[name]["area"]) == (pytest.approx(1, abs=0.1), 1)
         assert told[name]["grades"][-1]["quality"] < 0.3 < 0.9 < told[name]["grades"][0]["quality"]
-    assert "tau" not in told["encoded again"]
-    rows = [line for line in markdown(report).splitlines() if line.startswith("| ")][1:]
-    assert [row.split(" | ")[0] for row in rows] == [f"| {name}" for name in FEW]
+        assert told[name]["other"] < 0.01
+    first, second = markdown(report).split("\n| means |")[1:]
+    assert [line.split(" | ")[0] for line in first.splitlines()[2:]] == [f"| {name}" for name in FEW]
+    spoilt = [name for name, way in FEW.items() if not way.harmless]
+    assert [line.split(" | ")[0] for line in second.splitlines()[2:]] == [f"| {name}" for name in spoilt]
+    assert told["noise"]["signals"]["video_structure"] == {"tau": pytest.approx(1, abs=0.1), "area": 1}
 
 
 def test_rejected_variants_are_counted_and_null_in_no_median(tmp_path: Path) -> None:

@@ -33,8 +33,10 @@ def test_anchors_are_the_quantiles_of_the_pairs() -> None:
     good, bad = np.linspace(0.8, 1.0, 11), np.linspace(0.0, 0.5, 11)
     found = calibrate(dict.fromkeys(SIGNALS, good), dict.fromkeys(SIGNALS, bad))
     assert set(found.signals) == set(WEIGHED)
-    for one in found.signals.values():
-        assert (one.good, one.bad) == pytest.approx((0.82, 0.25))
+    for name, one in found.signals.items():
+        # Two clips that have nothing to do with each other may mean the same by chance.
+        assert one.bad == pytest.approx(0.125 if name.endswith("agreement") else 0.25)
+        assert one.good == pytest.approx(0.82)
         assert (one.good_pairs, one.basis) == (11, "corpus")
 
 
@@ -50,7 +52,8 @@ def test_few_pairs_give_the_usual_anchors_and_no_telling_apart_leaves_out() -> N
     found = calibrate(few, few)
     assert found.signals["video_motion"].basis == "usual"
     assert found.signals["video_motion"].good == SIGNALS["video_motion"].usual[1]
-    assert found.left_out == {"cross_agreement": "0 good and 0 bad pairs, wanted 5 of each"}
+    agreements = [name for name in SIGNALS if name.endswith("agreement")]
+    assert found.left_out == dict.fromkeys(agreements, "0 good and 0 bad pairs, wanted 5 of each")
     alike = calibrate({"audio_pitch": [0.5] * 9}, {"audio_pitch": [0.49] * 9}, {"cross_sync": "no reason"})
     assert "does not tell them apart" in alike.left_out["audio_pitch"]
     assert alike.left_out["cross_sync"] == "no reason"
@@ -79,11 +82,34 @@ def test_qualities_are_geometric_means_over_what_applies() -> None:
     assert np.isnan(found["quality"][3])
 
 
+def test_what_another_clip_may_have_speaks_against_a_variant_and_not_for_it() -> None:
+    names = ("video_motion", "video_agreement", "audio_agreement", "cross_sync", "cross_agreement")
+    assert {name for name in WEIGHED if SIGNALS[name].against_only} == {
+        "video_flicker", "video_sharpness", "video_agreement", "audio_clarity", "audio_agreement",
+        "cross_agreement",
+    }  # fmt: skip
+    calibration = Calibration(signals={name: anchors() for name in names}, left_out={})
+    half, tenth = 1 - np.sqrt(1 / 9), 0.0
+    signals = {
+        "video_motion": np.array([half, 1.0]),
+        "video_agreement": np.array([1.0, half]),
+        "audio_agreement": np.array([half, half]),
+        "cross_sync": np.array([tenth, 1.0]),
+        "cross_agreement": np.array([1.0, half]),
+    }
+    found = calibration.qualities(signals, ["both", "both"])
+    assert found["quality_video"] == pytest.approx([0.5, np.sqrt(0.5)])  # no better than the motion; worse
+    assert found["quality_audio"] == pytest.approx([0.5, 0.5])  # alone it says what it says
+    assert found["quality_cross"] == pytest.approx([np.sqrt(0.1), np.sqrt(0.5)])
+
+
 def test_saved_and_loaded_is_equal(tmp_path: Path) -> None:
     saved = Calibration(signals={"video_motion": anchors()}, left_out={"cross_agreement": "few clips"})
-    saved.save(tmp_path, predictor={"folds": 5})
+    saved.save(tmp_path, predictors={"cross_agreement": {"folds": 5}})
     assert load(tmp_path) == saved
-    assert json.loads((tmp_path / "calibration.json").read_text())["predictor"] == {"folds": 5}
+    assert (
+        json.loads((tmp_path / "calibration.json").read_text())["predictors"]["cross_agreement"]["folds"] == 5
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 from score.clip import FEATURE_SIZES
-from score.predictor import PENALTIES, Predictor, _moments, assign_folds, cross_fit, fit
+from score.predictor import (
+    LEAST_KEPT,
+    PENALTIES,
+    Copies,
+    Predictor,
+    _left_out_error,
+    _moments,
+    assign_folds,
+    cross_fit,
+    fit,
+    of_track,
+)  # fmt: skip
 
 SIZE = sum(FEATURE_SIZES)
 
@@ -21,6 +32,26 @@ def data(rows: int = 60, groups: int = 12, seed: int = 0) -> tuple[np.ndarray, n
     return features, labels, [f"g{row % groups}" for row in range(rows)]
 
 
+def with_copies() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Twenty clips, of which ten have a copy each that is a little different."""
+    features, labels, _ = data(20)
+    copies = features[:10] + np.random.default_rng(5).normal(0, 0.3, (10, SIZE))
+    clips = np.concatenate([np.arange(20), np.arange(10)])
+    return np.concatenate([features, copies]), labels[clips], clips
+
+
+def refitted_error(x: np.ndarray, labels: np.ndarray, clips: np.ndarray, penalty: float) -> float:
+    """Mean squared error of each row, asked of a ridge regression fitted without its clip."""
+    error = 0.0
+    for clip in np.unique(clips):
+        kept = clips != clip
+        design = np.column_stack([x[kept], np.ones(kept.sum())])
+        ridge = np.diag([*([penalty] * x.shape[1]), 0.0])
+        solution = np.linalg.solve(design.T @ design + ridge, design.T @ labels[kept])
+        error += ((labels[~kept] - x[~kept] @ solution[:-1] - solution[-1]) ** 2).sum()
+    return error / len(labels)
+
+
 def fitted(*args: np.ndarray | list[str]) -> Predictor:
     found = cross_fit(*args, folds=5)
     assert isinstance(found, Predictor), found
@@ -28,22 +59,26 @@ def fitted(*args: np.ndarray | list[str]) -> Predictor:
 
 
 def test_ridge_solves_its_normal_equations_and_leaves_one_out_as_refitting_would() -> None:
-    features, labels, _ = data(20)
-    model = fit(features, labels)
+    features, labels, clips = with_copies()
+    model = fit(features, labels, clips)
     mean, scale = _moments(features)
     x, y = (features - mean) / scale, labels - labels.mean()
     solutions = [np.linalg.solve(x.T @ x + penalty * np.eye(SIZE), x.T @ y) for penalty in PENALTIES]
-    errors = []
-    for penalty in PENALTIES:
-        error = 0.0
-        for row in range(20):
-            kept = np.arange(20) != row
-            design = np.column_stack([x[kept], np.ones(19)])
-            ridge = np.diag([*([penalty] * SIZE), 0.0])
-            solution = np.linalg.solve(design.T @ design + ridge, design.T @ labels[kept])
-            error += (labels[row] - x[row] @ solution[:-1] - solution[-1]) ** 2
-        errors.append(error)
+    errors = [refitted_error(x, labels, clips, penalty) for penalty in PENALTIES]
     np.testing.assert_allclose(model.coefficients, solutions[int(np.argmin(errors))], atol=1e-6)
+
+
+@pytest.mark.parametrize("penalty", [1.0, 10.0, 100.0])
+def test_the_error_of_clips_left_out_with_their_copies_is_that_of_fitting_again(penalty: float) -> None:
+    features, labels, clips = with_copies()
+    mean, scale = _moments(features)
+    x = (features - mean) / scale
+    x = x - x.mean(axis=0)
+    u, s, _ = np.linalg.svd(x, full_matrices=False)
+    y = labels - labels.mean()
+    together = [np.flatnonzero(clips == clip) for clip in np.unique(clips)]
+    found = _left_out_error(u, s, u.T @ y, y, penalty, together)
+    assert found == pytest.approx(refitted_error(x, labels, clips, penalty), rel=10 * LEAST_KEPT)
 
 
 def test_follows_the_labels_of_clips_that_it_has_not_seen() -> None:
@@ -92,6 +127,50 @@ def test_a_missing_track_counts_as_average_and_missing_labels_are_left_out() -> 
     blind[:, : FEATURE_SIZES[0]] = np.nan
     average = np.where(np.isnan(blind), model.mean, blind)
     np.testing.assert_allclose(model.predict(blind), model.predict(average))
+
+
+def test_what_harmless_copies_change_counts_for_less() -> None:
+    features, labels, groups = data()
+    rng = np.random.default_rng(8)
+    carries = slice(SIZE - 20, None)  # half of what carries the label, which another voice changes
+    moved = features.copy()
+    moved[:, carries] += rng.normal(0, 3, (len(features), 20))
+    copies = Copies(moved, np.arange(len(features)))
+    plain, taught = (cross_fit(features, labels, groups, folds=5, copies=each) for each in (None, copies))
+    assert isinstance(plain, Predictor)
+    assert isinstance(taught, Predictor)
+    agreements = [each.agreement(moved, features, groups).mean() for each in (plain, taught)]
+    assert agreements[1] > 0.7 * agreements[0]
+    assert taught.correlation > 0.7
+
+
+def test_no_model_sees_the_copies_of_what_it_is_asked_about() -> None:
+    features, labels, groups = data()
+    of = np.arange(len(features))
+    mine = np.array(groups) == "g3"
+    spoilt = np.where(mine[:, None], features + 1, features)
+    before, after = (
+        cross_fit(features, labels, groups, folds=5, copies=Copies(each, of)) for each in (features, spoilt)
+    )
+    assert isinstance(before, Predictor)
+    assert isinstance(after, Predictor)
+    probe = np.random.default_rng(9).normal(size=(4, SIZE))
+    np.testing.assert_array_equal(before.predict(probe, ["g3"] * 4), after.predict(probe, ["g3"] * 4))
+
+
+def test_what_is_farther_out_than_originals_are_counts_as_the_farthest() -> None:
+    features, labels, groups = data()
+    predictor = fitted(features, labels, groups)
+    far, farther = features[:1] + 1e3, features[:1] + 1e6
+    np.testing.assert_array_equal(predictor.predict(far, groups[:1]), predictor.predict(farther, groups[:1]))
+
+
+def test_of_a_track_the_features_of_the_other_are_missing() -> None:
+    features, cells = data(3)[0], FEATURE_SIZES[0]
+    assert np.isnan(of_track(features, "video")[:, cells:]).all()
+    assert np.isnan(of_track(features, "audio")[:, :cells]).all()
+    np.testing.assert_array_equal(of_track(features, "video")[:, :cells], features[:, :cells])
+    np.testing.assert_array_equal(of_track(features, "cross"), features)
 
 
 def test_says_why_there_is_none() -> None:

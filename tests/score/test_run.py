@@ -115,7 +115,7 @@ def test_media_labels_and_words_pass_through_unchanged(rows: list[Row], scored: 
 
 def test_records_beside_the_store_tell_what_was_found(scored: Path) -> None:
     calibration = json.loads((scored / "calibration.json").read_text())
-    assert calibration["predictor"]["correlation"] > 0.3
+    assert calibration["predictors"]["cross_agreement"]["correlation"] > 0.3
     assert calibration["signals"]["video_structure"]["basis"] == "corpus"
     summary = json.loads((scored / "weights.json").read_text())
     assert (summary["variants"], summary["without_quality"]) == (24, 0)

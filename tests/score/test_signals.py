@@ -146,6 +146,18 @@ def test_half_of_the_pitch_range_costs_what_the_formula_says() -> None:
     assert SIGNALS["audio_pitch"].measure(narrower, source) == pytest.approx(0.8, abs=1e-6)
 
 
+def test_a_frame_that_the_tracker_takes_an_octave_wrong_costs_little() -> None:
+    source, variant = Clip(None, Sound(voice(4))), Clip(None, Sound(voice(4)))
+    pitch = source.sound.pitch
+    wrong = np.flatnonzero(np.isfinite(pitch))[10:14]
+    found = []
+    for octaves in (1.0, 2.0):
+        variant.sound.__dict__["pitch"] = pitch.copy()
+        variant.sound.__dict__["pitch"][wrong] += octaves
+        found.append(SIGNALS["audio_pitch"].measure(variant, source))
+    assert found[0] == found[1] > 0.85
+
+
 @pytest.mark.parametrize("which", ["drawn", "real"])
 def test_graded_noise_lowers_every_signal_of_the_sound(which: str, request: pytest.FixtureRequest) -> None:
     source = request.getfixturevalue("clip" if which == "drawn" else "real")

@@ -1,0 +1,137 @@
+"""Which variants the clips of a store are owed, and what each depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from augment import audio_variants, video_variants
+from augment.settings import AudioSettings, AugmentConfig, ClassicSettings, VideoSettings
+from augment.voices import CORPUS
+from pipelines import provenance
+from pipelines.runner import Work, work_key
+from pipelines.sample import digest, row_seed, variant_id
+from pipelines.store import StoreReader
+
+# What `model: embedded` stands for.
+EMBEDDED = {VideoSettings: video_variants.CHECKPOINT, AudioSettings: audio_variants.CHECKPOINT}
+# Which media a kind of variant replaces.
+REPLACES = {"video": ("video",), "audio": ("audio",), "both": ("video", "audio"), "classic": ("video",)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One way of making a variant: what the operator is told."""
+
+    kind: str
+    variant: int
+    """Which of the clip's variants of the kind."""
+    number: int
+    """How often the variant had been made before."""
+    seed: int
+    strength: float
+    """Factor on the strength of the edit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One variant that a training clip is owed."""
+
+    index: int
+    """Of its source in the store that is read."""
+    source_id: str
+    kind: str
+    number: int
+    inputs: Any
+    settings: Any
+    config: AugmentConfig
+    seed: int
+    """The run's."""
+
+    @property
+    def id(self) -> str:
+        """Of its row."""
+        return variant_id(self.source_id, self.kind, self.number)
+
+    def attempt(self, number: int) -> Attempt:
+        """How it is made for the first time, 0, and how again."""
+        return Attempt(
+            kind=self.kind,
+            variant=self.number,
+            number=number,
+            seed=row_seed(self.seed, f"{self.id}~{number}" if number else self.id),
+            strength=self.config.strength(self.kind, number),
+        )
+
+    def told(self, number: int) -> dict[str, Any]:
+        """What is told of an attempt in the rows of later ones."""
+        attempt = self.attempt(number)
+        return {"attempt": number, "seed": attempt.seed, "strength": attempt.strength}
+
+    def work(self, number: int) -> Work:
+        """The work of an attempt."""
+        attempt = self.attempt(number)
+        again = {"again": [number, attempt.strength]} if number else {}
+        key = work_key(self.id, self.inputs, self.settings | again, self.seed)
+        return Work(self.id, key, (self.index, attempt), digest(self.source_id))
+
+
+def plan(reader: StoreReader, config: AugmentConfig, seed: int) -> list[Variant]:
+    """The variants that the training clips of a store are owed, clip by clip."""
+    variants = []
+    voices = _voices(config.audio, reader)
+    for index, row in enumerate(reader.table.to_pylist()):
+        if row["split"] != "train" or row["kind"] != "original":
+            continue
+        for kind, count in config.variants().items():
+            if all(row[f"has_{modality}"] for modality in REPLACES[kind]):
+                sections = ("classic",) if kind == "classic" else REPLACES[kind]
+                variants += [
+                    Variant(
+                        index=index,
+                        source_id=row["id"],
+                        kind=kind,
+                        number=number,
+                        inputs=[row["generator"], voices if "audio" in REPLACES[kind] else None],
+                        settings={section: settings(getattr(config, section)) for section in sections},
+                        config=config,
+                        seed=seed,
+                    )
+                    for number in range(count)
+                ]
+    return variants
+
+
+def _voices(settings: AudioSettings, reader: StoreReader) -> str:
+    """A digest of the voices that a target is drawn from: with another choice, another one is drawn."""
+    if settings.voices != CORPUS:
+        return provenance.folder_digest(Path(settings.voices))
+    table = reader.table
+    speaking = pc.and_(pc.equal(table["split"], "train"), table["has_audio"])
+    return digest(table.filter(speaking).select(["id", "group", "generator"]).to_pylist())
+
+
+@cache
+def settings(section: VideoSettings | AudioSettings | ClassicSettings) -> dict[str, Any]:
+    """The settings of a section that one of its variants depends on, the weights' contents among them."""
+    if isinstance(section, ClassicSettings):
+        return dataclasses.asdict(section) | {"variants": None}
+    models = [str(EMBEDDED[type(section)]) if section.model == "embedded" else section.model]
+    if isinstance(section, AudioSettings):
+        # How many variants there are does not change what one of them is.
+        return dataclasses.asdict(section) | {"variants": None, "weights": _contents(models)}
+    if section.captioner:
+        models.append(section.captioner)
+    if section.method == "animatediff":
+        models.append(section.video_to_video.motion_adapter)
+    return section.used() | {"weights": _contents(models)}
+
+
+def _contents(models: list[str]) -> list[str | None]:
+    """A digest of each model's folder; None of one from the Hub."""
+    return [provenance.folder_digest(Path(each)) if Path(each).is_dir() else None for each in models]

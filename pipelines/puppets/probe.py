@@ -1,0 +1,102 @@
+"""Reads the mood that a puppet's face or voice carries, whoever it is: a ruler to check others by.
+
+Both are ridge regressions on puppets of the cast `studio`, whose valence is known and who are in no
+corpus. They share neither features nor clips with anything that is trained or that scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pipelines import pitch
+from pipelines.puppets import face, script, voice
+
+FACE = (slice(14, 58), slice(12, 52))
+"""Rows and columns of a 64 px frame that the face is in."""
+FRAME_S, LOUD_DB = 0.01, -30.0
+"""Pieces that loudness is taken over, and how far below the loudest one counts as speech."""
+
+Style = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""From frames (..., H, W, 3), float32 in [0, 1], to frames of another look."""
+
+
+class FaceProbe:
+    """The valence in the light of a face."""
+
+    def __init__(
+        self, styles: Sequence[Style] = (), *, pictures: int = 3000, ridge: float = 30.0, seed: int = 3
+    ) -> None:
+        """`styles` are looks that it learns to see through; as many pictures get each as get none."""
+        rng = np.random.default_rng(seed)
+        features, valences = [], []
+        for _ in range(pictures):
+            look, valence = face.random_look(rng, "studio"), rng.uniform(-1, 1)
+            shift = np.clip(rng.normal(0, 0.8, 2), -2, 2)
+            frame = face.draw_face(look, valence=valence, mouth=rng.uniform(), head=(shift[0], shift[1]))
+            style = [None, *styles][rng.integers(1 + len(styles))]
+            picture = frame.astype(np.float32) / 255
+            features.append(_light((style(picture, rng) if style else picture)[None])[0])
+            valences.append(valence)
+        self._weights = _ridge(np.stack(features), np.array(valences), ridge)
+
+    def __call__(self, frames: np.ndarray) -> float:
+        """The mean over the frames, uint8 RGB (F, 64, 64, 3), of what it reads; about [-1, 1]."""
+        return float((_light(frames.astype(np.float32) / 255) @ self._weights).mean())
+
+
+class VoiceProbe:
+    """The valence in how something is said: liveliness and height of the pitch, and pace.
+
+    It leaves out the loudness, which carries valence too and which any gain changes.
+    """
+
+    def __init__(self, *, sentences: int = 400, ridge: float = 1.0, seed: int = 4) -> None:
+        rng = np.random.default_rng(seed)
+        features, valences = [], rng.uniform(-1, 1, sentences)
+        for valence in valences:
+            text = script.sentence(rng.uniform(-1, 1), rng, "studio")
+            who = voice.random_voice(rng, "studio")
+            features.append(_prosody(voice.speak(text, who, valence=float(valence), rng=rng)))
+        x = np.stack(features)
+        self._mean, self._scale = x.mean(axis=0), x.std(axis=0)
+        self._weights = _ridge(self._standardised(x), valences, ridge)
+
+    def __call__(self, samples: np.ndarray) -> float:
+        """What it reads in mono sound at 16 kHz, float32 (samples,); about [-1, 1]."""
+        return float(self._standardised(_prosody(samples)[None])[0] @ self._weights)
+
+    def _standardised(self, prosody: np.ndarray) -> np.ndarray:
+        scaled = np.clip((prosody - self._mean) / self._scale, -3, 3)
+        return np.concatenate([scaled, np.ones((len(scaled), 1))], axis=1)
+
+
+def _ridge(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
+    return np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ y)
+
+
+def _light(frames: np.ndarray) -> np.ndarray:
+    """Standardised light of each face at half resolution, (F, features) with a constant."""
+    light = frames[:, *FACE].mean(axis=-1)
+    small = (light[:, ::2, ::2] + light[:, 1::2, ::2] + light[:, ::2, 1::2] + light[:, 1::2, 1::2]).reshape(
+        len(light), -1
+    )
+    small = (small - small.mean(axis=1, keepdims=True)) / (small.std(axis=1, keepdims=True) + 1e-6)
+    return np.concatenate([small, np.ones((len(small), 1))], axis=1)
+
+
+def _prosody(samples: np.ndarray) -> np.ndarray:
+    """Height of the pitch in octaves, log2 of its spread in octaves, syllables a second of speech, (3,)."""
+    level = np.sqrt((samples.astype(np.float64) ** 2).mean())
+    samples = (samples * (voice.LOUDNESS / max(level, 1e-4))).astype(np.float32)  # the tracker hears it too
+    octaves = np.log2(pitch.track(samples))
+    octaves = octaves[np.isfinite(octaves)]
+    low, middle, high = np.quantile(octaves, (0.1, 0.5, 0.9)) if len(octaves) else (0.0,) * 3
+    length = round(FRAME_S * pitch.SAMPLING_RATE)
+    pieces = samples[: len(samples) // length * length].reshape(-1, length).astype(np.float64)
+    level = 10 * np.log10((pieces**2).mean(axis=1) + 1e-10)
+    smooth = np.convolve(level, np.hanning(15) / np.hanning(15).sum(), "same")
+    loud = level > level.max() + LOUD_DB
+    peaks = (smooth[1:-1] > smooth[:-2]) & (smooth[1:-1] >= smooth[2:]) & loud[1:-1]
+    return np.array([middle, np.log2(high - low + 0.05), peaks.sum() / (loud.sum() * FRAME_S + 0.1)])

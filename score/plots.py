@@ -1,0 +1,179 @@
+"""Pictures of what the scorer found, as SVG: the same values give the same bytes.
+
+calibration.svg   of each signal, its good and its bad pairs, and the quality that it reads off them
+weights.svg       the qualities of a store's variants by kind, and the weight that each gets
+benchmark.svg     what became of clips that were spoiled by known means (`score.benchmark`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.atomic import replacing
+from score.calibrate import Calibration
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+GOOD, BAD, CURVE = "#009e73", "#d55e00", "#0072b2"  # told apart by the colour-blind too
+KINDS = {"video": "#0072b2", "audio": "#d55e00", "both": "#009e73", "classic": "#999999"}
+COLUMNS = 4
+FARTHEST = 3.0
+"""Gaps between the anchors that a panel shows beside them; pairs that are farther out lie at its edge."""
+
+
+def plot_calibration(
+    path: Path,
+    calibration: Calibration,
+    good: Mapping[str, list[float]],
+    bad: Mapping[str, list[float]],
+) -> None:
+    """Draw a panel for each signal that is used: shares of its pairs, and the quality as a curve.
+
+    Args:
+        path: The SVG.
+        calibration: With the anchors.
+        good: Raw values of the good pairs by signal.
+        bad: Those of the bad ones.
+    """
+    panels = list(calibration.signals)
+    with drawn(path, len(panels)) as axes:
+        for name, ax in zip(panels, axes, strict=True):
+            anchors = calibration.signals[name]
+            gap = anchors.good - anchors.bad
+            low, high = anchors.bad - FARTHEST * gap, anchors.good + 0.5 * gap
+            pairs = [_within(values.get(name, ()), low, high) for values in (good, bad)]
+            found = np.concatenate([*pairs, [anchors.bad, anchors.good]])
+            bins = np.linspace(found.min(), found.max(), 31).tolist()
+            for values, colour, label in zip(pairs, (GOOD, BAD), ("good pairs", "bad pairs"), strict=True):
+                share = np.full(len(values), 1 / max(len(values), 1))
+                ax.hist(
+                    values, bins=bins, weights=share, color=colour, alpha=0.6, histtype="stepfilled",
+                    label=f"{label} ({len(values)})",
+                )  # fmt: skip
+            x = np.linspace(bins[0], bins[-1], 100)
+            ax.plot(x, anchors.quality(x), color=CURVE, linewidth=1.5, label="quality")
+            ax.plot([anchors.bad, anchors.good], [0.1, 1.0], "o", color=CURVE, markersize=4)
+            ax.set_ylim(0, 1.05)
+            usual = "" if anchors.basis == "corpus" else ", usual anchors"
+            ax.set_title(f"{name}{usual}", fontsize=9)
+            ax.legend(fontsize=6, loc="upper left")
+
+
+def plot_weights(
+    path: Path, qualities: np.ndarray, weights: np.ndarray, kinds: list[str], summary: Mapping[str, Any]
+) -> None:
+    """Draw the distribution of the qualities by kind, the weight over them, and where the quantiles lie.
+
+    Args:
+        path: The SVG.
+        qualities: Of the variants, (n,), NaN for those without.
+        weights: Theirs, (n,).
+        kinds: Theirs.
+        summary: What `weights.json` holds.
+    """
+    known = np.isfinite(qualities)
+    present = [kind for kind in KINDS if kind in kinds]
+    with drawn(path, 1, width=7.0, height=4.0) as axes:
+        ax = axes[0]
+        of = [qualities[known & (np.array(kinds) == kind)] for kind in present]
+        bins, colours = np.linspace(0, 1, 41).tolist(), [KINDS[kind] for kind in present]
+        if present:
+            ax.hist(
+                of, bins=bins, stacked=True, color=colours,
+                label=[f"{kind} ({len(values)})" for kind, values in zip(present, of, strict=True)],
+            )  # fmt: skip
+            ax.legend(fontsize=8, loc="upper left")
+        ax.set_xlabel("quality")
+        ax.set_ylabel("variants")
+        ax.set_xlim(0, 1)
+        curve = ax.twinx()
+        order = np.argsort(qualities[known])
+        curve.plot(qualities[known][order], weights[known][order], color="black", linewidth=1.5)
+        curve.set_ylabel("weight")
+        curve.set_ylim(0, 1.05)
+        for key in ("q_low", "q_high"):
+            if key in summary:
+                curve.axvline(summary[key], color="black", linestyle=":", linewidth=1)
+        ax.set_title(
+            f"{summary['variants']} variants weigh as much as {summary.get('effective_size', 0):.0f} equal"
+            f" ones; {summary['without_quality']} without a quality",
+            fontsize=9,
+        )
+
+
+def plot_benchmark(path: Path, report: Mapping[str, Any]) -> None:
+    """Draw a panel for each means: the quality of its track over the grades, and the other track's.
+
+    Args:
+        path: The SVG.
+        report: What `benchmark.json` holds.
+    """
+    panels = {name: told for name, told in report["means"].items() if len(told["grades"]) > 1}
+    panels = {name: told for name, told in panels.items() if told["grades"][0]["quality"] is not None}
+    with drawn(path, len(panels)) as axes:
+        for (name, told), ax in zip(panels.items(), axes, strict=True):
+            x = range(len(told["grades"]))
+            low, middle, high, across = (
+                np.array([grade[key] for grade in told["grades"]], dtype=np.float64)  # None becomes NaN
+                for key in ("quality_10", "quality", "quality_90", "quality_cross")
+            )
+            colour = KINDS[told["track"]]
+            ax.fill_between(x, low, high, color=colour, alpha=0.25)
+            ax.plot(x, middle, color=colour, marker="o", markersize=3, label=f"quality_{told['track']}")
+            if np.isfinite(across).any():
+                ax.plot(x, across, color="black", linestyle="--", linewidth=1, label="quality_cross")
+            ax.set_xticks(list(x), [f"{grade['grade']:g}" for grade in told["grades"]])
+            ax.set_xlabel(told["unit"], fontsize=8)
+            ax.set_ylim(0, 1.05)
+            ax.set_title(f"{name}: {_fell(told)}", fontsize=9)
+        if panels:
+            axes[0].legend(fontsize=7, loc="lower left")
+
+
+def _fell(told: Mapping[str, Any]) -> str:
+    """How steadily the quality fell, and how well the middle grade is told from a clip encoded again."""
+    if told["harmless"]:
+        return "harmless"
+    known = [f"{key} {told[key]:.2f}" for key in ("tau", "area") if told[key] is not None]
+    return ", ".join(known) or "too few clips"
+
+
+@contextmanager
+def drawn(path: Path, panels: int, *, width: float = 3.4, height: float = 2.5) -> Iterator[list[Axes]]:
+    """Axes for so many panels, up to `COLUMNS` a row, each so many inches; written once they are drawn on."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    columns = max(1, min(COLUMNS, panels))
+    rows = max(1, -(-panels // columns))
+    figure: Figure = Figure(figsize=(columns * width, rows * height))
+    FigureCanvasSVG(figure)
+    # In inches, since layouts that measure every letter take seconds.
+    figure.subplots_adjust(
+        left=0.6 / (columns * width), right=1 - 0.6 / (columns * width), wspace=0.25,
+        bottom=0.5 / (rows * height), top=1 - 0.4 / (rows * height), hspace=0.5,
+    )  # fmt: skip
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for ax in axes:
+        ax.tick_params(labelsize=7)
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
+    for unused in axes[panels:]:
+        unused.set_visible(False)
+    yield axes[:panels]
+    # Ids and the date would differ from run to run; letters as paths take ten times the space.
+    with mpl.rc_context({"svg.hashsalt": "daq-msa", "svg.fonttype": "none"}), replacing(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def _within(values: Any, low: float, high: float) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    return np.clip(array[np.isfinite(array)], low, high)
