@@ -68,7 +68,7 @@ class Signal:
     @property
     def against_only(self) -> bool:
         """Whether another clip may have as good a value: it speaks against a variant, and not for it."""
-        return self.chance or self.bad == "spoiled"
+        return self.chance or self.bad != "mismatched"
 
     def kinds(self) -> list[str]:
         """The kinds of rows that it applies to."""
