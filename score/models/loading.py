@@ -23,23 +23,19 @@ LOADERS: dict[str, Callable[..., Any]] = {
     "speaker": load_speaker,
     "emotion": load_emotion,
 }
-# What models need beside transformers, and how to get it. facenet-pytorch asks for a torch of
-# long ago, and works with today's.
-PACKAGES: dict[str, tuple[tuple[str, ...], str]] = {
-    "face": (("facenet_pytorch",), "pip install --no-deps facenet-pytorch"),
-    "quality": (("speechmos", "onnxruntime"), "pip install 'daq-msa[score]'"),
-}
+# What models need beside transformers.
+PACKAGES = {"face": ("facenet_pytorch",), "quality": ("speechmos", "onnxruntime")}
+INSTALL = "pip install 'daq-msa[score]'"
 
 
 def unavailable(names: Mapping[str, str]) -> dict[str, str]:
     """Those of the models that are set whose package is not installed, and why, with what installs it."""
     reasons = {}
     for setting in names:
-        packages, line = PACKAGES.get(setting, ((), ""))
-        lacking = [package for package in packages if find_spec(package) is None]
+        lacking = [package for package in PACKAGES.get(setting, ()) if find_spec(package) is None]
         if lacking:
             found = " and ".join(package.replace("_", "-") for package in lacking)
-            reasons[setting] = f"score.models.{setting} needs {found}, not installed here; {line}"
+            reasons[setting] = f"score.models.{setting} needs {found}, not installed here; {INSTALL}"
     if "face" in reasons and "expression" in names:
         reasons["expression"] = reasons["face"]  # it would look at the whole picture, which nobody asked for
     return reasons

@@ -165,9 +165,7 @@ def test_a_missing_package_is_said_with_the_line_that_installs_it(monkeypatch: p
     names = {"image": "a/b", "face": "mtcnn", "expression": "c/d", "quality": "dnsmos"}
     found = loading.unavailable(names)
     assert set(found) == {"face", "expression", "quality"}
-    assert found["face"].endswith(
-        "needs facenet-pytorch, not installed here; pip install --no-deps facenet-pytorch"
-    )
+    assert found["face"].endswith("needs facenet-pytorch, not installed here; pip install 'daq-msa[score]'")
     assert found["expression"] == found["face"]
     assert "speechmos and onnxruntime" in found["quality"]
     assert found["quality"].endswith("pip install 'daq-msa[score]'")
