@@ -13,7 +13,7 @@ from pipelines.sample import QUALITIES, Row
 from score.calibrate import MODALITIES, Calibration, calibrate
 from score.predictor import Copies, Predictor, cross_fit, of_track
 from score.signals.catalogue import JUDGED, SIGNALS, Modality, column
-from score.weights import effective_size, quantiles, weights
+from score.weights import effective_size, newness, quantiles, weights
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,14 @@ def _ask(
 
 
 def weigh(
-    variants: Variants, calibration: Calibration, *, low: float, high: float, gamma: float, floor: float
+    variants: Variants,
+    calibration: Calibration,
+    *,
+    low: float,
+    high: float,
+    gamma: float,
+    floor: float,
+    novelty: float = 0.0,
 ) -> tuple[dict[int, Row], dict[str, Any]]:
     """The columns of each variant, and a summary.
 
@@ -166,13 +173,16 @@ def weigh(
     weight[known] = weights(
         qualities["quality"][known], low=low, high=high, gamma=gamma, floor=floor, ids=ids
     )
+    if novelty:
+        new = [variants.signals[name] for name, signal in SIGNALS.items() if signal.direction == "none"]
+        weight *= newness(new, low=low, high=high, floor=floor) ** novelty
     columns = {column(name): values for name, values in variants.signals.items()} | qualities
     rows = {
         at: {name: _nullable(values[index]) for name, values in columns.items()}
         | {"weight": float(weight[index])}
         for index, at in enumerate(variants.positions)
     }
-    settings = {"low": low, "high": high, "gamma": gamma, "floor": floor}
+    settings = {"low": low, "high": high, "gamma": gamma, "floor": floor, "novelty": novelty}
     return rows, settings | _summary(variants, qualities["quality"][known], weight, settings)
 
 

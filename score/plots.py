@@ -94,8 +94,7 @@ def plot_weights(
         ax.set_ylabel("variants")
         ax.set_xlim(0, 1)
         curve = ax.twinx()
-        order = np.argsort(qualities[known])
-        curve.plot(qualities[known][order], weights[known][order], color="black", linewidth=1.5)
+        curve.plot(qualities[known], weights[known], ".", color="black", markersize=3)
         curve.set_ylabel("weight")
         curve.set_ylim(0, 1.05)
         for key in ("q_low", "q_high"):

@@ -54,6 +54,8 @@ class ScoreConfig:
     """Exponent of the weight, above 0: above 1 doubtful variants count less, below 1 more."""
     floor: float = 0.1
     """Least weight before the exponent, in [0, 1]."""
+    novelty: float = 0.0
+    """Exponent of a factor for how much is new in a variant, 0 or more; 0 weighs a copy as any other."""
     calibration_clips: int = 64
     """Training originals that good and bad pairs are made of, 0 or more; spread over the corpus."""
     folds: int = 5
@@ -61,7 +63,9 @@ class ScoreConfig:
     models: ModelSettings = field(default_factory=ModelSettings)
 
     def __post_init__(self) -> None:
-        check_settings(**self.weighing())
+        check_settings(low=self.low, high=self.high, gamma=self.gamma, floor=self.floor)
+        if not 0 <= self.novelty < float("inf"):
+            raise ValueError(f"novelty: {self.novelty:g} is not 0 or more and finite")
         if self.calibration_clips < 0:
             raise ValueError(f"calibration_clips: {self.calibration_clips} is negative; take 0 or more")
         if self.folds < 2:
@@ -69,7 +73,8 @@ class ScoreConfig:
 
     def weighing(self) -> dict[str, float]:
         """The settings that make a weight of a quality; they change nothing that is measured."""
-        return {"low": self.low, "high": self.high, "gamma": self.gamma, "floor": self.floor}
+        names = ("low", "high", "gamma", "floor", "novelty")
+        return {name: getattr(self, name) for name in names}
 
 
 def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:

@@ -54,12 +54,41 @@ def weights(
         raise ValueError(f"qualities: wanted numbers in [0, 1], found {', '.join(named)}{more}")
     if len(quality) == 0:
         return quality
-    q_low, q_high = quantiles(quality, low=low, high=high)
-    if q_high - q_low < NO_SPREAD:
-        share = np.where(quality >= q_low - NO_SPREAD, 1.0, floor)
-    else:
-        share = np.clip((quality - q_low) / (q_high - q_low), floor, 1.0)
-    return share**gamma
+    return between_quantiles(quality, low=low, high=high, floor=floor) ** gamma
+
+
+def newness(novelties: Sequence[np.ndarray], *, low: float, high: float, floor: float) -> np.ndarray:
+    """How much of a variant is new beside the others, for weights that ask for it; the formula is ours.
+
+    Args:
+        novelties: Of each way to be new, the variants' values, (n,); NaN where one does not apply.
+        low: The quantile of a novelty that is worth the least, with all below.
+        high: The quantile that is worth 1, with all above.
+        floor: What the least is worth.
+
+    Returns:
+        In [floor, 1], (n,): the best that a novelty is worth; 1 where none is known.
+    """
+    worth = []
+    for values in novelties:
+        known = np.isfinite(values)
+        share = np.full(len(values), np.nan)
+        if known.any():
+            share[known] = between_quantiles(values[known], low=low, high=high, floor=floor)
+        worth.append(share)
+    best = np.fmax.reduce(worth)
+    return np.where(np.isfinite(best), best, 1.0)
+
+
+def between_quantiles(values: np.ndarray, *, low: float, high: float, floor: float) -> np.ndarray:
+    """Where values (n,) lie between two of their quantiles, from `floor` to 1.
+
+    Where the two are equal there is nothing to rank by: values at or above them get 1, those below the floor.
+    """
+    at_low, at_high = quantiles(values, low=low, high=high)
+    if at_high - at_low < NO_SPREAD:
+        return np.where(values >= at_low - NO_SPREAD, 1.0, floor)
+    return np.clip((values - at_low) / (at_high - at_low), floor, 1.0)
 
 
 def quantiles(qualities: np.ndarray, *, low: float, high: float) -> tuple[float, float]:

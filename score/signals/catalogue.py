@@ -56,7 +56,7 @@ class Signal:
     """From variant and source; None for the agreements, which are computed once all rows are measured."""
     range: tuple[float, float]
     direction: Literal["higher", "none"] = "higher"
-    """Which values are better; `none` is reported and not weighed."""
+    """Which values are better; of `none` the signal tells how much is new, and is no part of a quality."""
     bad: Bad = "mismatched"
     chance: bool = False
     """Whether clips that have nothing to do with each other may have a good value by chance."""

@@ -1,4 +1,4 @@
-"""How much did change: a copy is faithful and teaches nothing. Reported, never weighed."""
+"""How much did change: a copy is faithful and teaches nothing. No part of a quality."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ def test_killed_and_started_again_gives_the_rows_of_a_straight_run(
 def test_weighing_again_equals_scoring_with_the_new_settings_and_decodes_nothing(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new = ("--score.gamma", "2", "--score.floor", "0.3", "--score.high", "0.7")
+    new = ("--score.gamma", "2", "--score.floor", "0.3", "--score.high", "0.7", "--score.novelty", "0.5")
     straight = score(store, tmp_path / "straight", *new)
     before = score(store, tmp_path / "out")
 
@@ -288,6 +288,7 @@ def test_variants_outside_train_and_the_own_store_are_refused(
     ("option", "value", "message"),
     [
         ("floor", "2", r"score\.floor: 2 is not in \[0, 1\]"),
+        ("novelty", "-1", r"score\.novelty: -1 is not 0 or more"),
         ("folds", "1", r"score\.folds: 1 is not 2 or more"),
         ("calibration_clips", "-1", r"score\.calibration_clips: -1 is negative"),
     ],

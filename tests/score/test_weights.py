@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from score.weights import effective_size, weights
+from score.weights import effective_size, newness, weights
 
 USUAL = {"low": 0.1, "high": 0.9, "gamma": 1.0, "floor": 0.1}
 
@@ -53,6 +53,13 @@ def test_refuses_what_is_no_quality_and_names_the_rows() -> None:
 def test_refuses_settings_out_of_range_by_name(setting: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{setting}: {value:g} is not"):
         weights([0.5], **USUAL | {setting: value})
+
+
+def test_newness_is_the_best_of_what_is_known_between_the_quantiles() -> None:
+    picture = np.array([0.0, 0.1, 0.2, 0.3, 0.4, np.nan, np.nan, np.nan])
+    sound = np.array([np.nan, np.nan, np.nan, np.nan, 0.0, 5.0, 10.0, np.nan])
+    found = newness([picture, sound], low=0.0, high=1.0, floor=0.1)
+    np.testing.assert_allclose(found, [0.1, 0.25, 0.5, 0.75, 1.0, 0.5, 1.0, 1.0])
 
 
 def test_effective_size_counts_rows_of_equal_weight() -> None:
