@@ -4,8 +4,7 @@
 
 Each pair is a sentence by one voice, to be said by another, of whom another sentence is known. The
 puppets can say it in the other voice themselves, so there is a true result to compare with. Similarity
-of speakers needs Resemblyzer, a picture needs matplotlib; `docs/voice_conversion.md` tells how to
-install them.
+of speakers needs Resemblyzer; `docs/voice_conversion.md` tells how to install it.
 """
 
 from __future__ import annotations

@@ -31,15 +31,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from augment.benchmark_plot import Line, Panel, plot
+from augment.benchmark_plot import WAYS, plot
 from augment.video_cases import FIRST_CLIPS, Case, Setting
 from pipelines import device
 from pipelines.atomic import write_json, write_text
 from pipelines.errors import RunError, UsageError
 
 MIB = 2**20
-WAYS = {"ours": "#0072b2", "textbook": "#d55e00"}
-"""With their colours, told apart by the colour-blind too."""
 
 Made = TypeVar("Made")
 
@@ -67,7 +65,7 @@ def main(argv: list[str]) -> None:
     report = {"command": f"{parser.prog} {shlex.join(argv)}"} | measured(setting, cases, options.clips)
     write_json(options.out / "benchmark.json", report)
     write_text(options.out / "benchmark.md", markdown(report))
-    write_text(options.out / "benchmark.svg", picture(report))
+    plot(options.out / "benchmark.svg", report["cases"])
     print(markdown(report), end="")
 
 
@@ -202,26 +200,3 @@ def _clips_text(told: dict[str, Any]) -> str:
         f" process holds {first / MIB:.1f} MiB after {FIRST_CLIPS} and {last / MIB:.1f} MiB after the last"
         f" ({last / first - 1:+.2%})."
     )
-
-
-def picture(report: dict[str, Any]) -> str:
-    """Seconds and memory of the largest frames over the steps, a line a way and number of frames."""
-    size = max(row["size"] for row in report["cases"])
-    rows = [row for row in report["cases"] if row["size"] == size]
-    measures = {"seconds": ("Seconds", 1), "bytes": ("Memory above the loaded networks, MiB", MIB)}
-    panels = [
-        Panel(title=f"{title}, {size} pixels", lines=_lines(rows, measure, unit))
-        for measure, (title, unit) in measures.items()
-    ]
-    return plot(panels, "steps")
-
-
-def _lines(rows: list[dict[str, Any]], measure: str, unit: int) -> list[Line]:
-    counts = sorted({row["frames"] for row in rows})
-    lines = []
-    for way, frames in itertools.product(WAYS, counts):
-        shown = [row for row in rows if row["frames"] == frames and measure in row[way]]
-        points = [(row["steps"], row[way][measure] / unit) for row in shown]
-        label, dashed = f"{way}, {frames} frames", frames < counts[-1]
-        lines.append(Line(label=label, colour=WAYS[way], dashed=dashed, points=points))
-    return [line for line in lines if line.points]

@@ -7,23 +7,17 @@ benchmark.svg     what became of clips that were spoiled by known means (`score.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from pipelines.atomic import replacing
+from pipelines.figures import BLUE, GREEN, RED, drawn
 from score.calibrate import Calibration
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-GOOD, BAD, CURVE = "#009e73", "#d55e00", "#0072b2"  # told apart by the colour-blind too
-KINDS = {"video": "#0072b2", "audio": "#d55e00", "both": "#009e73", "classic": "#999999"}
-COLUMNS = 4
+GOOD, BAD, CURVE = GREEN, RED, BLUE
+KINDS = {"video": BLUE, "audio": RED, "both": GREEN, "classic": "#999999"}
 FARTHEST = 3.0
 """Gaps between the anchors that a panel shows beside them; pairs that are farther out lie at its edge."""
 
@@ -142,35 +136,6 @@ def _fell(told: Mapping[str, Any]) -> str:
         return "harmless"
     known = [f"{key} {told[key]:.2f}" for key in ("tau", "area") if told[key] is not None]
     return ", ".join(known) or "too few clips"
-
-
-@contextmanager
-def drawn(path: Path, panels: int, *, width: float = 3.4, height: float = 2.5) -> Iterator[list[Axes]]:
-    """Axes for so many panels, up to `COLUMNS` a row, each so many inches; written once they are drawn on."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    columns = max(1, min(COLUMNS, panels))
-    rows = max(1, -(-panels // columns))
-    figure: Figure = Figure(figsize=(columns * width, rows * height))
-    FigureCanvasSVG(figure)
-    # In inches, since layouts that measure every letter take seconds.
-    figure.subplots_adjust(
-        left=0.6 / (columns * width), right=1 - 0.6 / (columns * width), wspace=0.25,
-        bottom=0.5 / (rows * height), top=1 - 0.4 / (rows * height), hspace=0.5,
-    )  # fmt: skip
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for ax in axes:
-        ax.tick_params(labelsize=7)
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
-    for unused in axes[panels:]:
-        unused.set_visible(False)
-    yield axes[:panels]
-    # Ids and the date would differ from run to run; letters as paths take ten times the space.
-    with mpl.rc_context({"svg.hashsalt": "daq-msa", "svg.fonttype": "none"}), replacing(path) as temporary:
-        figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
 
 
 def _within(values: Any, low: float, high: float) -> np.ndarray:

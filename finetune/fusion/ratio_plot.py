@@ -1,21 +1,23 @@
-"""Ratios of gradient norms over the steps of runs, with conflicts marked, as an SVG.
-
-Written out by hand: the picture is a few lines, and needs no plotting library to be installed.
-"""
+"""Ratios of gradient norms over the steps of runs, with conflicts marked."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-WIDTH, HEIGHT, LEFT, TOP, GAP = 860, 150, 52, 30, 44  # pixels: of a panel, and around it
-COLOURS = {"text": "#0072b2", "audio": "#d55e00", "video": "#009e73"}  # told apart by the colour-blind too
-CONFLICT = "#b0b0b0"
-TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+import numpy as np
+
+from pipelines.figures import BLUE, GREEN, RED, drawn, logarithmic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = {"text": BLUE, "audio": RED, "video": GREEN}
+LOWEST, HIGHEST = 0.1, 100.0
+"""Ratios that are shown at most; those that are farther out lie at the edge."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +32,11 @@ class Course:
     threshold: float
 
 
-def plot(runs: Mapping[str, Path], seed: int) -> str:
-    """A panel a run, of one seed."""
-    courses = [read_course(arm, run, seed) for arm, run in runs.items()]
-    panels = [_panel(course, TOP + index * (HEIGHT + GAP)) for index, course in enumerate(courses)]
-    height = TOP + len(panels) * (HEIGHT + GAP)
-    style = 'font-family="sans-serif" font-size="12" fill="none"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + 20}" height="{height}" {style}>'
-    return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *panels, "</svg>", ""])
+def plot(path: Path, runs: Mapping[str, Path], seed: int) -> None:
+    """Draw a panel a run, of one seed, as an SVG."""
+    with drawn(path, len(runs), columns=1, width=9.5, height=2.3) as axes:
+        for ax, (arm, run) in zip(axes, runs.items(), strict=True):
+            draw(ax, read_course(arm, run, seed))
 
 
 def read_course(arm: str, run: Path, seed: int) -> Course:
@@ -55,53 +54,27 @@ def read_course(arm: str, run: Path, seed: int) -> Course:
     )
 
 
-def _panel(course: Course, top: float) -> str:
-    low, high = _range([*course.ratios.values(), [course.threshold]])
-
-    def y(ratio: float) -> float:
-        share = math.log(max(low, min(high, ratio)) / low) / math.log(high / low)
-        return round(top + HEIGHT * (1 - share), 1)
-
-    def x(step: int) -> float:
-        return round(LEFT + WIDTH * step / max(1, len(course.conflicts) - 1), 1)
-
-    marks = "".join(f"M{x(step)} {top}v{HEIGHT}" for step, found in enumerate(course.conflicts) if found)
-    parts = [
-        f'<path d="{marks}" stroke="{CONFLICT}" stroke-opacity="0.35" stroke-width="1"/>' if marks else "",
-        *(_grid(y(tick), f"{tick:g}") for tick in TICKS if low <= tick <= high),
-        f'<path d="M{LEFT} {y(course.threshold)}h{WIDTH}" stroke="black" stroke-dasharray="5 4"/>',
-    ]
+def draw(ax: Axes, course: Course) -> None:
+    """Draw a line a modality over the marks of the conflicts, and the threshold."""
+    logarithmic(ax)
+    low, high = _range(course)
+    steps = np.flatnonzero(course.conflicts)
+    marks = np.tile([low, high, np.nan], len(steps))  # one line with gaps: far smaller than a line each
+    ax.plot(np.repeat(steps, 3), marks, color="#b0b0b0", alpha=0.6, linewidth=1, label="conflict")
     for name, values in course.ratios.items():
-        points = " ".join(f"{x(step)},{y(value)}" for step, value in enumerate(values))
-        parts.append(
-            f'<polyline points="{points}" stroke="{COLOURS.get(name, "black")}" stroke-width="1.2"/>'
-        )
-    return "\n".join(part for part in [*parts, _title(course, top), _axis(course, top)] if part)
+        ax.plot(np.clip(values, low, high), color=COLOURS.get(name, "black"), linewidth=1, label=name)
+    ax.axhline(course.threshold, color="black", linestyle="--", linewidth=1, label="threshold")
+    ax.set_ylim(low, high)
+    ax.set_xlim(0, max(1, len(course.conflicts) - 1))
+    ax.locator_params(axis="x", integer=True)
+    ax.set_xlabel("step", fontsize=8)
+    ax.set_title(course.title, fontsize=9, loc="left")
+    ax.legend(fontsize=7, frameon=False, ncols=5, loc="lower right", bbox_to_anchor=(1, 1))
 
 
-def _range(values: Iterable[Iterable[float]]) -> tuple[float, float]:
-    """Whole ticks around all finite ratios."""
-    known = [value for found in values for value in found if 0 < value < math.inf]
-    low = max((tick for tick in TICKS if tick <= min(known)), default=TICKS[0])
-    high = min((tick for tick in TICKS if tick >= max(known)), default=TICKS[-1])
-    return low, max(high, 2 * low)
-
-
-def _grid(y: float, label: str) -> str:
-    line = f'<path d="M{LEFT} {y}h{WIDTH}" stroke="#e0e0e0"/>'
-    return line + f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end" fill="black">{label}</text>'
-
-
-def _title(course: Course, top: float) -> str:
-    names = "".join(
-        f'<tspan dx="14" fill="{COLOURS.get(name, "black")}">{escape(name)}</tspan>' for name in course.ratios
-    )
-    legend = f'{names}<tspan dx="14">- - threshold</tspan><tspan dx="14" fill="#808080">| conflict</tspan>'
-    return f'<text x="{LEFT}" y="{top - 8}" fill="black">{escape(course.title)}{legend}</text>'
-
-
-def _axis(course: Course, top: float) -> str:
-    last = len(course.conflicts) - 1
-    y = top + HEIGHT + 15
-    ends = f'<text x="{LEFT}" y="{y}" fill="black">step 0</text>'
-    return ends + f'<text x="{LEFT + WIDTH}" y="{y}" text-anchor="end" fill="black">{last}</text>'
+def _range(course: Course) -> tuple[float, float]:
+    """Somewhat more than all finite ratios and the threshold span, within `LOWEST` and `HIGHEST`."""
+    ratios = np.array([*course.ratios.values()], dtype=np.float64)
+    known = np.append(ratios[np.isfinite(ratios) & (ratios > 0)], course.threshold)
+    low, high = np.clip([known.min(), known.max()], LOWEST, HIGHEST)
+    return float(low) / 1.2, float(high) * 1.2

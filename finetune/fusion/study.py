@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
     write_json(options.out / "study.json", record)
     write_text(options.out / "study.md", markdown(record))
     folders = {arm: found.out for arm, found in invocations.items()}
-    write_text(options.out / "ratios.svg", plot(folders, options.seeds[0]))
+    plot(options.out / "ratios.svg", folders, options.seeds[0])
     print(markdown(record))
 
 

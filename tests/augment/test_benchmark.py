@@ -8,21 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
-from augment import benchmark, video_benchmark, video_measurement
-from augment.benchmark_plot import ticks
+from augment import benchmark, benchmark_plot, video_benchmark, video_measurement
 from augment.video_cases import Case, Setting, load, seeded
 from pipelines.errors import RunError, UsageError
 from pipelines.process_memory import forget_peak, held_bytes, peak_bytes
 from tests import tiny_diffusion
 
 TINY = Case(steps=3, frames=2, size=32)
-NAMED = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +46,8 @@ def test_the_command_measures_and_says_what(tmp_path: Path) -> None:
     told = (tmp_path / "benchmark.md").read_text()
     assert "a seeded model, its UNet of 2.5 M parameters, on cpu" in told
     assert f"| 2 | 3 | 128 | {ours['seconds']:.2f} | {textbook['seconds']:.2f} |" in told
-    picture = ElementTree.parse(tmp_path / "benchmark.svg")
-    assert len(picture.findall(f"{NAMED}polyline")) == 4
+    picture = (tmp_path / "benchmark.svg").read_text()
+    assert all(f">{words}<" in picture for words in ("Seconds, 128 pixels", "ours, 3 frames", "steps"))
 
 
 def test_both_ways_are_measured_on_the_same_edit(setting: Setting) -> None:
@@ -162,19 +160,42 @@ def test_the_report_tells_what_was_measured() -> None:
 
 
 def test_the_picture_has_what_was_measured() -> None:
-    root = ElementTree.fromstring(video_benchmark.picture(made_report()))
-    words = [text.text for text in root.iter(f"{NAMED}text")]
-    assert {"Seconds, 256 pixels", "ours, 8 frames", "textbook, 8 frames", "steps", "10", "20"} <= {*words}
-    points = [line.attrib["points"].split() for line in root.iter(f"{NAMED}polyline")]
-    assert [len(line) for line in points] == [2, 1, 2, 1]
-    (left, low), (right, high) = (map(float, point.split(",")) for point in points[0])
-    assert left < right
-    assert high < low  # more seconds are further up
+    axes = list(Figure().subplots(1, 2))
+    benchmark_plot.draw(axes, [*made_report()["cases"], made_report()["cases"][0] | {"size": 128}])
+    lines = {(ax.get_title(), line.get_label()): line for ax in axes for line in ax.lines}
+    found = {key: line.get_xydata().tolist() for key, line in lines.items()}
+    memory = "Memory above the loaded networks, MiB, 256 pixels"
+    assert found == {
+        ("Seconds, 256 pixels", "ours, 8 frames"): [[10, 10], [20, 20]],
+        ("Seconds, 256 pixels", "textbook, 8 frames"): [[10, 30]],
+        (memory, "ours, 8 frames"): [[10, 300], [20, 310]],
+        (memory, "textbook, 8 frames"): [[10, 6000]],
+    }
+    assert len({line.get_color() for line in axes[0].lines}) == 2
+    for ax in axes:
+        assert ax.get_yscale() == "log"
+        assert ax.get_xticks().tolist() == [10, 20]
+        assert ax.get_xlim()[0] == 0
+        # More seconds are further up.
+        assert ax.transData.transform((10, 20))[1] > ax.transData.transform((10, 10))[1]
 
 
-def test_ticks_are_around_the_values() -> None:
-    assert ticks(0.3, 30) == pytest.approx([0.2, 0.5, 1, 2, 5, 10, 20, 50])
-    assert ticks(5, 5) == [5, 10]
+def test_fewer_frames_are_dashed() -> None:
+    axes, case = Figure().subplots(1, 2), made_report()["cases"][0]
+    benchmark_plot.draw(list(axes), [case | {"frames": 4}, case])
+    styles = {line.get_label(): line.get_linestyle() for line in axes[1].lines}
+    assert styles == {
+        f"{way}, {n} frames": "--" if n == 4 else "-" for way in benchmark_plot.WAYS for n in (4, 8)
+    }
+
+
+def test_the_picture_says_what_it_shows_and_is_the_same_again(tmp_path: Path) -> None:
+    for name in ("one.svg", "two.svg"):
+        benchmark_plot.plot(tmp_path / name, made_report()["cases"])
+    picture = (tmp_path / "one.svg").read_text()
+    assert picture == (tmp_path / "two.svg").read_text()
+    for words in ("Seconds, 256 pixels", "ours, 8 frames", "textbook, 8 frames", "steps", "10", "20", "5000"):
+        assert f">{words}<" in picture
 
 
 def made_report() -> dict[str, Any]:

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from matplotlib.figure import Figure
 
-from finetune.fusion import study
+from finetune.fusion import ratio_plot, study
 from finetune.fusion.__main__ import main as train
 from finetune.fusion.features import from_pickle
 from finetune.fusion.modality_drop import predicted_without, subsets
-from finetune.fusion.ratio_plot import plot
 from finetune.fusion.run import load
 from finetune.fusion.significance import group_of, over_rows, over_seeds, paired_t, two_sided
 from finetune.fusion.study_report import cell
@@ -148,23 +148,54 @@ def test_what_is_left_out_does_not_count_and_the_rest_does(data: Path, done: Pat
     np.testing.assert_allclose(predicted_without(network, test, ("audio",)), without, atol=1e-5)
 
 
-def test_the_picture_has_a_panel_an_arm_and_a_mark_a_conflict(tmp_path: Path) -> None:
-    from xml.etree import ElementTree
-
+@pytest.fixture
+def runs(tmp_path: Path) -> dict[str, Path]:
+    """Of seed 3, with two conflicts and with none."""
     for arm, found in {"one": [True, False, True], "two": [False, False, False]}.items():
         folder = tmp_path / arm / "seed-3"
         folder.mkdir(parents=True)
         (tmp_path / arm / "config.json").write_text(json.dumps({"config": {"conflict": {"threshold": 2.0}}}))
-        columns = {"epoch": [0, 0, 1], "conflict": found, "ratio_text": [3.0, float("inf"), 0.5]}
-        pyarrow.parquet.write_table(pyarrow.table(columns), folder / "steps.parquet")
-    picture = plot({arm: tmp_path / arm for arm in ("one", "two")}, 3)
-    root = ElementTree.fromstring(picture)
-    space = "{http://www.w3.org/2000/svg}"
-    lines = [line.get("points", "").split() for line in root.iter(f"{space}polyline")]
-    assert [len(points) for points in lines] == [3, 3]
-    marks = [path.get("d", "").count("M") for path in root.iter(f"{space}path") if path.get("stroke-opacity")]
-    assert marks == [2]
-    assert "one, seed 3: conflicts in 67% of 3 steps" in picture
+        ratios = {"ratio_text": [3.0, float("inf"), 0.5], "ratio_audio": [1.0, 0.0, 1.0]}
+        table = pyarrow.table({"epoch": [0, 0, 1], "conflict": found, **ratios})
+        pyarrow.parquet.write_table(table, folder / "steps.parquet")
+    return {arm: tmp_path / arm for arm in ("one", "two")}
+
+
+@pytest.mark.parametrize(("arm", "marked"), [("one", [0, 2]), ("two", [])])
+def test_a_panel_has_the_ratios_the_threshold_and_a_mark_a_conflict(
+    runs: dict[str, Path], arm: str, marked: list[int]
+) -> None:
+    ax = Figure().subplots()
+    ratio_plot.draw(ax, ratio_plot.read_course(arm, runs[arm], 3))
+    lines = {line.get_label(): line for line in ax.lines}
+    low, high = ax.get_ylim()
+    assert ax.get_yscale() == "log"
+    # What is infinite or nothing lies at the edge.
+    assert lines["text"].get_ydata().tolist() == [3, high, 0.5]
+    assert lines["audio"].get_ydata().tolist() == [1, low, 1]
+    assert [lines[name].get_color() for name in ("text", "audio")] == ["#0072b2", "#d55e00"]
+    assert {*lines["threshold"].get_ydata()} == {2.0}
+    steps, ends = lines["conflict"].get_data()
+    assert steps.tolist() == [step for step in marked for _ in range(3)]
+    np.testing.assert_array_equal(ends, [low, high, np.nan] * len(marked))
+
+
+def test_a_far_ratio_does_not_squeeze_the_rest() -> None:
+    ax = Figure().subplots()
+    ratios = {"text": [1e-9, 1.0, 1e9]}
+    ratio_plot.draw(ax, ratio_plot.Course(title="", ratios=ratios, conflicts=[False] * 3, threshold=2.0))
+    assert ax.get_ylim() == pytest.approx((0.1 / 1.2, 100 * 1.2))
+
+
+def test_the_picture_has_a_panel_an_arm_and_is_the_same_again(runs: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("one.svg", "two.svg"):
+        ratio_plot.plot(tmp_path / name, runs, 3)
+    picture = (tmp_path / "one.svg").read_text()
+    assert picture == (tmp_path / "two.svg").read_text()
+    assert ">one, seed 3: conflicts in 67% of 3 steps<" in picture
+    assert ">two, seed 3: conflicts in 0% of 3 steps<" in picture
+    for words in ("text", "audio", "threshold", "conflict", "step"):
+        assert picture.count(f">{words}<") == len(runs)
 
 
 @pytest.mark.parametrize(
