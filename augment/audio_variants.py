@@ -63,6 +63,7 @@ class AudioVariants:
             "reference": target.clip,
             "reference_sha256": target.sha256,
             "reference_s": settings.reference_s,
+            **({"gender": target.gender} if target.gender else {}),
             "pitch_shift_octaves": shift,
         }
         return media.encode_audio(made, SAMPLING_RATE), details

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from augment import audio_variants, video_variants
+from augment import audio_variants, video_variants, voice_sources
 from augment.settings import AudioSettings, AugmentConfig, ClassicSettings, VideoSettings
-from augment.voices import CORPUS
+from augment.voice_sources import CORPUS
 from pipelines import provenance
 from pipelines.runner import Work, work_key
 from pipelines.sample import digest, row_seed, variant_id
@@ -110,7 +110,7 @@ def plan(reader: StoreReader, config: AugmentConfig, seed: int) -> list[Variant]
 def _voices(settings: AudioSettings, reader: StoreReader) -> str:
     """A digest of the voices that a target is drawn from: with another choice, another one is drawn."""
     if settings.voices != CORPUS:
-        return provenance.folder_digest(Path(settings.voices))
+        return voice_sources.contents(settings)
     table = reader.table
     speaking = pc.and_(pc.equal(table["split"], "train"), table["has_audio"])
     return digest(table.filter(speaking).select(["id", "group", "generator"]).to_pylist())
@@ -123,8 +123,9 @@ def settings(section: VideoSettings | AudioSettings | ClassicSettings) -> dict[s
         return dataclasses.asdict(section) | {"variants": None}
     models = [str(EMBEDDED[type(section)]) if section.model == "embedded" else section.model]
     if isinstance(section, AudioSettings):
-        # How many variants there are does not change what one of them is.
-        return dataclasses.asdict(section) | {"variants": None, "weights": _contents(models)}
+        # How many variants there are does not change what one of them is, nor how a dataset is read.
+        unused = {"variants": None, "voices_dataset": None}
+        return dataclasses.asdict(section) | unused | {"weights": _contents(models)}
     if section.captioner:
         models.append(section.captioner)
     if section.method == "animatediff":

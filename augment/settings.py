@@ -174,6 +174,26 @@ class ClassicSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VoiceDatasetSettings:
+    """Which clips of a dataset of voices are targets."""
+
+    subset: str | None = None
+    """The dataset's configuration, where it has several."""
+    split: str = "train"
+    """Its split."""
+    revision: str | None = None
+    """Revision of a Hub id."""
+    clips: int = 200
+    """So many of its first clips are read, and kept in memory; at least 1."""
+    streaming: bool = True
+    """Whether no more than these are loaded; false loads the whole split, and keeps it on disk."""
+
+    def __post_init__(self) -> None:
+        if self.clips < 1:
+            raise ValueError(f"clips: {self.clips} is too small; take 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class AudioSettings:
     """Audio variants by voice conversion."""
 
@@ -185,10 +205,15 @@ class AudioSettings:
     revision: str | None = None
     """Revision of a Hub id."""
     voices: str = "corpus"
-    """Target voices: `corpus` for the other speakers of the training split, or a folder of speech with
-    a subfolder a speaker."""
+    """Target voices: `corpus` for the other speakers of the training split; a folder of speech with a
+    subfolder a speaker, or with a list, `voices.csv`; or a dataset, a Hub id or a folder of Parquet files."""
+    voices_dataset: VoiceDatasetSettings = field(default_factory=VoiceDatasetSettings)
+    """Of a dataset of voices alone."""
+    target_gender: Literal["any", "same"] = "any"
+    """Whether a target has the source speaker's gender. Where a voice is not tagged with one, it is guessed
+    from the usual pitch."""
     reference_s: float = 8.0
-    """Seconds of a target's clip that are listened to, from its beginning; at least 1."""
+    """Seconds of a target's speech that are listened to, from its clip's beginning; at least 1."""
     steps: int = 10
     """Euler steps from noise to speech, at least 1."""
     guidance_scale: float = 0.7

@@ -1,35 +1,42 @@
 """Target voices: who is to speak in a variant's sound.
 
-The voices are the other speakers of the corpus' training split, or those of a folder. A target is
-never the source's own speaker.
+The voices are the other speakers of the corpus' training split, those of a folder, or those of a
+dataset (`augment.voice_sources`). A target is never the source's own speaker.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from augment import speech
+from augment.voice_sources import CORPUS, Clip, clips_of, of_corpus
 from pipelines import media
-from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
     from augment.settings import AudioSettings
     from pipelines.store import StoreReader
 
-CORPUS = "corpus"
-"""The setting for the training split's own speakers."""
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
 LEVEL_CLIPS = 6
 """Clips that a speaker's usual pitch is taken from."""
-SAMPLING_RATE = 16_000
+FEMALE_HZ = 160.0
+"""Usual pitch from which an untagged voice is taken for a woman's.
 
-Clip = int | Path
-"""Where a speaker's sound is: a row of the store, or a file."""
+Men's lie about 119 Hz and women's about 207 Hz, whose geometric mean is 157 Hz; a guess, wrong of high
+men's and low women's voices and of whoever is excited.
+
+References:
+    Traunmüller and Eriksson 1995, "The frequency range of the voice fundamental in the speech of male
+    and female adults".
+"""
+
+Bank = dict[str, list[Clip]]
+"""Clips of each speaker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,54 +45,55 @@ class Target:
 
     speaker: str
     clip: str
-    """The row's id, or the file's path in its folder."""
+    """The row's id, the file's path in its folder, or its place in a dataset."""
     samples: np.ndarray
-    """float32 mono (samples,) in [-1, 1] at 16 kHz."""
+    """float32 mono (samples,) in [-1, 1] at 16 kHz: speech without long pauses."""
     sha256: str
     """Of the clip's bytes."""
+    gender: str | None
+    """The source's, which the target was to have; None where any would do."""
 
 
 class VoiceBank:
     """Speakers and their clips; draws a target and knows how high each speaker's voice is.
 
     Args:
-        settings: `voices` is `corpus` or a folder.
+        settings: `voices` is `corpus`, a folder, or a dataset.
         reader: The store that is augmented.
 
     Raises:
-        UsageError: If the folder holds no speech.
+        UsageError: If the folder holds no speech, or if there is no such dataset.
     """
 
     def __init__(self, settings: AudioSettings, reader: StoreReader) -> None:
-        self._reader, self._reference_s = reader, settings.reference_s
-        self._sources = _speakers_of(reader)
-        self._targets: dict[str, list[Clip]] = self._sources
-        self._folder = None if settings.voices == CORPUS else Path(settings.voices)
-        if self._folder is not None:
-            self._targets = _speakers_in(self._folder)
-        self._levels: dict[tuple[Clip, ...], float] = {}
+        self._reader, self._settings = reader, settings
+        self._sources = _by_speaker(of_corpus(reader))
+        self._targets = _by_speaker(clips_of(settings, reader))
+        self._levels: dict[tuple[str, ...], float] = {}
 
     def draw(self, row: dict[str, Any], rng: np.random.Generator) -> Target:
         """A voice other than a row's: speakers have equal chances, and then their clips.
 
         Raises:
-            ValueError: If there is no other speaker.
+            ValueError: If there is no other speaker, or none of the gender that is asked for.
         """
         speakers = sorted(name for name in self._targets if name != row["group"])
         if not speakers:
             raise ValueError(
-                f"{row['id']}: no voice but its own speaker's ({row['group']}) is in"
-                f" {self._folder or 'the training split'}; name a folder of voices in augment.audio.voices"
+                f"{row['id']}: no voice but its own speaker's ({row['group']}) is in {self._place}; name a"
+                " folder of voices in augment.audio.voices"
             )
-        speaker = speakers[rng.integers(len(speakers))]
+        gender = None if self._settings.target_gender == "any" else self._wanted(row)
+        speaker = self._speaker(row, speakers, gender, rng)
         clips = self._targets[speaker]
         clip = clips[rng.integers(len(clips))]
         encoded = self._encoded(clip)
         return Target(
             speaker=speaker,
-            clip=self._name(clip),
-            samples=_start(media.read_audio(encoded), self._reference_s),
+            clip=clip.name,
+            samples=self._reference(encoded),
             sha256=hashlib.sha256(encoded).hexdigest(),
+            gender=gender,
         )
 
     def apart(self, source: str, target: str) -> float | None:
@@ -97,11 +105,51 @@ class VoiceBank:
         difference = self._level(self._targets[target]) - self._level(self._sources.get(source, []))
         return None if np.isnan(difference) else float(difference)
 
+    def gender(self, speaker: str) -> str | None:
+        """A speaker's gender: as tagged in the bank, else a guess from the usual pitch (`FEMALE_HZ`).
+
+        None where there is neither a tag nor a pitch.
+        """
+        clips = self._targets.get(speaker) or self._sources.get(speaker, [])
+        tagged = next((clip.gender for clip in clips if clip.gender), None)
+        octaves = float("nan") if tagged else self._level(clips)
+        if np.isnan(octaves):
+            return tagged
+        return "female" if 2**octaves >= FEMALE_HZ else "male"
+
+    @property
+    def _place(self) -> str:
+        return "the training split" if self._settings.voices == CORPUS else self._settings.voices
+
+    def _wanted(self, row: dict[str, Any]) -> str:
+        gender = self.gender(row["group"])
+        if gender is None:
+            raise ValueError(
+                f"{row['id']}: the gender of {row['group']} is neither tagged nor to be told from a pitch;"
+                " list the speaker in the bank's voices.csv, or set augment.audio.target_gender: any"
+            )
+        return gender
+
+    def _speaker(
+        self, row: dict[str, Any], speakers: list[str], gender: str | None, rng: np.random.Generator
+    ) -> str:
+        """One of the speakers; of a gender, the first in a random order, so that few have to be heard."""
+        if gender is None:
+            return speakers[rng.integers(len(speakers))]
+        for index in rng.permutation(len(speakers)):
+            if self.gender(speakers[index]) == gender:
+                return speakers[index]
+        raise ValueError(
+            f"{row['id']}: none of the {len(speakers)} other voices in {self._place} is {gender}, as"
+            f" {row['group']} is; add one, or set augment.audio.target_gender: any"
+        )
+
     def _level(self, clips: list[Clip]) -> float:
         """Median pitch in octaves over a speaker's first clips; NaN where there is none."""
-        key = tuple(clips[:LEVEL_CLIPS])
+        first = clips[:LEVEL_CLIPS]
+        key = tuple(f"{type(clip.at).__name__} {clip.name}" for clip in first)
         if key not in self._levels:
-            middles = [middle for middle in map(self._middle, key) if not np.isnan(middle)]
+            middles = [middle for middle in map(self._middle, first) if not np.isnan(middle)]
             self._levels[key] = float(np.median(middles)) if middles else float("nan")
         return self._levels[key]
 
@@ -110,47 +158,23 @@ class VoiceBank:
 
         from augment import pitch
 
-        samples = _start(media.read_audio(self._encoded(clip)), self._reference_s)
-        return pitch.middle(pitch.track(torch.from_numpy(samples)))
+        return pitch.middle(pitch.track(torch.from_numpy(self._reference(self._encoded(clip)))))
+
+    def _reference(self, encoded: bytes) -> np.ndarray:
+        """The first seconds of a file's speech."""
+        samples = speech.trimmed(media.read_audio(encoded))
+        return samples[: round(self._settings.reference_s * speech.SAMPLING_RATE)]
 
     def _encoded(self, clip: Clip) -> bytes:
-        if isinstance(clip, Path):
-            return clip.read_bytes()
-        return self._reader.row(clip)["audio"]["bytes"]
-
-    def _name(self, clip: Clip) -> str:
-        if isinstance(clip, Path):
-            assert self._folder is not None
-            return clip.relative_to(self._folder).as_posix()
-        return self._reader.table["id"][clip].as_py()
+        if isinstance(clip.at, bytes):
+            return clip.at
+        if isinstance(clip.at, Path):
+            return clip.at.read_bytes()
+        return self._reader.row(clip.at)["audio"]["bytes"]
 
 
-def _speakers_of(reader: StoreReader) -> dict[str, list[Clip]]:
-    """Rows of each speaker among the training split's originals that have sound."""
-    columns = reader.table.select(["split", "kind", "group", "has_audio"]).to_pydict()
-    speakers: dict[str, list[Clip]] = {}
-    for index, (split, kind, group, has_audio) in enumerate(zip(*columns.values(), strict=True)):
-        if split == "train" and kind == "original" and has_audio:
-            speakers.setdefault(group, []).append(index)
+def _by_speaker(clips: Iterable[Clip]) -> Bank:
+    speakers: Bank = {}
+    for clip in clips:
+        speakers.setdefault(clip.speaker, []).append(clip)
     return speakers
-
-
-def _speakers_in(folder: Path) -> dict[str, list[Clip]]:
-    """Files of each speaker in a folder: a subfolder is a speaker, and so is a file beside them."""
-    if not folder.is_dir():
-        raise UsageError(f"augment.audio.voices: {folder} is no folder; take {CORPUS} or a folder of speech")
-    speakers: dict[str, list[Clip]] = {}
-    for file in _sound_files(folder):
-        parts = file.relative_to(folder).parts
-        speakers.setdefault(parts[0] if len(parts) > 1 else file.stem, []).append(file)
-    if not speakers:
-        raise UsageError(f"augment.audio.voices: {folder} holds no {', '.join(SUFFIXES)} file")
-    return speakers
-
-
-def _sound_files(folder: Path) -> Iterator[Path]:
-    return (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in SUFFIXES)
-
-
-def _start(samples: np.ndarray, seconds: float) -> np.ndarray:
-    return samples[: round(seconds * SAMPLING_RATE)]

@@ -84,6 +84,50 @@ def test_a_folder_of_voices(reader: StoreReader, tmp_path: Path) -> None:
     assert bank.apart("bert", "dora") == pytest.approx(np.log2(210 / 100), abs=0.15)
 
 
+def test_targets_of_the_sources_gender_by_pitch(reader: StoreReader) -> None:
+    bank = VoiceBank(AudioSettings(target_gender="same"), reader)
+    assert [bank.gender(name) for name in PITCHES] == ["female", "male", "female"]
+    drawn = [bank.draw(reader.row(0), np.random.default_rng(seed)) for seed in range(10)]
+    assert {(target.speaker, target.gender) for target in drawn} == {("cleo", "female")}
+    with pytest.raises(ValueError, match=r"none of the 2 other voices in the training split is male"):
+        bank.draw(reader.row(2), np.random.default_rng(0))
+
+
+def test_tags_come_before_pitch(reader: StoreReader, tmp_path: Path) -> None:
+    for name, pitch in (("high.flac", 220), ("low.flac", 100), ("untagged.flac", 105)):
+        (tmp_path / name).write_bytes(media.encode_audio(voiced(1.0, pitch)))
+    listed = "path,speaker,gender\nhigh.flac,high,m\nlow.flac,low,f\nuntagged.flac,untagged,\n"
+    (tmp_path / "voices.csv").write_text(listed)
+    bank = VoiceBank(AudioSettings(voices=str(tmp_path), target_gender="same"), reader)
+    assert [bank.gender(name) for name in ("high", "low", "untagged")] == ["male", "female", "male"]
+    # bert's low voice is a man's by its pitch.
+    drawn = {bank.draw(reader.row(2), np.random.default_rng(seed)).speaker for seed in range(20)}
+    assert drawn == {"high", "untagged"}
+    # A speaker of the corpus whom the list names is tagged there.
+    (tmp_path / "voices.csv").write_text(listed + "high.flac,bert,f\n")
+    bank = VoiceBank(AudioSettings(voices=str(tmp_path), target_gender="same"), reader)
+    assert {bank.draw(reader.row(2), np.random.default_rng(seed)).speaker for seed in range(20)} == {"low"}
+
+
+def test_a_source_without_tag_and_pitch_has_no_gender(reader: StoreReader, tmp_path: Path) -> None:
+    hiss = 0.05 * np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+    rows = [tiny.row(0, group="hiss", audio=in_row(media.encode_audio(hiss))), clip(1, "anna")]
+    store = StoreReader(tiny.store(tmp_path, rows))
+    with pytest.raises(ValueError, match="the gender of hiss is neither tagged nor to be told from a pitch"):
+        VoiceBank(AudioSettings(target_gender="same"), store).draw(store.row(0), np.random.default_rng(0))
+
+
+def test_a_reference_is_speech(reader: StoreReader, tmp_path: Path) -> None:
+    nothing = np.zeros(32_000, np.float32)
+    sound = np.concatenate([nothing, voiced(1.0, 120), nothing, voiced(1.0, 120)])
+    (tmp_path / "late.flac").write_bytes(media.encode_audio(sound))
+    bank = VoiceBank(AudioSettings(voices=str(tmp_path), reference_s=2.0), reader)
+    target = bank.draw(reader.row(0), np.random.default_rng(0))
+    assert len(target.samples) == 32_000
+    assert np.square(target.samples).mean() == pytest.approx(0.05**2, rel=0.3)
+    assert bank.apart("bert", "late") == pytest.approx(np.log2(120 / 100), abs=0.15)
+
+
 def test_unknown_pitch_is_told(reader: StoreReader, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     noise = 0.05 * rng.standard_normal(16_000).astype(np.float32)
