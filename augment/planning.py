@@ -20,8 +20,6 @@ from pipelines.store import StoreReader
 
 # What `model: embedded` stands for.
 EMBEDDED = {VideoSettings: video_variants.CHECKPOINT, AudioSettings: audio_variants.CHECKPOINT}
-# Which media a kind of variant replaces.
-REPLACES = {"video": ("video",), "audio": ("audio",), "both": ("video", "audio"), "classic": ("video",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,15 +87,16 @@ def plan(reader: StoreReader, config: AugmentConfig, seed: int) -> list[Variant]
         if row["split"] != "train" or row["kind"] != "original":
             continue
         for kind, count in config.variants().items():
-            if all(row[f"has_{modality}"] for modality in REPLACES[kind]):
-                sections = ("classic",) if kind == "classic" else REPLACES[kind]
+            replaced = config.replaces(kind)
+            if all(row[f"has_{track}"] for track in replaced):
+                sections = ("classic",) if kind == "classic" else replaced
                 variants += [
                     Variant(
                         index=index,
                         source_id=row["id"],
                         kind=kind,
                         number=number,
-                        inputs=[row["generator"], voices if "audio" in REPLACES[kind] else None],
+                        inputs=[row["generator"], voices if "audio" in sections else None],
                         settings={section: settings(getattr(config, section)) for section in sections},
                         config=config,
                         seed=seed,
@@ -120,7 +119,7 @@ def _voices(settings: AudioSettings, reader: StoreReader) -> str:
 def settings(section: VideoSettings | AudioSettings | ClassicSettings) -> dict[str, Any]:
     """The settings of a section that one of its variants depends on, the weights' contents among them."""
     if isinstance(section, ClassicSettings):
-        return dataclasses.asdict(section) | {"variants": None}
+        return section.used()
     models = [str(EMBEDDED[type(section)]) if section.model == "embedded" else section.model]
     if isinstance(section, AudioSettings):
         # How many variants there are does not change what one of them is, nor how a dataset is read.

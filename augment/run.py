@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow
 
 from augment import audio_variants, judgements, retries, video_variants
+from augment.classic_sound import ClassicSound
 from augment.classic_variants import ClassicVariants
-from augment.planning import REPLACES, Attempt, Variant, plan
+from augment.planning import Attempt, Variant, plan
 from augment.settings import AugmentConfig
 from augment.voices import VoiceBank
 from pipelines import provenance
@@ -30,6 +31,8 @@ from pipelines.store import StoreReader, committed_generation
 if TYPE_CHECKING:
     from pipelines.settings import Invocation
 
+CLASSIC = {"video": ClassicVariants, "audio": ClassicSound}
+"""What makes a track of a classic variant."""
 States = dict[str, retries.State]
 """Where each variant stands, by its id."""
 
@@ -57,9 +60,12 @@ class MakeVariants:
         return audio_variants.AudioVariants(self.config.audio, self.device, self.bank)
 
     def _make(self, modality: str, row: Row, attempt: Attempt) -> tuple[bytes, dict[str, Any]]:
-        if modality == "audio":
+        if modality == "audio" and attempt.kind != "classic":
             return self._audio(row, attempt.variant, attempt.seed)
-        maker = ClassicVariants(self.config.classic) if attempt.kind == "classic" else self._video
+        if attempt.kind == "classic":
+            maker: Any = CLASSIC[modality](self.config.classic)
+        else:
+            maker = self._video
         return maker(row, attempt.variant, attempt.seed, attempt.strength)
 
     def _variant(self, row: Row) -> Row:
@@ -68,12 +74,14 @@ class MakeVariants:
         details: dict[str, Any] = {"seed": attempt.seed, "versions": self.versions}
         if attempt.number:
             details |= {"attempt": attempt.number, "strength": attempt.strength}
-        for modality in REPLACES[attempt.kind]:
+        replaced = self.config.replaces(attempt.kind)
+        for modality in replaced:
             encoded, made_by = self._make(modality, row, attempt)
             made[modality] = media(encoded)
             source = hashlib.sha256(row[modality]["bytes"]).hexdigest()
             details[modality] = made_by | {"source_sha256": source}
-        details["method"] = "+".join(details[modality]["method"] for modality in REPLACES[attempt.kind])
+        # Classic tracks are of one method.
+        details["method"] = "+".join(dict.fromkeys(details[modality]["method"] for modality in replaced))
         return made | {"generator": json.dumps(details, ensure_ascii=False, sort_keys=True)}
 
 
@@ -125,7 +133,7 @@ def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:
     states = _without_failed(variants, states, stage)
     works = _works(variants, states)
     settings = _settings(invocation, states, judged)
-    counts = stage.commit(works, _rows(reader, works, stage, states), settings, keep=keep)
+    counts = stage.commit(works, _rows(reader, works, stage, states, config.replaces), settings, keep=keep)
     rejected = len(stage.parts.failures(work.key for work in works))
     print(
         f"augment: {len(works)} variants wanted, {len(works) - rejected} made, {rejected} rejected"
@@ -214,7 +222,13 @@ def _settings(
     return settings | ({"judged": committed_generation(invocation.out)} if judged else {})
 
 
-def _rows(reader: StoreReader, works: list[Work], stage: Stage, states: States) -> Iterator[Row]:
+def _rows(
+    reader: StoreReader,
+    works: list[Work],
+    stage: Stage,
+    states: States,
+    replaces: Callable[[str], Sequence[str]],
+) -> Iterator[Row]:
     """Each original with its finished variants behind it."""
     variants: dict[int, list[Work]] = {}
     for work in works:
@@ -226,6 +240,6 @@ def _rows(reader: StoreReader, works: list[Work], stage: Stage, states: States) 
             if stage.parts.done(work.key):
                 kind = work.payload[1].kind
                 made = stage.parts.get(work.key)
-                replaced = {name: made[name] for name in REPLACES[kind]}
+                replaced = {name: made[name] for name in replaces(kind)}
                 generator = retries.write(made["generator"], states[work.id].tries)
                 yield source | replaced | {"id": work.id, "kind": kind, "generator": generator}

@@ -11,6 +11,7 @@ from diffusers import DiffusionPipeline
 
 from augment import flow_matching, pitch
 from augment.conditioning import LOUDNESS, Frames, Networks, draft, prosody, pulse_mel
+from augment.loudness import level, with_level
 from augment.mel import SAMPLING_RATE, griffin_lim, log_mel
 from augment.voice_conversion_model import (
     Condition,
@@ -26,8 +27,6 @@ CHUNK_FRAMES = 126
 """Of a chunk, 2 s: little more than the embedded transformer was trained on."""
 OVERLAP_FRAMES = 16
 """Frames that two chunks have in common, 0.26 s."""
-SILENT = 1e-4
-"""Root mean square below which a sound is silent."""
 
 
 class _Sound(NamedTuple):
@@ -134,10 +133,10 @@ class VoiceConversionPipeline(DiffusionPipeline):
 
     def _heard(self, name: str, sound: np.ndarray, sampling_rate: int) -> _Sound:
         """A sound checked and analysed."""
-        level = _level(name, sound)
-        samples = torch.from_numpy(np.asarray(sound, np.float32)) * (LOUDNESS / level)
+        loudness = level(name, sound)
+        samples = torch.from_numpy(np.asarray(sound, np.float32)) * (LOUDNESS / loudness)
         samples = _resampled(samples, sampling_rate, SAMPLING_RATE)
-        return _Sound(samples, log_mel(samples), pitch.track(samples), level)
+        return _Sound(samples, log_mel(samples), pitch.track(samples), loudness)
 
     def _frames(self, mel: torch.Tensor, base: torch.Tensor, contour: torch.Tensor) -> Frames:
         """What the networks take of a sound's log mel spectrogram, its draft and the wanted contour."""
@@ -207,20 +206,6 @@ class VoiceConversionPipeline(DiffusionPipeline):
         return self.vocoder(self._placed(mel)).float().cpu()
 
 
-def _level(name: str, sound: np.ndarray) -> float:
-    """Root mean square of a sound that can be converted."""
-    if sound.ndim != 1 or not len(sound):
-        raise ValueError(f"{name}: shape {sound.shape}; wants mono samples, (samples,) with at least one")
-    if not np.isfinite(sound).all():
-        raise ValueError(f"{name}: {int((~np.isfinite(sound)).sum())} of {len(sound)} samples are not finite")
-    level = float(np.sqrt(np.square(sound, dtype=np.float64).mean()))
-    if level < SILENT:
-        raise ValueError(
-            f"{name}: silent, root mean square {level:.1e} below {SILENT:.0e}; there is no voice"
-        )
-    return level
-
-
 def _resampled(samples: torch.Tensor, source: int, target: int) -> torch.Tensor:
     from torchaudio.functional import resample
 
@@ -231,6 +216,4 @@ def _as_given(samples: torch.Tensor, level: float, sampling_rate: int, length: i
     """A sound of the source's rate, length and loudness; softer where it would clip."""
     back = _resampled(samples, SAMPLING_RATE, sampling_rate)
     back = torch.nn.functional.pad(back, (0, max(0, length - len(back))))[:length]
-    gain = level / max(float(back.square().mean().sqrt()), 1e-9)
-    gain = min(gain, 0.999 / max(float(back.abs().max()), 1e-9))
-    return (back * gain).numpy()
+    return with_level(back, level).numpy()

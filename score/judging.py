@@ -12,7 +12,7 @@ import numpy as np
 from pipelines.sample import QUALITIES, Row
 from score.calibrate import MODALITIES, Calibration, calibrate
 from score.predictor import Copies, Predictor, cross_fit, of_track
-from score.signals.catalogue import JUDGED, SIGNALS, Modality, column
+from score.signals.catalogue import JUDGED, SIGNALS, Modality, column, judged
 from score.weights import effective_size, newness, quantiles, weights
 
 logger = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def _ask(
     applies = [
         (index, at, index_of[rows[at]["source_id"]])
         for index, at in enumerate(variants.positions)
-        if rows[at]["source_id"] in index_of and AGREEMENTS[name] in JUDGED[rows[at]["kind"]]
+        if rows[at]["source_id"] in index_of and AGREEMENTS[name] in judged(rows[at])
     ]
     agreement = predictor.agreement(
         of_track(_features(measured[at] for _, at, _ in applies), AGREEMENTS[name]),

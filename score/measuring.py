@@ -17,7 +17,7 @@ from pipelines.sample import Row, row_seed
 from score.clip import Clip, analysis_fps, as_seen, read_picture, read_sound
 from score.observers import Observers
 from score.picture import MAX_SIDE, MODEL_SIDE, Picture, Pixels, resized
-from score.signals.catalogue import JUDGED, SIGNALS, Modality, column, measure
+from score.signals.catalogue import SIGNALS, Modality, column, judged, measure
 from score.sound import SAMPLING_RATE
 from score.voices import another_voice
 
@@ -31,12 +31,6 @@ SHORTER, SHORTER_S = 0.1, 0.5  # share and seconds by which a variant may differ
 REENCODED_SIDE = 512  # pixels; larger pictures are shrunk before they are encoded again
 SPOILED_SCALE = 4  # a spoiled picture keeps one in so many pixels a side
 SPOILED_DB = 10.0  # signal-to-noise ratio of a spoiled sound
-_TRACKS: dict[str, tuple[str, ...]] = {
-    "video": ("video",),
-    "audio": ("audio",),
-    "both": ("video", "audio"),
-    "classic": ("video",),
-}
 
 
 class ScoreError(ValueError):
@@ -84,7 +78,8 @@ class ScoreVariants:
     def _variant(self, row: Row) -> Row:
         if row["source"] is None:
             raise ScoreError(f"{row['id']}: its source {row['source_id']} is not among the store's originals")
-        for track in _TRACKS.get(row["kind"], ()):
+        modalities = judged(row)
+        for track in (modality for modality in modalities if modality != "cross"):
             for which in (row, row["source"]):
                 if which[track] is None:
                     raise ScoreError(
@@ -92,7 +87,7 @@ class ScoreVariants:
                     )
         source = self._clip(row["source"])
         clip = _compared(row, source, max_side=self._max_side)
-        return result(measure(clip, source, JUDGED[row["kind"]], self._observers), clip, [])
+        return result(measure(clip, source, modalities, self._observers), clip, [])
 
     def _clip(self, row: Row) -> Clip:
         """An original, decoded once for all its variants."""

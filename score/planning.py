@@ -15,7 +15,7 @@ from pipelines.store import StoreReader
 from score.measuring import VERSION
 from score.observers import SEEN
 from score.picture import MODEL_SIDE
-from score.signals.catalogue import JUDGED
+from score.signals.catalogue import judged
 
 
 def plan(
@@ -57,8 +57,8 @@ def plan(
 
 def _touching(row: Row, in_sample: bool, models: Mapping[str, str]) -> dict[str, Any]:
     """What of the models a row's measures depend on: nothing where there are none."""
-    judged: Sequence[str] = JUDGED.get(row["kind"], ("video", "audio") if in_sample else ())
-    own = {name: model for name, model in models.items() if ("video" if name in SEEN else "audio") in judged}
+    asked: Sequence[str] = judged(row) or (("video", "audio") if in_sample else ())
+    own = {name: model for name, model in models.items() if ("video" if name in SEEN else "audio") in asked}
     side = {"decoded_px": MODEL_SIDE} if any(name in SEEN for name in models) else {}
     return side | ({"models": own} if own else {})
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pipelines.sample import MEDIA, Row, provenance
 from score.clip import Clip
 from score.observers import Observers
 from score.signals import (
@@ -37,13 +38,26 @@ Modality = Literal["video", "audio", "cross"]
 # `neither` the values speak for themselves, and the usual ones hold everywhere.
 Bad = Literal["mismatched", "spoiled", "neither"]
 
-# What is judged of a kind of row: the tracks that it replaced, and how they go with the rest.
+# What is judged of a kind of row at most: the tracks that it replaced, and how they go with the rest.
 JUDGED: dict[str, tuple[Modality, ...]] = {
     "video": ("video", "cross"),
     "audio": ("audio", "cross"),
     "both": ("video", "audio", "cross"),
-    "classic": ("video", "cross"),
+    "classic": ("video", "audio", "cross"),
 }
+
+
+def judged(row: Row) -> tuple[Modality, ...]:
+    """What is judged of a row: of a classic one the tracks that its `generator` says it replaced.
+
+    Where that says nothing, it replaced the picture. Nothing is judged of an original.
+    """
+    modalities = JUDGED.get(row["kind"], ())
+    if row["kind"] != "classic":
+        return modalities
+    made = provenance(row)
+    replaced = [track for track in MEDIA if track in made] or ["video"]
+    return tuple(modality for modality in modalities if modality in (*replaced, "cross"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,6 +91,26 @@ def test_classic_variants_are_a_kind_of_their_own(originals: Path, tmp_path: Pat
         assert json.loads(row["generator"])["method"] == "classic"
 
 
+@pytest.mark.parametrize(
+    ("tracks", "replaced"), [("[audio]", {"audio"}), ("[audio,video]", {"video", "audio"})]
+)
+def test_classic_variants_replace_the_tracks_that_are_set(
+    originals: Path, tmp_path: Path, tracks: str, replaced: set[str]
+) -> None:
+    none = ("--augment.video.variants", "0", "--augment.audio.variants", "0")
+    classic = ("--augment.classic.variants", "1", "--augment.classic.tracks", tracks)
+    main(arguments(originals, tmp_path / "store", [], *none, *classic))
+    sources = rows_of(originals)
+    variants = [row for row in rows_of(tmp_path / "store").values() if row["kind"] == "classic"]
+    # The third speaker's clip has no sound.
+    assert [row["id"] for row in variants] == ["c/speaker0/0#classic-0", "c/speaker1/0#classic-0"]
+    for row in variants:
+        source, made = sources[row["source_id"]], json.loads(row["generator"])
+        assert {track for track in ("video", "audio") if row[track] != source[track]} == replaced
+        assert {track for track in ("video", "audio") if track in made} == replaced
+        assert made["method"] == "classic"
+
+
 def test_a_clip_without_a_face_is_left_out_with_its_reason(
     models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

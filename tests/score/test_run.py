@@ -94,6 +94,30 @@ def test_the_store_has_every_row_with_its_columns_and_weights_in_range(rows: lis
                 assert (row[f"quality_{modality}"] is not None) == (modality in JUDGED[row["kind"]])
 
 
+def test_a_classic_row_is_judged_by_the_tracks_that_it_replaced(rows: list[Row], tmp_path: Path) -> None:
+    originals = [row for row in rows if row["kind"] == "original" and row["split"] == "train"][:6]
+    source = originals[0]
+    frames, samples = decoded(source)
+    new = {"video": encode_video(restyled(frames), FPS), "audio": encode_audio(with_noise(samples, 20))}
+    wanted = {
+        0: ((), ("video",), {"video", "cross"}),  # of a maker that tells nothing
+        1: (("video",), ("video",), {"video", "cross"}),
+        2: (("audio",), ("audio",), {"audio", "cross"}),
+        3: (("video", "audio"), ("video", "audio"), {"video", "audio", "cross"}),
+    }
+    made = [
+        variant(source, "classic", number, **{track: new[track] for track in tracks})
+        | {"generator": json.dumps({"number": number} | {track: {} for track in told})}
+        for number, (told, tracks, _) in wanted.items()
+    ]
+    scored = score(write_store(tmp_path / "augmented", [*originals, *made]), tmp_path / "scored")
+    for row, (*_, judged) in zip(made, wanted.values(), strict=True):
+        found = scored[row["id"]]
+        told = {name for name in ("video", "audio", "cross") if found[f"quality_{name}"] is not None}
+        assert told == judged
+        assert (found["score_audio_energy"] is not None) == ("audio" in judged)
+
+
 def test_a_good_variant_weighs_more_than_a_bad_one(scored: Path) -> None:
     weights = {row["id"]: row["weight"] for row in StoreReader(scored).rows()}
     margins = {
