@@ -27,9 +27,10 @@ def trimmed(samples: np.ndarray) -> np.ndarray:
         samples: float32 mono at 16 kHz, (samples,).
 
     Returns:
-        Like it, as long or shorter; all of it where it is silent. Music and noise as loud as speech stay.
+        Like it, as long or shorter; all of it where it is silent or not finite. Music and noise as loud as
+        speech stay.
     """
-    if not samples.any():
+    if not samples.any() or not np.isfinite(samples).all():
         return samples
     levels = _levels(samples)
     soft, loud = np.quantile(levels, [0.05, 0.95])

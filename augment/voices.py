@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from augment import speech
+from augment import loudness, speech
 from augment.voice_sources import CORPUS, Clip, clips_of, of_corpus
 from pipelines import media
 
@@ -75,7 +75,8 @@ class VoiceBank:
         """A voice other than a row's: speakers have equal chances, and then their clips.
 
         Raises:
-            ValueError: If there is no other speaker, or none of the gender that is asked for.
+            ValueError: If there is no other speaker, or none of the gender that is asked for, or if the clip
+                is silent or not finite.
         """
         speakers = sorted(name for name in self._targets if name != row["group"])
         if not speakers:
@@ -88,10 +89,12 @@ class VoiceBank:
         clips = self._targets[speaker]
         clip = clips[rng.integers(len(clips))]
         encoded = self._encoded(clip)
+        samples = self._reference(encoded)
+        loudness.level(f"{row['id']}: the voice {speaker} ({clip.name})", samples)
         return Target(
             speaker=speaker,
             clip=clip.name,
-            samples=self._reference(encoded),
+            samples=samples,
             sha256=hashlib.sha256(encoded).hexdigest(),
             gender=gender,
         )
@@ -158,7 +161,10 @@ class VoiceBank:
 
         from augment import pitch
 
-        return pitch.middle(pitch.track(torch.from_numpy(self._reference(self._encoded(clip)))))
+        samples = self._reference(self._encoded(clip))
+        if not np.isfinite(samples).all():
+            return float("nan")
+        return pitch.middle(pitch.track(torch.from_numpy(samples)))
 
     def _reference(self, encoded: bytes) -> np.ndarray:
         """The first seconds of a file's speech."""

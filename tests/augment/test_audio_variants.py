@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +73,51 @@ def test_silence_is_refused_with_the_reason(maker: AudioVariants, reader: StoreR
     row = reader.row(0) | {"audio": in_row(media.encode_audio(np.zeros(8_000, np.float32)))}
     with pytest.raises(ValueError, match="audio: silent"):
         maker(row, 0, seed=5)
+
+
+def wav(samples: np.ndarray, sampling_rate: int) -> bytes:
+    """A WAV file of float32 samples (channels, samples)."""
+    data = samples.T.astype("<f4").tobytes()
+    channels = len(samples)
+    header = struct.pack(
+        "<HHIIHH", 3, channels, sampling_rate, 4 * channels * sampling_rate, 4 * channels, 32
+    )
+    chunks = (
+        b"WAVEfmt " + struct.pack("<I", len(header)) + header + b"data" + struct.pack("<I", len(data)) + data
+    )
+    return b"RIFF" + struct.pack("<I", len(chunks)) + chunks
+
+
+@pytest.mark.parametrize("sampling_rate", [8_000, 48_000])
+def test_a_stereo_voice_is_heard_as_the_mean_of_its_channels(
+    maker: AudioVariants, reader: StoreReader, tmp_path: Path, sampling_rate: int
+) -> None:
+    voice = voiced(1.0, 200, sampling_rate)
+    for name, channels in (("mono", [voice]), ("stereo", [1.5 * voice, 0.5 * voice])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "one.wav").write_bytes(wav(np.stack(channels), sampling_rate))
+    made, heard = [], []
+    for name in ("mono", "stereo"):
+        settings = replace(maker.settings, voices=str(tmp_path / name))
+        other = copy(maker)
+        other.settings, other.bank = settings, VoiceBank(settings, reader)
+        heard.append(other.bank.draw(reader.row(0), np.random.default_rng(5)).samples)
+        made.append(media.read_audio(other(reader.row(0), 0, seed=5)[0]))
+    np.testing.assert_allclose(*heard, atol=1e-6)
+    assert np.corrcoef(*made)[0, 1] > 0.999
+
+
+def test_a_voice_that_is_not_finite_is_refused(
+    maker: AudioVariants, reader: StoreReader, tmp_path: Path
+) -> None:
+    voice = voiced(1.0, 200)
+    voice[5_000] = np.nan
+    (tmp_path / "broken.wav").write_bytes(wav(voice[None], 16_000))
+    other = copy(maker)
+    other.settings = replace(maker.settings, voices=str(tmp_path))
+    other.bank = VoiceBank(other.settings, reader)
+    with pytest.raises(ValueError, match=r"the voice broken \(broken\.wav\): 1 of 16000 samples are"):
+        other(reader.row(0), 0, seed=5)
 
 
 def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:

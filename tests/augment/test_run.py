@@ -111,6 +111,32 @@ def test_classic_variants_replace_the_tracks_that_are_set(
         assert made["method"] == "classic"
 
 
+def test_odd_sounds_are_told_of_and_the_rest_is_made(
+    models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loud = np.clip(40 * voiced(0.5, 120), -1, 1)
+    sounds = {"silent": np.zeros(8_000, np.float32), "short": voiced(0.01, 150), "clipped": loud}
+    rows = [
+        tiny.row(n, "train", id=f"c/{name}/0", source_id=f"c/{name}/0", group=name, audio=in_row(sound))
+        for n, (name, sound) in enumerate({k: media.encode_audio(s) for k, s in sounds.items()}.items())
+    ]
+    originals, out = tiny.store(tmp_path / "originals", rows), tmp_path / "store"
+    (tmp_path / "voices").mkdir()
+    (tmp_path / "voices" / "anna.flac").write_bytes(media.encode_audio(voiced(1.0, 220)))
+    voices = ("--augment.audio.voices", str(tmp_path / "voices"), "--augment.video.variants", "0")
+    main(arguments(originals, out, models, *voices, "--max-failures", "1"))
+    made = rows_of(out)
+    assert {row_id for row_id in made if "#" in row_id} == {"c/short/0#audio-0", "c/clipped/0#audio-0"}
+    for name in ("short", "clipped"):
+        heard = media.read_audio(made[f"c/{name}/0#audio-0"]["audio"]["bytes"])
+        assert len(heard) == len(sounds[name])
+        assert np.abs(heard).max() < 1
+    (failure,) = (json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines())
+    assert (failure["id"], failure["error"]) == ("c/silent/0#audio-0", "ValueError")
+    assert failure["message"].startswith("audio: silent, root mean square 0.0e+00 below 1e-04")
+    assert "augment: 3 variants wanted, 2 made, 1 rejected" in capsys.readouterr().out
+
+
 def test_a_clip_without_a_face_is_left_out_with_its_reason(
     models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,7 +36,7 @@ def convert(
     return pipeline(audio, reference, generator=torch.Generator().manual_seed(seed), **options)
 
 
-@pytest.mark.parametrize("sampling_rate", [8_000, 16_000, 22_050, 44_100])
+@pytest.mark.parametrize("sampling_rate", [8_000, 16_000, 22_050, 44_100, 48_000])
 @pytest.mark.parametrize("samples", [1, 700, 7_001, 50_003])
 def test_length_rate_and_loudness_are_the_sources(
     pipeline: VoiceConversionPipeline, sampling_rate: int, samples: int
@@ -98,6 +98,51 @@ def test_sounds_without_a_voice_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         convert(pipeline, audio, voiced(0.5))
+
+
+@pytest.mark.parametrize("samples", [1, 400, 8_000])
+def test_a_reference_may_be_short_but_not_silent(pipeline: VoiceConversionPipeline, samples: int) -> None:
+    audio = voiced(0.5, 120)
+    made = convert(pipeline, audio, voiced(1.0, 220)[4_000 : 4_000 + samples])
+    assert made.shape == audio.shape
+    assert np.isfinite(made).all()
+    with pytest.raises(ValueError, match="reference: silent"):
+        convert(pipeline, audio, np.zeros(samples, np.float32))
+
+
+@pytest.mark.parametrize("gain", [4.0, 100.0])
+def test_clipped_sounds_are_converted_and_do_not_clip_again(
+    pipeline: VoiceConversionPipeline, gain: float
+) -> None:
+    audio = np.clip(gain * voiced(0.7, 120), -1, 1)
+    over = gain * voiced(0.7, 120)
+    for sound in (audio, over):
+        made = convert(pipeline, sound, np.clip(gain * voiced(0.7, 220), -1, 1))
+        assert np.isfinite(made).all()
+        assert np.abs(made).max() <= 0.9991
+        level = np.sqrt(np.square(sound).mean())
+        assert np.sqrt(np.square(made).mean()) <= 1.02 * level
+
+
+@pytest.mark.parametrize("sampling_rate", [8_000, 48_000])
+def test_the_sampling_rate_changes_the_band_and_no_more(
+    pipeline: VoiceConversionPipeline, sampling_rate: int
+) -> None:
+    from torchaudio.functional import resample
+
+    audio, reference = (resample(torch.from_numpy(voiced(0.8, hz)), 16_000, 48_000) for hz in (120, 220))
+    at_16k = [resample(sound, 48_000, 16_000).numpy() for sound in (audio, reference)]
+    given = [resample(sound, 48_000, sampling_rate).numpy() for sound in (audio, reference)]
+    wanted = convert(pipeline, *at_16k)
+    made = convert(pipeline, *given, sampling_rate=sampling_rate)
+    back = resample(torch.from_numpy(made), sampling_rate, 16_000)[: len(wanted)]
+    # The 60 lowest bands reach to 3.4 kHz, which both rates hold.
+    spectra = [mel.log_mel(sound)[:, :60] for sound in (back, torch.from_numpy(wanted))]
+    assert np.corrcoef(*(spectrum.flatten().numpy() for spectrum in spectra))[0, 1] > 0.97
+    if sampling_rate == 48_000:
+        power = np.abs(np.fft.rfft(made)) ** 2
+        hertz = np.fft.rfftfreq(len(made), 1 / sampling_rate)
+        assert power[hertz > 8_100].sum() < 1e-4 * power.sum()
 
 
 def test_impossible_settings_are_refused(pipeline: VoiceConversionPipeline) -> None:
