@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT = Path(__file__).parent / "checkpoints" / "voice_converter"
 SAMPLING_RATE = 16_000
+RECORDED = ("model", "revision", "steps", "guidance_scale", "batch_size")
+"""Settings that stand in a variant's record as they are."""
 
 
 class AudioVariants:
@@ -54,11 +56,12 @@ class AudioVariants:
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance_scale,
             pitch_shift=shift,
+            batch_size=settings.batch_size,
             generator=torch.Generator().manual_seed(seed),
         )
         details = {
             "method": "voice_conversion",
-            **{key: getattr(settings, key) for key in ("model", "revision", "steps", "guidance_scale")},
+            **{key: getattr(settings, key) for key in RECORDED},
             "target_speaker": target.speaker,
             "reference": target.clip,
             "reference_sha256": target.sha256,

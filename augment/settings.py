@@ -268,9 +268,12 @@ class AudioSettings:
     """Euler steps from noise to speech, at least 1."""
     guidance_scale: float = 0.7
     """How far to go beyond the conditional field, at least 0; 0 takes half the time."""
+    batch_size: int = 1
+    """Chunks of 2 s of a clip that go through the transformer together, at least 1; more suit a GPU."""
 
     def __post_init__(self) -> None:
-        for name, least in (("variants", 0), ("reference_s", 1), ("steps", 1), ("guidance_scale", 0)):
+        least_of = {"variants": 0, "reference_s": 1, "steps": 1, "guidance_scale": 0, "batch_size": 1}
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: {getattr(self, name)} is too small; take {least} or more")
 

@@ -88,6 +88,7 @@ class VoiceConversionPipeline(DiffusionPipeline):
         num_inference_steps: int = 10,
         guidance_scale: float = 0.7,
         pitch_shift: float | None = None,
+        batch_size: int = 1,
         generator: torch.Generator | None = None,
     ) -> np.ndarray:
         """Say `audio` in the voice of `reference`.
@@ -101,6 +102,8 @@ class VoiceConversionPipeline(DiffusionPipeline):
                 unconditional one. With 0, only the conditional field is computed.
             pitch_shift: Octaves that the contour is moved by. None: from the source's median
                 pitch to the reference's; 0 where one of them has no pitch.
+            batch_size: Chunks that go through the transformer together. The result is the same up to
+                rounding.
             generator: Of all that is drawn.
 
         Returns:
@@ -112,6 +115,8 @@ class VoiceConversionPipeline(DiffusionPipeline):
         """
         if guidance_scale < 0:
             raise ValueError(f"guidance_scale: {guidance_scale} is negative; take 0 to 2")
+        if batch_size < 1:
+            raise ValueError(f"batch_size: {batch_size} is not positive; take 1 or more")
         source = self._heard("audio", audio, sampling_rate)
         target = self._heard("reference", reference, sampling_rate)
         if pitch_shift is None:
@@ -122,12 +127,9 @@ class VoiceConversionPipeline(DiffusionPipeline):
         base = draft(source.mel, source.pitch, wanted, log_mel(pulses))
         said = self._frames(source.mel, base, wanted)
         noise = torch.randn(base.shape, generator=generator)
+        said = said._replace(mel=self._placed(noise[None]))
         prompt = self._prompt(target, generator)
-        made = torch.zeros_like(base)
-        for start, stop, share in self._chunks(len(base)):
-            span = slice(start, stop)
-            chunk = Frames(self._placed(noise[None, span]), *(part[:, span] for part in said[1:]))
-            made[span] += share[:, None] * self._flow(chunk, prompt, num_inference_steps, guidance_scale)
+        made = self._chained(said, prompt, num_inference_steps, guidance_scale, batch_size)
         samples = self._waveform(self.transformer.mel(made, base), pulses)[: len(source.samples)]
         return _as_given(samples, source.level, sampling_rate, len(audio))
 
@@ -159,12 +161,36 @@ class VoiceConversionPipeline(DiffusionPipeline):
         base = draft(mel, contour, contour, pulse_mel(contour, generator))
         return self._frames(mel, base, contour), self._placed(self.transformer.normalised(target.mel)[None])
 
-    def _flow(
-        self, chunk: Frames, prompt: tuple[Frames, torch.Tensor], steps: int, guidance_scale: float
+    def _chained(
+        self,
+        said: Frames,
+        prompt: tuple[Frames, torch.Tensor],
+        steps: int,
+        guidance_scale: float,
+        batch_size: int,
     ) -> torch.Tensor:
-        """Where flow matching leads a chunk whose `mel` is noise, (frames, 80)."""
-        kept, voice = prompt
-        condition = self.networks.condition(kept, chunk, voice)
+        """Where flow matching leads a sound whose `mel` is noise, chunk by chunk, (frames, 80)."""
+        made = torch.zeros(said.mel.shape[1:])
+        chunks = self._chunks(len(made))
+        for first in range(0, len(chunks), batch_size):
+            together = chunks[first : first + batch_size]
+            # All chunks of a sound are equally long.
+            batch = Frames(
+                *(torch.cat([part[:, start:stop] for start, stop, _ in together]) for part in said)
+            )
+            flowed = self._flow(batch, prompt, steps, guidance_scale)
+            for (start, stop, share), frames in zip(together, flowed, strict=True):
+                made[start:stop] += share[:, None] * frames
+        return made
+
+    def _flow(
+        self, chunks: Frames, prompt: tuple[Frames, torch.Tensor], steps: int, guidance_scale: float
+    ) -> torch.Tensor:
+        """Where flow matching leads chunks whose `mel` is noise, (chunks, frames, 80)."""
+        count = len(chunks.mel)
+        kept = Frames(*(part.expand(count, -1, -1) for part in prompt[0]))
+        condition = self.networks.condition(kept, chunks, prompt[1])
+        condition = condition._replace(speaker=condition.speaker.expand(count, -1))
         first = kept.mel.shape[1]
 
         def field(condition: Condition) -> flow_matching.Field:
@@ -176,7 +202,7 @@ class VoiceConversionPipeline(DiffusionPipeline):
             return velocity
 
         guided = flow_matching.guided(field(condition), field(condition.without()), guidance_scale)
-        return flow_matching.euler(guided, chunk.mel, steps)[0].float().cpu()
+        return flow_matching.euler(guided, chunks.mel, steps).float().cpu()
 
     def _placed(self, part: torch.Tensor) -> torch.Tensor:
         return part.to(self.transformer.device, self.transformer.dtype)

@@ -118,6 +118,7 @@ def test_a_voice_that_is_not_finite_is_refused(
     other.bank = VoiceBank(other.settings, reader)
     with pytest.raises(ValueError, match=r"the voice broken \(broken\.wav\): 1 of 16000 samples are"):
         other(reader.row(0), 0, seed=5)
+    assert other.bank.apart("speaker 0", "broken") is None
 
 
 def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
@@ -126,7 +127,8 @@ def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"variants": -1}, {"steps": 0}, {"guidance_scale": -0.1}, {"reference_s": 0.5}]
+    "changes",
+    [{"variants": -1}, {"steps": 0}, {"guidance_scale": -0.1}, {"batch_size": 0}, {"reference_s": 0.5}],
 )
 def test_impossible_settings_are_refused(changes: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(changes))}: .* is too small"):

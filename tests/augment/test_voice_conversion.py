@@ -148,8 +148,22 @@ def test_the_sampling_rate_changes_the_band_and_no_more(
 def test_impossible_settings_are_refused(pipeline: VoiceConversionPipeline) -> None:
     with pytest.raises(ValueError, match=r"guidance_scale: -1 is negative"):
         convert(pipeline, voiced(0.5), voiced(0.5), guidance_scale=-1)
+    with pytest.raises(ValueError, match="batch_size: 0 is not positive"):
+        convert(pipeline, voiced(0.5), voiced(0.5), batch_size=0)
     with pytest.raises(ValueError, match="num_inference_steps: 0"):
         convert(pipeline, voiced(0.5), voiced(0.5), num_inference_steps=0)
+
+
+def test_chunks_together_are_chunks_one_by_one(pipeline: VoiceConversionPipeline) -> None:
+    rows: list[int] = []
+    hook = pipeline.transformer.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    audio, reference = voiced(7.0, 120), voiced(2.0, 220)
+    made = {size: convert(pipeline, audio, reference, batch_size=size) for size in (1, 3, 9)}
+    hook.remove()
+    # 438 frames are 4 chunks; two steps, two branches.
+    assert rows == [1] * 16 + [3, 3, 3, 3, 1, 1, 1, 1] + [4] * 4
+    np.testing.assert_allclose(made[3], made[1], atol=1e-5)
+    np.testing.assert_allclose(made[9], made[1], atol=1e-5)
 
 
 @pytest.mark.parametrize("frames", [1, 125, 126, 127, 600])
