@@ -21,25 +21,22 @@ import argparse
 import itertools
 import platform
 import shlex
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
+from augment import measurement
 from augment.benchmark_plot import WAYS, plot
+from augment.measurement import MIB
 from augment.video_cases import FIRST_CLIPS, Case, Setting
 from pipelines import device
 from pipelines.atomic import write_json, write_text
-from pipelines.errors import RunError, UsageError
+from pipelines.errors import UsageError
 
-MIB = 2**20
-
-Made = TypeVar("Made")
+alone = partial(measurement.alone, smaller="smaller --sizes or fewer --frames or --steps")
 
 
 def main(argv: list[str]) -> None:
@@ -115,22 +112,6 @@ def beside(setting: Setting, case: Case) -> dict[str, Any]:
         row["times_as_fast"] = textbook["seconds"] / ours["seconds"]
         row["share_of_memory"] = ours["bytes"] / textbook["bytes"]
     return row
-
-
-def alone(function: Callable[..., Made], *arguments: Any) -> Made:
-    """Call a function in a new process.
-
-    Raises:
-        RunError: If the process ends before the function.
-    """
-    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
-        try:
-            return pool.submit(function, *arguments).result()
-        except BrokenProcessPool as error:
-            raise RunError(
-                f"the process of {function.__name__}{arguments} was killed, most likely for want of memory;"
-                " take smaller --sizes or fewer --frames or --steps"
-            ) from error
 
 
 def markdown(report: dict[str, Any]) -> str:

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from augment import measurement
+from augment.measurement import free_bytes, watched
 from augment.textbook_fatezero import TextbookFateZero
 from augment.video_cases import FIRST_CLIPS, SOURCE_PROMPT, STYLE, Case, Setting, arguments, clip, load
 from augment.video_editors import unet_unit
-from pipelines import process_memory
 
 if TYPE_CHECKING:
     from augment.fatezero import FateZeroPipeline
@@ -34,16 +32,6 @@ WARM_UP = 2
 """Frames of an edit in one step before a measurement."""
 BARE_PASSES = 3
 """Passes of a batch size that are timed alone."""
-
-
-@dataclass(kw_only=True)
-class Passes:
-    """The UNet's forward passes during a measurement."""
-
-    seconds: float = 0.0
-    """In all of them."""
-    rows: list[int] = field(default_factory=list)
-    """Frames in the batch of each."""
 
 
 def edit(setting: Setting, case: Case, way: Way) -> dict[str, Any]:
@@ -71,12 +59,12 @@ def edit(setting: Setting, case: Case, way: Way) -> dict[str, Any]:
     maps, free = textbook.stored_bytes * case.frames * case.steps // WARM_UP, free_bytes(setting.device)
     if maps > SPARE * free:
         return {"left_out": f"its maps take {maps / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"}
-    before = _start(setting.device)
+    before = measurement.start(setting.device)
     with watched(pipeline.unet, setting.device) as passes:
         started = time.perf_counter()
         made = make(frames, **call)
         seconds = time.perf_counter() - started
-    told = {"seconds": seconds, "bytes": max(1, _reached(setting.device) - before), "frames": made}
+    told = {"seconds": seconds, "bytes": max(1, measurement.reached(setting.device) - before), "frames": made}
     told |= {"unet_s": passes.seconds, "passes": len(passes.rows)}
     told |= {"parameters": pipeline.unet.num_parameters()}
     if way == "textbook":
@@ -122,32 +110,9 @@ def clips(setting: Setting, count: int) -> dict[str, int]:
     for number in range(1, count + 1):
         pipeline(clip(pipeline, case, seed=number), **arguments(pipeline, case))
         if number in (FIRST_CLIPS, count):
-            held[number] = _held(setting.device)
+            held[number] = measurement.held(setting.device)
     sizes = {"frames": case.frames, "size": case.size}
     return sizes | {"bytes_first": held[FIRST_CLIPS], "bytes_last": held[count]}
-
-
-@contextmanager
-def watched(unet: Any, device: str) -> Iterator[Passes]:
-    """Time a UNet's passes."""
-    passes, started = Passes(), 0.0
-
-    def before(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-        nonlocal started
-        passes.rows.append(len(inputs[0]))
-        _wait(device)
-        started = time.perf_counter()
-
-    def after(*_: Any) -> None:
-        _wait(device)
-        passes.seconds += time.perf_counter() - started
-
-    hooks = [unet.register_forward_pre_hook(before), unet.register_forward_hook(after)]
-    try:
-        yield passes
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @torch.no_grad()
@@ -167,37 +132,3 @@ def bare(pipeline: FateZeroPipeline, case: Case, rows: list[int], device: str) -
                 found.append(passes.seconds)
         seconds += count * median(found)
     return seconds
-
-
-def free_bytes(device: str) -> int:
-    """Memory that can still be taken."""
-    if device.startswith("cuda"):
-        return torch.cuda.mem_get_info(device)[0]
-    return process_memory.free_bytes()
-
-
-def _start(device: str) -> int:
-    """Memory held now, from which the peak counts."""
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device)
-    process_memory.forget_peak()
-    return process_memory.peak_bytes()
-
-
-def _reached(device: str) -> int:
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device)
-    return process_memory.peak_bytes()
-
-
-def _held(device: str) -> int:
-    if device.startswith("cuda"):
-        return torch.cuda.memory_allocated(device)
-    return process_memory.held_bytes()
-
-
-def _wait(device: str) -> None:
-    """Until a GPU has done what it was told."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)

@@ -120,8 +120,8 @@ def test_a_process_that_is_killed_is_told_of() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "got nothing, takes video first"),
-        (["sound"], "got 'sound', takes video first"),
+        ([], "got nothing, takes video or audio first"),
+        (["sound"], "got 'sound', takes video or audio first"),
         (["video", "--out", "x", "--frames", "4", "0"], "--frames: got 0, takes 2 or more"),
         (["video", "--out", "x", "--threads", "0"], "--threads: got 0, takes 1 or more"),
         (["video", "--out", "x", "--steps", "1001"], "--steps: got 1001, takes at most 1000"),
@@ -135,10 +135,10 @@ def test_a_command_line_that_cannot_be_followed(argv: list[str], message: str) -
 
 def test_a_mistake_is_exit_code_2() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "augment.benchmark", "audio"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "augment.benchmark", "sound"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: python -m augment.benchmark: got 'audio', takes video first\n"
+    assert done.stderr == "error: python -m augment.benchmark: got 'sound', takes video or audio first\n"
 
 
 def test_models_and_sizes_that_do_not_go_are_named(setting: Setting, tmp_path: Path) -> None:
