@@ -1,7 +1,7 @@
 """What converting a voice takes in time and memory, and how much of it the transformer.
 
-    python -m augment.benchmark audio --out DIR [--model embedded] [--steps 4 10 20] [--seconds 2 8 30] \
-        [--batches 1 4] [--guidance 0.7] [--threads 2] [--device auto]
+    python -m augment.benchmark audio --out DIR [--model embedded] [--steps 4 10 20] [--seconds 2 8 20] \
+        [--batches 1 4] [--guidance 0.7] [--threads 1] [--device auto]
 
 A made sound for each of the lengths, converted to a made voice with each number of Euler steps and of
 chunks that go through the transformer together. The real-time factor is the time that it takes over
@@ -42,10 +42,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="embedded", help="a voice converter (default: embedded)")
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 10, 20], help="default: 4 10 20")
-    parser.add_argument("--seconds", type=float, nargs="+", default=[2, 8, 30], help="default: 2 8 30")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[2, 8, 20], help="default: 2 8 20")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4], help="chunks; default: 1 4")
     parser.add_argument("--guidance", type=float, default=0.7, help="default: 0.7; 0 runs one branch")
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU (default: 2)")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: 1)")
     parser.add_argument("--device", default="auto", help="default: auto, the best there is")
     options = parser.parse_args(argv)
     _check(options)

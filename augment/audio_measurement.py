@@ -101,11 +101,13 @@ def tone(seconds: float, hertz: float) -> np.ndarray:
 
 
 def _load(setting: Setting) -> Any:
+    import diffusers
     import torch
 
     from augment.audio_variants import load_converter
 
     torch.set_num_threads(setting.threads)
+    diffusers.utils.logging.disable_progress_bar()
     try:
         return load_converter(setting.model, None, setting.device)
     except UsageError as error:
