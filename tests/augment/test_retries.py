@@ -15,6 +15,7 @@ from augment.__main__ import main
 from augment.settings import (
     AugmentConfig,
     ClassicSettings,
+    ClassicSoundSettings,
     RetrySettings,
     VideoSettings,
     VideoToVideoSettings,
@@ -300,7 +301,8 @@ def test_what_is_less_strong() -> None:
     assert AugmentConfig(video=vace, retries=config.retries).strength("both", 1) == 1
     classic = ClassicSettings(crop=0.2, colour=0.4, blur=1.0, jpeg=40)
     assert classic.weaker(1.0) == classic
-    assert classic.weaker(0.5) == ClassicSettings(crop=0.1, colour=0.2, blur=0.5, jpeg=70)
+    half = ClassicSoundSettings(semitones=1.0, stretch=0.075, room_s=0.2, snr_db=35.0)
+    assert classic.weaker(0.5) == ClassicSettings(crop=0.1, colour=0.2, blur=0.5, jpeg=70, sound=half)
     style = PUBLISHED["cartoon"].weaker(0.5)
     assert (style.cross_replace, style.self_replace, style.guidance_scale) == pytest.approx((0.9, 0.85, 4.25))
     for steps in (3, 49, 50):
