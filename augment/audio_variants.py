@@ -26,7 +26,7 @@ class Converter(Protocol):
     def __call__(
         self, source: np.ndarray, reference: np.ndarray, sampling_rate: int, *, seed: int
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """What is made, float32 of the shape and rate of `source`, and what made it; ValueError if nothing is."""
+        """What is made, float32 of the source's shape and rate, and what made it; ValueError if nothing."""
 
 
 class AudioVariants:
@@ -124,21 +124,19 @@ CONVERTERS: dict[str, Callable[[AudioSettings, str], Converter | FlowMatching]] 
 def notes(settings: AudioSettings) -> list[str]:
     """What readers of a dataset with such variants should know, for its card."""
     if settings.method == "seed_vc":
-        return [
-            "The sound of variants was made by Seed-VC, a program under the GPL 3.0, which is not part of this."
-        ]
+        return ["The sound of variants was made by Seed-VC, a program under the GPL 3.0."]
     if settings.method == "chatterbox":
-        return [
-            f"The sound of variants was made by Chatterbox (MIT). {WATERMARKS[settings.chatterbox.watermark]}"
-        ]
+        watermark = WATERMARKS[settings.chatterbox.watermark]
+        return [f"The sound of variants was made by Chatterbox (MIT). {watermark}"]
     return []
 
 
 WATERMARKS = {
-    "off": "It bears no watermark: the one that Chatterbox can set was left out, so that variants and originals"
-    " are not told apart by it.",
-    "keep": "Where the installed release sets one, it bears Chatterbox' inaudible watermark (`audio.watermark` in"
-    " a row's `generator` says so), and originals do not: a model can learn to tell them apart by it.",
+    "off": "It bears no watermark: the one that Chatterbox can set was left out, so that it does not tell"
+    " variants from originals.",
+    "keep": "Where the installed release sets one, it bears Chatterbox' inaudible watermark"
+    " (`audio.watermark` in a row's `generator` says so), and originals do not: a model can learn to"
+    " tell them apart by it.",
 }
 
 

@@ -42,7 +42,7 @@ class JsonProcess:
     """
 
     def __init__(self, command: Sequence[str], *, environment: Mapping[str, str], folder: Path) -> None:
-        self._said = tempfile.TemporaryFile()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the program runs)
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -74,7 +74,7 @@ class JsonProcess:
         self._asked += 1
         late = threading.Event()
         # A line is written and read as a whole, which blocks while the program hangs; killing it ends both.
-        timer = threading.Timer(timeout_s, lambda: (late.set(), _kill(self._process)))
+        timer = threading.Timer(timeout_s, self._end_late, [late])
         timer.daemon = True
         timer.start()
         try:
@@ -90,6 +90,10 @@ class JsonProcess:
             )
             raise ProcessFailed(reason)
         return self._answer(line)
+
+    def _end_late(self, late: threading.Event) -> None:
+        late.set()
+        _kill(self._process)
 
     def _exchange(self, line: str) -> str:
         """Write a line and read one; shorter than a line where the program ended."""

@@ -112,8 +112,8 @@ class SeedVC:
             return worker
         worker.close()
         raise RunError(
-            f"{KEY}: its model cannot be loaded ({reason}); at the first start it downloads {MODEL} and others"
-            f" to {KEY}.weights, {self.settings.weights}: see that the Hub can be reached, then start again"
+            f"{KEY}: its model cannot be loaded ({reason}); at the first start it downloads {MODEL} and"
+            f" others to {KEY}.weights, {self.settings.weights}: see that the Hub can be reached, start again"
         )
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:

