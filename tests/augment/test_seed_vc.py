@@ -163,6 +163,16 @@ def test_a_program_that_reads_nothing_is_killed_in_time(tmp_path: Path) -> None:
         process.ask({"do": "x" * 1_000_000}, timeout_s=0.3)
 
 
+def test_what_a_killed_program_had_started_ends_too(tmp_path: Path) -> None:
+    # It holds the pipe that is read from, so that reading would go on.
+    script = "sleep 600 & echo $! > child; wait"
+    process = JsonProcess(["/bin/sh", "-c", script], environment=os.environ, folder=tmp_path)
+    with pytest.raises(ProcessFailed, match=r"within 0\.5 s"):
+        process.ask({}, timeout_s=0.5)
+    child = Path("/proc", (tmp_path / "child").read_text().strip(), "stat")
+    assert not child.exists() or child.read_text().split()[2] == "Z"
+
+
 @pytest.mark.parametrize("line", ["hello", "[]", '{"id": 7}'])
 def test_what_is_no_answer_is_told(tmp_path: Path, line: str) -> None:
     process = JsonProcess(["echo", line], environment=os.environ, folder=tmp_path)
