@@ -121,15 +121,18 @@ def settings(section: VideoSettings | AudioSettings | ClassicSettings) -> dict[s
     """The settings of a section that one of its variants depends on, the weights' contents among them."""
     if isinstance(section, ClassicSettings):
         return dataclasses.asdict(section) | {"variants": None}
-    models = [str(EMBEDDED[type(section)]) if section.model == "embedded" else section.model]
     if isinstance(section, AudioSettings):
-        # How many variants there are does not change what one of them is.
-        return dataclasses.asdict(section) | {"variants": None, "weights": _contents(models)}
+        return section.used() | {"weights": _contents([_place(section, name) for name in section.weights()])}
+    models = [_place(section, section.model)]
     if section.captioner:
         models.append(section.captioner)
     if section.method == "animatediff":
         models.append(section.video_to_video.motion_adapter)
     return section.used() | {"weights": _contents(models)}
+
+
+def _place(section: VideoSettings | AudioSettings, model: str) -> str:
+    return str(EMBEDDED[type(section)]) if model == "embedded" else model
 
 
 def _contents(models: list[str]) -> list[str | None]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
-from augment import flow_matching, pitch
+from augment import flow_matching, pitch, sounds
 from augment.conditioning import LOUDNESS, Frames, Networks, draft, prosody, pulse_mel
 from augment.mel import SAMPLING_RATE, griffin_lim, log_mel
 from augment.voice_conversion_model import (
@@ -26,8 +26,6 @@ CHUNK_FRAMES = 126
 """Of a chunk, 2 s: little more than the embedded transformer was trained on."""
 OVERLAP_FRAMES = 16
 """Frames that two chunks have in common, 0.26 s."""
-SILENT = 1e-4
-"""Root mean square below which a sound is silent."""
 
 
 class _Sound(NamedTuple):
@@ -130,13 +128,19 @@ class VoiceConversionPipeline(DiffusionPipeline):
             chunk = Frames(self._placed(noise[None, span]), *(part[:, span] for part in said[1:]))
             made[span] += share[:, None] * self._flow(chunk, prompt, num_inference_steps, guidance_scale)
         samples = self._waveform(self.transformer.mel(made, base), pulses)[: len(source.samples)]
-        return _as_given(samples, source.level, sampling_rate, len(audio))
+        return sounds.as_given(
+            samples,
+            SAMPLING_RATE,
+            wanted_level=source.level,
+            sampling_rate=sampling_rate,
+            length=len(audio),
+        )
 
     def _heard(self, name: str, sound: np.ndarray, sampling_rate: int) -> _Sound:
         """A sound checked and analysed."""
-        level = _level(name, sound)
+        level = sounds.level(name, sound)
         samples = torch.from_numpy(np.asarray(sound, np.float32)) * (LOUDNESS / level)
-        samples = _resampled(samples, sampling_rate, SAMPLING_RATE)
+        samples = sounds.resampled(samples, sampling_rate, SAMPLING_RATE)
         return _Sound(samples, log_mel(samples), pitch.track(samples), level)
 
     def _frames(self, mel: torch.Tensor, base: torch.Tensor, contour: torch.Tensor) -> Frames:
@@ -205,32 +209,3 @@ class VoiceConversionPipeline(DiffusionPipeline):
         if self.vocoder is None:
             return griffin_lim(mel, pulses)
         return self.vocoder(self._placed(mel)).float().cpu()
-
-
-def _level(name: str, sound: np.ndarray) -> float:
-    """Root mean square of a sound that can be converted."""
-    if sound.ndim != 1 or not len(sound):
-        raise ValueError(f"{name}: shape {sound.shape}; wants mono samples, (samples,) with at least one")
-    if not np.isfinite(sound).all():
-        raise ValueError(f"{name}: {int((~np.isfinite(sound)).sum())} of {len(sound)} samples are not finite")
-    level = float(np.sqrt(np.square(sound, dtype=np.float64).mean()))
-    if level < SILENT:
-        raise ValueError(
-            f"{name}: silent, root mean square {level:.1e} below {SILENT:.0e}; there is no voice"
-        )
-    return level
-
-
-def _resampled(samples: torch.Tensor, source: int, target: int) -> torch.Tensor:
-    from torchaudio.functional import resample
-
-    return samples if source == target else resample(samples, source, target)
-
-
-def _as_given(samples: torch.Tensor, level: float, sampling_rate: int, length: int) -> np.ndarray:
-    """A sound of the source's rate, length and loudness; softer where it would clip."""
-    back = _resampled(samples, SAMPLING_RATE, sampling_rate)
-    back = torch.nn.functional.pad(back, (0, max(0, length - len(back))))[:length]
-    gain = level / max(float(back.square().mean().sqrt()), 1e-9)
-    gain = min(gain, 0.999 / max(float(back.abs().max()), 1e-9))
-    return (back * gain).numpy()
