@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -18,7 +19,16 @@ if TYPE_CHECKING:
 CHECKPOINT = Path(__file__).parent / "checkpoints" / "voice_converter"
 SAMPLING_RATE = 16_000
 RECORDED = ("model", "revision", "steps", "guidance_scale", "batch_size")
-"""Settings that stand in a variant's record as they are."""
+"""Settings of `flow_matching` that stand in a variant's record as they are."""
+
+
+class Converter(Protocol):
+    """Gives a clip another voice."""
+
+    def __call__(
+        self, source: np.ndarray, reference: np.ndarray, sampling_rate: int, *, seed: int
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """What is made, float32 of the source's shape and rate, and what made it; ValueError if nothing."""
 
 
 class AudioVariants:
@@ -26,7 +36,7 @@ class AudioVariants:
 
     def __init__(self, settings: AudioSettings, device: str, bank: VoiceBank) -> None:
         self.settings, self.bank = settings, bank
-        self.pipeline = load_converter(settings.model, settings.revision, device)
+        self.converter: Converter | FlowMatching = CONVERTERS[settings.method](settings, device)
 
     def __call__(self, row: dict[str, Any], number: int, seed: int) -> tuple[bytes, dict[str, Any]]:
         """Make a variant.
@@ -41,35 +51,96 @@ class AudioVariants:
 
         Raises:
             MediaError: If the clip or the target's cannot be read.
-            ValueError: If one of them is silent, or if there is no other voice.
+            ValueError: If one of them is silent, if there is no other voice, or if another program that
+                converts failed at it.
+            RunError: If that program cannot be started any more.
         """
-        import torch
-
-        settings = self.settings
         samples = media.read_audio(row["audio"]["bytes"])
         target = self.bank.draw(row, np.random.default_rng(seed))
-        shift = self.bank.apart(row["group"], target.speaker)
-        made = self.pipeline(
-            samples,
-            target.samples,
-            sampling_rate=SAMPLING_RATE,
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance_scale,
-            pitch_shift=shift,
-            batch_size=settings.batch_size,
-            generator=torch.Generator().manual_seed(seed),
-        )
-        details = {
-            "method": "voice_conversion",
-            **{key: getattr(settings, key) for key in RECORDED},
+        more = {}
+        if isinstance(self.converter, FlowMatching):
+            more["pitch_shift"] = self.bank.apart(row["group"], target.speaker)
+        made, made_by = self.converter(samples, target.samples, SAMPLING_RATE, seed=seed, **more)
+        details = made_by | {
             "target_speaker": target.speaker,
             "reference": target.clip,
             "reference_sha256": target.sha256,
-            "reference_s": settings.reference_s,
+            "reference_s": self.settings.reference_s,
             **({"gender": target.gender} if target.gender else {}),
-            "pitch_shift_octaves": shift,
         }
         return media.encode_audio(made, SAMPLING_RATE), details
+
+
+class FlowMatching:
+    """The project's own pipeline, which is also told how far apart the two voices are."""
+
+    def __init__(self, settings: AudioSettings, device: str) -> None:
+        self.settings = settings
+        self.pipeline = load_converter(settings.model, settings.revision, device)
+
+    def __call__(
+        self,
+        source: np.ndarray,
+        reference: np.ndarray,
+        sampling_rate: int,
+        *,
+        seed: int,
+        pitch_shift: float | None = None,
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """As `Converter`; `pitch_shift` in octaves, None where a voice has no pitch."""
+        import torch
+
+        settings = self.settings
+        made = self.pipeline(
+            source,
+            reference,
+            sampling_rate=sampling_rate,
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance_scale,
+            pitch_shift=pitch_shift,
+            batch_size=settings.batch_size,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        details = {name: getattr(settings, name) for name in RECORDED}
+        return made, details | {"method": "voice_conversion", "pitch_shift_octaves": pitch_shift}
+
+
+def _seed_vc(settings: AudioSettings, device: str) -> Converter:
+    from augment.seed_vc import SeedVC
+
+    return SeedVC(settings, device)
+
+
+def _chatterbox(settings: AudioSettings, device: str) -> Converter:
+    from augment.chatterbox import Chatterbox
+
+    return Chatterbox(settings, device)
+
+
+CONVERTERS: dict[str, Callable[[AudioSettings, str], Converter | FlowMatching]] = {
+    "flow_matching": FlowMatching,
+    "seed_vc": _seed_vc,
+    "chatterbox": _chatterbox,
+}
+
+
+def notes(settings: AudioSettings) -> list[str]:
+    """What readers of a dataset with such variants should know, for its card."""
+    if settings.method == "seed_vc":
+        return ["The sound of variants was made by Seed-VC, a program under the GPL 3.0."]
+    if settings.method == "chatterbox":
+        watermark = WATERMARKS[settings.chatterbox.watermark]
+        return [f"The sound of variants was made by Chatterbox (MIT). {watermark}"]
+    return []
+
+
+WATERMARKS = {
+    "off": "It bears no watermark: the one that Chatterbox can set was left out, so that it does not tell"
+    " variants from originals.",
+    "keep": "Where the installed release sets one, it bears Chatterbox' inaudible watermark"
+    " (`audio.watermark` in a row's `generator` says so), and originals do not: a model can learn to"
+    " tell them apart by it.",
+}
 
 
 def load_converter(model: str, revision: str | None, device: str) -> VoiceConversionPipeline:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from augment.loudness import level, with_level
+from augment import sounds
 from augment.settings import CLEAN_DB, ClassicSettings
 from pipelines import media
 
@@ -83,7 +83,7 @@ def changed(
     Raises:
         ValueError: If it is silent, empty or not finite.
     """
-    loudness = level("audio", samples)
+    level = sounds.level("audio", samples)
     sound = torch.from_numpy(samples)
     generator = torch.Generator().manual_seed(noise_seed)
     if semitones:
@@ -92,7 +92,9 @@ def changed(
         sound = _fitted(_stretched(_stretched(sound, stretch), 1 / stretch), len(samples))
     sound = _in_room(sound, room_s, generator) if room_s else sound
     sound = _in_noise(sound, snr_db, generator) if snr_db < CLEAN_DB else sound
-    return with_level(sound, loudness).numpy()
+    return sounds.as_given(
+        sound, SAMPLING_RATE, wanted_level=level, sampling_rate=SAMPLING_RATE, length=len(samples)
+    )
 
 
 def _shifted(sound: torch.Tensor, semitones: float) -> torch.Tensor:

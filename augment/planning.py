@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -120,16 +119,18 @@ def settings(section: VideoSettings | AudioSettings | ClassicSettings) -> dict[s
     """The settings of a section that one of its variants depends on, the weights' contents among them."""
     if isinstance(section, ClassicSettings):
         return section.used()
-    models = [str(EMBEDDED[type(section)]) if section.model == "embedded" else section.model]
     if isinstance(section, AudioSettings):
-        # How many variants there are does not change what one of them is, nor how a dataset is read.
-        unused = {"variants": None, "voices_dataset": None}
-        return dataclasses.asdict(section) | unused | {"weights": _contents(models)}
+        return section.used() | {"weights": _contents([_place(section, name) for name in section.weights()])}
+    models = [_place(section, section.model)]
     if section.captioner:
         models.append(section.captioner)
     if section.method == "animatediff":
         models.append(section.video_to_video.motion_adapter)
     return section.used() | {"weights": _contents(models)}
+
+
+def _place(section: VideoSettings | AudioSettings, model: str) -> str:
+    return str(EMBEDDED[type(section)]) if model == "embedded" else model
 
 
 def _contents(models: list[str]) -> list[str | None]:

@@ -208,16 +208,17 @@ def _settings(
 ) -> dict[str, Any]:
     """The record of the store; it says which generation was judged, so that nothing is judged twice."""
     tries = {row_id: state.tries for row_id, state in states.items() if state.tries}
-    read = committed_generation(invocation.data)
+    config, read = invocation.config, committed_generation(invocation.data)
     settings = provenance.record(
         invocation,
         stage="augment",
         title="Talking-face clips with diffusion-made variants",
         description=(
             "Originals and variants of the training clips, of which each has up to"
-            f" {invocation.config.variants()}. Words and labels of a variant are its original's."
+            f" {config.variants()}. Words and labels of a variant are its original's."
         ),
         inputs=[read, digest(tries)] if tries else read,
+        notes=audio_variants.notes(config.audio) if config.audio.variants or config.both else [],
     )
     return settings | ({"judged": committed_generation(invocation.out)} if judged else {})
 

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
-from augment import flow_matching, pitch
+from augment import flow_matching, pitch, sounds
 from augment.conditioning import LOUDNESS, Frames, Networks, draft, prosody, pulse_mel
-from augment.loudness import level, with_level
 from augment.mel import SAMPLING_RATE, griffin_lim, log_mel
 from augment.voice_conversion_model import (
     Condition,
@@ -131,14 +130,20 @@ class VoiceConversionPipeline(DiffusionPipeline):
         prompt = self._prompt(target, generator)
         made = self._chained(said, prompt, num_inference_steps, guidance_scale, batch_size)
         samples = self._waveform(self.transformer.mel(made, base), pulses)[: len(source.samples)]
-        return _as_given(samples, source.level, sampling_rate, len(audio))
+        return sounds.as_given(
+            samples,
+            SAMPLING_RATE,
+            wanted_level=source.level,
+            sampling_rate=sampling_rate,
+            length=len(audio),
+        )
 
     def _heard(self, name: str, sound: np.ndarray, sampling_rate: int) -> _Sound:
         """A sound checked and analysed."""
-        loudness = level(name, sound)
-        samples = torch.from_numpy(np.asarray(sound, np.float32)) * (LOUDNESS / loudness)
-        samples = _resampled(samples, sampling_rate, SAMPLING_RATE)
-        return _Sound(samples, log_mel(samples), pitch.track(samples), loudness)
+        level = sounds.level(name, sound)
+        samples = torch.from_numpy(np.asarray(sound, np.float32)) * (LOUDNESS / level)
+        samples = sounds.resampled(samples, sampling_rate, SAMPLING_RATE)
+        return _Sound(samples, log_mel(samples), pitch.track(samples), level)
 
     def _frames(self, mel: torch.Tensor, base: torch.Tensor, contour: torch.Tensor) -> Frames:
         """What the networks take of a sound's log mel spectrogram, its draft and the wanted contour."""
@@ -230,16 +235,3 @@ class VoiceConversionPipeline(DiffusionPipeline):
         if self.vocoder is None:
             return griffin_lim(mel, pulses)
         return self.vocoder(self._placed(mel)).float().cpu()
-
-
-def _resampled(samples: torch.Tensor, source: int, target: int) -> torch.Tensor:
-    from torchaudio.functional import resample
-
-    return samples if source == target else resample(samples, source, target)
-
-
-def _as_given(samples: torch.Tensor, level: float, sampling_rate: int, length: int) -> np.ndarray:
-    """A sound of the source's rate, length and loudness; softer where it would clip."""
-    back = _resampled(samples, SAMPLING_RATE, sampling_rate)
-    back = torch.nn.functional.pad(back, (0, max(0, length - len(back))))[:length]
-    return with_level(back, level).numpy()

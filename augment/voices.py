@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from augment import loudness, speech
+from augment import sounds, speech
 from augment.voice_sources import CORPUS, Clip, clips_of, of_corpus
 from pipelines import media
 
@@ -90,7 +90,7 @@ class VoiceBank:
         clip = clips[rng.integers(len(clips))]
         encoded = self._encoded(clip)
         samples = self._reference(encoded)
-        loudness.level(f"{row['id']}: the voice {speaker} ({clip.name})", samples)
+        sounds.level(f"{row['id']}: the voice {speaker} ({clip.name})", samples)
         return Target(
             speaker=speaker,
             clip=clip.name,

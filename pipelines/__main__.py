@@ -1,4 +1,4 @@
-"""`daq-msa`: import, run, demo, status, evaluate, predict, merge, convert, report, push.
+"""`daq-msa`: import, run, demo, status, evaluate, predict, merge, convert, report, push, doctor.
 
 The stages are started as processes of their own, so that a stage's memory is freed when it ends.
 What a command needs is imported when it runs; `--help` imports nothing heavy.
@@ -118,6 +118,9 @@ def _parser() -> _Parser:
     push.add_argument("--public", action="store_true", help="make the repository public (default: private)")
     push.add_argument("--dry-run", action="store_true", help="print files and bytes, upload nothing")
     push.add_argument("--i-have-the-rights", action="store_true", help="push a corpus whose terms forbid it")
+
+    doctor = command("doctor", "What is installed, what is not, and what to type to have it.")
+    doctor.add_argument("--config", type=Path, metavar="RECIPE.yaml", help="what it asks for must be there")
     return parser
 
 
@@ -192,6 +195,12 @@ def _push(arguments: argparse.Namespace, _: list[str]) -> None:
     )
 
 
+def _doctor(arguments: argparse.Namespace, _: list[str]) -> None:
+    from pipelines.doctor import examine
+
+    examine(arguments.config)
+
+
 COMMANDS = {
     "demo": _demo,
     "import": _import,
@@ -203,6 +212,7 @@ COMMANDS = {
     "convert": _convert,
     "report": _report,
     "push": _push,
+    "doctor": _doctor,
 }
 
 

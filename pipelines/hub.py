@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
 
 # Beside the data files; the card is what makes a folder a store, the others may be missing.
-RECORDS = ("README.md", "settings.json", "calibration.json", "failures.jsonl")
+RECORDS = (
+    "README.md", "settings.json", "calibration.json", "calibration.svg", "weights.json", "weights.svg",
+    "failures.jsonl",
+)  # fmt: skip
 
 _YOUTUBE = "its clips are people's own YouTube videos, given out for research, with no licence to pass on"
 _TELEVISION = "its clips are cut from films and television, whose owners keep the copyright"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,13 @@ def folder_digest(folder: Path) -> str:
 
 
 def record(
-    invocation: Invocation[Any], *, stage: str, title: str, description: str, inputs: Any = None
+    invocation: Invocation[Any],
+    *,
+    stage: str,
+    title: str,
+    description: str,
+    inputs: Any = None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The settings of a stage's store.
 
@@ -61,6 +68,7 @@ def record(
         title: The heading of the store's card.
         description: The card's first paragraph.
         inputs: What the stage read, if the rows depend on more of it than the works say.
+        notes: What readers of the card should know of the rows; a later stage's store keeps them.
     """
     return {
         "stage": stage,
@@ -70,5 +78,6 @@ def record(
         "seed": invocation.seed,
         "config": dataclasses.asdict(invocation.config),
         "inputs": inputs,
+        "notes": list(notes),
         "versions": versions(),
     }

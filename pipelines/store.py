@@ -276,6 +276,7 @@ def _card(
         size_categories=None,
     )
     table = "\n".join(f"| {split} | {count} |" for split, count in counts.items())
+    notes = "".join(f"{note}\n\n" for note in settings.get("notes", ()))
     made_by = "\n".join(f"- {name} {version}" for name, version in settings["versions"].items())
     return f"""---
 {header.to_yaml()}
@@ -284,7 +285,7 @@ def _card(
 
 {settings["description"]}
 
-| split | rows |
+{notes}| split | rows |
 |---|---|
 {table}
 

@@ -165,7 +165,7 @@ def _line(name: str, told: Mapping[str, Any]) -> str:
 
 
 def _signal_table(means: Mapping[str, Any]) -> list[str]:
-    """Area of each signal alone between the control and each means' middle grade."""
+    """Of each signal alone its tau, and its area between the control and each means' middle grade."""
     spoilt = {name: told["signals"] for name, told in means.items() if told.get("area") is not None}
     used = [
         signal
@@ -176,10 +176,15 @@ def _signal_table(means: Mapping[str, Any]) -> list[str]:
         f"| means | {' | '.join(used)} |",
         f"|---|{'---|' * len(used)}",
         *(
-            f"| {name} | {' | '.join(_number(told.get(signal, {}).get('area')) for signal in used)} |"
+            f"| {name} | {' | '.join(_alone(told.get(signal, {})) for signal in used)} |"
             for name, told in spoilt.items()
         ),
     ]
+
+
+def _alone(told: Mapping[str, float | None]) -> str:
+    known = [_number(told.get(key)) for key in ("tau", "area")]
+    return " · ".join(known) if all(known) else ""
 
 
 def _quantile(values: np.ndarray, q: float) -> float | None:

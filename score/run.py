@@ -11,7 +11,6 @@ Beside the store: `calibration.json` and `weights.json`, both as pictures too, a
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from pipelines.device import share
 from pipelines.errors import RunError, UsageError
 from pipelines.runner import Stage
 from pipelines.sample import Row
-from pipelines.store import StoreReader, committed_generation
+from pipelines.store import StoreReader, committed_generation, made_by
 from score import calibrate, measures, measuring, planning, plots
 from score.judging import Variants, judge, unscored, weigh
 from score.models import loading
@@ -123,7 +122,7 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     judged = _weigh(invocation, judgement.variants, judgement.calibration)
     rejected = {work.payload[0] for work in works} - set(measured)
     kept = [index for index in range(len(rows)) if index not in rejected]
-    settings = _settings(invocation, committed_generation(invocation.data))
+    settings = _settings(invocation, committed_generation(invocation.data), made_by(invocation.data))
     counts = stage.commit(works, _rows(reader, kept, judged), settings, SCORES)
     _say(invocation, rows=len(rows), done=len(kept), variants=len(judged))
     return counts
@@ -146,9 +145,9 @@ def reweigh(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     rows = reader.table.to_pylist()
     variants = Variants.of(rows, range(len(rows)), dict(enumerate(rows)))
     judged = _weigh(invocation, variants, calibrate.load(out))
-    inputs = json.loads((out / "settings.json").read_text(encoding="utf-8"))["inputs"]
+    before = made_by(out)
     works = planning.finished(out)
-    settings = _settings(invocation, inputs)
+    settings = _settings(invocation, before["inputs"], before)
     counts = _stage(invocation).commit(works, _rows(reader, range(len(rows)), judged), settings, SCORES)
     _say(invocation, rows=len(rows), done=len(rows), variants=len(judged))
     return counts
@@ -180,7 +179,10 @@ def _rows(reader: StoreReader, positions: Any, judged: Mapping[int, Row]) -> Ite
         yield reader.row(index) | judged.get(index, unscored())
 
 
-def _settings(invocation: Invocation[ScoreConfig], inputs: str | None) -> dict[str, Any]:
+def _settings(
+    invocation: Invocation[ScoreConfig], inputs: str | None, before: dict[str, Any]
+) -> dict[str, Any]:
+    """The record of the store; `before` is that of the store whose rows it holds."""
     return provenance.record(
         invocation,
         stage="score",
@@ -190,6 +192,7 @@ def _settings(invocation: Invocation[ScoreConfig], inputs: str | None) -> dict[s
             " this corpus (`quality_*`, in [0, 1]), and a training weight (`weight`), 1 for originals."
         ),
         inputs=inputs,
+        notes=before.get("notes", ()),
     )
 
 

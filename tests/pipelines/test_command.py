@@ -41,6 +41,7 @@ def test_help_is_fast_and_names_every_command() -> None:
         "convert",
         "report",
         "push",
+        "doctor",
     ):
         assert f"\n    {name} " in done.stdout
 

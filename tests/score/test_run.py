@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tests import processes
 from tests.score.clips import FPS, blurred, noisy, original, restyled, variant, with_noise, write_store
 
 TRAIN, HELD_OUT, PAIRED = 18, 2, 6
+NOTE = "Its voices bear a mark."
 FEW = ("--score.calibration_clips", str(PAIRED))
 
 
@@ -65,7 +67,10 @@ def rows() -> list[Row]:
 
 @pytest.fixture(scope="module")
 def store(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_store(tmp_path_factory.mktemp("augmented"), rows)
+    folder = write_store(tmp_path_factory.mktemp("augmented"), rows)
+    settings = json.loads((folder / "settings.json").read_text())
+    (folder / "settings.json").write_text(json.dumps(settings | {"notes": [NOTE]}))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +121,13 @@ def test_a_classic_row_is_judged_by_the_tracks_that_it_replaced(rows: list[Row],
         told = {name for name in ("video", "audio", "cross") if found[f"quality_{name}"] is not None}
         assert told == judged
         assert (found["score_audio_energy"] is not None) == ("audio" in judged)
+
+
+def test_what_the_store_before_has_to_say_stays_on_the_card(scored: Path, tmp_path: Path) -> None:
+    assert f"\n\n{NOTE}\n\n| split |" in (scored / "README.md").read_text()
+    copy = shutil.copytree(scored, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
+    reweigh(asked(copy, copy, "--reweigh", "--score.gamma", "2"))
+    assert NOTE in (copy / "README.md").read_text()
 
 
 def test_a_good_variant_weighs_more_than_a_bad_one(scored: Path) -> None:

@@ -1,0 +1,1 @@
+"""A stand-in for the package chatterbox: its voice converter, without networks."""
