@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +139,18 @@ def test_odd_sounds_are_told_of_and_the_rest_is_made(
     assert "augment: 3 variants wanted, 2 made, 1 rejected" in capsys.readouterr().out
 
 
-def test_a_clip_without_a_face_is_left_out_with_its_reason(
-    models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def face_finder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The stand-in for facenet-pytorch, which tests after this one do not take for the real one."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "stand_ins"))
+    yield
+    sys.modules.pop("facenet_pytorch", None)
+
+
+@pytest.mark.usefixtures("face_finder")
+def test_a_clip_without_a_face_is_left_out_with_its_reason(
+    models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     head, nobody = np.full((2, 4, 48, 64, 3), 90, dtype=np.uint8)
     head[:, 8:32, 16:40] = 200
     rows = [
