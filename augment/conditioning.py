@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
+from augment import voice_encoders
 from augment.mel import FLOOR, HOP, log_mel
 from augment.pitch import excitation
-from augment.voice_conversion_model import (
-    Condition,
-    ContentEncoder,
-    LengthRegulator,
-    SpeakerEncoder,
-    VoiceTransformer,
-)
+from augment.voice_conversion_model import Condition, LengthRegulator, VoiceTransformer
+from augment.voice_encoders import Heard
 
 LOUDNESS = 0.05
 """Root mean square that every sound is brought to."""
@@ -32,31 +29,41 @@ _FLAT = 4.0  # of a pulse train, whose envelope is flat but for the bands' shape
 
 
 class Networks(NamedTuple):
-    """The trained parts of the converter."""
+    """The parts of the converter but the vocoder; encoders as `voice_encoders` has them."""
 
-    content_encoder: ContentEncoder
-    speaker_encoder: SpeakerEncoder
+    content_encoder: Any
+    speaker_encoder: Any
     length_regulator: LengthRegulator
     transformer: VoiceTransformer
+    content_extractor: Any = None
+    speaker_extractor: Any = None
 
-    def content(self, mel: torch.Tensor) -> torch.Tensor:
-        """What is said in a normalised mel spectrogram (batch, frames, bands), (batch, frames, size)."""
-        return self.length_regulator(self.content_encoder(mel), mel.shape[1])
+    def trained(self) -> nn.ModuleDict:
+        """The networks that training changes, by their names: all but the encoders that read samples."""
+        extractors = {"content_encoder": self.content_extractor, "speaker_encoder": self.speaker_extractor}
+        return nn.ModuleDict(
+            {name: getattr(self, name) for name in self._fields[:4] if extractors.get(name) is None}
+        )
 
-    def condition(self, prompt: Frames, wanted: Frames, voice: torch.Tensor) -> Condition:
+    def content(self, heard: Heard) -> torch.Tensor:
+        """What is said, at the mel spectrogram's frames, (batch, frames, size)."""
+        said = voice_encoders.content(self.content_encoder, self.content_extractor, heard)
+        return self.length_regulator(said, heard.mel.shape[1])
+
+    def condition(self, prompt: Frames, wanted: Frames, voice: Heard) -> Condition:
         """Join the prompt and the frames that are to be made.
 
         Args:
             prompt: Of the reference, with its normalised mel spectrogram.
             wanted: Of the result; its mel spectrogram is not looked at.
-            voice: Normalised mel spectrogram of the target speaker, (batch, frames, bands).
+            voice: Of the target speaker.
         """
         return Condition(
             prompt=torch.cat([prompt.mel, torch.zeros_like(wanted.mel)], 1),
             content=torch.cat([prompt.content, wanted.content], 1),
             draft=torch.cat([prompt.draft, wanted.draft], 1),
             prosody=torch.cat([prompt.prosody, wanted.prosody], 1),
-            speaker=self.speaker_encoder(voice),
+            speaker=voice_encoders.speaker(self.speaker_encoder, self.speaker_extractor, voice),
         )
 
 

@@ -11,14 +11,9 @@ from diffusers import DiffusionPipeline
 
 from augment import flow_matching, pitch, sounds
 from augment.conditioning import LOUDNESS, Frames, Networks, draft, prosody, pulse_mel
-from augment.mel import SAMPLING_RATE, griffin_lim, log_mel
-from augment.voice_conversion_model import (
-    Condition,
-    ContentEncoder,
-    LengthRegulator,
-    SpeakerEncoder,
-    VoiceTransformer,
-)
+from augment.mel import HOP, SAMPLING_RATE, griffin_lim, log_mel
+from augment.voice_conversion_model import Condition, LengthRegulator, VoiceTransformer
+from augment.voice_encoders import Heard
 
 PROMPT_FRAMES = 80
 """Of the reference's loudest stretch, 1.3 s, that the transformer continues."""
@@ -45,23 +40,29 @@ class VoiceConversionPipeline(DiffusionPipeline):
     """Converts a voice.
 
     Args:
-        content_encoder: What is said, from a mel spectrogram.
-        speaker_encoder: Who is to speak, from a mel spectrogram.
+        content_encoder: What is said: a `ContentEncoder`, or a model of `voice_encoders.load_content`.
+        speaker_encoder: Who is to speak: a `SpeakerEncoder`, or a model of `voice_encoders.load_speaker`.
         length_regulator: Content at the mel spectrogram's frame rate.
         transformer: The velocity of flow matching.
         vocoder: A `SpeechT5HifiGan`, or None for Griffin and Lim's method.
+        content_extractor: The feature extractor of a content encoder that reads samples; None of one that
+            reads a mel spectrogram.
+        speaker_extractor: Likewise, of the speaker encoder.
     """
 
     model_cpu_offload_seq = "content_encoder->speaker_encoder->length_regulator->transformer->vocoder"
-    _optional_components = ["vocoder"]  # noqa: RUF012 (diffusers reads this attribute)
+    # diffusers reads this attribute.
+    _optional_components = ["vocoder", "content_extractor", "speaker_extractor"]  # noqa: RUF012
 
     def __init__(
         self,
-        content_encoder: ContentEncoder,
-        speaker_encoder: SpeakerEncoder,
+        content_encoder: Any,
+        speaker_encoder: Any,
         length_regulator: LengthRegulator,
         transformer: VoiceTransformer,
         vocoder: Any = None,
+        content_extractor: Any = None,
+        speaker_extractor: Any = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -70,12 +71,14 @@ class VoiceConversionPipeline(DiffusionPipeline):
             length_regulator=length_regulator,
             transformer=transformer,
             vocoder=vocoder,
+            content_extractor=content_extractor,
+            speaker_extractor=speaker_extractor,
         )
 
     @property
     def networks(self) -> Networks:
-        """The trained parts but the vocoder."""
-        return Networks(self.content_encoder, self.speaker_encoder, self.length_regulator, self.transformer)
+        """All parts but the vocoder."""
+        return Networks(**{name: getattr(self, name) for name in Networks._fields})
 
     @torch.no_grad()
     def __call__(
@@ -124,7 +127,7 @@ class VoiceConversionPipeline(DiffusionPipeline):
         wanted = pitch.moved(source.pitch, pitch_shift)
         pulses = pitch.excitation(wanted, len(source.samples), generator)
         base = draft(source.mel, source.pitch, wanted, log_mel(pulses))
-        said = self._frames(source.mel, base, wanted)
+        said = self._frames(source.samples, source.mel, base, wanted)
         noise = torch.randn(base.shape, generator=generator)
         said = said._replace(mel=self._placed(noise[None]))
         prompt = self._prompt(target, generator)
@@ -145,31 +148,36 @@ class VoiceConversionPipeline(DiffusionPipeline):
         samples = sounds.resampled(samples, sampling_rate, SAMPLING_RATE)
         return _Sound(samples, log_mel(samples), pitch.track(samples), level)
 
-    def _frames(self, mel: torch.Tensor, base: torch.Tensor, contour: torch.Tensor) -> Frames:
-        """What the networks take of a sound's log mel spectrogram, its draft and the wanted contour."""
-        model = self.transformer
-        normalised = self._placed(model.normalised(mel)[None])
+    def _frames(
+        self, samples: torch.Tensor, mel: torch.Tensor, base: torch.Tensor, contour: torch.Tensor
+    ) -> Frames:
+        """What the networks take of a sound, its log mel spectrogram, its draft and the wanted contour."""
+        heard = self._encodable(samples, mel)
         return Frames(
-            mel=normalised,
-            content=self.networks.content(normalised),
-            draft=self._placed(model.normalised(base)[None]),
+            mel=heard.mel,
+            content=self.networks.content(heard),
+            draft=self._placed(self.transformer.normalised(base)[None]),
             prosody=self._placed(prosody(mel, contour)[None]),
         )
 
-    def _prompt(self, target: _Sound, generator: torch.Generator | None) -> tuple[Frames, torch.Tensor]:
-        """The reference's loudest stretch, and the normalised mel spectrogram of all of it."""
+    def _encodable(self, samples: torch.Tensor, mel: torch.Tensor) -> Heard:
+        return Heard(samples[None], self._placed(self.transformer.normalised(mel)[None]))
+
+    def _prompt(self, target: _Sound, generator: torch.Generator | None) -> tuple[Frames, Heard]:
+        """The reference's loudest stretch, and all of it."""
         frames = min(PROMPT_FRAMES, len(target.mel))
         loudness = (10**target.mel).sum(-1).log10()
         start = int(loudness.unfold(0, frames, 1).sum(-1).argmax())
         span = slice(start, start + frames)
         mel, contour = target.mel[span], target.pitch[span]
         base = draft(mel, contour, contour, pulse_mel(contour, generator))
-        return self._frames(mel, base, contour), self._placed(self.transformer.normalised(target.mel)[None])
+        samples = target.samples[start * HOP : (span.stop - 1) * HOP + 1]
+        return self._frames(samples, mel, base, contour), self._encodable(target.samples, target.mel)
 
     def _chained(
         self,
         said: Frames,
-        prompt: tuple[Frames, torch.Tensor],
+        prompt: tuple[Frames, Heard],
         steps: int,
         guidance_scale: float,
         batch_size: int,
@@ -189,7 +197,7 @@ class VoiceConversionPipeline(DiffusionPipeline):
         return made
 
     def _flow(
-        self, chunks: Frames, prompt: tuple[Frames, torch.Tensor], steps: int, guidance_scale: float
+        self, chunks: Frames, prompt: tuple[Frames, Heard], steps: int, guidance_scale: float
     ) -> torch.Tensor:
         """Where flow matching leads chunks whose `mel` is noise, (chunks, frames, 80)."""
         count = len(chunks.mel)
@@ -210,7 +218,7 @@ class VoiceConversionPipeline(DiffusionPipeline):
         return flow_matching.euler(guided, chunks.mel, steps).float().cpu()
 
     def _placed(self, part: torch.Tensor) -> torch.Tensor:
-        return part.to(self.transformer.device, self.transformer.dtype)
+        return part.to(self._execution_device, self.transformer.dtype)
 
     @staticmethod
     def _chunks(frames: int) -> list[tuple[int, int, torch.Tensor]]:

@@ -251,7 +251,7 @@ def _waves(time: torch.Tensor, size: int) -> torch.Tensor:
     """Sines and cosines of times (batch,) in [0, 1], (batch, size)."""
     octaves = torch.arange(size // 2, device=time.device) * (-math.log(10_000) / (size // 2))
     angles = 1000 * time[:, None] * octaves.exp()
-    return torch.cat([angles.sin(), angles.cos()], 1)
+    return torch.cat([angles.sin(), angles.cos()], 1).to(time.dtype)
 
 
 def _rotations(frames: int, size: int, device: torch.device) -> torch.Tensor:

@@ -24,7 +24,7 @@ def networks(seed: int = 0) -> Networks:
         LengthRegulator(content_size=16, size=8, layers=1),
         VoiceTransformer(content_size=8, speaker_size=8, width=16, layers=2, heads=2, feedforward=16),
     )
-    for parameter in torch.nn.ModuleList(made).parameters():
+    for parameter in made.trained().parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)
     return made
@@ -32,7 +32,7 @@ def networks(seed: int = 0) -> Networks:
 
 def converter(seed: int = 0) -> VoiceConversionPipeline:
     """A converter of them."""
-    return VoiceConversionPipeline(*networks(seed))
+    return VoiceConversionPipeline(**networks(seed)._asdict())
 
 
 def voiced(

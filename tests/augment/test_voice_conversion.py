@@ -15,6 +15,7 @@ from augment.conditioning import Frames, draft, envelope
 from augment.flow_matching import euler
 from augment.voice_conversion import CHUNK_FRAMES, VoiceConversionPipeline
 from augment.voice_conversion_model import Condition
+from augment.voice_encoders import Heard
 from tests.tiny_voices import converter, networks, voiced
 
 torch.set_num_threads(1)
@@ -203,7 +204,7 @@ def test_the_prompt_is_continued_by_the_frames_to_be_made() -> None:
     made = networks()
     prompt = Frames(*(torch.ones(1, 4, size) for size in (80, 8, 80, 2)))
     wanted = Frames(torch.full((1, 6, 80), 9.0), *(torch.zeros(1, 6, size) for size in (8, 80, 2)))
-    condition = made.condition(prompt, wanted, prompt.mel)
+    condition = made.condition(prompt, wanted, Heard(torch.zeros(1, 769), prompt.mel))
     assert condition.prompt[:, :4].all()
     assert not condition.prompt[:, 4:].any(), "the wanted frames' spectrogram leaked"
     assert condition.content.shape == (1, 10, 8)
