@@ -143,8 +143,16 @@ WATERMARKS = {
 }
 
 
-def load_converter(model: str, revision: str | None, device: str) -> VoiceConversionPipeline:
+def load_converter(
+    model: str, revision: str | None, device: str, setting: str = "augment.audio.model"
+) -> VoiceConversionPipeline:
     """Load a voice converter in single precision.
+
+    Args:
+        model: embedded, a directory or a Hub id.
+        revision: Of a Hub id.
+        device: A torch device.
+        setting: That named the model, for messages.
 
     Raises:
         UsageError: If it is not there or is no voice converter.
@@ -157,7 +165,7 @@ def load_converter(model: str, revision: str | None, device: str) -> VoiceConver
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(
-            f"augment.audio.model: {model!r} cannot be loaded as a voice converter ({reason});"
+            f"{setting}: {model!r} cannot be loaded as a voice converter ({reason});"
             " take embedded, a directory or a Hub id of one"
         ) from error
     pipeline.set_progress_bar_config(disable=True)

@@ -87,7 +87,7 @@ def changed(
     sound = torch.from_numpy(samples)
     generator = torch.Generator().manual_seed(noise_seed)
     if semitones:
-        sound = _shifted(sound, semitones)
+        sound = shifted(sound, semitones)
     if stretch != 1:
         sound = _fitted(_stretched(_stretched(sound, stretch), 1 / stretch), len(samples))
     sound = _in_room(sound, room_s, generator) if room_s else sound
@@ -97,8 +97,8 @@ def changed(
     )
 
 
-def _shifted(sound: torch.Tensor, semitones: float) -> torch.Tensor:
-    """Stretched, and then played faster: the length stays, the pitch moves."""
+def shifted(sound: torch.Tensor, semitones: float) -> torch.Tensor:
+    """A sound (samples,) stretched, and then played faster: the length stays, pitch and formants move."""
     from torchaudio.functional import resample
 
     # A resampler's filters are as long as the terms of its ratio.

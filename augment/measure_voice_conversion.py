@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from augment import pitch
+from augment import pitch, spectrogram_sheet
 from augment.audio_variants import SAMPLING_RATE, load_converter
 from augment.mel import log_mel
 from pipelines.sample import row_seed
@@ -155,17 +155,8 @@ def _pair(converter: Any, seed: int, steps: int, guidance_scale: float) -> Pair:
 
 def draw_sheet(pairs: list[Pair], file: Path) -> None:
     """A picture of spectrograms: a pair a line, its source, reference, result and truth side by side."""
-    from matplotlib.figure import Figure
-
     names = ("source", "reference", "result", "truth")
-    figure = Figure(figsize=(20, 3 * len(pairs)), layout="constrained")
-    axes = figure.subplots(len(pairs), len(names), squeeze=False)
-    for line, pair in zip(axes, pairs, strict=True):
-        for axis, name in zip(line, names, strict=True):
-            spectrogram = _mel(getattr(pair, name)).T.numpy()
-            axis.imshow(spectrogram, origin="lower", aspect="auto", vmin=-4.5, vmax=0.5)
-            axis.set_title(name)
-    figure.savefig(file, dpi=60)
+    spectrogram_sheet.draw([{name: _mel(getattr(pair, name)) for name in names} for pair in pairs], file)
 
 
 def resemblyzer() -> Callable[[np.ndarray], np.ndarray] | None:

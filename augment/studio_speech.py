@@ -2,29 +2,30 @@
 
 A take is a sentence in a mood, said by several voices in the same time: what differs between two
 sounds of a take is the voice alone, so one can be the source and another the wanted result. The
-spectrograms are kept in a file, for making them takes longer than reading them.
+sounds are kept in a file, for making them takes longer than reading them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from augment.conditioning import LOUDNESS, draft, pulse_mel
+from augment.conditioning import LOUDNESS, pulse_mel
 from augment.mel import log_mel
 from augment.pitch import track
+from augment.voice_batches import FRAMES, Batch, Lesson, lengths, samples_of, together
 from pipelines.sample import row_seed
 
 if TYPE_CHECKING:
     from pipelines.puppets.voice import Voice
 
 
-LONGEST = 100
-"""Frames of the longest crop; shorter takes are left out."""
+PCM = 32_768
+"""What stands for an amplitude of 1 in samples of 16 bits."""
 
 # Beside the puppets' own sentences, words that have all of English's sounds between them.
 WORDS = (
@@ -47,6 +48,8 @@ class Take:
 
     voices: np.ndarray
     """Index of each voice, int64 (sounds,)."""
+    samples: np.ndarray
+    """At 16 kHz, int16 (sounds, samples)."""
     mel: np.ndarray
     """float16 (sounds, frames, 80)."""
     pitch: np.ndarray
@@ -55,14 +58,14 @@ class Take:
 
 def load_takes(file: Path) -> list[Take]:
     """Read what `make_takes` has written."""
-    names = ("voices", "mel", "pitch")
+    names = [field.name for field in fields(Take)]
     with np.load(file, allow_pickle=False) as arrays:
         count = int(arrays["takes"])
         return [Take(**{name: arrays[f"{name}{take}"] for name in names}) for take in range(count)]
 
 
 def make_takes(file: Path, *, takes: int, voices: int, seed: int, sounds: int = 6) -> None:
-    """Let puppets of the studio cast speak, and write the spectrograms.
+    """Let puppets of the studio cast speak, and write what they said.
 
     Args:
         file: Is written, as `.npz`.
@@ -114,36 +117,18 @@ def say_together(voices: list[Voice], seed: int) -> np.ndarray:
 def _features(waves: np.ndarray) -> dict[str, np.ndarray]:
     sounds = torch.from_numpy(waves).float()
     return {
+        "samples": (waves * PCM).round().clip(-PCM, PCM - 1).astype(np.int16),
         "mel": log_mel(sounds).numpy().astype(np.float16),
         "pitch": torch.stack([track(sound) for sound in sounds]).numpy(),
     }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Sounds to learn from, equally long."""
-
-    source: torch.Tensor
-    """Log mel spectrogram of the source, perturbed, (batch, frames, 80)."""
-    mel: torch.Tensor
-    """As `source`, of the wanted result."""
-    draft: torch.Tensor
-    """As `source`, of the source at the wanted result's pitch."""
-    pitch: torch.Tensor
-    """Of the wanted result, in Hz, (batch, frames)."""
-    prompt: torch.Tensor
-    """As `mel`, of the reference."""
-    prompt_draft: torch.Tensor
-    """As `draft`, of the reference."""
-    prompt_pitch: torch.Tensor
-    """As `pitch`, of the reference."""
 
 
 class Takes:
     """Draws batches from takes."""
 
     def __init__(self, takes: list[Take], seed: int) -> None:
-        self.takes = [take for take in takes if take.mel.shape[1] >= LONGEST]
+        # Shorter ones than the longest stretch are left out.
+        self.takes = [take for take in takes if take.mel.shape[1] >= FRAMES[1]]
         generator = torch.Generator().manual_seed(seed)
         self.pulses = [_pulses(take, generator) for take in self.takes]
         self.said: dict[int, list[tuple[int, int]]] = {}
@@ -153,39 +138,41 @@ class Takes:
 
     def batch(self, size: int, rng: np.random.Generator) -> Batch:
         """Draw sounds, and crops that are equally long for all."""
-        frames, prompt_frames = int(rng.integers(70, LONGEST + 1)), int(rng.integers(40, 81))
-        rows = [self._row(rng, frames, prompt_frames) for _ in range(size)]
-        columns = [torch.stack(column).float() for column in zip(*rows, strict=True)]
-        source, heard, mel, pulses, pitch, prompt, prompt_pulses, prompt_pitch = columns
-        source = perturbed(source, rng)
-        return Batch(
-            source=source,
-            mel=mel,
-            draft=draft(source, heard, pitch, pulses),
-            pitch=pitch,
-            prompt=prompt,
-            prompt_draft=draft(prompt, prompt_pitch, prompt_pitch, prompt_pulses),
-            prompt_pitch=prompt_pitch,
-        )
+        frames, prompt_frames = lengths(rng)
+        return together([self._lesson(rng, frames, prompt_frames) for _ in range(size)])
 
-    def _row(self, rng: np.random.Generator, length: int, prompt_length: int) -> list[torch.Tensor]:
+    def sound(self) -> np.ndarray:
+        """The first take, by its first voice."""
+        return _samples(self.takes[0], 0).numpy()
+
+    def _lesson(self, rng: np.random.Generator, length: int, prompt_length: int) -> Lesson:
         number = int(rng.integers(len(self.takes)))
         take = self.takes[number]
         source, wanted = (int(sound) for sound in rng.choice(len(take.voices), size=2, replace=False))
         others = [said for said in self.said[int(take.voices[wanted])] if said[0] != number]
         other, sound = others[rng.integers(len(others))] if others else (number, wanted)
-        frames = _span(rng, take, length)
-        prompt = _span(rng, self.takes[other], prompt_length)
-        return [
-            torch.from_numpy(take.mel[source, frames]),
-            torch.from_numpy(take.pitch[source, frames]),
-            torch.from_numpy(take.mel[wanted, frames]),
-            self.pulses[number][wanted, frames],
-            torch.from_numpy(take.pitch[wanted, frames]),
-            torch.from_numpy(self.takes[other].mel[sound, prompt]),
-            self.pulses[other][sound, prompt],
-            torch.from_numpy(self.takes[other].pitch[sound, prompt]),
-        ]
+        frames, prompt = _span(rng, take, length), _span(rng, self.takes[other], prompt_length)
+        return Lesson(
+            # Another voice than the wanted one says it: samples need no disguise.
+            source_samples=_samples(take, source)[samples_of(frames)],
+            source=perturbed(_mel(take, source, frames)[None], rng)[0],
+            source_pitch=torch.from_numpy(take.pitch[source, frames]),
+            mel=_mel(take, wanted, frames),
+            pitch=torch.from_numpy(take.pitch[wanted, frames]),
+            pulses=self.pulses[number][wanted, frames],
+            prompt_samples=_samples(self.takes[other], sound)[samples_of(prompt)],
+            prompt=_mel(self.takes[other], sound, prompt),
+            prompt_pitch=torch.from_numpy(self.takes[other].pitch[sound, prompt]),
+            prompt_pulses=self.pulses[other][sound, prompt],
+        )
+
+
+def _mel(take: Take, sound: int, frames: slice) -> torch.Tensor:
+    return torch.from_numpy(take.mel[sound, frames]).float()
+
+
+def _samples(take: Take, sound: int) -> torch.Tensor:
+    return torch.from_numpy(take.samples[sound].astype(np.float32) / PCM)
 
 
 def _pulses(take: Take, generator: torch.Generator) -> torch.Tensor:

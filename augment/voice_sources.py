@@ -72,20 +72,30 @@ def of_corpus(reader: StoreReader) -> list[Clip]:
     ]
 
 
-def of_folder(folder: Path) -> list[Clip]:
-    """Files of a folder: those that its list names, or all, a subfolder or a lone file being a speaker."""
+def of_folder(
+    folder: Path,
+    setting: str = "augment.audio.voices",
+    choices: str = f"{CORPUS}, a folder of speech, or a dataset's name",
+) -> list[Clip]:
+    """Files of a folder: those that its list names, or all, a subfolder or a lone file being a speaker.
+
+    Args:
+        folder: Of speech.
+        setting: That named the folder, for messages.
+        choices: What the setting takes, for messages.
+
+    Raises:
+        UsageError: If it is no folder, if it has no file, or if its list is wrong.
+    """
     if not folder.is_dir():
-        raise UsageError(
-            f"augment.audio.voices: {folder} is no folder; take {CORPUS}, a folder of speech, or a dataset's"
-            " name"
-        )
+        raise UsageError(f"{setting}: {folder} is no folder; take {choices}")
     if (folder / LIST).is_file():
-        clips = _listed(folder)
+        clips = _listed(folder, setting)
     else:
         clips = [_found(folder, file) for file in sorted(folder.rglob("*")) if _is_sound(file)]
     if not clips:
         raise UsageError(
-            f"augment.audio.voices: {folder} holds no {', '.join(SUFFIXES)} file; put speech there, a"
+            f"{setting}: {folder} holds no {', '.join(SUFFIXES)} file; put speech there, a"
             f" subfolder a speaker, or name the files in its {LIST}"
         )
     return clips
@@ -97,9 +107,9 @@ def _found(folder: Path, file: Path) -> Clip:
     return Clip(speaker=speaker, name=inside.as_posix(), at=file)
 
 
-def _listed(folder: Path) -> list[Clip]:
+def _listed(folder: Path, setting: str) -> list[Clip]:
     """The files that a folder's list names."""
-    where = f"augment.audio.voices: {folder / LIST}"
+    where = f"{setting}: {folder / LIST}"
     with (folder / LIST).open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file)
         missing = {"path", "speaker"} - set(rows.fieldnames or ())

@@ -1,106 +1,294 @@
-"""Training the voice converter: its speech is parallel, its loss falls, and it goes on where it stopped."""
+"""Training a voice converter: it learns, goes on where it stopped, and tells of itself."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 
-from augment.mel import log_mel
-from augment.studio_speech import (
-    LONGEST,
-    LOUDNESS,
-    Take,
-    Takes,
-    load_takes,
-    make_takes,
-    perturbed,
-    say_together,
-)
-from augment.train_voice_conversion import Training
-from pipelines.puppets.voice import Voice
-from tests.tiny_voices import voiced
+from augment import voice_training
+from augment.audio_variants import CHECKPOINT, load_converter
+from augment.train_voice_conversion import load_speech, main, run
+from augment.voice_training import Training, begun
+from augment.voice_training_settings import VoiceTrainingConfig, parse
+from pipelines import media
+from pipelines.errors import UsageError
+from tests import tiny_observers
+from tests.processes import ROOT, run_two
+from tests.tiny_voices import converter, voiced
 
 torch.set_num_threads(1)
 
-LOW = Voice(pitch_hz=110, liveliness=1, stretch=0.88, tilt_db=0, breath_db=0, pace=1)
-HIGH = replace(LOW, pitch_hz=220, stretch=1.1, pace=1.15)
+RECIPES = ROOT / "augment" / "recipes"
+SMALL = ["--batch_size", "3", "--save_every", "2", "--sample_every", "2", "--adam_rate", "0.005"]
+EMBEDDED = ["--content_encoder", "embedded", "--speaker_encoder", "embedded"]
 
 
 @pytest.fixture(scope="module")
-def takes() -> Takes:
-    """Two sentences that are no speech, by the same three voices."""
-    made = []
-    for number in range(2):
-        sounds = [torch.from_numpy(voiced(1.8 + 0.1 * number, hertz)) for hertz in (110, 160, 230)]
-        mel = log_mel(torch.stack(sounds))
-        pitch = torch.tensor([110.0, 160.0, 230.0])[:, None].expand(-1, mel.shape[1])
-        made.append(Take(voices=np.arange(3), mel=mel.half().numpy(), pitch=pitch.numpy()))
-    return Takes(made, seed=0)
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What three puppets say, two files each."""
+    from pipelines.puppets.script import sentence
+    from pipelines.puppets.voice import random_voice, render
+
+    folder, rng = tmp_path_factory.mktemp("speech"), np.random.default_rng(0)
+    for speaker in ("anna", "bert", "cleo"):
+        voice = random_voice(rng, "studio")
+        (folder / speaker).mkdir()
+        for number in range(2):
+            words = " ".join(sentence(0.0, rng, "studio") for _ in range(3))
+            sound = render(words, voice, valence=0.0, rng=rng)
+            (folder / speaker / f"{number}.flac").write_bytes(media.encode_audio(sound))
+    return folder
 
 
-def test_voices_say_a_take_in_the_same_time() -> None:
-    low, high = say_together([LOW, HIGH], seed=3)
-    assert np.sqrt(np.square(low).mean()) == pytest.approx(LOUDNESS, rel=1e-4)
-    envelopes = [(10 ** log_mel(torch.from_numpy(sound).float())).sum(-1).log10() for sound in (low, high)]
-    shifted = [
-        float(torch.corrcoef(torch.stack([envelopes[0][5:-5], envelopes[1].roll(shift)[5:-5]]))[0, 1])
-        for shift in range(-3, 4)
-    ]
-    assert int(np.argmax(shifted)) == 3, "they are apart"
-    assert shifted[3] > 0.95
+def command(speech: Path, out: Path, *more: str) -> list[str]:
+    return ["--speech", str(speech), "--out", str(out), *EMBEDDED, *SMALL, *more]
 
 
-def test_takes_are_read_as_they_were_made(tmp_path: Path) -> None:
-    file = tmp_path / "speech.npz"
-    make_takes(file, takes=1, voices=3, seed=0, sounds=2)
-    (take,) = load_takes(file)
-    assert take.mel.shape[:1] == take.pitch.shape[:1] == take.voices.shape == (2,)
-    assert take.mel.shape[1] == take.pitch.shape[1]
-    assert [path.name for path in tmp_path.iterdir()] == ["speech.npz"]
+def log(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-def test_a_batchs_source_is_never_the_wanted_voice(takes: Takes) -> None:
-    batch = takes.batch(6, np.random.default_rng(0))
-    assert 70 <= batch.mel.shape[1] <= LONGEST
-    assert batch.mel.shape == batch.source.shape == batch.draft.shape
-    assert batch.prompt.shape == batch.prompt_draft.shape
-    assert batch.pitch.shape == batch.mel.shape[:2]
-    # The reference is of the wanted voice.
-    assert torch.equal(batch.pitch[:, 0], batch.prompt_pitch[:, 0])
-    assert ((batch.source - batch.mel).abs().mean((1, 2)) > 0.05).all()
+def losses(out: Path) -> list[tuple[Any, ...]]:
+    return [(line["step"], line["loss"], line["held_out_loss"]) for line in log(out)]
 
 
-def test_perturbation_moves_the_spectrum_and_not_the_time(takes: Takes) -> None:
-    mel = torch.zeros(8, 30, 80)
-    mel[:, 10, 40] = 1
-    moved = perturbed(mel, np.random.default_rng(0))
-    assert moved.shape == mel.shape
-    assert (moved[:, 10].argmax(-1) != 40).any()
-    assert (moved[:, 10].amax(-1) > 0.3).all()
-    # What was silent has the tilt alone, which is the same in all frames.
-    assert torch.equal(moved[:, 0], moved[:, 20])
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    files = sorted((out / "pipeline").rglob("*.safetensors"))
+    return {f"{file.parent.name}.{name}": value for file in files for name, value in load_file(file).items()}
 
 
-def test_the_loss_falls_and_training_goes_on_where_it_stopped(takes: Takes, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    batches = [takes.batch(3, rng) for _ in range(6)]
-    straight = Training(tmp_path / "straight", seed=0)
-    before = straight.loss_on(batches[:2])
-    for batch in batches:
-        straight.learn(batch, progress=0.0)
-    assert straight.loss_on(batches[:2]) < before
+@pytest.fixture(scope="module")
+def trained(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder after eight steps."""
+    out = tmp_path_factory.mktemp("trained")
+    main(command(speech, out, "--steps", "8"))
+    return out
 
-    stopped = Training(tmp_path / "stopped", seed=0)
-    for batch in batches[:3]:
-        stopped.learn(batch, progress=0.0)
-    stopped.save()
-    resumed = Training(tmp_path / "stopped", seed=0)
-    assert resumed.step == 3
-    for batch in batches[3:]:
-        resumed.learn(batch, progress=0.0)
-    for one, other in zip(straight.modules.parameters(), resumed.modules.parameters(), strict=True):
-        torch.testing.assert_close(one, other)
+
+def stopped_behind(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make training break off in the step behind one."""
+    learn = Training.learn
+
+    def learn_or_stop(self: Training, batch: Any) -> torch.Tensor:
+        if self.step == step:
+            raise KeyboardInterrupt
+        return learn(self, batch)
+
+    monkeypatch.setattr(Training, "learn", learn_or_stop)
+
+
+def test_the_loss_on_held_out_voices_falls(trained: Path) -> None:
+    found = [line["held_out_loss"] for line in log(trained)]
+    assert [line["step"] for line in log(trained)] == [2, 4, 6, 8]
+    assert found[-1] < found[0]
+
+
+def test_stopped_and_started_again_it_is_as_if_it_had_not_been(
+    speech: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stopped_behind(5, patch)  # one behind the last saved state
+        main(command(speech, tmp_path, "--steps", "8"))
+    assert [path.name for path in (tmp_path / "states").iterdir()] == ["step-00000004"]
+    main(command(speech, tmp_path, "--steps", "8"))
+    assert losses(tmp_path) == losses(trained)
+    one, other = weights(tmp_path), weights(trained)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def test_batches_drawn_ahead_are_the_same(speech: Path, trained: Path, tmp_path: Path) -> None:
+    main(command(speech, tmp_path, "--steps", "8", "--workers", "1"))
+    assert losses(tmp_path) == losses(trained)
+
+
+def test_samples_and_figures_are_there(trained: Path) -> None:
+    assert (trained / "losses.svg").read_text(encoding="utf-8").count("<svg") == 1
+    names = {file.name for file in (trained / "samples").iterdir()}
+    made = {f"step-{step:08d}.{kind}" for step in (2, 4, 6, 8) for kind in ("flac", "png")}
+    assert names == made | {"source.flac", "reference.flac"}
+    source, last = (
+        media.read_audio(trained / "samples" / name) for name in ("source.flac", "step-00000008.flac")
+    )
+    assert source.shape == last.shape
+    assert np.abs(source - last).max() > 0.01
+
+
+def test_the_product_is_the_average_and_converts(trained: Path) -> None:
+    pipeline = load_converter(str(trained / "pipeline"), None, "cpu")
+    made = pipeline(voiced(0.5, 120), voiced(0.5, 220), sampling_rate=16_000, num_inference_steps=2)
+    assert np.isfinite(made).all()
+    kept = torch.load(trained / "states" / "step-00000008" / "custom_checkpoint_0.pkl", weights_only=True)
+    average = pipeline.transformer.state_dict()
+    assert all(torch.equal(value, kept[f"transformer.{name}"]) for name, value in average.items())
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--steps", "9"], "steps: got 9, but the training in .* was begun with 8"),
+        (["--steps", "8", "--batch_size", "4"], "batch_size: got 4, .* begun with 3; take that, or another"),
+        (["--steps", "8", "--start", "embedded"], "content_encoder: got 'embedded' beside start: embedded"),
+    ],
+)
+def test_another_recipe_is_refused(speech: Path, trained: Path, more: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        main(command(speech, trained, *more))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "--out: not given"),
+        (["--out", "o", "--steps", "0"], "steps: got 0; takes 1 or more"),
+        (["--out", "o", "--adam_rate", "0"], "adam_rate: got 0.0; takes more than 0"),
+        (["--out", "o", "--sppech", "x"], "sppech"),
+        (["--out", "o", "--transformer.width", "100", "--transformer.heads", "8"], "a multiple of 16"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_command_lines_that_cannot_be_followed(more: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse(more)
+
+
+def test_an_unknown_key_of_a_recipe_is_an_error(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("speach: puppets\n")
+    with pytest.raises(UsageError, match="speach"):
+        parse(["--config", str(recipe), "--out", "o"])
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_taken(recipe: Path) -> None:
+    config, out = parse(["--config", str(recipe), "--out", "o", "--steps", "7"])
+    assert (config.steps, out) == (7, Path("o"))
+    with pytest.raises(SystemExit) as ended:
+        parse(["--config", str(recipe), "--print_config"])
+    assert ended.value.code == 0
+
+
+def test_a_usage_error_is_one_line_and_exit_code_2() -> None:
+    program = [sys.executable, "-m", "augment.train_voice_conversion", "--steps", "0", "--out", "o"]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: steps: got 0; takes 1 or more\n")
+
+
+def of(speech: Path, **settings: Any) -> VoiceTrainingConfig:
+    return VoiceTrainingConfig(speech=str(speech), batch_size=2, **settings)
+
+
+def test_encoders_that_read_samples_stay_as_they_are(speech: Path, tmp_path: Path) -> None:
+    content, speaker = tiny_observers.whisper(tmp_path / "w"), tiny_observers.speaker(tmp_path / "s")
+    config = of(speech, steps=2, content_encoder=str(content), speaker_encoder=str(speaker))
+    before = begun(config)
+    run(config, tmp_path / "out")
+    after = load_converter(str(tmp_path / "out" / "pipeline"), None, "cpu")
+    for name in ("content_encoder", "speaker_encoder"):
+        pairs = zip(getattr(before, name).parameters(), getattr(after, name).parameters(), strict=True)
+        assert all(torch.equal(*pair) for pair in pairs), name
+    assert not torch.equal(before.transformer.inp.weight, after.transformer.inp.weight)
+    assert not torch.equal(before.length_regulator.inp.weight, after.length_regulator.inp.weight)
+    state = next((tmp_path / "out" / "states").iterdir())
+    from safetensors.torch import load_file
+
+    assert not [name for name in load_file(state / "model.safetensors") if "encoder" in name]
+
+
+def test_training_starts_from_a_converter(speech: Path, tmp_path: Path) -> None:
+    converter().save_pretrained(tmp_path / "start")
+    started = begun(of(speech, start=str(tmp_path / "start")))
+    assert torch.equal(started.transformer.inp.weight, converter().transformer.inp.weight)
+    embedded = begun(of(speech, start="embedded"))
+    shipped = load_converter(str(CHECKPOINT), None, "cpu")
+    assert torch.equal(embedded.transformer.inp.weight, shipped.transformer.inp.weight)
+    with pytest.raises(UsageError, match="start: 'nowhere' cannot be loaded as a voice converter"):
+        begun(of(speech, start="nowhere"))
+
+
+def test_equal_seeds_begin_alike() -> None:
+    settings = {"content_encoder": "embedded", "speaker_encoder": "embedded"}
+    first, again, other = (begun(VoiceTrainingConfig(**settings, seed=seed)) for seed in (1, 1, 2))
+    for name in ("content_encoder", "speaker_encoder", "length_regulator", "transformer"):
+        values = [next(getattr(each, name).parameters()) for each in (first, again, other)]
+        assert torch.equal(values[0], values[1])
+        assert not torch.equal(values[0], values[2])
+
+
+def test_puppets_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def make(file: Path, *, takes: int, voices: int, seed: int) -> None:
+        made.append(takes)
+        np.savez(file, takes=np.array(0))
+
+    monkeypatch.setattr("augment.studio_speech.make_takes", make)
+    for _ in range(2):
+        load_speech(VoiceTrainingConfig(takes=5), tmp_path)
+    assert made == [5, 8]
+
+
+def test_the_rates_rise_and_fall(tmp_path: Path) -> None:
+    training = Training(converter(), VoiceTrainingConfig(steps=1000), Accelerator(), tmp_path)
+    shares = []
+    for step in range(1000):
+        training._progress.step = step
+        shares.append(training.share)
+    peak = int(np.argmax(shares))
+    assert peak == voice_training.WARM_UP - 1
+    assert np.diff(shares[:peak]).min() > 0 > np.diff(shares[peak:]).max()
+    assert shares[-1] == pytest.approx(0.02, abs=1e-3)
+
+
+def launched(processes: int) -> Callable[[str, list[str]], str]:
+    def launch(module: str, arguments: list[str]) -> str:
+        program = [
+            sys.executable,
+            "-m",
+            "accelerate.commands.launch",
+            "--cpu",
+            "--num_processes",
+            str(processes),
+        ]
+        program += [
+            "--num_machines",
+            "1",
+            "--mixed_precision",
+            "bf16",
+            "--dynamo_backend",
+            "no",
+            "-m",
+            module,
+        ]
+        done = subprocess.run([*program, *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
+        return done.stdout
+
+    return launch
+
+
+@pytest.mark.slow
+def test_it_runs_under_accelerate_launch(speech: Path, tmp_path: Path) -> None:
+    said = launched(1)("augment.train_voice_conversion", command(speech, tmp_path, "--steps", "2"))
+    assert "1 process(es) on cpu, precision bf16" in said
+    assert [line["step"] for line in log(tmp_path)] == [2]
+    assert load_converter(str(tmp_path / "pipeline"), None, "cpu")
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_same_networks(speech: Path, tmp_path: Path) -> None:
+    said = run_two("augment.train_voice_conversion", command(speech, tmp_path, "--steps", "2"))
+    assert "2 process(es) on cpu" in said
+    assert [line["step"] for line in log(tmp_path)] == [2]
+    assert load_converter(str(tmp_path / "pipeline"), None, "cpu")
