@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,10 +66,14 @@ def run(config: VoiceTrainingConfig, out: Path) -> None:
 
 
 def _accelerator() -> Accelerator:
-    from accelerate import Accelerator
+    from accelerate import Accelerator, InitProcessGroupKwargs
 
-    # Without being told, it takes processes on CPUs for strangers.
-    accelerator = Accelerator(cpu=pick("auto") == "cpu")
+    # Untold of CPUs, processes on them would each train alone. The first may read a folder for hours, while
+    # the others wait.
+    accelerator = Accelerator(
+        cpu=pick("auto") == "cpu",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=24))],
+    )
     if accelerator.mixed_precision not in ("no", "bf16"):
         raise UsageError(f"--mixed_precision: got {accelerator.mixed_precision}; takes no or bf16")
     return accelerator

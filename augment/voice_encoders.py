@@ -167,10 +167,12 @@ def speaker(encoder: Any, extractor: Any, heard: Heard) -> torch.Tensor:
     return functional.normalize(vectors.float(), dim=1).to(heard.mel.dtype)
 
 
-def _extracted(encoder: Any, extractor: Any, samples: torch.Tensor, like: torch.Tensor) -> dict[str, Any]:
+def _extracted(
+    encoder: Any, extractor: Any, samples: torch.Tensor, like: torch.Tensor, **options: Any
+) -> dict[str, Any]:
     """A model's inputs, on a tensor's device and in the model's own precision."""
     rows: list[np.ndarray] = list(samples.float().numpy(force=True))
-    inputs = extractor(rows, sampling_rate=SAMPLING_RATE, return_tensors="pt")
+    inputs = extractor(rows, sampling_rate=SAMPLING_RATE, return_tensors="pt", **options)
     return {
         name: value.to(like.device, encoder.dtype if value.is_floating_point() else None)
         for name, value in inputs.items()
@@ -179,7 +181,8 @@ def _extracted(encoder: Any, extractor: Any, samples: torch.Tensor, like: torch.
 
 def _whisper(encoder: Any, extractor: Any, samples: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Positions (batch, positions, size) of a window or less: what stands for its padding is cut off."""
-    features = _extracted(encoder, extractor, samples, like)["input_features"]
+    # On the CPU, spectrograms of 30 s would take longer than the encoder on a GPU.
+    features = _extracted(encoder, extractor, samples, like, device=str(like.device))["input_features"]
     positions = encoder(features).last_hidden_state
     step = WINDOW_S * SAMPLING_RATE // positions.shape[1]
     return positions[:, : samples.shape[1] // step + 1]

@@ -135,9 +135,9 @@ def check_same(config: VoiceTrainingConfig, processes: int, out: Path) -> None:
         return
     before = json.loads(file.read_text(encoding="utf-8"))
     for key, value in _record(config, processes).items():
-        if key not in FREE and before[key] != value:
+        if key not in FREE and before.get(key) != value:
             raise UsageError(
-                f"{key}: got {value!r}, but the training in {out} was begun with {before[key]!r}; take that,"
+                f"{key}: got {value!r}, but the training in {out} was begun with {before.get(key)!r}; take that,"
                 " or another folder"
             )
 

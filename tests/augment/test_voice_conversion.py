@@ -191,6 +191,29 @@ def test_the_velocity_depends_on_each_condition(missing: str) -> None:
     assert (whole - later).abs().max() > 1e-4
 
 
+@pytest.fixture(scope="module")
+def shipped_step() -> tuple[Any, torch.Tensor, torch.Tensor, Condition]:
+    """The shipped transformer with what it was given in the first step of a conversion."""
+    given: list[Any] = []
+    pipeline = load_converter("embedded", None, "cpu")
+    pipeline.transformer.register_forward_pre_hook(lambda _, inputs: given.append(inputs))
+    convert(pipeline, voiced(0.7, 120), voiced(0.7, 220))
+    return pipeline.transformer, *given[0]
+
+
+@pytest.mark.parametrize("missing", [*Condition._fields, "time"])
+def test_the_shipped_velocity_depends_on_each_condition(shipped_step: Any, missing: str) -> None:
+    model, state, time, condition = shipped_step
+    with torch.no_grad():
+        whole = model(state, time, condition)
+        if missing == "time":
+            other = model(state, time + 0.5, condition)
+        else:
+            part = getattr(condition, missing)
+            other = model(state, time, condition._replace(**{missing: torch.zeros_like(part)}))
+    assert (whole - other).abs().mean() > 0.01 * whole.abs().mean()
+
+
 def test_a_condition_without_its_parts_is_zero_for_those_rows() -> None:
     condition = Condition(*(torch.ones(2, *size) for size in SIZES.values()))
     dropped = condition.without(torch.tensor([True, False]))
