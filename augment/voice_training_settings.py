@@ -137,8 +137,8 @@ def check_same(config: VoiceTrainingConfig, processes: int, out: Path) -> None:
     for key, value in _record(config, processes).items():
         if key not in FREE and before.get(key) != value:
             raise UsageError(
-                f"{key}: got {value!r}, but the training in {out} was begun with {before.get(key)!r}; take that,"
-                " or another folder"
+                f"{key}: got {value!r}, but the training in {out} was begun with {before.get(key)!r}; take"
+                " that, or another folder"
             )
 
 

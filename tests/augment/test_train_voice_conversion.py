@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from augment import voice_training
 from augment.audio_variants import CHECKPOINT, load_converter
 from augment.train_voice_conversion import load_speech, main, run
 from augment.voice_training import DROPPED, Training, begun, flow_loss
-from augment.voice_training_settings import VoiceTrainingConfig, parse
+from augment.voice_training_settings import TransformerSettings, VoiceTrainingConfig, parse
 from pipelines import media
 from pipelines.errors import UsageError
 from pipelines.sample import row_seed
@@ -179,6 +180,12 @@ def test_every_shipped_recipe_is_taken(recipe: Path) -> None:
     with pytest.raises(SystemExit) as ended:
         parse(["--config", str(recipe), "--print_config"])
     assert ended.value.code == 0
+
+
+def test_every_setting_is_in_the_docs() -> None:
+    page = (ROOT / "docs" / "voice_conversion.md").read_text(encoding="utf-8")
+    for settings in (VoiceTrainingConfig, TransformerSettings):
+        assert not [field.name for field in fields(settings) if f"`{field.name}`" not in page]
 
 
 def test_a_usage_error_is_one_line_and_exit_code_2() -> None:

@@ -145,8 +145,27 @@ def test_a_converter_hears_content_and_speaker(
             assert np.abs(convert(pipeline, 0.7) - made).max() > 1e-4, name
 
 
+def test_samples_follow_the_encoder_to_its_device(models: Path) -> None:
+    there = Heard(torch.zeros(1, 16_000), torch.zeros(1, 63, 80, device="meta"))
+    for load, read, name in (
+        (voice_encoders.load_content, voice_encoders.content, "hubert"),
+        (voice_encoders.load_speaker, voice_encoders.speaker, "speaker"),
+    ):
+        encoder, extractor = load(str(models / name))
+        assert read(encoder.to("meta"), extractor, there).device.type == "meta"
+
+
+def test_parts_that_wait_elsewhere_give_the_same(models: Path) -> None:
+    made = converter()
+    content, content_extractor = voice_encoders.load_content(str(models / "hubert"))
+    made.register_modules(content_encoder=content, content_extractor=content_extractor)
+    before = convert(made)
+    made.enable_model_cpu_offload(device="cpu")
+    np.testing.assert_array_equal(convert(made), before)
+
+
 @pytest.mark.parametrize("reads_samples", [False, True])
-def test_half_precision_reaches_every_part(models: Path, reads_samples: bool, tmp_path: Path) -> None:
+def test_half_precision_reaches_every_part(models: Path, reads_samples: bool) -> None:
     made = converter()
     if reads_samples:
         content, content_extractor = voice_encoders.load_content(str(models / "hubert"))
