@@ -8,6 +8,7 @@ an hour of speech, and is what the training reads from then on.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +18,7 @@ import torch
 
 from augment import pitch, sounds
 from augment.conditioning import LOUDNESS, pulse_mel
-from augment.mel import HOP, frame_count, log_mel
+from augment.mel import HOP, SAMPLING_RATE, frame_count, log_mel
 from augment.speech import trimmed
 from augment.studio_speech import PCM
 from augment.voice_batches import FRAMES, PROMPT_FRAMES, Batch, Lesson, lengths, together
@@ -29,6 +30,8 @@ from pipelines.errors import UsageError
 
 HELD_OUT = 0.1
 """Share of the speakers, or of a lone speaker's files, that is not trained on."""
+ALONE = FRAMES[1] + PROMPT_FRAMES[1]
+"""Least frames of a speaker's only recording, which must hold a reference beside the stretch."""
 _MARGIN = 4
 """Frames around a stretch that are heard too, so that its spectrogram is that of the whole."""
 
@@ -53,8 +56,8 @@ class Recorded:
 def read_folder(folder: Path, out: Path, setting: str = "speech") -> None:
     """Read a folder of speech into `out`, unless that was done.
 
-    A file that cannot be read, is silent, or holds less than `FRAMES[1]` frames of speech is told of, and
-    stands in `failures.jsonl`.
+    A file that cannot be read, is silent, or holds less than `FRAMES[1]` frames of speech (`ALONE` where it
+    is its speaker's only one) is told of, and stands in `failures.jsonl`.
 
     Args:
         folder: As `voice_sources.of_folder` takes it.
@@ -64,21 +67,14 @@ def read_folder(folder: Path, out: Path, setting: str = "speech") -> None:
     Raises:
         UsageError: If there is no file that can be used.
     """
-    from tqdm import tqdm
-
     if (out / "sounds.json").exists():
         return
     clips = of_folder(folder, setting, "puppets, or a folder of speech")
     out.mkdir(parents=True, exist_ok=True)
-    found: list[Recorded] = []
     failures: list[dict[str, str]] = []
-    with (out / "samples.s16").open("wb") as samples, (out / "pitch.f32").open("wb") as contours:
-        for clip in tqdm(clips, desc="speech", mininterval=10):
-            try:
-                found.append(_add(clip, samples, contours))
-            except (ValueError, OSError) as error:
-                failures.append({"file": clip.name, "error": str(error)})
-                tqdm.write(f"{setting}: {clip.name} is left out: {error}")
+    found = _read(clips, out, failures)
+    for failure in failures:
+        print(f"{setting}: {failure['file']} is left out: {failure['error']}")
     write_json_lines(out / "failures.jsonl", failures)
     if not found:
         raise UsageError(
@@ -86,11 +82,31 @@ def read_folder(folder: Path, out: Path, setting: str = "speech") -> None:
             f" {out / 'failures.jsonl'} tells why"
         )
     write_json(out / "sounds.json", [asdict(sound) for sound in found])
+    minutes = sum(sound.samples for sound in found) / SAMPLING_RATE / 60
     print(
         f"{setting}: {len(found)} of {len(clips)} files, {len({sound.speaker for sound in found})} speakers,"
-        f" {sum(sound.samples for sound in found) / 16_000 / 60:.1f} minutes; {len(failures)} left out",
+        f" {minutes:.1f} minutes; {len(failures)} left out",
         flush=True,
     )
+
+
+def _read(clips: list[Clip], out: Path, failures: list[dict[str, str]]) -> list[Recorded]:
+    """The recordings that can be used, written to the files; the others are added to `failures`."""
+    from tqdm import tqdm
+
+    found: list[Recorded] = []
+    with (out / "samples.s16").open("wb") as samples, (out / "pitch.f32").open("wb") as contours:
+        for clip in tqdm(clips, desc="speech", mininterval=10):
+            try:
+                found.append(_add(clip, samples, contours))
+            except (ValueError, OSError) as error:
+                failures.append({"file": clip.name, "error": str(error)})
+    spoken = Counter(sound.speaker for sound in found)
+    alone = {sound for sound in found if spoken[sound.speaker] == 1 and sound.frames < ALONE}
+    for sound in sorted(alone, key=lambda sound: sound.name):
+        reason = f"{_seconds(sound.frames)} of speech are all of its speaker; {_seconds(ALONE)} are needed"
+        failures.append({"file": sound.name, "error": reason})
+    return [sound for sound in found if sound not in alone]
 
 
 def _add(clip: Clip, samples: BinaryIO, contours: BinaryIO) -> Recorded:
@@ -100,7 +116,7 @@ def _add(clip: Clip, samples: BinaryIO, contours: BinaryIO) -> Recorded:
     level = sounds.level("sound", heard)
     if frame_count(len(heard)) < FRAMES[1]:
         raise ValueError(
-            f"{len(heard) / 16_000:.2f} s of speech; at least {FRAMES[1] * HOP / 16_000:g} s are needed"
+            f"{_seconds(frame_count(len(heard)))} of speech; at least {_seconds(FRAMES[1])} are needed"
         )
     sound = torch.from_numpy(heard) * (LOUDNESS / level)
     recorded = Recorded(
@@ -113,6 +129,10 @@ def _add(clip: Clip, samples: BinaryIO, contours: BinaryIO) -> Recorded:
     samples.write((sound * PCM).round().clamp(-PCM, PCM - 1).numpy().astype(np.int16).tobytes())
     contours.write(pitch.track(sound).numpy().astype(np.float32).tobytes())
     return recorded
+
+
+def _seconds(frames: int) -> str:
+    return f"{frames * HOP / SAMPLING_RATE:.2f} s"
 
 
 class Recordings:
@@ -132,10 +152,8 @@ class Recordings:
         by_speaker: dict[str, list[Recorded]] = {}
         for sound in chosen:
             by_speaker.setdefault(sound.speaker, []).append(sound)
-        # One that is alone must hold a reference beside the stretch.
-        enough = FRAMES[1] + PROMPT_FRAMES[1]
         self.speakers = [
-            spoken for spoken in by_speaker.values() if len(spoken) > 1 or spoken[0].frames >= enough
+            spoken for spoken in by_speaker.values() if len(spoken) > 1 or spoken[0].frames >= ALONE
         ]
 
     def batch(self, size: int, rng: np.random.Generator) -> Batch:
@@ -224,7 +242,9 @@ def split(folder: Path, seed: int, setting: str = "speech") -> tuple[Recordings,
     speakers = sorted({sound.speaker for sound in found})
     key = "speaker" if len(speakers) > 1 else "name"
     names = speakers if len(speakers) > 1 else sorted(sound.name for sound in found)
-    count = max(1, round(HELD_OUT * len(names)))
+    # Two files of a lone speaker can be each other's references.
+    least = 2 if key == "name" and len(names) > 3 else 1
+    count = max(least, round(HELD_OUT * len(names)))
     kept: Any = set(np.random.default_rng(seed).permutation(names)[:count].tolist())
     parts = [
         Recordings(folder, [sound for sound in found if (getattr(sound, key) in kept) == held])
@@ -233,7 +253,6 @@ def split(folder: Path, seed: int, setting: str = "speech") -> tuple[Recordings,
     if not all(part.speakers for part in parts):
         raise UsageError(
             f"{setting}: {len(found)} usable files of {len(speakers)} speakers are too few to train on some"
-            f" and hold others out; take two speakers or more, or two files of one, each with"
-            f" {(FRAMES[1] + PROMPT_FRAMES[1]) * HOP / 16_000:.1f} s of speech"
+            " and hold others out; take two speakers or more, or four files of one"
         )
     return parts[0], parts[1]

@@ -37,6 +37,7 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
         put(folder / name / "b.flac", 2.4, hertz)
     put(folder / "alone.flac", 4.0, 300.0)
     put(folder / "low" / "short.flac", 1.0)
+    put(folder / "guest.flac", 2.0)
     (folder / "high" / "broken.wav").write_text("no sound")
     (folder / "high" / "silent.flac").write_bytes(media.encode_audio(np.zeros(40_000, np.float32)))
     return folder
@@ -54,15 +55,16 @@ def test_files_of_no_use_are_told_of_and_left_out(
 ) -> None:
     read_folder(speech, tmp_path)
     said = capsys.readouterr()
-    assert "speech: 7 of 10 files, 4 speakers, " in said.out
-    assert "3 left out" in said.out
+    assert "speech: 7 of 11 files, 4 speakers, " in said.out
+    assert "4 left out" in said.out
     failures = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
     reasons = {failure["file"]: failure["error"] for failure in failures}
     assert "wanted a clip" in reasons["high/broken.wav"]
     assert "silent" in reasons["high/silent.flac"]
-    assert reasons["low/short.flac"] == "1.00 s of speech; at least 1.6 s are needed"
+    assert reasons["low/short.flac"] == "1.01 s of speech; at least 1.60 s are needed"
+    assert "are all of its speaker; 2.88 s are needed" in reasons["guest.flac"]
     for name in reasons:
-        assert name in said.out + said.err
+        assert f"speech: {name} is left out: " in said.out
 
 
 def test_a_folder_is_read_once(speech: Path, read: Path) -> None:
@@ -80,7 +82,7 @@ def test_nothing_to_use_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "speech" / "a.wav").write_text("no sound")
     with pytest.raises(UsageError, match=r"speech: none of the 1 files in .*failures\.jsonl tells why"):
         read_folder(tmp_path / "speech", tmp_path / "out")
-    put(tmp_path / "speech" / "b.flac", 2.0)
+    put(tmp_path / "speech" / "b.flac", 4.0)
     read_folder(tmp_path / "speech", tmp_path / "out")
     with pytest.raises(UsageError, match="speech: 1 usable files of 1 speakers are too few"):
         split(tmp_path / "out", seed=0)
@@ -94,11 +96,11 @@ def test_speakers_are_held_out_and_of_a_lone_one_files(read: Path, tmp_path: Pat
     trained, held_out = (names(part) for part in split(read, seed=0))
     assert not {speaker for speaker, _ in trained} & {speaker for speaker, _ in held_out}
     assert len(trained | held_out) == 7
-    for number in range(3):
-        put(tmp_path / "speech" / "anna" / f"{number}.flac", 3.2)
+    for number in range(5):
+        put(tmp_path / "speech" / "anna" / f"{number}.flac", 1.8)
     read_folder(tmp_path / "speech", tmp_path / "out")
     trained, held_out = (names(part) for part in split(tmp_path / "out", seed=0))
-    assert (len(trained), len(held_out), len(trained & held_out)) == (2, 1, 0)
+    assert (len(trained), len(held_out), len(trained & held_out)) == (3, 2, 0)
 
 
 def drawn(read: Path, *speakers: str, seed: int = 0) -> Batch:
