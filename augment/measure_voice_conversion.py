@@ -58,8 +58,9 @@ def main(argv: list[str]) -> None:
             converter,
             pair,
             seed=row_seed(options.seed, f"noise {number}"),
-            steps=options.steps,
+            num_inference_steps=options.steps,
             guidance_scale=options.guidance_scale,
+            temperature=options.temperature,
         )
         for number, pair in enumerate(pairs)
     ]
@@ -83,6 +84,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--language", default="en", help="word errors are counted in English (default: en)")
     parser.add_argument("--steps", type=int, default=10, help="of Euler (default: 10)")
     parser.add_argument("--guidance_scale", type=float, default=0.7, help="(default: 0.7)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="(default: 0)")
     parser.add_argument("--seed", type=int, default=1, help="(default: 1)")
     parser.add_argument("--sheet", type=Path, help=f"picture of the first {DRAWN} pairs' spectrograms")
     return parser.parse_args(argv)

@@ -56,15 +56,14 @@ class Converted(Pair):
     """That the conversion took."""
 
 
-def convert(converter: Any, pair: Pair, *, seed: int, steps: int, guidance_scale: float) -> Converted:
-    """Let a `VoiceConversionPipeline` convert a pair."""
+def convert(converter: Any, pair: Pair, *, seed: int, **settings: float) -> Converted:
+    """Let a `VoiceConversionPipeline` convert a pair, with these settings of its call."""
     before = time.perf_counter()
     result = converter(
         pair.source,
         pair.reference,
         sampling_rate=SAMPLING_RATE,
-        num_inference_steps=steps,
-        guidance_scale=guidance_scale,
+        **settings,
         generator=torch.Generator().manual_seed(seed),
     )
     return Converted(**vars(pair), result=result, seconds=time.perf_counter() - before)
