@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT = Path(__file__).parent / "checkpoints" / "voice_converter"
 SAMPLING_RATE = 16_000
-RECORDED = ("model", "revision", "steps", "guidance_scale", "batch_size")
+RECORDED = ("model", "revision", "steps", "guidance_scale", "temperature", "batch_size")
 """Settings of `flow_matching` that stand in a variant's record as they are."""
 
 
@@ -97,6 +97,7 @@ class FlowMatching:
             sampling_rate=sampling_rate,
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance_scale,
+            temperature=settings.temperature,
             pitch_shift=pitch_shift,
             batch_size=settings.batch_size,
             generator=torch.Generator().manual_seed(seed),

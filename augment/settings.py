@@ -333,6 +333,9 @@ class AudioSettings:
     """Euler steps of `flow_matching` from noise to speech, at least 1."""
     guidance_scale: float = 0.7
     """How far `flow_matching` goes beyond the conditional field, at least 0; 0 takes half the time."""
+    temperature: float = 0.0
+    """How much noise `flow_matching` starts from, in [0, 1]; a large converter may take 1, which the embedded
+    one is hard to understand with."""
     batch_size: int = 1
     """Chunks of 2 s of a clip that `flow_matching` takes through the transformer together, at least 1; more
     suit a GPU."""
@@ -346,6 +349,8 @@ class AudioSettings:
         for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: {getattr(self, name)} is too small; take {least} or more")
+        if not 0 <= self.temperature <= 1:
+            raise ValueError(f"temperature: {self.temperature} is outside [0, 1]")
         if self.method == "seed_vc" and self.reference_s > 25:
             raise ValueError(f"reference_s: {self.reference_s} is more than seed_vc hears; take 1 to 25")
 
@@ -357,7 +362,7 @@ class AudioSettings:
         if self.method == "flow_matching":
             del values["method"]
             return values
-        for name in ("model", "revision", "steps", "guidance_scale", "batch_size"):
+        for name in ("model", "revision", "steps", "guidance_scale", "temperature", "batch_size"):
             del values[name]
         own = self.seed_vc.options() if self.method == "seed_vc" else {"watermark": self.chatterbox.watermark}
         return values | {self.method: own}

@@ -89,6 +89,7 @@ class VoiceConversionPipeline(DiffusionPipeline):
         sampling_rate: int,
         num_inference_steps: int = 10,
         guidance_scale: float = 0.7,
+        temperature: float = 0.0,
         pitch_shift: float | None = None,
         batch_size: int = 1,
         generator: torch.Generator | None = None,
@@ -102,6 +103,9 @@ class VoiceConversionPipeline(DiffusionPipeline):
             num_inference_steps: Euler steps.
             guidance_scale: How far to go beyond the conditional field, away from the
                 unconditional one. With 0, only the conditional field is computed.
+            temperature: Standard deviation of the noise that the flow starts from, in [0, 1]. 1 is what it
+                was trained from and draws one of the ways to say it; 0, ours, leads to what all of them
+                have in common, which a small model says much more clearly.
             pitch_shift: Octaves that the contour is moved by. None: from the source's median
                 pitch to the reference's; 0 where one of them has no pitch.
             batch_size: Chunks that go through the transformer together. The result is the same up to
@@ -117,6 +121,8 @@ class VoiceConversionPipeline(DiffusionPipeline):
         """
         if guidance_scale < 0:
             raise ValueError(f"guidance_scale: {guidance_scale} is negative; take 0 to 2")
+        if not 0 <= temperature <= 1:
+            raise ValueError(f"temperature: {temperature} is outside [0, 1]")
         if batch_size < 1:
             raise ValueError(f"batch_size: {batch_size} is not positive; take 1 or more")
         source = self._heard("audio", audio, sampling_rate)
@@ -128,7 +134,7 @@ class VoiceConversionPipeline(DiffusionPipeline):
         pulses = pitch.excitation(wanted, len(source.samples), generator)
         base = draft(source.mel, source.pitch, wanted, log_mel(pulses))
         said = self._frames(source.samples, source.mel, base, wanted)
-        noise = torch.randn(base.shape, generator=generator)
+        noise = temperature * torch.randn(base.shape, generator=generator)
         said = said._replace(mel=self._placed(noise[None]))
         prompt = self._prompt(target, generator)
         made = self._chained(said, prompt, num_inference_steps, guidance_scale, batch_size)

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from augment import spectrogram_sheet
-from augment.conditioning import LOUDNESS
-from augment.mel import SAMPLING_RATE, log_mel
+from augment.mel import SAMPLING_RATE
+from augment.voice_figures import mel
 from pipelines import figures, media
 from pipelines.atomic import read_json_lines, replacing, write_json_lines
 
@@ -78,10 +78,6 @@ class TrainingLog:
         for stem, sound in heard.items():
             with replacing(self._out / "samples" / f"{stem}.flac") as temporary:
                 temporary.write_bytes(media.encode_audio(sound, SAMPLING_RATE))
-        spectrograms = {stem: _spectrogram(sound) for stem, sound in heard.items()}
-        spectrogram_sheet.draw([spectrograms], self._out / "samples" / f"{name}.png")
-
-
-def _spectrogram(sound: np.ndarray) -> torch.Tensor:
-    level = max(float(np.sqrt(np.square(sound).mean())), 1e-9)
-    return log_mel(torch.from_numpy(sound) * (LOUDNESS / level))
+        spectrogram_sheet.draw(
+            [{stem: mel(sound) for stem, sound in heard.items()}], self._out / "samples" / f"{name}.png"
+        )

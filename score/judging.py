@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.sample import QUALITIES, Row
+from score import label_probability
 from score.calibrate import MODALITIES, Calibration, calibrate
 from score.predictor import Copies, Predictor, cross_fit, of_track
 from score.signals.catalogue import JUDGED, SIGNALS, Modality, column, judged
@@ -76,6 +77,7 @@ def judge(
     folds: int,
     unavailable: Mapping[str, str] | None = None,
     unasked: Collection[str] = (),
+    labels: dict[str, float] | None = None,
 ) -> Judgement:
     """Fit the predictors, ask them about each variant, and calibrate every signal.
 
@@ -85,6 +87,7 @@ def judge(
         folds: How many models a predictor has.
         unavailable: Signals that cannot be had here, and why.
         unasked: Signals of models that are not set.
+        labels: Log probabilities of the labels by row id, of a frozen model; None where none was asked.
     """
     variants = Variants.of(rows, measured, measured)
     originals = [at for at in measured if rows[at]["kind"] == "original"]
@@ -94,6 +97,7 @@ def judge(
     for name, predictor in predictors.items():
         _ask(rows, measured, originals, variants, name, predictor)
     missing = {name: each for name, each in found.items() if isinstance(each, str)}
+    missing |= _enter_labels(rows, variants, labels)
     report = {
         name: {"correlation": each.correlation, "spread": each.spread, "folds": len(each.models)}
         for name, each in predictors.items()
@@ -146,6 +150,23 @@ def _ask(
     )
     # As the store will hold it, so that weighing again from the store gives the same weights.
     variants.signals[name][[index for index, _, _ in applies]] = agreement.astype(np.float32)
+
+
+def _enter_labels(rows: list[Row], variants: Variants, labels: dict[str, float] | None) -> dict[str, str]:
+    """Enter how much less probable each variant's label is; why the signal is left out, where it is."""
+    if labels is None or not variants.ids:
+        return {}
+    sources = [rows[at]["source_id"] for at in variants.positions]
+    values = label_probability.change(labels, variants.ids, sources)
+    variants.signals[label_probability.NAME][:] = values
+    unknown = int(np.isnan(values).sum())
+    if unknown == len(values):
+        return {label_probability.NAME: "the file of score.label_probability knows no variant and its source"}
+    if unknown:
+        logger.warning(
+            "score.label_probability: %d of %d variants or sources are not there", unknown, len(values)
+        )
+    return {}
 
 
 def weigh(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from pipelines.errors import RunError, UsageError
 from pipelines.runner import Stage
 from pipelines.sample import Row
 from pipelines.store import StoreReader, committed_generation, made_by
-from score import calibrate, measures, measuring, planning, plots
+from score import calibrate, label_probability, measures, measuring, planning, plots
 from score.judging import Variants, judge, unscored, weigh
 from score.models import loading
 from score.models.settings import ModelSettings
@@ -59,6 +60,9 @@ class ScoreConfig:
     """Training originals that good and bad pairs are made of, 0 or more; spread over the corpus."""
     folds: int = 5
     """Models of the predictor, 2 or more; a clip is asked of the one that never saw its group."""
+    label_probability: str | None = None
+    """A Parquet file with `id` and `log_probability`, for `cross_label`: how probable a frozen multimodal
+    model finds each row's label, as python -m finetune.label_probability writes it."""
     models: ModelSettings = field(default_factory=ModelSettings)
 
     def __post_init__(self) -> None:
@@ -69,6 +73,10 @@ class ScoreConfig:
             raise ValueError(f"calibration_clips: {self.calibration_clips} is negative; take 0 or more")
         if self.folds < 2:
             raise ValueError(f"folds: {self.folds} is not 2 or more")
+
+    def asked(self) -> set[str]:
+        """The models that signals can be had of, by setting, `label` among them where a file is given."""
+        return {*self.models.names(), *(["label"] if self.label_probability else [])}
 
     def weighing(self) -> dict[str, float]:
         """The settings that make a weight of a quality; they change nothing that is measured."""
@@ -88,6 +96,7 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     config, reader = invocation.config, StoreReader(invocation.data)
     if invocation.data.resolve() == invocation.out.resolve():
         raise UsageError(f"--out: {invocation.out} is the store that is read; name another folder")
+    labels = label_probability.read(Path(config.label_probability)) if config.label_probability else None
     lacking = loading.unavailable(config.models.names())
     names = {setting: name for setting, name in config.models.names().items() if setting not in lacking}
     works = planning.plan(
@@ -111,7 +120,8 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
         measured,
         folds=config.folds,
         unavailable={name: reason for of, reason in lacking.items() for name in of_models([of])},
-        unasked=of_models(set(loading.LOADERS) - set(config.models.names())),
+        unasked=of_models({*loading.LOADERS, "label"} - config.asked()),
+        labels=labels,
     )
     judgement.calibration.save(invocation.out, predictors=judgement.predictors)
     plots.plot_calibration(

@@ -67,7 +67,8 @@ class Signal:
     modality: Modality
     """It applies to the kinds of rows whose `JUDGED` names this."""
     measure: Callable[[Clip, Clip], float] | None
-    """From variant and source; None for the agreements, which are computed once all rows are measured."""
+    """From variant and source; None for the agreements, which are computed once all rows are measured, and
+    for what is read from a file."""
     range: tuple[float, float]
     direction: Literal["higher", "none"] = "higher"
     """Which values are better; of `none` the signal tells how much is new, and is no part of a quality."""
@@ -77,7 +78,8 @@ class Signal:
     usual: tuple[float, float] | None = None
     """Bad and good value where a corpus has too few clips to find its own; None leaves it out there."""
     model: str | None = None
-    """The setting of the pre-trained model that it needs; without that model it is left out."""
+    """The setting of the pre-trained model that it needs, `label` the file of what one said; without it the
+    signal is left out."""
 
     @property
     def against_only(self) -> bool:
@@ -165,6 +167,14 @@ SIGNALS: dict[str, Signal] = {
     ),
     "audio_speaker": Signal(
         modality="audio", measure=speaker.measure, range=(0, 2), direction="none", model="speaker"
+    ),
+    "cross_label": Signal(
+        modality="cross",
+        measure=None,
+        range=(float("-inf"), 0),
+        bad="neither",
+        usual=(-1.6, -0.2),
+        model="label",
     ),
 }
 

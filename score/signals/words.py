@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
+from pipelines.words import edits, units
 from score.clip import Clip
 
-SPACELESS = ("zh", "yue", "ja", "th", "lo", "km", "my", "bo")
-"""Languages written without spaces between words: their characters are counted."""
 UNDERSTOOD = 0.5
 """Errors of the source; with more the recogniser does not understand it, and nothing can be lost."""
 
@@ -29,30 +27,6 @@ def measure(variant: Clip, source: Clip) -> float:
     return float("nan") if own > UNDERSTOOD else min(own - found, 0.0)
 
 
-def units(text: str, language: str | None) -> list[str]:
-    """Words, or characters, without case, punctuation and width."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    plain = "".join(_plain(character) for character in folded)
-    return list("".join(plain.split())) if _spaceless(language) else plain.split()
-
-
 def errors(found: Sequence[str], wanted: Sequence[str]) -> float:
     """Edits from what is wanted to what is found, over the number wanted, at most 1."""
-    row = list(range(len(wanted) + 1))
-    for at, unit in enumerate(found, start=1):
-        above, row[0] = row[0], at
-        for index, other in enumerate(wanted, start=1):
-            replaced = above + (unit != other)
-            above, row[index] = row[index], min(row[index] + 1, row[index - 1] + 1, replaced)
-    return min(1.0, row[-1] / len(wanted))
-
-
-def _plain(character: str) -> str:
-    """The character; nothing for an apostrophe, a space for other signs."""
-    if character in "'’":
-        return ""
-    return " " if unicodedata.category(character)[0] in "PSZC" else character
-
-
-def _spaceless(language: str | None) -> bool:
-    return (language or "").split("-")[0].lower() in SPACELESS
+    return min(1.0, edits(found, wanted) / len(wanted))

@@ -133,3 +133,5 @@ def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
 def test_impossible_settings_are_refused(changes: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(changes))}: .* is too small"):
         AudioSettings(**changes)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"temperature: 1.5 is outside \[0, 1\]"):
+        AudioSettings(temperature=1.5)

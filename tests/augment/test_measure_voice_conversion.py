@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from augment.measure_voice_conversion import Pair, figures
+from augment.measure_voice_conversion import draw_sheet
+from augment.voice_figures import figures
+from augment.voice_judges import Judges
+from augment.voice_pairs import UNLIKE_OCTAVES, Converted, of_folder, of_puppets
+from pipelines.errors import UsageError
+from pipelines.media import encode_audio
 from tests.tiny_voices import voiced
 
 LOW, HIGH = voiced(1.0, 110), voiced(1.0, 220)
-COPY = Pair(source=LOW, reference=HIGH, known=LOW, truth=HIGH, result=LOW, seconds=0.5)
+COPY = Converted(
+    source=LOW, reference=HIGH, source_voice=(LOW,), target_voice=(HIGH, HIGH), truth=HIGH, result=LOW,
+    text="Well, a low voice!", seconds=0.5,
+)  # fmt: skip
 
 
 def by_pitch(sound: np.ndarray) -> np.ndarray:
@@ -21,7 +33,7 @@ def by_pitch(sound: np.ndarray) -> np.ndarray:
 
 
 def test_a_copy_keeps_everything_and_is_nobody_else() -> None:
-    made = figures([COPY], by_pitch)
+    made = figures([COPY], Judges(speaker=by_pitch))
     assert made["pitch_correlation"] == pytest.approx(1)
     assert made["energy_correlation"] == pytest.approx(1)
     assert made["mel_distance"] == made["mel_distance_source"] > 0.05
@@ -30,7 +42,7 @@ def test_a_copy_keeps_everything_and_is_nobody_else() -> None:
 
 
 def test_the_truth_is_at_no_distance_and_nearer_to_the_target() -> None:
-    made = figures([replace(COPY, result=HIGH)], by_pitch)
+    made = figures([replace(COPY, result=HIGH)], Judges(speaker=by_pitch))
     assert made["mel_distance"] == 0
     assert made["nearer_target"] == 1
 
@@ -38,9 +50,68 @@ def test_the_truth_is_at_no_distance_and_nearer_to_the_target() -> None:
 def test_another_manner_is_told() -> None:
     backwards = np.ascontiguousarray(LOW[::-1])
     fading = (LOW * np.linspace(1, 0.02, len(LOW))).astype(np.float32)
-    assert figures([replace(COPY, result=backwards)], None)["pitch_correlation"] < 0
-    assert figures([replace(COPY, result=fading)], None)["energy_correlation"] < 0.8
+    assert figures([replace(COPY, result=backwards)], Judges())["pitch_correlation"] < 0
+    assert figures([replace(COPY, result=fading)], Judges())["energy_correlation"] < 0.8
 
 
-def test_speakers_are_left_out_without_a_measure() -> None:
-    assert not any("similarity" in name for name in figures([COPY], None))
+def test_words_are_counted_against_what_was_said_or_understood_of_the_source() -> None:
+    def understood(sound: np.ndarray) -> str:
+        return "well a low" if by_pitch(sound)[0] else "a high voice"
+
+    known = figures([COPY, replace(COPY, result=HIGH)], Judges(words=understood))
+    assert (known["word_errors"], known["word_errors_source"]) == (0.375, 0.25)
+    unknown = figures([replace(COPY, text=None, result=HIGH)], Judges(words=understood))
+    assert (unknown["word_errors"], unknown["word_errors_source"]) == (1.0, 0.0)
+
+
+def test_without_judges_and_truth_their_figures_are_left_out() -> None:
+    assert set(figures([replace(COPY, truth=None)], Judges())) == {
+        "pitch_correlation", "energy_correlation", "real_time_factor",
+    }  # fmt: skip
+
+
+def test_puppets_say_a_sentence_together_and_other_sentences_apart() -> None:
+    (pair,) = of_puppets(1, 3, "unlike")
+    assert pair.truth is not None
+    assert len(pair.source) == len(pair.truth)
+    assert len(pair.source_voice) == len(pair.target_voice) == 5
+    # Moods and liveliness move a sentence's pitch, so voices are told apart by several.
+    low, high = sorted(
+        np.median([_pitch(sound) for sound in heard]) for heard in (pair.source_voice, pair.target_voice)
+    )
+    assert high - low > UNLIKE_OCTAVES - 0.1
+    assert np.array_equal(pair.source, next(of_puppets(1, 3, "unlike")).source)
+
+
+def _pitch(sound: np.ndarray) -> float:
+    import torch
+
+    from augment import pitch
+
+    return pitch.middle(pitch.track(torch.from_numpy(sound)))
+
+
+def test_recordings_of_a_folder_are_paired_across_speakers(tmp_path: Path) -> None:
+    for name, hertz in (("anna/1", 220), ("anna/2", 230), ("ben", 110)):
+        file = tmp_path / f"{name}.flac"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(encode_audio(voiced(1.0, hertz)))
+    for pair in of_folder(tmp_path, 4, 0):
+        low = _pitch(pair.source) < 7.4
+        assert (_pitch(pair.reference) < 7.4) != low
+        assert all((_pitch(sound) < 7.4) == low for sound in pair.source_voice)
+        assert np.array_equal(pair.source_voice[0], pair.source) == low  # ben has nothing else
+        assert pair.truth is pair.text is None
+    (tmp_path / "ben.flac").unlink()
+    with pytest.raises(UsageError, match=r"--speech: .* has one speaker; give a folder of two or more"):
+        next(of_folder(tmp_path, 1, 0))
+
+
+def test_the_command_prints_figures_and_draws_a_sheet(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "augment.measure_voice_conversion", "--pairs", "1", "--steps", "1"]
+    done = subprocess.run([*command, "--sheet", str(tmp_path / "sheet.png")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["pitch_correlation"] > 0.5
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+    draw_sheet([replace(COPY, truth=None)], tmp_path / "without_truth.png")
+    assert (tmp_path / "without_truth.png").stat().st_size > 5_000

@@ -85,6 +85,19 @@ def test_guidance_of_zero_runs_one_branch(
     assert len(calls) == 3 + 6
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0])
+def test_the_flow_starts_from_as_much_noise_as_is_said(
+    pipeline: VoiceConversionPipeline, temperature: float
+) -> None:
+    states: list[torch.Tensor] = []
+    hook = pipeline.transformer.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0]))
+    audio, reference = voiced(1.5, 120), voiced(0.5, 220)
+    convert(pipeline, audio, reference, temperature=temperature, guidance_scale=0.0)
+    hook.remove()
+    wanted = mel.frame_count(len(audio))
+    assert float(states[0][:, -wanted:].std()) == pytest.approx(temperature, rel=0.03)
+
+
 @pytest.mark.parametrize(
     ("audio", "message"),
     [
@@ -149,6 +162,9 @@ def test_the_sampling_rate_changes_the_band_and_no_more(
 def test_impossible_settings_are_refused(pipeline: VoiceConversionPipeline) -> None:
     with pytest.raises(ValueError, match=r"guidance_scale: -1 is negative"):
         convert(pipeline, voiced(0.5), voiced(0.5), guidance_scale=-1)
+    for temperature in (-0.1, 1.1):
+        with pytest.raises(ValueError, match=r"temperature: .* is outside \[0, 1\]"):
+            convert(pipeline, voiced(0.5), voiced(0.5), temperature=temperature)
     with pytest.raises(ValueError, match="batch_size: 0 is not positive"):
         convert(pipeline, voiced(0.5), voiced(0.5), batch_size=0)
     with pytest.raises(ValueError, match="num_inference_steps: 0"):

@@ -19,7 +19,7 @@ from pipelines.settings import parse_stage
 MEDIA = Path(__file__).resolve().parents[3] / "shared/media"
 VALENCE = {"W": -2.0, "E": -2.0, "A": -1.5, "T": -1.5, "L": -1.0, "N": 0.0, "F": 2.0}
 """Of EmoDB's emotions (the sixth character of a file's name): our guess, for want of ratings."""
-COLUMNS = ("path", "text", "label", "split", "group")
+COLUMNS = ("id", "path", "text", "label", "split", "group")
 
 
 def faces() -> list[dict[str, object]]:
@@ -27,6 +27,7 @@ def faces() -> list[dict[str, object]]:
     with (MEDIA / "grid_corpus/label.csv").open(encoding="utf-8") as table:
         return [
             {
+                "id": f"{row['video_id']}/{row['clip_id']}",
                 "path": MEDIA / "grid_corpus/Raw" / row["video_id"] / f"{row['clip_id']}.mpg",
                 "text": row["text"], "label": 0, "split": "train", "group": row["video_id"],
             }
@@ -40,13 +41,13 @@ def voices() -> list[dict[str, object]]:
         known = {row["file"]: row for row in csv.DictReader(table, delimiter="\t")}
     acted = [
         {
-            "path": path, "text": known[f"emotional_speech/{path.name}"]["transcript"],
+            "id": path.stem, "path": path, "text": known[f"emotional_speech/{path.name}"]["transcript"],
             "label": VALENCE[path.name[5]], "split": "train", "group": path.name[:2],
         }
         for path in sorted((MEDIA / "emotional_speech").glob("*.wav"))
     ]  # fmt: skip
     read = [
-        {"path": path, "text": path.stem, "label": 0, "split": "train", "group": path.stem}
+        {"id": path.stem, "path": path, "text": path.stem, "label": 0, "split": "train", "group": path.stem}
         for path in sorted((MEDIA / "voices").iterdir())
     ]
     return [*acted, *read]

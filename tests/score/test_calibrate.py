@@ -34,7 +34,7 @@ def test_anchors_are_the_quantiles_of_the_pairs() -> None:
     found = calibrate(dict.fromkeys(SIGNALS, good), dict.fromkeys(SIGNALS, bad))
     assert set(found.signals) == set(WEIGHED)
     for name, one in found.signals.items():
-        if name == "video_face":  # another clip has a face as well, so no pair is bad
+        if SIGNALS[name].bad == "neither":  # another clip has a face as well, so no pair is bad
             assert ((one.bad, one.good), one.basis) == (SIGNALS[name].usual, "usual")
             continue
         # Two clips that have nothing to do with each other may mean the same by chance.
@@ -90,6 +90,7 @@ def test_what_another_clip_may_have_speaks_against_a_variant_and_not_for_it() ->
     assert {name for name in WEIGHED if SIGNALS[name].against_only} == {
         "video_flicker", "video_sharpness", "video_agreement", "video_face", "video_expression",
         "audio_clarity", "audio_agreement", "audio_quality", "audio_emotion", "cross_agreement",
+        "cross_label",
     }  # fmt: skip
     calibration = Calibration(signals={name: anchors() for name in names}, left_out={})
     half, tenth = 1 - np.sqrt(1 / 9), 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipelines.words import units
 from score.calibrate import calibrate
 from score.clip import Clip
 from score.contours import agreement
@@ -149,8 +150,8 @@ def test_emotion_and_speaker_do_not_apply_to_silence() -> None:
 def test_errors_are_counted_in_words_or_characters(
     found: str, wanted: str, language: str, expected: float
 ) -> None:
-    units = words.units(wanted, language)
-    assert words.errors(words.units(found, language), units) == pytest.approx(expected)
+    said = units(wanted, language)
+    assert words.errors(units(found, language), said) == pytest.approx(expected)
 
 
 def test_words_are_judged_beyond_the_source_s_own_errors() -> None:
