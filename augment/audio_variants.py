@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from augment.settings import AudioSettings
+from augment.audio_settings import AudioSettings
 from pipelines import media
 from pipelines.errors import UsageError
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from augment import sounds
-from augment.settings import AudioSettings
+from augment.audio_settings import AudioSettings
 from pipelines import media, provenance
 from pipelines.errors import UsageError
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from augment import sounds
-from augment.settings import CLEAN_DB, ClassicSettings
+from augment.classic_settings import CLEAN_DB, ClassicSettings
 from pipelines import media
 
 SAMPLING_RATE = 16_000

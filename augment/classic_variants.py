@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from augment.settings import ClassicSettings
+from augment.classic_settings import ClassicSettings
 from pipelines import media
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from augment.settings import AugmentConfig, VideoSettings
+from augment.settings import AugmentConfig
 from augment.styles import styles_for
+from augment.video_settings import VideoSettings
 from augment.video_variants import VideoVariants
 from pipelines import media
 from pipelines.device import pick

@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 
 from augment.fatezero_editor import FateZeroEditor
-from augment.settings import VideoSettings
 from augment.small_diffusion import draw
 from augment.style_renderers import RENDERERS
 from augment.styles import EMBEDDED, Style
 from augment.video_editors import as_bytes
+from augment.video_settings import VideoSettings
 from augment.video_variants import make_editor
 from pipelines.puppets import face
 from pipelines.puppets.probe import FaceProbe

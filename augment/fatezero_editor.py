@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from augment.fatezero import FateZeroPipeline, Inversion
 from augment.fatezero_words import plan_words
-from augment.settings import VideoSettings
 from augment.styles import Style
 from augment.video_editors import as_bytes, load, unet_unit, windows
+from augment.video_settings import VideoSettings
 from pipelines.atomic import replacing
 from pipelines.provenance import folder_digest
 

@@ -10,7 +10,10 @@ from typing import Any
 import pyarrow.compute as pc
 
 from augment import audio_variants, video_variants, voice_sources
-from augment.settings import AudioSettings, AugmentConfig, ClassicSettings, VideoSettings
+from augment.audio_settings import AudioSettings
+from augment.classic_settings import ClassicSettings
+from augment.settings import AugmentConfig
+from augment.video_settings import VideoSettings
 from augment.voice_sources import CORPUS
 from pipelines import provenance
 from pipelines.runner import Work, work_key

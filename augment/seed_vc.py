@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from augment.audio_settings import AudioSettings, SeedVCSettings
 from augment.json_process import JsonProcess, ProcessFailed
-from augment.settings import AudioSettings, AugmentConfig, SeedVCSettings
+from augment.settings import AugmentConfig
 from pipelines.errors import RunError, UsageError, call
 
 VERSION = "0.4.3"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from augment import video_editors
-from augment.settings import VideoSettings
 from augment.styles import PUBLISHED
+from augment.video_settings import VideoSettings
 from augment.video_variants import CHECKPOINT
 from pipelines.errors import UsageError
 

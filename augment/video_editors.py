@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from augment.settings import EXAMPLES, VideoSettings
+from augment.video_settings import EXAMPLES, VideoSettings
 from pipelines.errors import UsageError
 
 if TYPE_CHECKING:

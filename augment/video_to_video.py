@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from augment.settings import VideoSettings
 from augment.styles import Style
 from augment.video_editors import as_bytes, load, unet_unit, windows
+from augment.video_settings import VideoSettings
 from pipelines.errors import UsageError
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from augment.framing import Box, around_faces, chosen_frames, pasted, shown_frames
-from augment.settings import VideoSettings
 from augment.styles import Style, styles_for
 from augment.video_editors import Editor
+from augment.video_settings import VideoSettings
 from pipelines import media
 from pipelines.errors import UsageError
 

@@ -15,7 +15,7 @@ from pipelines.errors import UsageError
 from pipelines.sample import digest
 
 if TYPE_CHECKING:
-    from augment.settings import AudioSettings, VoiceDatasetSettings
+    from augment.audio_settings import AudioSettings, VoiceDatasetSettings
     from pipelines.store import StoreReader
 
 CORPUS = "corpus"

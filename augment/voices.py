@@ -19,7 +19,7 @@ from augment.voice_sources import CORPUS, Clip, clips_of, of_corpus
 from pipelines import media
 
 if TYPE_CHECKING:
-    from augment.settings import AudioSettings
+    from augment.audio_settings import AudioSettings
     from pipelines.store import StoreReader
 
 LEVEL_CLIPS = 6

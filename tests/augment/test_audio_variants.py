@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from augment.audio_settings import AudioSettings
 from augment.audio_variants import AudioVariants, load_converter
-from augment.settings import AudioSettings
 from augment.voices import VoiceBank
 from pipelines import media
 from pipelines.errors import UsageError

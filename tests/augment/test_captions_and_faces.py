@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from augment.captions import Captioner
-from augment.settings import VideoSettings
+from augment.video_settings import VideoSettings
 from augment.video_variants import VideoVariants
 from pipelines import media
 from pipelines.errors import UsageError

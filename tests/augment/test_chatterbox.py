@@ -15,8 +15,8 @@ import torch
 
 from augment import audio_variants, planning
 from augment.__main__ import main
+from augment.audio_settings import AudioSettings, ChatterboxSettings
 from augment.chatterbox import Chatterbox
-from augment.settings import AudioSettings, ChatterboxSettings
 from pipelines import media
 from pipelines.errors import UsageError
 from pipelines.runner import StageFailed

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from augment import pitch
+from augment.classic_settings import ClassicSettings, ClassicSoundSettings
 from augment.classic_sound import ClassicSound, changed
-from augment.settings import AugmentConfig, ClassicSettings, ClassicSoundSettings
+from augment.settings import AugmentConfig
 from pipelines import media
 from tests.tiny_voices import voiced
 

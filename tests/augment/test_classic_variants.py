@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from augment.classic_settings import ClassicSettings
 from augment.classic_variants import ClassicVariants, changed
-from augment.settings import ClassicSettings
 from pipelines import media
 
 NOTHING: dict[str, Any] = {

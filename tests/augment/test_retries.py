@@ -12,15 +12,10 @@ import pytest
 from augment import retries
 from augment import run as stage
 from augment.__main__ import main
-from augment.settings import (
-    AugmentConfig,
-    ClassicSettings,
-    ClassicSoundSettings,
-    RetrySettings,
-    VideoSettings,
-    VideoToVideoSettings,
-)
+from augment.classic_settings import ClassicSettings, ClassicSoundSettings
+from augment.settings import AugmentConfig, RetrySettings
 from augment.styles import PUBLISHED
+from augment.video_settings import VideoSettings, VideoToVideoSettings
 from augment.video_to_video import weaker
 from pipelines import parts, run
 from pipelines.errors import RunError, UsageError

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from augment.settings import Method, VideoSettings, VideoToVideoSettings
 from augment.styles import PUBLISHED
+from augment.video_settings import Method, VideoSettings, VideoToVideoSettings
 from augment.video_variants import VideoVariants, make_editor
 from pipelines import media
 from pipelines.errors import UsageError

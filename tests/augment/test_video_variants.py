@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from augment.fatezero_editor import FateZeroEditor
-from augment.settings import FateZeroSettings, VideoSettings, VideoToVideoSettings
 from augment.styles import PUBLISHED
+from augment.video_settings import FateZeroSettings, VideoSettings, VideoToVideoSettings
 from augment.video_variants import VideoVariants, make_editor
 from pipelines import media
 from pipelines.errors import UsageError

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from augment import voice_sources
-from augment.settings import AudioSettings, AugmentConfig, VoiceDatasetSettings
+from augment.audio_settings import AudioSettings, VoiceDatasetSettings
+from augment.settings import AugmentConfig
 from augment.voice_sources import contents, of_dataset, of_folder
 from augment.voices import VoiceBank
 from pipelines import media

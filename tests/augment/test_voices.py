@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from augment.settings import AudioSettings
+from augment.audio_settings import AudioSettings
 from augment.voices import VoiceBank
 from pipelines import media
 from pipelines.errors import UsageError
