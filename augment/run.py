@@ -40,7 +40,8 @@ States = dict[str, retries.State]
 class MakeVariants:
     """Makes one variant of each row; a model is loaded when the first row needs it."""
 
-    def __init__(self, config: AugmentConfig, bank: VoiceBank) -> None:
+    def __init__(self, config: AugmentConfig, bank: VoiceBank | None) -> None:
+        """`bank` has the target voices; None where no variant gets another voice."""
         from pipelines.device import pick
 
         self.config, self.bank = config, bank
@@ -57,6 +58,7 @@ class MakeVariants:
 
     @cached_property
     def _audio(self) -> audio_variants.AudioVariants:
+        assert self.bank is not None
         return audio_variants.AudioVariants(self.config.audio, self.device, self.bank)
 
     def _make(self, modality: str, row: Row, attempt: Attempt) -> tuple[bytes, dict[str, Any]]:
@@ -121,7 +123,7 @@ def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:
     schema = features().arrow_schema
     results = pyarrow.schema([schema.field(name) for name in (*MEDIA, "generator")])
     stage = Stage("augment", invocation.out, results, invocation.run_settings(batch_size=1))
-    bank = VoiceBank(config.audio, reader)
+    bank = VoiceBank(config.audio, reader) if config.audio.variants or config.both else None
     stage.perform(
         works,
         lambda work: reader.row(work.payload[0]) | {"attempt": work.payload[1]},
