@@ -84,7 +84,7 @@ class Variant:
 def plan(reader: StoreReader, config: AugmentConfig, seed: int) -> list[Variant]:
     """The variants that the training clips of a store are owed, clip by clip."""
     variants = []
-    voices = _voices(config.audio, reader)
+    voices = _voices(config.audio, reader) if config.converts else None
     for index, row in enumerate(reader.table.to_pylist()):
         if row["split"] != "train" or row["kind"] != "original":
             continue

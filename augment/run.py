@@ -123,7 +123,7 @@ def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:
     schema = features().arrow_schema
     results = pyarrow.schema([schema.field(name) for name in (*MEDIA, "generator")])
     stage = Stage("augment", invocation.out, results, invocation.run_settings(batch_size=1))
-    bank = VoiceBank(config.audio, reader) if config.audio.variants or config.both else None
+    bank = VoiceBank(config.audio, reader) if config.converts else None
     stage.perform(
         works,
         lambda work: reader.row(work.payload[0]) | {"attempt": work.payload[1]},

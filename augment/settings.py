@@ -58,6 +58,11 @@ class AugmentConfig:
         if self.both < 0:
             raise ValueError(f"both: {self.both} is negative; take 0 or more")
 
+    @property
+    def converts(self) -> bool:
+        """Whether any variant gets another voice."""
+        return self.audio.variants > 0 or self.both > 0
+
     def variants(self) -> dict[str, int]:
         """How many variants of each kind a clip gets."""
         counts = {"video": self.video.variants, "audio": self.audio.variants, "both": self.both}

@@ -113,6 +113,16 @@ def test_classic_variants_replace_the_tracks_that_are_set(
         assert made["method"] == "classic"
 
 
+def test_voices_are_looked_for_where_a_variant_gets_one_alone(
+    originals: Path, models: list[str], tmp_path: Path
+) -> None:
+    nowhere = ("--augment.audio.voices", str(tmp_path / "nowhere"), "--augment.audio.variants", "0")
+    main(arguments(originals, tmp_path / "pictures", models, *nowhere))
+    assert "c/speaker0/0#video-0" in rows_of(tmp_path / "pictures")
+    with pytest.raises(UsageError, match=r"augment\.audio\.voices: .*nowhere is no folder"):
+        main(arguments(originals, tmp_path / "both", models, *nowhere, "--augment.both", "1"))
+
+
 def test_odd_sounds_are_told_of_and_the_rest_is_made(
     models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
