@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from augment.audio_variants import load_converter
 from augment.measure_voice_conversion import draw_sheet
 from augment.voice_figures import figures
 from augment.voice_judges import Judges
-from augment.voice_pairs import UNLIKE_OCTAVES, Converted, of_folder, of_puppets
+from augment.voice_pairs import UNLIKE_OCTAVES, Converted, convert, of_folder, of_puppets
 from pipelines.errors import UsageError
 from pipelines.media import encode_audio
 from tests.tiny_voices import voiced
@@ -105,6 +106,18 @@ def test_recordings_of_a_folder_are_paired_across_speakers(tmp_path: Path) -> No
     (tmp_path / "ben.flac").unlink()
     with pytest.raises(UsageError, match=r"--speech: .* has one speaker; give a folder of two or more"):
         next(of_folder(tmp_path, 1, 0))
+
+
+def test_the_shipped_converter_keeps_the_manner_and_comes_nearer_to_the_target() -> None:
+    converter = load_converter("embedded", None, "cpu")
+    pairs = [
+        convert(converter, pair, seed=0, num_inference_steps=10, guidance_scale=0.7, temperature=0.0)
+        for pair in of_puppets(4, 5, "unlike")
+    ]
+    found = figures(pairs, Judges())
+    assert found["pitch_correlation"] >= 0.9
+    assert found["energy_correlation"] >= 0.9
+    assert found["mel_distance"] < found["mel_distance_source"]
 
 
 def test_the_command_prints_figures_and_draws_a_sheet(tmp_path: Path) -> None:
