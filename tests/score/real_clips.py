@@ -36,7 +36,7 @@ def faces() -> list[dict[str, object]]:
 
 
 def voices() -> list[dict[str, object]]:
-    """Acted emotions by five speakers, 2 s each; and seven voices that read for 5 to 11 s."""
+    """Acted emotions by six speakers, 2 s each; and seven voices that read for 5 to 11 s."""
     with (MEDIA / "MANIFEST.tsv").open(encoding="utf-8") as table:
         known = {row["file"]: row for row in csv.DictReader(table, delimiter="\t")}
     acted = [
