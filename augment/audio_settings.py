@@ -120,8 +120,8 @@ class AudioSettings:
     guidance_scale: float = 0.7
     """How far `flow_matching` goes beyond the conditional field, at least 0; 0 takes half the time."""
     temperature: float = 0.0
-    """How much noise `flow_matching` starts from, in [0, 1]; a large converter may take 1, with which twice as
-    many words of the embedded one are wrong."""
+    """How much noise `flow_matching` starts from, in [0, 1]; a large converter may take 1, with which
+    twice as many words of the embedded one are wrong."""
     batch_size: int = 1
     """Chunks of 2 s of a clip that `flow_matching` takes through the transformer together, at least 1; more
     suit a GPU."""
