@@ -112,12 +112,26 @@ def test_the_shipped_converter_keeps_the_manner_and_comes_nearer_to_the_target()
     converter = load_converter("embedded", None, "cpu")
     pairs = [
         convert(converter, pair, seed=0, num_inference_steps=10, guidance_scale=0.7, temperature=0.0)
-        for pair in of_puppets(4, 5, "unlike")
+        for pair in of_puppets(5, 5, "unlike")
     ]
     found = figures(pairs, Judges())
-    assert found["pitch_correlation"] >= 0.9
     assert found["energy_correlation"] >= 0.9
-    assert found["mel_distance"] < found["mel_distance_source"]
+    assert found["mel_distance"] < 0.8 * found["mel_distance_source"]
+    # Not the mean: one frame that the tracker hears an octave off takes 0.2 from a pair, the truth's too.
+    octaves = [_octaves_off_the_contour(pair) for pair in pairs]
+    assert max(octaves) < 0.05
+
+
+def _octaves_off_the_contour(pair: Converted) -> float:
+    """Median over frames voiced in both of how far the result's pitch is from the source's, moved to it."""
+    import torch
+
+    from augment import pitch
+
+    source, result = (pitch.track(torch.from_numpy(sound)) for sound in (pair.source, pair.result))
+    both = (source > 0) & (result > 0)
+    apart = result[both].log2() - source[both].log2()
+    return float((apart - apart.median()).abs().median())
 
 
 def test_the_command_prints_figures_and_draws_a_sheet(tmp_path: Path) -> None:
