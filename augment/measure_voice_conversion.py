@@ -74,7 +74,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
         help="of puppets: any two, or two of unlike pitch (default: any)",
     )  # fmt: skip
     parser.add_argument("--speech", type=Path, help="a folder of recordings, a subfolder a speaker")
-    parser.add_argument("--language", default="en", help="word errors are counted in English (default: en)")
+    parser.add_argument("--language", default="en", help="words are counted in en alone (default: en)")
     parser.add_argument("--steps", type=int, default=10, help="of Euler (default: 10)")
     parser.add_argument("--guidance_scale", type=float, default=0.7, help="(default: 0.7)")
     parser.add_argument("--temperature", type=float, default=0.0, help="(default: 0)")

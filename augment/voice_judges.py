@@ -41,7 +41,10 @@ def moonshine() -> Callable[[np.ndarray], str] | None:
         from moonshine_voice.utils import get_model_path
     except ImportError:
         return None
-    transcriber = Transcriber(model_path=str(get_model_path("tiny-en")), model_arch=ModelArch.TINY)
+    model = get_model_path("tiny-en")
+    if not model.is_dir():
+        return None
+    transcriber = Transcriber(model_path=str(model), model_arch=ModelArch.TINY)
 
     def understood(samples: np.ndarray) -> str:
         lines = transcriber.transcribe_without_streaming(samples.tolist(), SAMPLING_RATE).lines

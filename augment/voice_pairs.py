@@ -119,7 +119,7 @@ def of_folder(folder: Path, count: int, seed: int) -> Iterator[Pair]:
     from pipelines.media import read_audio
 
     by_speaker: dict[str, list[np.ndarray]] = defaultdict(list)
-    for clip in voice_sources.of_folder(folder):
+    for clip in voice_sources.of_folder(folder, "--speech", "a folder of recordings"):
         assert not isinstance(clip.at, int)
         by_speaker[clip.speaker].append(read_audio(clip.at))
     if len(by_speaker) < 2:

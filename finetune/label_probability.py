@@ -9,7 +9,7 @@ read-out `levels` or `answer`. Rows of the split train are asked about, each by 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,8 @@ def run(invocation: Invocation[FinetuneConfig]) -> None:
         UsageError: If the read-out is one that needs training.
         RunError: If no row can be asked about.
     """
+    from torch.utils.data import DataLoader
+
     from finetune.evaluation import rated_rows
     from finetune.rows import Collator, EncodedRows, TrainingRows, select
     from finetune.saved_model import build
@@ -58,8 +60,8 @@ def run(invocation: Invocation[FinetuneConfig]) -> None:
     rows = TrainingRows(selection, EncodedRows(reader, encoder, 0), getattr(model.readout, "answer", None))
     collator = Collator(encoder.processor.tokenizer.pad_token_id)
     found: list[float] = []
-    for indices in _batches(len(rows), config.batch_size):
-        found += log_probabilities(model, collator(rows.__getitems__(indices)))
+    for batch in DataLoader(rows, config.batch_size, collate_fn=collator):
+        found += log_probabilities(model, batch)
     _write(invocation.out, selection.ids, found)
     print(f"label_probability: {len(found)} rows, written to {invocation.out}", flush=True)
 
@@ -83,11 +85,6 @@ def log_probabilities(model: Rater, batch: dict[str, Any]) -> list[float]:
     with torch.no_grad():
         losses: list[float] = (-model(**asked)).float().tolist()
     return losses
-
-
-def _batches(rows: int, size: int) -> Iterator[list[int]]:
-    for start in range(0, rows, size):
-        yield list(range(start, min(rows, start + size)))
 
 
 def _write(path: Path, ids: Sequence[str], found: Sequence[float]) -> None:
