@@ -235,7 +235,7 @@ def _open(source: Source) -> Any:
         if size == 0:
             raise MediaError(f"{name}: is empty (0 bytes), wanted a clip")
         file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
-        container = av.open(file, metadata_errors="replace")
+        container = av.open(file, **_tag_decoding())
     except OSError as error:
         raise MediaError(f"{name}: cannot be read ({_reason(error)})") from error
     except av.error.FFmpegError as error:
@@ -244,6 +244,13 @@ def _open(source: Source) -> Any:
         container.close()
         raise MediaError(f"{name}: is a still picture or a text ({container.format.name}), wanted a clip")
     return container
+
+
+def _tag_decoding() -> dict[str, str]:
+    """How `av.open` is told to take tags that are not UTF-8, which PyAV 19 and newer always do."""
+    import av
+
+    return {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 class _Packet(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -294,3 +295,18 @@ def test_narrow_clips_are_read_whatever_their_row_padding(width: int) -> None:
     frames = np.stack([column + row + offset for offset in (0, 40, 80)], axis=-1).astype(np.uint8)
     frames = np.repeat(frames[None], 3, axis=0)
     assert np.abs(read_video(encode_video(frames, 25)).frames.astype(int) - frames).mean() < 3
+
+
+def test_tags_that_are_not_utf8_cost_no_clip(tmp_path: Path) -> None:
+    """Old Windows programs write tags in their own code page; PyAV 18 and 19 are told apart for them."""
+    samples = (tone(0.5) * 32767).astype("<i2").tobytes()
+    title = "Gespräch".encode("cp1252") + b"\0\0"
+    tags = b"INFO" + b"INAM" + struct.pack("<I", len(title)) + title
+    head = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16_000, 32_000, 2, 16)
+    chunks = head + b"LIST" + struct.pack("<I", len(tags)) + tags
+    chunks += b"data" + struct.pack("<I", len(samples)) + samples
+    path = tmp_path / "clip.wav"
+    path.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks)
+    with av.open(str(path), **media._tag_decoding()) as container:
+        assert "Gespr" in container.metadata["title"]
+    assert len(read_audio(path)) == 8_000
