@@ -183,7 +183,7 @@ def weight_bytes(model: Rater, config: FinetuneConfig) -> float:
     """Of the frozen parameters."""
     import torch
 
-    from finetune.quantized import KEPT
+    from finetune.quantized import stays_whole
 
     frozen = sum(value.numel() for value in model.parameters() if not value.requires_grad)
     if config.quantize == "none":
@@ -192,7 +192,7 @@ def weight_bytes(model: Rater, config: FinetuneConfig) -> float:
     packed = sum(
         layer.weight.numel()
         for name, layer in layers
-        if isinstance(layer, torch.nn.Linear) and ".lora_" not in name and not name.startswith(tuple(KEPT))
+        if isinstance(layer, torch.nn.Linear) and ".lora_" not in name and not stays_whole(name)
     )
     return (frozen - packed) * number_bytes(config) + packed * NF4_BYTES
 

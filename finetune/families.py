@@ -9,16 +9,28 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib.metadata import version
+from typing import Any, NamedTuple
 
 import torch
 
 from finetune import chats, tower_calls
 from finetune.chats import Chat
+from finetune.model_parts import AUDIO_TOWER, LANGUAGE_MODEL, PROJECTOR, VISION_TOWER, language_model, place
 from finetune.settings import Modality, Part
+from pipelines.errors import UsageError
 
 See = Callable[[Any, torch.Tensor, torch.Tensor], list[torch.Tensor]]
 Hear = Callable[[Any, torch.Tensor, torch.Tensor], list[torch.Tensor]]
+
+
+class Place(NamedTuple):
+    """Linear layers of a model."""
+
+    part: str
+    """A name of `finetune.model_parts`."""
+    layers: str
+    """A regular expression of their names inside of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +41,13 @@ class Family:
     """In transformers."""
     processor_class: str
     chat: Chat
-    adapted: dict[Part, str]
-    """Regular expressions of the linear layers that get an adapter, by part."""
+    adapted: dict[Part, tuple[Place, ...]]
+    """Which linear layers get an adapter, by part; all below the head where none are named."""
     see: See | None = None
     """Asks the vision tower, as `finetune.towers.see`."""
     hear: Hear | None = None
     """Asks the audio tower, as `finetune.towers.hear`."""
-    decoder: Callable[[Any], Any] = tower_calls.inner_language_model
+    decoder: Callable[[Any], Any] = language_model
     """The language model below the head, of a model."""
 
     @property
@@ -47,13 +59,13 @@ class Family:
 
 
 _ALL_LINEAR = "all-linear"  # peft's name for all of them below the head
-# The same in a model with experts, without layers by whose names peft would find the experts.
+# The same in a model with experts, without those by whose names peft would find the experts.
 _INNER = r".+\.(?!(?:gate|gate_proj|up_proj|down_proj|w[123])$)[^.]+"
-_ATTENTION = r"model\.language_model\.layers\.\d+\.self_attn\.[qkvo]_proj"
-_LANGUAGE = r"model\.language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
-_AUDIO = r"model\.audio_tower\.layers\.\d+\.(self_attn\.\w+_proj|fc[12])"
-_SPLIT_VISION = r"model\.visual\.blocks\.\d+\.(attn\.(q|k|v|proj)|mlp\.\w+_proj)"
-_FUSED_VISION = r"model\.visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(\w+_proj|linear_fc[12]))"
+_ATTENTION = Place(LANGUAGE_MODEL, r"layers\.\d+\.self_attn\.[qkvo]_proj")
+_LANGUAGE = Place(LANGUAGE_MODEL, r"layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)")
+_AUDIO = Place(AUDIO_TOWER, r"layers\.\d+\.(self_attn\.\w+_proj|fc[12])")
+_SPLIT_VISION = Place(VISION_TOWER, r"blocks\.\d+\.(attn\.(q|k|v|proj)|mlp\.\w+_proj)")
+_FUSED_VISION = Place(VISION_TOWER, r"blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(\w+_proj|linear_fc[12]))")
 
 _QWEN2_5_OMNI = Family(
     model_class="Qwen2_5OmniThinkerForConditionalGeneration",
@@ -62,10 +74,10 @@ _QWEN2_5_OMNI = Family(
     see=tower_calls.see,
     hear=tower_calls.hear_together,
     adapted={
-        "language": _LANGUAGE,
-        "projectors": r"model\.(visual\.merger\.mlp\.[02]|audio_tower\.proj)",
-        "vision": _SPLIT_VISION,
-        "audio": _AUDIO,
+        "language": (_LANGUAGE,),
+        "projectors": (Place(VISION_TOWER, r"merger\.mlp\.[02]"), Place(AUDIO_TOWER, "proj")),
+        "vision": (_SPLIT_VISION,),
+        "audio": (_AUDIO,),
     },
 )
 _QWEN3_OMNI = Family(
@@ -76,10 +88,13 @@ _QWEN3_OMNI = Family(
     hear=tower_calls.hear_short_apart,
     adapted={
         # Attention alone: the experts are two parameters for all of them, no linear layers.
-        "language": _ATTENTION,
-        "projectors": r"model\.(visual\.(merger|merger_list\.\d+)\.mlp\.[02]|audio_tower\.proj[12])",
-        "vision": _FUSED_VISION,
-        "audio": _AUDIO,
+        "language": (_ATTENTION,),
+        "projectors": (
+            Place(VISION_TOWER, r"(merger|merger_list\.\d+)\.mlp\.[02]"),
+            Place(AUDIO_TOWER, "proj[12]"),
+        ),
+        "vision": (_FUSED_VISION,),
+        "audio": (_AUDIO,),
     },
 )
 _QWEN2_5_VL = Family(
@@ -88,9 +103,9 @@ _QWEN2_5_VL = Family(
     chat=chats.QWEN2_5_VL,
     see=tower_calls.see,
     adapted={
-        "language": _LANGUAGE,
-        "projectors": r"model\.visual\.merger\.mlp\.[02]",
-        "vision": _FUSED_VISION,
+        "language": (_LANGUAGE,),
+        "projectors": (Place(VISION_TOWER, r"merger\.mlp\.[02]"),),
+        "vision": (_FUSED_VISION,),
     },
 )
 _QWEN3_VL = Family(
@@ -99,9 +114,9 @@ _QWEN3_VL = Family(
     chat=chats.QWEN3_VL,
     see=tower_calls.see_levels,
     adapted={
-        "language": _LANGUAGE,
-        "projectors": r"model\.visual\.(merger|deepstack_merger_list\.\d+)\.linear_fc[12]",
-        "vision": _FUSED_VISION,
+        "language": (_LANGUAGE,),
+        "projectors": (Place(VISION_TOWER, r"(merger|deepstack_merger_list\.\d+)\.linear_fc[12]"),),
+        "vision": (_FUSED_VISION,),
     },
 )
 _QWEN2_AUDIO = Family(
@@ -110,9 +125,9 @@ _QWEN2_AUDIO = Family(
     chat=chats.QWEN2_AUDIO,
     hear=tower_calls.hear_padded,
     adapted={
-        "language": _LANGUAGE,
-        "projectors": r"model\.multi_modal_projector\.linear",
-        "audio": _AUDIO,
+        "language": (_LANGUAGE,),
+        "projectors": (Place(PROJECTOR, "linear"),),
+        "audio": (_AUDIO,),
     },
 )
 FAMILIES: dict[str, Family] = {
@@ -129,7 +144,7 @@ TEXT_ONLY = Family(
     processor_class="AutoTokenizer",
     chat=chats.TEXT,
     decoder=tower_calls.base_model,
-    adapted={"language": _ALL_LINEAR},
+    adapted={"language": ()},
 )
 
 
@@ -139,14 +154,34 @@ def adapter_targets(family: Family, model: Any, parts: Sequence[Part]) -> str | 
     Models with experts are given the layers' names, one by one: for these peft replaces a pattern by the
     last parts of the names that it matches, which in a model with towers match there as well, and takes
     names that experts had once for the experts themselves.
+
+    Raises:
+        UsageError: If the model has no layers where the family has a part's.
     """
-    places = [family.adapted[part] for part in parts]
-    names = [name for name, _ in model.named_modules()]
-    if not any(name.endswith(".experts") for name in names):
-        return places[0] if len(places) == 1 else "|".join(f"({place})" for place in places)
-    pattern = re.compile("|".join(_INNER if place == _ALL_LINEAR else f"({place})" for place in places))
+    patterns = [layer_pattern(family, model, part) for part in parts]
     linear = [name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)]
-    return [name for name in linear if pattern.fullmatch(name)]
+    for part, pattern in zip(parts, patterns, strict=True):
+        if pattern != _ALL_LINEAR and not any(re.fullmatch(pattern, name) for name in linear):
+            raise UsageError(
+                f"finetune.adapt: got {part}, and transformers {version('transformers')} builds this model"
+                f" without linear layers {pattern}; take another version of transformers, or other parts"
+            )
+    if not any(name.endswith(".experts") for name, _ in model.named_modules()):
+        return "|".join(patterns)
+    wanted = re.compile("|".join(map(_inner, patterns)))
+    return [name for name in linear if wanted.fullmatch(name)]
+
+
+def layer_pattern(family: Family, model: Any, part: Part) -> str:
+    """A part's layers in a model, as peft takes them: a regular expression of full names, or `all-linear`."""
+    if not family.adapted[part]:
+        return _ALL_LINEAR
+    places = [(place(model, inside), layers) for inside, layers in family.adapted[part]]
+    return "|".join(rf"{re.escape(found)}\.({layers})" for found, layers in places if found)
+
+
+def _inner(pattern: str) -> str:
+    return _INNER if pattern == _ALL_LINEAR else pattern
 
 
 def family_of(config: Any) -> Family | None:

@@ -20,6 +20,7 @@ from finetune import token_budget, towers
 from finetune.chats import Picture, Sound
 from finetune.decoding import side_by_side
 from finetune.inputs import Encoded, RowEncoder, padded
+from finetune.model_parts import TOWERS, part
 from finetune.tower_cache import Entry, TowerCache
 from pipelines.provenance import folder_digest, versions
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 # A new version may decode or process a clip otherwise.
 PACKAGES = ("transformers", "torchvision", "av", "decord2")
-TOWERS = ("visual", "audio_tower", "multi_modal_projector")
-"""Where towers and projectors lie in a model."""
 
 
 class FrozenTowers:
@@ -192,7 +191,7 @@ def flush(encoder: RowEncoder) -> None:
 @contextmanager
 def _at_rest(model: Any) -> Iterator[torch.device]:
     """The towers as they are outside of training, and the model's device."""
-    asked = [tower for name in TOWERS if (tower := getattr(model.model, name, None)) and tower.training]
+    asked = [tower for name in TOWERS if (tower := part(model, name)) is not None and tower.training]
     for tower in asked:
         tower.eval()
     try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from finetune.families import family_of
+from finetune.model_parts import IN_TOWERS
 from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from finetune.rater import Rater
     from finetune.settings import FinetuneConfig
 
-# Where towers and projectors lie in a `Rater`, as accelerate takes modules to leave alone.
-TOWERS = r".+\.model\.(visual|audio_tower|multi_modal_projector)"
 # Where accelerate's launcher says which modules are units.
 LAYERS = "FSDP_TRANSFORMER_CLS_TO_WRAP"
 # Methods beside `forward` that go through what is cut up.
@@ -88,7 +87,7 @@ def cut_up(rater: Rater, optimizer: torch.optim.Optimizer, accelerator: Accelera
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, register_fsdp_forward_method
 
     plugin: Any = accelerator.state.fsdp_plugin
-    plugin.ignored_modules = TOWERS
+    plugin.ignored_modules = IN_TOWERS
     plugin.cpu_ram_efficient_loading = False
     # Adapter, head and labels stay float32, as without FSDP; autocast does what it does there.
     plugin.mixed_precision_policy = MixedPrecisionPolicy()

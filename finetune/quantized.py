@@ -5,11 +5,13 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
+from finetune.model_parts import IN_TOWERS, is_in_towers
 from finetune.settings import Quantize
 from pipelines.errors import UsageError
 
+HEAD = "lm_head"
 # What stays as it is: the head, which is not used, and the towers, which are small and suffer more.
-KEPT = ["lm_head", "model.visual", "model.audio_tower", "model.multi_modal_projector"]
+KEPT = [HEAD, IN_TOWERS]
 
 
 def quantization(quantize: Quantize) -> dict[str, Any]:
@@ -36,6 +38,11 @@ def quantization(quantize: Quantize) -> dict[str, Any]:
         llm_int8_skip_modules=KEPT,
     )
     return {"quantization_config": config}
+
+
+def stays_whole(name: str) -> bool:
+    """Whether a linear layer of this full name is not quantised."""
+    return name.endswith(HEAD) or is_in_towers(name)
 
 
 def keep_trainable(model: Any) -> None:

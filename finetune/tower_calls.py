@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from finetune.model_parts import AUDIO_TOWER, PROJECTOR, part
+
 Clips = list[torch.Tensor]
 
 
@@ -20,8 +22,11 @@ def see(model: Any, patches: torch.Tensor, grids: torch.Tensor) -> Clips:
 def see_levels(model: Any, patches: torch.Tensor, grids: torch.Tensor) -> Clips:
     """As `see`, behind it what deeper layers of the language model get, (tokens, width * (1 + levels))."""
     found = model.get_video_features(patches, grids)
-    levels = [found.pooler_output, *found.deepstack_features]  # each: one tensor a clip
-    return [torch.cat(clip, dim=-1) for clip in zip(*levels, strict=True)]
+    lengths = [len(clip) for clip in found.pooler_output]
+    # Versions of transformers give a level as one tensor or as one a clip.
+    levels = [level if torch.is_tensor(level) else torch.cat([*level]) for level in found.deepstack_features]
+    every = torch.cat([torch.cat([*found.pooler_output]), *levels], dim=-1)
+    return list(every.split(lengths))
 
 
 def hear_together(model: Any, features: torch.Tensor, mask: torch.Tensor) -> Clips:
@@ -60,23 +65,20 @@ def hear_padded(model: Any, features: torch.Tensor, mask: torch.Tensor) -> Clips
 
     from finetune.chats import pooled_tokens
 
-    inner = model.model
+    tower, projector = part(model, AUDIO_TOWER), part(model, PROJECTOR)
+    assert tower is not None
+    assert projector is not None
     halved = (mask.sum(1) - 1) // 2 + 1  # frames after the stride of 2
     steps = torch.arange((features.shape[2] - 1) // 2 + 1, device=features.device)
     attended = create_bidirectional_mask(
-        config=inner.audio_tower.config,
-        inputs_embeds=features.new_zeros(len(features), len(steps), 1, dtype=inner.audio_tower.dtype),
+        config=tower.config,
+        inputs_embeds=features.new_zeros(len(features), len(steps), 1, dtype=tower.dtype),
         attention_mask=(steps < halved[:, None]).long(),
     )
-    heard = inner.audio_tower(features, attention_mask=attended).last_hidden_state
-    projected = inner.multi_modal_projector(heard)  # (n, tokens of the longest, width)
+    heard = tower(features, attention_mask=attended).last_hidden_state
+    projected = projector(heard)  # (n, tokens of the longest, width)
     lengths = [pooled_tokens(frames) for frames in mask.sum(1).tolist()]
     return [clip[:length] for clip, length in zip(projected, lengths, strict=True)]
-
-
-def inner_language_model(model: Any) -> Any:
-    """Of a model with towers."""
-    return model.model.language_model
 
 
 def base_model(model: Any) -> Any:

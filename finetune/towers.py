@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from finetune.families import Family, family_of
+from finetune.model_parts import AUDIO_TOWER, PROJECTOR, VISION_TOWER, part
 
 
 def see(model: Any, pixel_values_videos: torch.Tensor, video_grid_thw: torch.Tensor) -> list[torch.Tensor]:
@@ -30,7 +31,7 @@ def see(model: Any, pixel_values_videos: torch.Tensor, video_grid_thw: torch.Ten
     """
     ask = _family(model).see
     assert ask is not None, "this family sees nothing"
-    with _gradients(model.model.visual):
+    with _gradients(part(model, VISION_TOWER)):
         return ask(model, pixel_values_videos, video_grid_thw)
 
 
@@ -49,7 +50,7 @@ def hear(
     """
     ask = _family(model).hear
     assert ask is not None, "this family hears nothing"
-    with _gradients(model.model.audio_tower, getattr(model.model, "multi_modal_projector", None)):
+    with _gradients(part(model, AUDIO_TOWER), part(model, PROJECTOR)):
         return ask(model, input_features, feature_attention_mask)
 
 

@@ -32,6 +32,7 @@ from finetune.blank_thinker import ThinkerSize, initialised, make_processor, mak
 from finetune.chat_encoder import ChatEncoder
 from finetune.inputs import Budget
 from finetune.lessons import QUALITIES, Lesson, Teacher, read
+from finetune.model_parts import TOWERS, language_model, part
 from finetune.perception import FACE, VOICE
 from finetune.prompts import rating_question
 from pipelines.atomic import replacing, write_text
@@ -107,9 +108,9 @@ class Course:
         self.store()
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        model = self.thinker.model
-        parts = [[model.visual, model.audio_tower], [model.language_model]][self.part]
-        self.trained = [value for part in (*parts, self.probes) for value in part.parameters()]
+        towers = [tower for name in TOWERS if (tower := part(self.thinker, name)) is not None]
+        taught = [towers, [language_model(self.thinker)]][self.part]
+        self.trained = [value for module in (*taught, self.probes) for value in module.parameters()]
         return torch.optim.AdamW(self.trained, lr=PEAK_RATE, weight_decay=0.01, betas=(0.9, 0.98))
 
     def _update(self, loss: torch.Tensor, done: float) -> None:

@@ -246,7 +246,7 @@ def _open(source: Source) -> Any:
     return container
 
 
-def _tag_decoding() -> dict[str, str]:
+def _tag_decoding() -> dict[str, Any]:
     """How `av.open` is told to take tags that are not UTF-8, which PyAV 19 and newer always do."""
     import av
 

@@ -20,6 +20,7 @@ from accelerate.state import AcceleratorState, DistributedType, PartialState
 from torch.distributed.tensor import DTensor
 
 from finetune import run
+from finetune.model_parts import is_in_towers
 from finetune.weighted_trainer import WeightedTrainer
 
 
@@ -44,8 +45,8 @@ def tell_what_is_held() -> None:
     def train(trainer: WeightedTrainer) -> None:
         plain(trainer)
         named = dict(trainer.rater.named_parameters())
-        layers = [value for name, value in named.items() if "language_model.layers" in name]
-        towers = [value for name, value in named.items() if "visual" in name or "audio_tower" in name]
+        towers = [value for name, value in named.items() if is_in_towers(name)]
+        layers = [value for name, value in named.items() if ".layers." in name and not is_in_towers(name)]
         told = {
             "all": sum(value.numel() * value.element_size() for value in layers),
             "held": held_bytes(layers),

@@ -15,6 +15,7 @@ from finetune.fusion.conflict import factors
 from finetune.fusion.settings import ConflictSettings
 from finetune.inputs import collate
 from finetune.modality_conflict import NAMES, ModalityConflict
+from finetune.model_parts import language_model
 from finetune.omni import adapted
 from finetune.rater import Rater
 from finetune.settings import FinetuneConfig
@@ -85,7 +86,7 @@ def test_norms_are_those_of_the_gradients_at_the_modalities_tokens(
     for place, found in ((audio, given["heard"]), (video, given["seen"])):
         embedded = embedded.masked_scatter(place[..., None], found)
     embedded = embedded.detach().requires_grad_()
-    hidden = rater.base.model.language_model(
+    hidden = language_model(rater.base)(
         inputs_embeds=embedded, attention_mask=given["attention_mask"], position_ids=given["position_ids"]
     ).last_hidden_state
     rater.readout.losses(hidden, None, LABELS, rater.logits).mean().backward()

@@ -11,6 +11,7 @@ import torch
 from finetune import towers
 from finetune.chat_encoder import ChatEncoder
 from finetune.inputs import Encoded, collate
+from finetune.model_parts import VISION_TOWER, language_model, part
 from finetune.omni import BaseModel
 from tests.finetune.family_inputs import (
     BUDGET,
@@ -38,18 +39,19 @@ def test_both_halves_are_the_models_own_forward(
             theirs["video_second_per_grid"] = torch.tensor([2 / FPS])
         with torch.no_grad():
             ours = towers.last_hidden_state(base.thinker, **collate([encoder(without(row, shown))], 0))
-            own = base.thinker.model(**_known(base, theirs)).last_hidden_state
-        torch.testing.assert_close(ours, own, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(ours, _own_forward(base, theirs), rtol=1e-5, atol=1e-5)
 
 
-def _known(base: BaseModel, given: dict[str, Any]) -> dict[str, Any]:
-    """What a model's forward takes of a processor's output."""
-
-    return {
-        name: given[name]
-        for name in inspect.signature(base.thinker.model.forward).parameters
-        if name in given
-    }
+def _own_forward(base: BaseModel, given: dict[str, Any]) -> torch.Tensor:
+    """What a model's language model makes of a processor's output in the model's own forward pass."""
+    found: list[torch.Tensor] = []
+    decoder = language_model(base.thinker)
+    hook = decoder.register_forward_hook(lambda *called: found.append(called[-1].last_hidden_state))
+    taken = inspect.signature(base.thinker.forward).parameters
+    with torch.no_grad():
+        base.thinker(**{name: given[name] for name in taken if name in given})
+    hook.remove()
+    return found[0]
 
 
 def test_a_language_models_own_forward_is_both_halves(bases: dict[str, BaseModel]) -> None:
@@ -104,7 +106,9 @@ def test_frozen_towers_keep_nothing_for_gradients(bases: dict[str, BaseModel]) -
     batch = collate([base.encoder(BUDGET, None)(clip(0.7))], 0)
     seen = towers.see(base.thinker, batch["pixel_values_videos"], batch["video_grid_thw"])
     assert not seen[0].requires_grad
-    base.thinker.model.visual.requires_grad_(True)
+    tower = part(base.thinker, VISION_TOWER)
+    assert tower is not None
+    tower.requires_grad_(True)
     try:
         seen = towers.see(base.thinker, batch["pixel_values_videos"], batch["video_grid_thw"])
         assert seen[0].requires_grad
