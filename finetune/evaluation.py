@@ -144,6 +144,7 @@ def _through(
     """What `compute` gives for rows, in evaluation mode."""
     import torch
 
+    from finetune.divergence import check_ratings
     from finetune.inputs import collate
 
     device = next(model.parameters()).device
@@ -156,6 +157,7 @@ def _through(
             batch = collate(inputs.many(ids[start : start + batch_size]), pad_id)
             found += compute(**{name: value.to(device) for name, value in batch.items()}).tolist()
     model.train(was_training)
+    check_ratings(model, ids, found)
     return found
 
 

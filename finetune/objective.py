@@ -55,8 +55,8 @@ def weighted_share(losses: torch.Tensor, weights: torch.Tensor, total: torch.Ten
     weights = weights.to(losses.dtype)
     # A loss of a weight of 0 must not count even where it is infinite or NaN.
     counted = torch.where(weights > 0, losses, torch.zeros_like(losses))
-    summed = (weights * counted).sum()
-    return summed / total.to(losses.dtype) if total > 0 else summed
+    # Chosen on the device: to look at the total here would wait for it in each micro-batch.
+    return (weights * counted).sum() / torch.where(total > 0, total, torch.ones_like(total)).to(losses.dtype)
 
 
 def check_weights(ids: Iterable[str], weights: Iterable[float | None]) -> None:

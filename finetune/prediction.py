@@ -105,12 +105,14 @@ def rate(model: Any, encoder: ChatEncoder, row: Row) -> tuple[float | None, Show
     import torch
 
     from finetune.chats import SAMPLING_RATE
+    from finetune.divergence import check_ratings
     from finetune.inputs import collate
 
     batch = collate([encoder(row)], encoder.processor.tokenizer.pad_token_id)
     device = next(model.parameters()).device
     with torch.no_grad():
         rating = float(model.rate(**{name: value.to(device) for name, value in batch.items()})[0])
+    check_ratings(model, [row["id"]], [rating])
     frames, _, samples = encoder.decoded(row, encoder.budget.max_frames)
     return None if math.isnan(rating) else rating, Shown(
         frames=0 if frames is None else len(frames),

@@ -17,8 +17,8 @@ from pipelines.errors import RunError, UsageError
 from pipelines.sample import KINDS, Row
 from pipelines.store import StoreReader
 
-FILLER = len(KINDS)
-"""The kind of a row that only fills a step up."""
+STAND_IN = len(KINDS)
+"""The kind of a row that only gives a rank something to compute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,10 +119,13 @@ class EncodedRows:
 
 
 class TrainingRows(Dataset[dict[str, Any]]):
-    """Items for a `DataLoader`: an input with its label, weight and kind.
+    """Items for a `DataLoader`: an input with its label, weight, kind and index.
 
-    An index from `len(self)` on is a filler: a row with weight 0 that completes the last step of an
-    epoch, so that each rank has as many batches as the others and no row counts twice.
+    An index from `len(self)` on is a filler, which completes the last step of an epoch, so that each rank
+    has as many batches as the others and no row counts twice. Fillers and rows of weight 0 are left out of
+    a batch: they would add 0 times their gradient, which is no number where a hidden state is infinite.
+    Where nothing else is in a batch, a row that counts elsewhere stands in with weight 0, since each rank
+    must compute something.
     """
 
     def __init__(
@@ -132,6 +135,7 @@ class TrainingRows(Dataset[dict[str, Any]]):
         answer: Callable[[float], list[int]] | None = None,
     ) -> None:
         self.selection, self.inputs, self.answer = selection, inputs, answer
+        self._counting = [index for index, weight in enumerate(selection.weights) if weight > 0]
 
     def __len__(self) -> int:
         return len(self.selection)
@@ -141,18 +145,20 @@ class TrainingRows(Dataset[dict[str, Any]]):
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
         """The items of a batch, as a `DataLoader` asks for them."""
-        encoded = self.inputs.many([self.selection.ids[index % len(self)] for index in indices])
-        return [self._item(index, one) for index, one in zip(indices, encoded, strict=True)]
+        weights = self.selection.weights
+        counted = [index for index in indices if index < len(self) and weights[index] > 0]
+        rows = counted or [(self._counting or [0])[0]]
+        encoded = self.inputs.many([self.selection.ids[index] for index in rows])
+        return [self._item(index, one, bool(counted)) for index, one in zip(rows, encoded, strict=True)]
 
-    def _item(self, index: int, encoded: Encoded) -> dict[str, Any]:
-        filler = index >= len(self)
-        index %= len(self)
+    def _item(self, index: int, encoded: Encoded, counts: bool) -> dict[str, Any]:
         chosen = self.selection
         return {
             "encoded": encoded.answered(self.answer(chosen.labels[index])) if self.answer else encoded,
             "label": chosen.labels[index],
-            "weight": 0.0 if filler else chosen.weights[index],
-            "kind": FILLER if filler else KINDS.index(chosen.kinds[index]),
+            "weight": chosen.weights[index] if counts else 0.0,
+            "kind": KINDS.index(chosen.kinds[index]) if counts else STAND_IN,
+            "row": index,
         }
 
 
@@ -188,4 +194,5 @@ class Collator:
         batch["labels"] = torch.tensor([item["label"] for item in items], dtype=torch.float32)
         batch["weights"] = torch.tensor([item["weight"] for item in items], dtype=torch.float32)
         batch["kinds"] = torch.tensor([item["kind"] for item in items])
+        batch["rows"] = torch.tensor([item["row"] for item in items])
         return batch

@@ -125,7 +125,8 @@ def make_trainer(
         config.head_learning_rate,
         lambda: ratings.metrics(valid),
         milestones,
-        [TrainingLog(out, milestones), KeepTowers(ratings.inputs.encoder)],
+        TrainingLog(out, milestones),
+        [KeepTowers(ratings.inputs.encoder)],
         conflict,
     )
     trainer.remove_callback(PrinterCallback)

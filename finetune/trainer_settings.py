@@ -51,6 +51,7 @@ def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> Training
         seed=seed % 2**32,
         use_cpu=pick(config.device) == "cpu",
         remove_unused_columns=False,
+        logging_nan_inf_filter=False,  # `finetune.divergence` ends such a training
         dataloader_pin_memory=False,
         # A tower gets no gradient from a batch that has nothing for it.
         ddp_find_unused_parameters=config.adapt != ("language",),

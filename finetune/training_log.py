@@ -47,8 +47,13 @@ class TrainingLog(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._progress and self.milestones.stopped:
-            self._progress.show(state="stopped")
+            self.stop()
         elif self._progress:
             # Where patience was spent, the epochs that are left out are not left to do.
             self._progress.tally = replace(self._progress.tally, left=0)
             self._progress.show(state="done")
+
+    def stop(self) -> None:
+        """Say that the training ended before its end."""
+        if self._progress:
+            self._progress.show(state="stopped")

@@ -18,12 +18,14 @@ from accelerate.utils import save_fsdp_optimizer
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 
+from finetune.divergence import DivergenceWatch
 from finetune.fsdp import cut_up, prepare_once
 from finetune.milestones import Milestones, steps_per_epoch
 from finetune.modality_conflict import EndSteps, ModalityConflict
 from finetune.objective import weighted_share
 from finetune.rater import Rater
-from finetune.rows import FILLER, Collator, EpochOrder, TrainingRows
+from finetune.rows import STAND_IN, Collator, EpochOrder, TrainingRows
+from finetune.training_log import TrainingLog
 from pipelines.atomic import write_json
 from pipelines.sample import KINDS
 
@@ -44,6 +46,7 @@ class WeightedTrainer(Trainer):
         head_rate: The head's peak learning rate.
         validate: The metrics of an epoch's end, None where one has no value.
         milestones: When to log, evaluate, save and end.
+        log_file: Tells of the training in its folder.
         callbacks: Others of the Trainer.
         conflict: Watches the modalities of the model, if they are to be watched.
     """
@@ -57,6 +60,7 @@ class WeightedTrainer(Trainer):
         head_rate: float,
         validate: Callable[[], dict[str, Any]],
         milestones: Milestones,
+        log_file: TrainingLog,
         callbacks: list[TrainerCallback],
         conflict: ModalityConflict | None = None,
     ) -> None:
@@ -64,17 +68,23 @@ class WeightedTrainer(Trainer):
         self.order = EpochOrder(len(rows), step_size, arguments.seed)
         self.head_rate = head_rate
         self.rater, self.checkpoints = model, Path(str(arguments.output_dir))
-        self.validate, self.milestones = validate, milestones
+        self.validate, self.milestones, self.log_file = validate, milestones, log_file
         super().__init__(
             model=model,
             args=arguments,
             data_collator=collator,
             train_dataset=rows,
-            callbacks=[_FollowEpochs(self.order), milestones, *callbacks],
+            callbacks=[_FollowEpochs(self.order), milestones, log_file, *callbacks],
         )
+        self.watch = DivergenceWatch(
+            model, rows.selection.ids, lambda: newest_whole_checkpoint(self.checkpoints)
+        )
+        self.add_callback(self.watch)
         self.conflict = conflict
         if conflict:
             self.add_callback(EndSteps(conflict))
+        self.counts = False
+        """Whether any row of the step at hand has a weight above 0."""
         # The loss is a share of the whole step's already: it must not be divided by the accumulation again.
         self.model_accepts_loss_kwargs = True
         self.told = StepStatistics(self.args.device)
@@ -95,7 +105,11 @@ class WeightedTrainer(Trainer):
                 self.args.num_train_epochs = state.global_step // steps_per_epoch(state)
             if self.conflict:
                 self.conflict.averages = json.loads((checkpoint / CONFLICT).read_text(encoding="utf-8"))
-        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        try:
+            self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except BaseException:
+            self.log_file.stop()
+            raise
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
         return self.order
@@ -106,7 +120,9 @@ class WeightedTrainer(Trainer):
         """The micro-batches of one optimizer step, and the sum of weights of the step on all ranks."""
         batches = list(itertools.islice(epoch_iterator, num_batches))
         own = sum((batch["weights"].sum() for batch in batches), torch.tensor(0.0)).to(device)
-        return batches, self.accelerator.reduce(own, reduction="sum")
+        total = self.accelerator.reduce(own, reduction="sum")
+        self.counts = bool(total > 0)
+        return batches, total
 
     def training_step(
         self,
@@ -119,8 +135,7 @@ class WeightedTrainer(Trainer):
         A step whose weights are all 0 leaves no gradient, so that the optimizer changes nothing,
         not even its momenta.
         """
-        assert torch.is_tensor(num_items_in_batch), "get_batch_samples gives the step's sum of weights"
-        if num_items_in_batch == 0:
+        if not self.counts:
             return torch.zeros((), device=self.args.device)
         if self.conflict is None:
             return super().training_step(model, inputs, num_items_in_batch)
@@ -135,9 +150,10 @@ class WeightedTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """A micro-batch's share of the step's weighted mean, times the ranks, over which DDP averages."""
-        labels, weights, kinds = (inputs.pop(name) for name in ("labels", "weights", "kinds"))
+        labels, weights, kinds, rows = (inputs.pop(name) for name in ("labels", "weights", "kinds", "rows"))
         losses = model(labels=labels, **inputs)
         self.told.add(losses.detach(), weights, kinds)
+        self.watch.saw(rows, losses)
         loss = weighted_share(losses, weights, torch.as_tensor(num_items_in_batch)) * self.args.world_size
         return (loss, losses) if return_outputs else loss
 
@@ -187,6 +203,7 @@ class WeightedTrainer(Trainer):
             write_json(directory / CONFLICT, self.conflict.averages)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        self.watch.check_weights(self.state.global_step, self.args.device)
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # other ranks write their generator's state
         if self.args.should_save:
@@ -209,14 +226,14 @@ class WeightedTrainer(Trainer):
 
 
 class StepStatistics:
-    """What is told of the rows since the last log entry; filler rows are left out."""
+    """What is told of the rows since the last log entry; rows that do not count are left out."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._reset()
 
     def _reset(self) -> None:
-        # Per kind, and for fillers behind them: rows, sum of losses, of weights, of squared weights.
+        # Per kind, and for stand-ins behind them: rows, sum of losses, of weights, of squared weights.
         self.sums = torch.zeros(len(KINDS) + 1, 4, device=self.device)
 
     def add(self, losses: torch.Tensor, weights: torch.Tensor, kinds: torch.Tensor) -> None:
@@ -228,7 +245,7 @@ class StepStatistics:
 
     def take(self, reduce: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
         """The figures over all ranks, and a fresh start."""
-        kinds = reduce(self.sums)[:FILLER].tolist()
+        kinds = reduce(self.sums)[:STAND_IN].tolist()
         self._reset()
         rows, _, total, squares = (sum(column) for column in zip(*kinds, strict=True))
         figures = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,12 +41,25 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Put a value's JSON at `path`, indented, for people to read too."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, strict_json(value, indent=2) + "\n")
 
 
 def write_json_lines(path: Path, values: list[dict[str, Any]]) -> None:
     """Put one JSON object a line at `path`."""
-    write_text(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+    write_text(path, "".join(strict_json(value) + "\n" for value in values))
+
+
+def strict_json(value: Any, indent: int | None = None) -> str:
+    """A value as JSON that every reader takes: NaN and infinity, for which JSON has no word, become null."""
+    return json.dumps(_without_nan(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ Parts = dict[str, torch.Tensor]
 class Batch:
     """Some clips as tensors."""
 
+    ids: list[str]
     values: dict[str, torch.Tensor]
     """Raw features by modality, (B, T, d)."""
     masks: dict[str, torch.Tensor]
@@ -50,6 +51,7 @@ def batch_of(split: Split, rows: np.ndarray, device: torch.device) -> Batch:
     labels = split.labels[rows]
     unimodal = {name: split.unimodal[name][rows] for name in split.features}
     return Batch(
+        ids=[split.ids[row] for row in rows],
         values=values,
         masks=masks,
         labels=torch.from_numpy(labels).to(device),

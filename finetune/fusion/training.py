@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from finetune.divergence import Diverged, listed
 from finetune.fusion.balance import make_balance
 from finetune.fusion.conflict import Conflict
 from finetune.fusion.evidence import Evidence
@@ -177,6 +178,7 @@ class Trainer:
         if total == 0:
             return {}, None
         losses = torch.zeros(len(self.shares), device=self.accelerator.device)
+        finite: list[torch.Tensor] = []
         for batch in batches:
             with self.accelerator.autocast():
                 output = self.network(batch.values, batch.masks)
@@ -184,15 +186,39 @@ class Trainer:
             parts = {name: weighted_share(own[name], batch.weights, total) for name in self.shares}
             self._backward(parts, output, batch)
             losses += torch.stack([value.detach() for value in parts.values()])
+            finite.append(torch.stack([own[name].detach() for name in self.shares]).isfinite().all(0))
         parameters = [each for each in self.network.parameters() if each.grad is not None]
         sum_in_place([each.grad for each in parameters if each.grad is not None], self.total)
         self.accelerator.unscale_gradients(self.optimizer)
         conflict = self.balance.apply()
-        torch.nn.utils.clip_grad_norm_(parameters, self.training.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.training.clip_norm)
+        told = self.total(losses).tolist()
+        self._check_finite(batches, finite, told, float(norm))
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
-        return dict(zip(self.shares, self.total(losses).tolist(), strict=True)), conflict
+        return dict(zip(self.shares, told, strict=True)), conflict
+
+    def _check_finite(
+        self, batches: list[Batch], finite: list[torch.Tensor], losses: list[float], norm: float
+    ) -> None:
+        """End a training that diverges before the optimizer takes the step.
+
+        Raises:
+            Diverged: In all processes, if a loss is not finite, or a gradient without a scaler, which
+                leaves such steps out by itself.
+        """
+        lost = not all(math.isfinite(loss) for loss in losses)
+        if not lost and (self.accelerator.scaler or math.isfinite(norm)):
+            return
+        ids = [row for batch in batches for row in batch.ids]
+        clips = [row for row, ok in zip(ids, torch.cat(finite).tolist(), strict=True) if not (lost and ok)]
+        rows = [row for own in gathered(clips) for row in own]
+        raise Diverged(
+            f"fusion: {'the loss' if lost else 'a gradient'} is not finite in epoch {self.epoch}, with the"
+            f" row{listed(rows)}; the training ends before it is used; look at these rows, or lower"
+            " training.learning_rate and begin in another --out"
+        )
 
     def _backward(self, parts: Parts, output: Output, batch: Batch) -> None:
         scaler = self.accelerator.scaler
@@ -219,7 +245,11 @@ class Trainer:
         return float(self.total(torch.tensor(mae, dtype=torch.float64, device=self.accelerator.device)))
 
     def predict(self, split: str) -> np.ndarray:
-        """Predictions for a split, (n,)."""
+        """Predictions for a split, (n,).
+
+        Raises:
+            Diverged: If one is not finite.
+        """
         clips = self.features.splits[split]
         found = []
         self.network.eval()
@@ -227,7 +257,14 @@ class Trainer:
             for rows in np.array_split(np.arange(len(clips)), -(-len(clips) // 64)):
                 batch = batch_of(clips, rows, self.accelerator.device)
                 found.append(self.network(batch.values, batch.masks).prediction.float().cpu().numpy())
-        return np.concatenate(found)
+        predictions = np.concatenate(found)
+        lost = [clips.ids[row] for row in np.flatnonzero(~np.isfinite(predictions))]
+        if lost:
+            raise Diverged(
+                f"fusion: the rating is not finite in epoch {self.epoch} for the row{listed(lost)} of the"
+                f" split {split}; the training ends; lower training.learning_rate and begin in another --out"
+            )
+        return predictions
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next epoch depends on; all processes take part."""
@@ -308,12 +345,13 @@ def train(
 
     Raises:
         RunError: Behind an epoch in which SIGTERM came; its checkpoint is written.
+        Diverged: If a loss, a gradient or a rating is not finite; the checkpoint is that of the epoch before.
     """
     if checkpoint.is_file():
         trainer.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu"))
     with StopSignal() as stop:
         while not trainer.ended:
-            trainer.run_epoch()
+            _run_epoch(trainer, checkpoint)
             state = trainer.state_dict()
             if trainer.accelerator.is_main_process:
                 with replacing(checkpoint) as temporary:
@@ -336,3 +374,13 @@ def train(
         predictions=predictions,
         metrics={split: rated(found, splits[split], scale) for split, found in predictions.items()},
     )
+
+
+def _run_epoch(trainer: Trainer, checkpoint: Path) -> None:
+    try:
+        trainer.run_epoch()
+    except Diverged as error:
+        kept = (
+            f"{checkpoint} is of the epoch before" if checkpoint.is_file() else "there is no checkpoint yet"
+        )
+        raise Diverged(f"{error}; {kept}") from error

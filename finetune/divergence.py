@@ -1,0 +1,152 @@
+"""A training that diverges ends, and says where: before the optimizer takes a step that cannot be undone.
+
+What is watched stays on the device and is looked at once in an optimizer step, so that watching costs no
+waiting between micro-batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from finetune.readouts import Answer
+from pipelines.errors import RunError
+
+SHOWN = 8
+"""Rows that a message names."""
+
+
+class Diverged(RunError):
+    """A loss, a gradient, a weight or a rating that is not finite. The message names the rows."""
+
+
+class DivergenceWatch(TrainerCallback):
+    """Ends a training with the first loss, gradient or weight that is not finite.
+
+    Args:
+        model: What is trained.
+        ids: The ids of the training rows, by their index.
+        newest: The newest whole checkpoint; None where there is none.
+    """
+
+    def __init__(self, model: torch.nn.Module, ids: Sequence[str], newest: Callable[[], Path | None]) -> None:
+        self.model, self.ids, self.newest = model, ids, newest
+        self._losses: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._last: list[str] = []
+
+    def saw(self, rows: torch.Tensor, losses: torch.Tensor) -> None:
+        """Note a micro-batch of the step that is under way.
+
+        Args:
+            rows: The rows' indices, (B,).
+            losses: Their own losses, (B,).
+        """
+        self._losses.append((rows, losses.detach().isfinite()))
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look at the losses and gradients of the step, and at the weights that the step before left.
+
+        Raises:
+            Diverged: In all processes, if anything is not finite in any of them.
+        """
+        step = state.global_step + 1
+        losses = [finite for _, finite in self._losses]
+        gradients = (
+            [] if _is_scaled() else [value.grad for value in self._trained() if value.grad is not None]
+        )
+        weights_are, losses_are, gradients_are = _everywhere(
+            [_finite([*self._trained()]), torch.cat(losses).all() if losses else None, _finite(gradients)],
+            args.device,
+        )
+        rows = [
+            (row, bool(ok))
+            for rows, each in self._losses
+            for row, ok in zip(rows.tolist(), each, strict=True)
+        ]
+        self._losses = []
+        if not weights_are:
+            self._end("a weight", step - 1, self._last)
+        self._last = [self.ids[row] for row, _ in rows]
+        if not losses_are:
+            self._end("the loss", step, [self.ids[row] for row, ok in rows if not ok])
+        if not gradients_are:
+            self._end("a gradient", step, self._last)
+
+    def check_weights(self, step: int, device: torch.device) -> None:
+        """Look at the weights before they are written.
+
+        Raises:
+            Diverged: In all processes, if one is not finite in any of them.
+        """
+        if not all(_everywhere([_finite([*self._trained()])], device)):
+            self._end("a weight", step, self._last)
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        return [value for value in self.model.parameters() if value.requires_grad]
+
+    def _end(self, what: str, step: int, rows: Sequence[str]) -> None:
+        from accelerate.utils import gather_object
+
+        named = list(dict.fromkeys(gather_object(list(rows))))
+        checkpoint = self.newest()
+        kept = f"{checkpoint} is the last whole checkpoint" if checkpoint else "there is no checkpoint yet"
+        raise Diverged(
+            f"finetune: {what} is not finite in step {step}, with the row{listed(named)}; the training ends"
+            f" before it is used, and {kept}; look at these rows, or lower finetune.learning_rate and"
+            " finetune.head_learning_rate and begin in another --out"
+        )
+
+
+def check_ratings(model: Any, ids: Sequence[str], values: Sequence[Any]) -> None:
+    """Refuse ratings or features that are not finite, but for those of a read-out that writes.
+
+    Args:
+        model: A `Rater`.
+        ids: Of the rows.
+        values: A number or a list of numbers for each.
+
+    Raises:
+        Diverged: Naming the rows.
+    """
+    if isinstance(model.readout, Answer):
+        return  # what it wrote may be no number, which is counted
+    bad = [row for row, value in zip(ids, values, strict=True) if not torch.tensor(value).isfinite().all()]
+    if bad:
+        raise Diverged(
+            f"finetune: the model's output is not finite for the row{listed(bad)}, so it has no rating;"
+            " look at these rows, take an earlier checkpoint, or set finetune.precision to float32"
+        )
+
+
+def listed(ids: Sequence[str]) -> str:
+    """Ids behind a singular noun: the first ones, and how many more there are."""
+    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+    return f"{'s' if len(ids) > 1 else ''} {', '.join(ids[:SHOWN])}{more}"
+
+
+def _finite(values: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """Whether all numbers of all tensors are finite, as far as this process has them; None without any."""
+    from torch.distributed.tensor import DTensor
+
+    own = [value.to_local() if isinstance(value, DTensor) else value for value in values]
+    own = [value.detach() for value in own if value.numel()]
+    return torch.nn.utils.get_total_norm(own).isfinite() if own else None
+
+
+def _everywhere(flags: Sequence[torch.Tensor | None], device: torch.device) -> list[bool]:
+    """Which flags are set in all processes; one that is None is."""
+    from accelerate.utils import reduce
+
+    unset = [torch.zeros((), device=device) if flag is None else (~flag).float().to(device) for flag in flags]
+    return [count == 0 for count in reduce(torch.stack(unset), reduction="sum").tolist()]
+
+
+def _is_scaled() -> bool:
+    """Whether gradients are scaled for float16, where the scaler leaves steps out that overflow."""
+    from accelerate.state import AcceleratorState
+
+    return AcceleratorState._shared_state.get("_mixed_precision") == "fp16"
