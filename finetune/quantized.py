@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from finetune.settings import Quantize
+from pipelines.device import has_bfloat16, pick
 from pipelines.errors import UsageError
 
 # What stays as it is: the head, which is not used, and the towers, which are small and suffer more.
@@ -32,7 +33,7 @@ def quantization(quantize: Quantize) -> dict[str, Any]:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=torch.bfloat16 if has_bfloat16(pick("auto")) else torch.float32,
         llm_int8_skip_modules=KEPT,
     )
     return {"quantization_config": config}
