@@ -77,7 +77,7 @@ def test_flash_attention_takes_no_float32(
     store: Path, tmp_path: Path, precision: str, more: list[str]
 ) -> None:
     """On a CPU, auto is float32. It is refused before the model is looked for and anything is written."""
-    settings = {"model": "nowhere", "attention": "flash_attention_2", "precision": precision}
+    settings = {"model": "nowhere", "attention": "flash_attention_2", "precision": precision, "device": "cpu"}
     given = [part for name, value in settings.items() for part in (f"--finetune.{name}", value)]
     wanted = (
         rf"finetune.attention: got flash_attention_2, .* finetune.precision: {precision} is float32 on cpu"
@@ -92,12 +92,13 @@ def test_a_model_that_was_trained_with_flash_attention_is_opened_without(
 ) -> None:
     """On a CPU it is evaluated and merged, by code that computes the same."""
     out, model = tmp_path / "out", str(tiny_thinker)
-    main(["--data", str(store), "--out", str(out), "--finetune.model", model, "--finetune.epochs", "1"])
+    arguments = ["--finetune.model", model, "--finetune.epochs", "1", "--finetune.device", "cpu"]
+    main(["--data", str(store), "--out", str(out), *arguments])
     before = _metrics(out)
     record = json.loads((out / "model.json").read_text())
     record["config"]["attention"] = "flash_attention_2"
     (out / "model.json").write_text(json.dumps(record))
-    evaluation.main(["--model", str(out), "--data", str(store)])
+    evaluation.main(["--model", str(out), "--data", str(store), "--device", "cpu"])
     assert _metrics(out) == before
     merging.merge(out, tmp_path / "merged")
     assert (tmp_path / "merged" / "model.safetensors").is_file()
