@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from augment.voice_training_settings import PUPPETS, VoiceTrainingConfig, check_same, parse, write_settings
-from pipelines.device import leave_group, pick
+from pipelines.device import check_bfloat16, leave_group, pick
 from pipelines.errors import UsageError, call
 
 if TYPE_CHECKING:
@@ -70,12 +70,15 @@ def _accelerator() -> Accelerator:
 
     # Untold of CPUs, processes on them would each train alone. The first may read a folder for hours, while
     # the others wait.
+    device = pick("auto")
     accelerator = Accelerator(
-        cpu=pick("auto") == "cpu",
+        cpu=device == "cpu",
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=24))],
     )
     if accelerator.mixed_precision not in ("no", "bf16"):
         raise UsageError(f"--mixed_precision: got {accelerator.mixed_precision}; takes no or bf16")
+    if accelerator.mixed_precision == "bf16":
+        check_bfloat16("--mixed_precision: got bf16", device, "no")
     return accelerator
 
 

@@ -14,6 +14,7 @@ from augment.styles import Style, styles_for
 from augment.video_editors import Editor
 from augment.video_settings import VideoSettings
 from pipelines import media
+from pipelines.device import check_bfloat16, has_bfloat16
 from pipelines.errors import UsageError
 
 CHECKPOINT = Path(__file__).parent / "checkpoints" / "stable_diffusion"
@@ -178,7 +179,7 @@ def make_editor(settings: VideoSettings, device: str) -> Editor:
     """The settings' method with its model loaded.
 
     Raises:
-        UsageError: If the model is not one of the method's.
+        UsageError: If the model is not one of the method's, or the device lacks the precision.
     """
     precision = _precision(settings, device)
     if settings.model == "embedded":
@@ -193,11 +194,23 @@ def make_editor(settings: VideoSettings, device: str) -> Editor:
 
 
 def _precision(settings: VideoSettings, device: str) -> str:
+    """What the networks are in.
+
+    Raises:
+        UsageError: If the device does not compute in what was asked for.
+    """
+    if settings.precision == "bfloat16":
+        check_bfloat16("augment.video.precision: got bfloat16", device, "auto, float16 or float32")
     if settings.precision != "auto":
         return settings.precision
     if not device.startswith("cuda"):
         return "float32"
-    return "bfloat16" if settings.method in _BFLOAT16 else "float16"
+    if settings.method not in _BFLOAT16:
+        return "float16"
+    if has_bfloat16(device):
+        return "bfloat16"
+    print(f"augment: {device} does not compute in bfloat16; {settings.method} is in float32", flush=True)
+    return "float32"
 
 
 def _resized(frames: np.ndarray, width: int, height: int) -> Iterator[np.ndarray]:

@@ -176,6 +176,6 @@ def _audio_config(size: ThinkerSize) -> dict[str, Any]:
 
 def initialised(tokenizer: Any, size: ThinkerSize, seed: int) -> Any:
     """As `make_thinker`, its random weights drawn from a seed."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make_thinker(tokenizer, size)

@@ -53,18 +53,23 @@ def report(invocation: Invocation[FinetuneConfig]) -> list[str]:
     """The lines of a report.
 
     Raises:
-        RunError: If the store has nothing to learn from.
+        RunError: If the store has nothing to learn from, or rows of several scales.
         UsageError: If the model cannot be found or lacks what is asked for.
     """
     from finetune.evaluation import rated_rows
     from finetune.omni import adapted
     from finetune.rows import select
+    from finetune.saved_model import base_dtype
+    from finetune.scales import common_scale
 
     config, reader = invocation.config, StoreReader(invocation.data)
     chosen, tests = select(reader, config.arm, invocation.seed, config.kinds), rated_rows(reader, "test")
+    ids = [*chosen.ids, *(row["id"] for row in tests)]
+    scale = common_scale(reader, ids)
+    base_dtype(config)
     base = blank(config)
-    lengths = measure(base, config, reader, [*chosen.ids, *(row["id"] for row in tests)])
-    model = adapted(base, config, tests[0]["scale"], seed=0)
+    lengths = measure(base, config, reader, ids)
+    model = adapted(base, config, scale, seed=0)
     return [
         f"rows: {len(chosen)} to train on, {len(tests)} to test on",
         *told_lengths(lengths, config.max_tokens),

@@ -1,7 +1,8 @@
 """How well a fine-tuned model does on a store: `python -m finetune.evaluation --model DIR --data STORE`.
 
 Writes `metrics.json` and `predictions.parquet` beside the model, and with `--against DIR2` also
-`comparison.json`. Originals are rated, each once; weights play no part.
+`comparison.json`. Originals are rated, each once; weights play no part. Under `accelerate launch -m` the
+processes share the rows.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from finetune.scales import common_scale
 from pipelines.atomic import replacing, write_json
+from pipelines.device import join_group, leave_group, pick, share
 from pipelines.errors import RunError, UsageError, call
 from pipelines.sample import SCALES, SPLITS
 from pipelines.store import StoreReader
@@ -29,21 +32,32 @@ RESULT = dict[str, Any]
 
 
 def main(argv: list[str]) -> None:
-    """Evaluate a model's folder on a store."""
+    """Evaluate a model's folder on a store; the processes of a launcher share the rows."""
     options = _options(argv)
+    join_group(pick(options.device))
+    try:
+        evaluate(options)
+    finally:
+        leave_group()
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Rate rows, and compare where that is asked for; the first process writes and prints."""
     reader = StoreReader(options.data)
     rows = rated_rows(reader, options.split)
     other = _known_predictions(options.against, rows) if options.against else None
     predictions = _rate(options.model, reader, rows, options)
+    if options.against and other is None:
+        other = _rate(options.against, reader, rows, options)
+    if share().rank:
+        return
     metrics = metrics_of(rows, predictions)
     known = _read(options.model / "metrics.json")
     known[options.split] = known.get(options.split, {}) | {"after": metrics}
     write_json(options.model / "metrics.json", known)
     write_predictions(options.model / "predictions.parquet", rows, predictions)
     print(json.dumps({options.split: metrics}, indent=2))
-    if options.against:
-        if other is None:
-            other = _rate(options.against, reader, rows, options)
+    if other is not None:
         _compare(options, rows, predictions, other)
 
 
@@ -52,13 +66,14 @@ def _rate(
 ) -> np.ndarray:
     """Ratings of a store's rows by the model in a folder."""
     from finetune.rows import EncodedRows
-    from finetune.saved_model import open_model
+    from finetune.saved_model import open_model, read_record
 
-    model, encoder, record = open_model(directory, options.device)
-    if rows[0]["scale"] != record["scale"]:
+    scale = read_record(directory)["scale"]  # before the model is loaded
+    if rows[0]["scale"] != scale:
         raise UsageError(
-            f"--data: {options.data} has the scale {rows[0]['scale']}; {directory} rates on {record['scale']}"
+            f"--data: {options.data} has the scale {rows[0]['scale']}; {directory} rates on {scale}"
         )
+    model, encoder, _ = open_model(directory, options.device)
     inputs = EncodedRows(reader, encoder, 0)
     return predict(model, inputs, [row["id"] for row in rows], options.batch_size)
 
@@ -78,7 +93,8 @@ def _known_predictions(directory: Path, rows: list[dict[str, Any]]) -> np.ndarra
             mine = [row | {"prediction": 0.0} for row in rows]
             return paired(mine, read_predictions(path)).against
         except RunError as error:
-            print(f"{path} is of other rows ({error}); the model is evaluated", flush=True)
+            if share().rank == 0:
+                print(f"{path} is of other rows ({error}); the model is evaluated", flush=True)
     read_record(directory, "--against")
     return None
 
@@ -115,11 +131,7 @@ def rated_rows(reader: StoreReader, split: str) -> list[dict[str, Any]]:
     ]
     if not rows:
         raise RunError(f"{reader.directory}: no originals in the split {split}")
-    scales = {row["scale"] for row in rows}
-    if len(scales) > 1 or not scales <= set(SCALES):
-        raise RunError(
-            f"{reader.directory}: {split} has the scales {sorted(scales)}; takes one of {list(SCALES)}"
-        )
+    common_scale(reader, (row["id"] for row in rows))
     check_labels(rows)
     return rows
 
@@ -141,21 +153,24 @@ def _through(
     ids: Sequence[str],
     batch_size: int,
 ) -> list[Any]:
-    """What `compute` gives for rows, in evaluation mode."""
+    """What `compute` gives for rows, in evaluation mode; the ranks take turns by batches."""
     import torch
 
     from finetune.divergence import check_ratings
     from finetune.inputs import collate
+    from finetune.turns import taken_in_turns
 
     device = next(model.parameters()).device
     pad_id = inputs.encoder.processor.tokenizer.pad_token_id
+
+    def computed(some: Sequence[str]) -> list[Any]:
+        batch = collate(inputs.many(some), pad_id)
+        return compute(**{name: value.to(device) for name, value in batch.items()}).tolist()
+
     was_training = model.training
     model.eval()
-    found: list[Any] = []
     with torch.no_grad():
-        for start in range(0, len(ids), batch_size):
-            batch = collate(inputs.many(ids[start : start + batch_size]), pad_id)
-            found += compute(**{name: value.to(device) for name, value in batch.items()}).tolist()
+        found = taken_in_turns(ids, batch_size, computed)
     model.train(was_training)
     check_ratings(model, ids, found)
     return found

@@ -38,13 +38,13 @@ def run(invocation: Invocation[FinetuneConfig]) -> None:
 
     Raises:
         UsageError: If the read-out is one that needs training.
-        RunError: If no row can be asked about.
+        RunError: If no row can be asked about, or rows have several scales.
     """
     from torch.utils.data import DataLoader
 
-    from finetune.evaluation import rated_rows
     from finetune.rows import Collator, EncodedRows, TrainingRows, select
     from finetune.saved_model import build
+    from finetune.scales import common_scale
     from pipelines.device import pick
 
     config = invocation.config
@@ -55,7 +55,7 @@ def run(invocation: Invocation[FinetuneConfig]) -> None:
         )
     reader = StoreReader(invocation.data)
     selection = select(reader, "uniform", invocation.seed)
-    model, encoder = build(config, rated_rows(reader, "train")[0]["scale"], seed=invocation.seed)
+    model, encoder = build(config, common_scale(reader, selection.ids), seed=invocation.seed)
     model = model.to(pick(config.device)).eval()
     rows = TrainingRows(selection, EncodedRows(reader, encoder, 0), getattr(model.readout, "answer", None))
     collator = Collator(encoder.processor.tokenizer.pad_token_id)

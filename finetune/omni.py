@@ -192,7 +192,8 @@ def adapted(base: BaseModel, config: FinetuneConfig, scale: str, *, seed: int) -
     if config.gradient_checkpointing:
         base.thinker.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         base.thinker.enable_input_require_grads()
-    with torch.random.fork_rng(), warnings.catch_warnings():
+    # Without devices, each process would begin work on every GPU that it sees.
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # peft asks a transformers model for a property that has a new name there.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         torch.manual_seed(seed)

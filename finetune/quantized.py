@@ -7,6 +7,7 @@ from typing import Any
 
 from finetune.model_parts import IN_TOWERS, is_in_towers
 from finetune.settings import Quantize
+from pipelines.device import has_bfloat16, pick
 from pipelines.errors import UsageError
 
 HEAD = "lm_head"
@@ -34,7 +35,7 @@ def quantization(quantize: Quantize) -> dict[str, Any]:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=torch.bfloat16 if has_bfloat16(pick("auto")) else torch.float32,
         llm_int8_skip_modules=KEPT,
     )
     return {"quantization_config": config}

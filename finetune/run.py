@@ -19,6 +19,8 @@ from pipelines.settings import Invocation, parse_stage
 from pipelines.store import StoreReader, committed_generation
 
 if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
     from finetune.rows import Selection
     from finetune.validation import Ratings
     from finetune.weighted_trainer import WeightedTrainer
@@ -49,16 +51,18 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
         the first.
 
     Raises:
-        UsageError: If the folder was begun with other settings or data.
-        RunError: If the store has nothing to learn from.
+        UsageError: If the folder was begun with other settings, other data or another number of processes.
+        RunError: If the store has nothing to learn from, or rows of several scales.
     """
     from finetune.evaluation import metrics_of, rated_rows, write_predictions
     from finetune.frozen_towers import flush, frozen_towers
     from finetune.fsdp import load_whole
     from finetune.rows import EncodedRows, select
-    from finetune.saved_model import build
+    from finetune.saved_model import base_dtype, build
+    from finetune.scales import common_scale
     from finetune.trainer_settings import training_arguments
     from finetune.validation import Ratings, validation_rows
+    from finetune.weighted_trainer import check_ranks
 
     config, out = invocation.config, invocation.out
     reader = StoreReader(invocation.data)
@@ -66,15 +70,16 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     if config.best_by != "none":
         splits = {"valid": validation_rows(reader, config.best_by)} | splits
     selection = select(reader, config.arm, invocation.seed, config.kinds)
+    rated = (row["id"] for rows in splits.values() for row in rows)
+    scale = common_scale(reader, [*selection.ids, *rated])
+    base_dtype(config)  # what the device or the attention does not take is refused before anything is written
     arguments = training_arguments(config, out, invocation.seed)
     _claim(out, invocation)
+    check_ranks(Path(str(arguments.output_dir)), arguments.world_size)
     if arguments.should_save:
-        print(
-            f"finetune: {arguments.world_size} process(es) on {arguments.device.type}, {_told(selection)}",
-            flush=True,
-        )
+        _tell(config, arguments, selection)
     load_whole()
-    model, plain = build(config, splits["test"][0]["scale"], seed=invocation.seed)
+    model, plain = build(config, scale, seed=invocation.seed)
     encoder = frozen_towers(plain, model.base, config, out)
     ratings = Ratings(model, EncodedRows(reader, encoder, config.cache_mb), arguments)
     trainer = make_trainer(config, ratings, selection, out, splits.get("valid", ()))
@@ -95,7 +100,7 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
         for split, rows in splits.items()
     }
     write_predictions(out / "predictions.parquet", splits["test"], after["test"])
-    return _finish(invocation, trainer, selection, splits["test"][0]["scale"], metrics | kept)
+    return _finish(invocation, trainer, selection, scale, metrics | kept)
 
 
 def make_trainer(
@@ -237,6 +242,16 @@ def _inputs(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     return {"data": committed_generation(invocation.data)}
 
 
-def _told(selection: Selection) -> str:
+def _tell(config: FinetuneConfig, arguments: TrainingArguments, selection: Selection) -> None:
+    """Print where a training runs, and on what."""
+    from finetune.saved_model import told_dtype
+    from finetune.trainer_settings import told_idle_gpus
+
     kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(selection.kinds).items())
-    return f"{len(selection)} training rows ({kinds})"
+    print(
+        f"finetune: {arguments.world_size} process(es) on {arguments.device.type},"
+        f" {len(selection)} training rows ({kinds}), base model in {told_dtype(config)}",
+        *told_idle_gpus(arguments),
+        sep="\n",
+        flush=True,
+    )

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.settings import FinetuneConfig
 from pipelines.atomic import write_json, write_text
-from pipelines.device import pick
+from pipelines.device import check_bfloat16, has_bfloat16, pick
 from pipelines.errors import UsageError
 from pipelines.sample import SPLITS
 from pipelines.store import StoreReader, committed_generation
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from finetune.rater import Rater
 
 RECORD = "model.json"
+FLASH = "flash_attention_2"
 # What "before" is, by read-out and by where a regression head starts.
 BEFORE = {
     "ridge": "with a ridge regression on its last token, fitted on the training originals",
@@ -77,12 +79,47 @@ def budget_of(config: FinetuneConfig) -> Budget:
 
 
 def base_dtype(config: FinetuneConfig) -> torch.dtype:
-    """Of the frozen model's parameters."""
+    """Of the frozen model's parameters.
+
+    Raises:
+        UsageError: If the device lacks it, or the attention does not take it.
+    """
+    import torch
+
+    dtype = _dtype(config)
+    if dtype == torch.bfloat16:
+        check_bfloat16("finetune.precision: got bfloat16", pick(config.device), "auto or float32")
+    if dtype == torch.float32 and config.attention == FLASH:
+        raise UsageError(
+            f"finetune.attention: got {FLASH}, which takes no float32, and finetune.precision:"
+            f" {config.precision} is float32 on {pick(config.device)}; take sdpa, or bfloat16 on a GPU that"
+            " computes in it"
+        )
+    return dtype
+
+
+def told_dtype(config: FinetuneConfig) -> str:
+    """What the frozen model is in, and why where the device lacks what is usual."""
+    device = pick(config.device)
+    name = str(_dtype(config)).removeprefix("torch.")
+    return name if has_bfloat16(device) else f"{name} ({device} does not compute in bfloat16)"
+
+
+def _dtype(config: FinetuneConfig) -> torch.dtype:
     import torch
 
     if config.precision == "auto":
-        return torch.bfloat16 if pick(config.device).startswith("cuda") else torch.float32
+        device = pick(config.device)
+        return torch.bfloat16 if device.startswith("cuda") and has_bfloat16(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.precision]
+
+
+def _without_flash(config: FinetuneConfig) -> FinetuneConfig:
+    """Settings to rate by: where FlashAttention cannot be, other code computes the same."""
+    import torch
+
+    flash_is_there = pick(config.device).startswith("cuda") and _dtype(config) != torch.float32
+    return config if config.attention != FLASH or flash_is_there else replace(config, attention="auto")
 
 
 def write_record(directory: Path, record: dict[str, Any], scale: str) -> None:
@@ -128,7 +165,7 @@ def open_model(directory: Path, device: str, **changes: Any) -> tuple[Rater, Cha
     for_training: dict[str, Any] = {"gradient_checkpointing": False, "conflict": None}
     settings = record["config"] | for_training | {"device": device} | changes
     settings |= {name: tuple(settings[name]) for name in ("adapt", "modalities") if settings[name]}
-    config = FinetuneConfig(**settings)
+    config = _without_flash(FinetuneConfig(**settings))
     if record.get("merged"):
         model, encoder = _build_merged(directory, config, record["scale"])
     else:

@@ -105,14 +105,16 @@ class FinetuneConfig:
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more time."""
     precision: Precision = "auto"
-    """Of the frozen model: auto is bfloat16 on a GPU and float32 elsewhere. The adapter and the
-    head are float32."""
+    """Of the frozen model: auto is bfloat16 on a GPU that computes in it (not on V100 and T4) and float32
+    elsewhere. The adapter and the head are float32."""
     quantize: Quantize = "none"
     """nf4: the frozen language model's linear layers in 4 bits (QLoRA); needs daq-msa[qlora]."""
     attention: Attention = "auto"
-    """By which code attention is computed: auto leaves the choice to transformers."""
+    """By which code attention is computed: auto leaves the choice to transformers. flash_attention_2 takes
+    no float32."""
     device: Device = "auto"
-    """Where it runs. Under accelerate or torchrun each process takes its own GPU."""
+    """Where it runs. Under accelerate or torchrun each process takes its own GPU; one process takes one.
+    Where accelerate was told to use the CPU, auto is the CPU."""
     tower_cache: str = "auto"
     """Where it is kept what frozen towers make of clips: a folder, which runs may share; auto for `towers`
     beside the model; none to ask the towers at each step. Towers and projectors that are trained are

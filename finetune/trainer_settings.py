@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
 from finetune.fsdp import check_fsdp
@@ -61,7 +62,28 @@ def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> Training
         run_name=out.resolve().name,
     )
     _check_launcher(arguments)
+    _use_one_gpu(arguments)
     return arguments
+
+
+def _use_one_gpu(arguments: TrainingArguments) -> None:
+    """Let a process compute on one GPU, and not on all that it sees.
+
+    The Trainer would cut each batch up among them (`torch.nn.DataParallel`), along the first dimension of
+    every input, which of places and patches is not the rows.
+    """
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+
+
+def told_idle_gpus(arguments: TrainingArguments) -> Iterator[str]:
+    """A line that tells how to use all GPUs, where one process sees several."""
+    count = torch.cuda.device_count()
+    if count > 1 and arguments.world_size == 1 and not arguments.use_cpu:
+        yield (
+            f"finetune: uses 1 of {count} GPUs; `accelerate launch --multi_gpu --num_processes {count}"
+            " -m finetune` with the same options uses all"
+        )
 
 
 def _check_trackers(trackers: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,29 +51,16 @@ class Ratings:
 
     def rate(self, rows: Sequence[Row]) -> np.ndarray:
         """Ratings on the labels' scale, (N,)."""
-        return np.array(self._together([row["id"] for row in rows], evaluation.predict))
+        ids = [row["id"] for row in rows]
+        return evaluation.predict(self.model, self.inputs, ids, self.arguments.per_device_train_batch_size)
 
     def features(self, ids: Sequence[str]) -> list[list[float]]:
         """The last token's hidden states, (N, width)."""
-        return self._together(ids, evaluation.features)
+        return evaluation.features(self.model, self.inputs, ids, self.arguments.per_device_train_batch_size)
 
     def metrics(self, rows: Sequence[Row]) -> dict[str, Any]:
         """The metrics of the rows' scale. Weights play no part."""
         return evaluation.metrics_of(rows, self.rate(rows))
-
-    def _together(self, ids: Sequence[str], compute: Callable[..., Any]) -> list[Any]:
-        from accelerate.utils import gather_object
-
-        rank, ranks = self.arguments.process_index, self.arguments.world_size
-        batch_size = self.arguments.per_device_train_batch_size
-        share = -(-len(ids) // ranks)
-        # Repeated rows fill the shares up: where the model is cut up, all ranks must ask it equally often.
-        filled = [ids[number % len(ids)] for number in range(share * ranks)]
-        own = compute(self.model, self.inputs, filled[rank::ranks], batch_size)
-        found: list[Any] = [None] * (share * ranks)
-        for other, values in enumerate(gather_object([list(own)])):
-            found[other::ranks] = values
-        return found[: len(ids)]
 
 
 def validation_rows(reader: StoreReader, best_by: BestBy) -> list[Row]:

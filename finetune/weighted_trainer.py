@@ -27,6 +27,7 @@ from finetune.rater import Rater
 from finetune.rows import STAND_IN, Collator, EpochOrder, TrainingRows
 from finetune.training_log import TrainingLog
 from pipelines.atomic import write_json
+from pipelines.errors import UsageError
 from pipelines.sample import KINDS
 
 WHOLE = "whole.json"
@@ -262,6 +263,30 @@ def newest_whole_checkpoint(directory: Path) -> Path | None:
     """The checkpoint to go on from; None to start anew."""
     whole = [path.parent for path in directory.glob(f"checkpoint-*/{WHOLE}")]
     return max(whole, key=lambda path: json.loads((path / WHOLE).read_text())["step"], default=None)
+
+
+def check_ranks(directory: Path, ranks: int) -> None:
+    """Refuse to go on among another number of processes than the one that wrote the newest whole checkpoint.
+
+    A step would have other rows in it, an epoch maybe other steps, and generators' states would lack.
+
+    Args:
+        directory: Of the checkpoints.
+        ranks: Processes of this run.
+
+    Raises:
+        UsageError: Naming both numbers.
+    """
+    newest = newest_whole_checkpoint(directory)
+    if newest is None:
+        return
+    before = json.loads((newest / WHOLE).read_text())["ranks"]
+    if before != ranks:
+        raise UsageError(
+            f"--out: {newest} is of a training in {before} process(es), and this one is in {ranks}; go on"
+            f" with `accelerate launch --num_processes {before}`, or remove {directory.parent} or choose"
+            " another folder"
+        )
 
 
 class _FollowEpochs(TrainerCallback):

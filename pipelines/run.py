@@ -17,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from pipelines.device import cpu_is_wanted
 from pipelines.errors import RunError, UsageError
 from pipelines.settings import SECTIONS, read_recipe
 from pipelines.store import committed_generation, made_by
@@ -150,6 +151,9 @@ def _by_section(overrides: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _gpus() -> int:
+    """How many GPUs the stages use."""
+    if cpu_is_wanted():
+        return 0
     count = "import torch; print(torch.cuda.device_count())"
     return int(subprocess.run([sys.executable, "-c", count], check=True, capture_output=True).stdout)
 

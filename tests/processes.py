@@ -18,9 +18,9 @@ TIMEOUT_S = 120.0
 MULTI_GPU = ("--multi_gpu",)
 
 
-def run(module: str, arguments: Sequence[str]) -> None:
-    """Run `python -m MODULE` to its end."""
-    subprocess.run(_command(module, arguments), cwd=ROOT, check=True, env=_environment())
+def run(module: str, arguments: Sequence[str]) -> str:
+    """Run `python -m MODULE` to its end; its stdout."""
+    return _told(_command(module, arguments))
 
 
 def run_two(module: str, arguments: Sequence[str], launcher: Sequence[str] = MULTI_GPU) -> str:
@@ -31,7 +31,10 @@ def run_two(module: str, arguments: Sequence[str], launcher: Sequence[str] = MUL
         arguments: Its arguments.
         launcher: What accelerate is told beside the number of processes.
     """
-    command = _command(module, arguments, ranks=2, launcher=launcher)
+    return _told(_command(module, arguments, ranks=2, launcher=launcher))
+
+
+def _told(command: Sequence[str]) -> str:
     done = subprocess.run(
         command, cwd=ROOT, check=True, env=_environment(), stdout=subprocess.PIPE, text=True
     )

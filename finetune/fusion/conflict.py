@@ -32,6 +32,7 @@ import torch
 from finetune.fusion.processes import Total, alone
 from finetune.fusion.scaling import Encoders, Outputs, Scaling
 from finetune.fusion.settings import check_conflict
+from pipelines.device import summing_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +123,8 @@ class ConflictPenalty:
         norms = torch.stack([_row_norms(gradient) for gradient in gradients])  # (modalities, B)
         # A clip that the loss does not weigh has no gradient, and is none.
         counted = (norms > 0).any(0).sum()
-        sums = self.total(torch.cat([norms.double().sum(1) / loss_scale, counted[None].double()]))
+        kind = summing_dtype(norms.device)
+        sums = self.total(torch.cat([norms.to(kind).sum(1) / loss_scale, counted[None].to(kind)]))
         *values, rows = sums.tolist()
         for name, value in zip(names, values, strict=True):
             self._sums[name] = self._sums.get(name, 0.0) + value

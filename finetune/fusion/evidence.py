@@ -16,6 +16,7 @@ import torch
 
 from finetune.fusion.processes import Total, alone
 from finetune.fusion.scaling import Outputs
+from pipelines.device import summing_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +69,10 @@ class Scores:
 
     def add(self, evidence: Evidence) -> None:
         """Take a micro-batch in; a clip counts as its weight says."""
-        weights = evidence.weights.double()
+        kind = summing_dtype(evidence.weights.device)
+        weights = evidence.weights.to(kind)
         likelihoods = [
-            (weights * (-error.detach().double()).exp()).sum() for error in evidence.errors.values()
+            (weights * (-error.detach().to(kind)).exp()).sum() for error in evidence.errors.values()
         ]
         *sums, weight = self.total(torch.stack([*likelihoods, weights.sum()])).tolist()
         for name, value in zip(evidence.errors, sums, strict=True):

@@ -19,9 +19,10 @@ import numpy as np
 from finetune.fusion import feature_file
 from finetune.fusion.encoders import BUILT_IN, Encoder, load_encoders
 from finetune.fusion.feature_file import Failures, from_file
-from finetune.fusion.features import FeatureError, FeatureSet, Sequences, Split, check_labels, checked
+from finetune.fusion.features import FeatureSet, Sequences, Split, check_labels, checked
 from finetune.fusion.settings import ExtractSettings, FusionConfig
 from finetune.objective import check_weights
+from finetune.scales import common_scale
 from pipelines import media
 from pipelines.device import share
 from pipelines.errors import RunError, call
@@ -78,7 +79,8 @@ def from_store(
 
     Raises:
         UsageError: If an encoder cannot be had.
-        FeatureError: If scales are mixed, labels are out of the scale, or a split is empty.
+        RunError: If rows have several scales, whatever `scale` says.
+        FeatureError: If labels are out of the scale, or a split is empty.
         finetune.objective.WeightError: If a training row has no usable weight.
     """
     store = _Store(Path(directory), scale)
@@ -106,7 +108,8 @@ class _Store:
         columns = ["id", "kind", "split", "scale", "weight", "label"]
         table = self.reader.table.select(columns).to_pylist()
         self.chosen = [row for row in table if row["split"] == "train" or row["kind"] == "original"]
-        self.scale = scale or self._own_scale()
+        own = common_scale(self.reader, (row["id"] for row in self.chosen)) if self.chosen else "mosi"
+        self.scale = scale or own
         training = [row for row in self.chosen if row["split"] == "train"]
         check_weights([row["id"] for row in training], [row["weight"] for row in training])
         for split in SPLITS:
@@ -114,15 +117,6 @@ class _Store:
             check_labels(
                 f"{directory}: {split}", [row["id"] for row in rows], _column(rows, "label"), self.scale
             )
-
-    def _own_scale(self) -> str:
-        scales = {row["scale"] for row in self.chosen}
-        if len(scales) > 1:
-            raise FeatureError(
-                f"{self.directory}: rows have the scales {', '.join(sorted(scales))}; wants one, or"
-                " fusion.scale"
-            )
-        return (scales or {"mosi"}).pop()
 
 
 def _key(store: _Store, modalities: tuple[str, ...], settings: ExtractSettings) -> str:

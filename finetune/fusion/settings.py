@@ -173,7 +173,7 @@ class TrainingSettings:
     clip_norm: float = 1.0
     """The largest norm of the gradients, above 0."""
     precision: Literal["no", "bf16", "fp16"] = "no"
-    """Mixed precision; fp16 needs a GPU."""
+    """Mixed precision; fp16 needs a GPU, bf16 on a GPU one that computes in it (not V100 and T4)."""
     device: Literal["auto", "cpu"] = "auto"
     """auto takes a GPU where there is one."""
     trackers: tuple[Tracker, ...] = ()

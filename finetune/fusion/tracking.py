@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.fusion.settings import Tracker, TrainingSettings
-from pipelines.device import pick
+from pipelines.device import check_bfloat16, pick
 from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,11 +31,18 @@ def check_trackers(names: tuple[Tracker, ...]) -> None:
 
 
 def make_accelerator(training: TrainingSettings, folder: Path) -> Accelerator:
-    """Where and how precisely a seed's network is trained, and where that is told."""
+    """Where and how precisely a seed's network is trained, and where that is told.
+
+    Raises:
+        UsageError: If the device does not compute in the configured precision.
+    """
     from accelerate import Accelerator
 
+    device = pick(training.device)
+    if training.precision == "bf16":
+        check_bfloat16("fusion.training.precision: got bf16", device, "no or fp16")
     return Accelerator(
-        cpu=pick(training.device) == "cpu",
+        cpu=device == "cpu",
         mixed_precision=training.precision,
         log_with=list(training.trackers) or None,
         project_dir=folder,

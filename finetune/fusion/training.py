@@ -46,6 +46,7 @@ from finetune.fusion.settings import (
 from finetune.objective import weighted_share
 from finetune.stop_signal import StopSignal
 from pipelines.atomic import replacing
+from pipelines.device import summing_dtype
 from pipelines.errors import RunError
 
 if TYPE_CHECKING:
@@ -242,7 +243,8 @@ class Trainer:
     def _agreed(self, metrics: dict[str, float]) -> float:
         """The first process' MAE, so that no rounding on another lets it end earlier."""
         mae = metrics["MAE"] if self.accelerator.is_main_process else 0.0
-        return float(self.total(torch.tensor(mae, dtype=torch.float64, device=self.accelerator.device)))
+        device = self.accelerator.device
+        return float(self.total(torch.tensor(mae, dtype=summing_dtype(device), device=device)))
 
     def predict(self, split: str) -> np.ndarray:
         """Predictions for a split, (n,).

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
-from augment import voice_training
+from augment import train_voice_conversion, voice_training
 from augment.audio_variants import CHECKPOINT, load_converter
 from augment.train_voice_conversion import load_speech, main, run
 from augment.voice_training import DROPPED, Training, begun, flow_loss
@@ -258,6 +259,23 @@ def test_the_rates_rise_and_fall(tmp_path: Path) -> None:
     assert peak == voice_training.WARM_UP - 1
     assert np.diff(shares[:peak]).min() > 0 > np.diff(shares[peak:]).max()
     assert shares[-1] == pytest.approx(0.02, abs=1e-3)
+
+
+def test_bfloat16_is_refused_on_a_gpu_without_it(
+    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")  # as accelerate launch --mixed_precision bf16
+    monkeypatch.setattr(train_voice_conversion, "pick", lambda device: "cuda:0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    wanted = r"--mixed_precision: got bf16, and cuda:0 \(Tesla T4\) does not compute in bfloat16; take no"
+    try:
+        with pytest.raises(UsageError, match=wanted):
+            main(command(speech, tmp_path / "out"))
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -12,11 +12,12 @@ import pytest
 
 from augment.fatezero_editor import FateZeroEditor
 from augment.styles import PUBLISHED
-from augment.video_settings import FateZeroSettings, VideoSettings, VideoToVideoSettings
-from augment.video_variants import VideoVariants, make_editor
+from augment.video_settings import FateZeroSettings, Method, VideoSettings, VideoToVideoSettings
+from augment.video_variants import VideoVariants, _precision, make_editor
 from pipelines import media
 from pipelines.errors import UsageError
 from tests import tiny_diffusion
+from tests.gpus import pretend_gpus
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +199,26 @@ def test_an_inversion_of_other_frames_is_refused(checkpoint: Path) -> None:
     inversion = pipeline.invert(frames, "a person", num_inference_steps=2)
     with pytest.raises(ValueError, match=r"inversion: is of 3 frames and 2 steps .* wanted 2, 2 and False"):
         pipeline(frames[:2], "a person", "a", num_inference_steps=2, inversion=inversion)
+
+
+@pytest.mark.parametrize(
+    ("method", "on_old", "on_new"),
+    [("fatezero", "float16", "float16"), ("sdedit", "float16", "float16"), ("wan", "float32", "bfloat16")],
+)
+def test_bfloat16_is_for_gpus_that_have_it(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    method: Method,
+    on_old: str,
+    on_new: str,
+) -> None:
+    """Where it is not, it is told what is taken in its place, and to ask for it is refused."""
+    chosen = VideoSettings(method=method, model="folder", styles=("monet",))
+    pretend_gpus(monkeypatch, 1, (8, 0))
+    assert _precision(chosen, "cuda:0") == on_new
+    assert not capsys.readouterr().out
+    pretend_gpus(monkeypatch, 1, (7, 5))
+    assert _precision(chosen, "cuda:0") == on_old
+    assert ("cuda:0 does not compute in bfloat16" in capsys.readouterr().out) == (on_old != on_new)
+    with pytest.raises(UsageError, match=r"augment.video.precision: got bfloat16, and cuda:0 .*; take auto"):
+        _precision(replace(chosen, precision="bfloat16"), "cuda:0")

@@ -14,6 +14,7 @@ from finetune.omni import BaseModel, adapted, load_base
 from finetune.settings import FinetuneConfig
 from pipelines.errors import UsageError
 from tests import tiny
+from tests.gpus import pretend_gpus
 from tests.tiny_families import BUILDERS
 
 BUDGET = Budget(video_fps=10, max_frames=8, max_audio_s=2)
@@ -31,6 +32,17 @@ def test_nf4_is_asked_for_with_double_quantisation() -> None:
     assert config.bnb_4bit_use_double_quant
     assert config.bnb_4bit_compute_dtype == torch.bfloat16
     assert quantized.quantization("none") == {}
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [((7, 5), torch.float32), ((8, 0), torch.bfloat16)])
+def test_it_is_computed_in_what_the_gpu_has(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
+) -> None:
+    """Without the package: what its settings would be made of is noted."""
+    pretend_gpus(monkeypatch, 1, capability)
+    monkeypatch.setattr(quantized, "find_spec", lambda name: name)
+    monkeypatch.setattr("transformers.BitsAndBytesConfig", dict)
+    assert quantized.quantization("nf4")["quantization_config"]["bnb_4bit_compute_dtype"] == dtype
 
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

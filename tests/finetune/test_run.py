@@ -219,9 +219,25 @@ def _saved(out: Path, step: int) -> bool:
     return whole is not None and int(whole.name.removeprefix("checkpoint-")) >= step
 
 
-def test_other_settings_are_refused(straight: Path, store: Path, tiny_thinker: Path) -> None:
-    with pytest.raises(UsageError, match=r"learning_rate was 0.001 and is 0.002"):
-        main(arguments(store, tiny_thinker, straight, learning_rate=0.002))
+@pytest.mark.parametrize(
+    ("name", "before", "now"), [("learning_rate", 0.001, 0.002), ("batch_size", 2, 1), ("accumulation", 1, 2)]
+)
+def test_other_settings_are_refused(
+    straight: Path, store: Path, tiny_thinker: Path, name: str, before: float, now: float
+) -> None:
+    with pytest.raises(UsageError, match=rf"{name} was {before} and is {now}"):
+        main(arguments(store, tiny_thinker, straight, **{name: now}))
+
+
+def test_another_number_of_processes_is_refused(store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
+    """Before the model is loaded: the checkpoint tells."""
+    whole = _checkpoint(store, tiny_thinker, tmp_path, 4) / "whole.json"
+    whole.write_text(json.dumps(json.loads(whole.read_text()) | {"ranks": 2}))
+    before = losses(tmp_path)
+    wanted = r"checkpoint-4 is of a training in 2 process\(es\), and this one is in 1; go on with `accelerate"
+    with pytest.raises(UsageError, match=wanted):
+        main(arguments(store, tiny_thinker, tmp_path))
+    assert losses(tmp_path) == before
 
 
 def test_an_unknown_model_is_refused(store: Path, tmp_path: Path) -> None:
@@ -279,4 +295,22 @@ def test_two_ranks_train_as_one(store: Path, tiny_thinker: Path, tmp_path: Path)
     first, second = (load_file(out / "head.safetensors")["weight"] for out in (one, two))
     before = [json.loads((out / "metrics.json").read_text())["test"]["before"] for out in (one, two)]
     assert before[0] == before[1]
+    with pytest.raises(UsageError, match="in 2 process"):
+        main(arguments(store, tiny_thinker, two, batch_size=2, epochs=1))
     torch.testing.assert_close(second, first, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_ranks_evaluate_as_one(straight: Path, store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
+    """To the byte: they take turns by batches, which are those of one process, and the first one writes."""
+    main(arguments(store, tiny_thinker, tmp_path / "other", epochs=1, learning_rate=0.05))
+    (tmp_path / "other" / "predictions.parquet").unlink()
+    told, found = {}, {}
+    for name, run in (("one", processes.run), ("two", processes.run_two)):
+        model = Path(shutil.copytree(straight, tmp_path / name))
+        command = ["--model", str(model), "--data", str(store), "--split", "train", "--batch_size", "2"]
+        told[name] = run("finetune.evaluation", [*command, "--against", str(tmp_path / "other")])
+        found[name] = [(model / file).read_bytes() for file in ("predictions.parquet", "metrics.json")]
+    assert told["two"] == told["one"]
+    assert told["one"].count('"MAE"') == 1
+    assert found["two"] == found["one"]

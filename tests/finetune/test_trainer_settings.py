@@ -8,13 +8,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from finetune import trainer_settings
+from finetune.rater import Rater
 from finetune.run import main
 from finetune.settings import FinetuneConfig, Tracker
 from finetune.trainer_settings import training_arguments
+from finetune.weighted_trainer import WeightedTrainer
 from pipelines.errors import UsageError
 from tests import tiny
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tiny.store(tmp_path / "store", [tiny.row(0), tiny.row(1), tiny.row(0, "test")])
 
 
 def test_trackers_reach_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,6 +54,36 @@ def test_fsdp_of_version_1_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(UsageError, match="accelerate: got fsdp_version: 1; takes 2"):
         main(["--data", str(store), "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="GPUs are made up; the model stays on the CPU")
+def test_a_process_that_sees_several_gpus_uses_one(
+    store: Path,
+    tiny_thinker: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And says so. The Trainer counts the GPUs that torch tells of, though here it computes on the CPU."""
+    arguments = ["--data", str(store), "--finetune.model", str(tiny_thinker), "--finetune.epochs", "1"]
+    main([*arguments, "--out", str(tmp_path / "none")])
+    assert "GPUs" not in capsys.readouterr().out
+    wrapped: list[torch.nn.Module] = []
+    wrap = WeightedTrainer._wrap_model
+
+    def noted(trainer: WeightedTrainer, *args: Any, **kwargs: Any) -> torch.nn.Module:
+        wrapped.append(wrap(trainer, *args, **kwargs))
+        return wrapped[-1]
+
+    monkeypatch.setattr(WeightedTrainer, "_wrap_model", noted)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(trainer_settings, "pick", lambda device: "cuda:0")
+    main([*arguments, "--out", str(tmp_path / "four")])
+    assert [type(model) for model in wrapped] == [Rater]
+    told = "uses 1 of 4 GPUs; `accelerate launch --multi_gpu --num_processes 4 -m finetune` with the same"
+    assert told in capsys.readouterr().out
+    weights = [load_file(tmp_path / name / "head.safetensors")["weight"] for name in ("none", "four")]
+    assert torch.equal(*weights)
 
 
 @pytest.mark.parametrize(("stage", "refused"), [(1, False), (2, False), (3, True)])

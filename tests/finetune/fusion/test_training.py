@@ -12,6 +12,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch.nn.utils import parameters_to_vector
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from finetune.fusion.features import FeatureSet
 from finetune.fusion.losses import Batch, batch_of, loss_parts
@@ -255,3 +257,29 @@ def test_the_rate_rises_in_a_line_and_falls_in_a_cosine() -> None:
     shares = [rate_share(step, 10, 110) for step in (0, 5, 10, 60, 110, 200)]
     assert shares == pytest.approx([0, 0.5, 1, 0.5, 0, 0])
     assert rate_share(0, 0, 1) == 1
+
+
+class NoFloat64(TorchDispatchMode):
+    """As on MPS, nothing is computed in float64."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        tensors = [each for each in tree_leaves(found) if isinstance(each, torch.Tensor)]
+        assert all(each.dtype != torch.float64 for each in tensors), f"{func} made a tensor in float64"
+        return found
+
+
+@pytest.mark.parametrize("method", get_args(Balancing))
+def test_a_device_without_float64_is_asked_for_none(
+    features: FeatureSet, monkeypatch: pytest.MonkeyPatch, method: Balancing
+) -> None:
+    """And trains as others do: the device is the CPU, which is taken for one of MPS."""
+    usual = trainer(features, method=method)
+    usual.run_epoch()
+    for module in ("conflict", "evidence", "training"):
+        monkeypatch.setattr(f"finetune.fusion.{module}.summing_dtype", lambda device: torch.float32)
+    single = trainer(features, method=method)
+    with NoFloat64():
+        single.run_epoch()
+    for name, value in weights_of(usual).items():
+        torch.testing.assert_close(weights_of(single)[name], value, rtol=1e-3, atol=1e-4)

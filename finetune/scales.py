@@ -1,0 +1,42 @@
+"""The one scale that a run's rows share: head, question, metrics and `model.json` are of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pipelines.errors import RunError
+from pipelines.sample import SCALES
+from pipelines.store import StoreReader
+
+SHOWN = 3
+"""Ids of a scale that a message names."""
+
+
+def common_scale(reader: StoreReader, ids: Iterable[str]) -> str:
+    """The scale of rows' labels, a key of `SCALES`.
+
+    Args:
+        reader: The store.
+        ids: Of the rows, one or more.
+
+    Raises:
+        RunError: If they have several scales, or one that is not known; with the number of rows and the first
+            ids of each.
+    """
+    chosen = set(ids)
+    found: dict[str, list[str]] = {}
+    for row in reader.table.select(["id", "scale"]).to_pylist():
+        if row["id"] in chosen:
+            found.setdefault(str(row["scale"]), []).append(row["id"])
+    if len(found) > 1 or not found.keys() <= SCALES.keys():
+        told = "; ".join(f"{len(rows)} of {scale} ({_first(rows)})" for scale, rows in found.items())
+        raise RunError(
+            f"{reader.directory}: the labels' scales are {told}; takes one of {', '.join(SCALES)} for all"
+            " rows that are trained on and rated; import each corpus into a store of its own, or bring the"
+            " labels to one scale in the table that `daq-msa import folder` reads (columns label and scale)"
+        )
+    return next(iter(found))
+
+
+def _first(ids: list[str]) -> str:
+    return ", ".join(ids[:SHOWN]) + (", …" if len(ids) > SHOWN else "")
