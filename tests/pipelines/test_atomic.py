@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from pipelines.atomic import replacing, write_text
+from pipelines.atomic import replacing, write_json, write_json_lines, write_text
 
 
 def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
@@ -43,3 +44,13 @@ def test_who_may_read_other_files_may_read_a_safetensors_file(tmp_path: Path) ->
     with replacing(made) as temporary:
         save_file({"a": np.zeros(2)}, temporary)
     assert made.stat().st_mode == plain.stat().st_mode
+
+
+def test_json_is_strict_whatever_the_numbers(tmp_path: Path) -> None:
+    """Python's own writer puts NaN and Infinity there, which no other reader takes."""
+    value = {"loss": float("nan"), "norms": [1.0, float("inf")], "best": (-float("inf"), 2), "name": "é"}
+    write_json(tmp_path / "one.json", value)
+    write_json_lines(tmp_path / "lines.jsonl", [value])
+    for path in (tmp_path / "one.json", tmp_path / "lines.jsonl"):
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)
+        assert found == {"loss": None, "norms": [1.0, None], "best": [None, 2], "name": "é"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,6 +16,7 @@ from torch.nn.utils import parameters_to_vector
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from finetune.divergence import Diverged
 from finetune.fusion.features import FeatureSet
 from finetune.fusion.losses import Batch, batch_of, loss_parts
 from finetune.fusion.settings import (
@@ -283,3 +285,32 @@ def test_a_device_without_float64_is_asked_for_none(
         single.run_epoch()
     for name, value in weights_of(usual).items():
         torch.testing.assert_close(weights_of(single)[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_and_names_the_row(
+    features: FeatureSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = features.splits["train"].ids[5]
+    found = trainer(features)
+    found.run_epoch()
+    torch.save(found.state_dict(), tmp_path / "checkpoint.pt")
+    before = weights_of(found)
+    own = loss_parts
+
+    def parts(output: Any, batch: Batch, names: Any) -> Any:
+        made = own(output, batch, names)
+        poison = torch.tensor([float("inf") if row == lost else 0.0 for row in batch.ids])
+        return made | {"task": made["task"] + poison}
+
+    monkeypatch.setattr("finetune.fusion.training.loss_parts", parts)
+    message = rf"^fusion: the loss is not finite in epoch 1, with the row {re.escape(lost)};.*is of the epoch"
+    with pytest.raises(Diverged, match=message):
+        train(trainer(features), tmp_path / "checkpoint.pt")
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["network"]
+    assert all(torch.equal(value, before[name]) for name, value in saved.items())
+
+
+def test_weights_that_overflow_end_the_training(features: FeatureSet, tmp_path: Path) -> None:
+    with pytest.raises(Diverged, match=r"^fusion: .* not finite in epoch 0, .*; there is no checkpoint yet"):
+        train(trainer(features, learning_rate=1e30, weight_decay=1e15), tmp_path / "checkpoint.pt")
+    assert not (tmp_path / "checkpoint.pt").exists()
