@@ -54,16 +54,21 @@ def report(invocation: Invocation[FinetuneConfig]) -> list[str]:
 
     Raises:
         RunError: If the store has nothing to learn from.
-        UsageError: If the model cannot be found or lacks what is asked for.
+        UsageError: If the model cannot be found or lacks what is asked for, or if rows have nothing of what
+            it is shown.
     """
     from finetune.evaluation import rated_rows
     from finetune.omni import adapted
     from finetune.rows import select
+    from finetune.shown_modalities import check_shown, shown_modalities
 
     config, reader = invocation.config, StoreReader(invocation.data)
     chosen, tests = select(reader, config.arm, invocation.seed, config.kinds), rated_rows(reader, "test")
-    base = blank(config)
-    lengths = measure(base, config, reader, [*chosen.ids, *(row["id"] for row in tests)])
+    base, tested = blank(config), [row["id"] for row in tests]
+    shown = shown_modalities(base.family, base.name, config.modalities)
+    rows = {"rows to train on": chosen.ids, "originals of test": tested}
+    check_shown(reader, rows, shown, named=config.modalities is not None)
+    lengths = measure(base, config, reader, [*chosen.ids, *tested])
     model = adapted(base, config, tests[0]["scale"], seed=0)
     return [
         f"rows: {len(chosen)} to train on, {len(tests)} to test on",

@@ -53,14 +53,17 @@ def _rate(
     """Ratings of a store's rows by the model in a folder."""
     from finetune.rows import EncodedRows
     from finetune.saved_model import open_model
+    from finetune.shown_modalities import check_shown
 
     model, encoder, record = open_model(directory, options.device)
     if rows[0]["scale"] != record["scale"]:
         raise UsageError(
             f"--data: {options.data} has the scale {rows[0]['scale']}; {directory} rates on {record['scale']}"
         )
-    inputs = EncodedRows(reader, encoder, 0)
-    return predict(model, inputs, [row["id"] for row in rows], options.batch_size)
+    ids, inputs = [row["id"] for row in rows], EncodedRows(reader, encoder, 0)
+    named = record["config"]["modalities"] is not None
+    check_shown(reader, {f"originals of {options.split}": ids}, sorted(encoder.modalities), named=named)
+    return predict(model, inputs, ids, options.batch_size)
 
 
 def _known_predictions(directory: Path, rows: list[dict[str, Any]]) -> np.ndarray | None:

@@ -49,14 +49,17 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
         the first.
 
     Raises:
-        UsageError: If the folder was begun with other settings or data.
+        UsageError: If the folder was begun with other settings or data, or rows have nothing of what the
+            model is shown.
         RunError: If the store has nothing to learn from.
     """
     from finetune.evaluation import metrics_of, rated_rows, write_predictions
     from finetune.frozen_towers import flush, frozen_towers
     from finetune.fsdp import load_whole
+    from finetune.omni import load_family
     from finetune.rows import EncodedRows, select
     from finetune.saved_model import build
+    from finetune.shown_modalities import check_shown, shown_modalities
     from finetune.trainer_settings import training_arguments
     from finetune.validation import Ratings, validation_rows
 
@@ -66,6 +69,11 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     if config.best_by != "none":
         splits = {"valid": validation_rows(reader, config.best_by)} | splits
     selection = select(reader, config.arm, invocation.seed, config.kinds)
+    shown = shown_modalities(load_family(config.model, config.revision), config.model, config.modalities)
+    chosen = {f"originals of {split}": [row["id"] for row in rows] for split, rows in splits.items()}
+    check_shown(
+        reader, {"rows to train on": selection.ids} | chosen, shown, named=config.modalities is not None
+    )
     arguments = training_arguments(config, out, invocation.seed)
     _claim(out, invocation)
     if arguments.should_save:

@@ -317,9 +317,8 @@ def test_rows_of_text_alone_pass_through_and_change_no_weight(rows: list[Row], t
 
 def test_a_store_of_text_alone_is_scored(rows: list[Row], tmp_path: Path) -> None:
     only = [text_alone(rows[0], number) for number in range(3)]
-    assert [row["weight"] for row in score(write_store(tmp_path / "in", only), tmp_path / "out").values()] == [
-        1, 1, 1
-    ]  # fmt: skip
+    found = score(write_store(tmp_path / "in", only), tmp_path / "out")
+    assert [row["weight"] for row in found.values()] == [1, 1, 1]
 
 
 def test_a_small_corpus_says_what_it_leaves_out(
