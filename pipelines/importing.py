@@ -158,7 +158,7 @@ class ImportClips:
             "source_name": loaded["source_name"],
             "source": source,
             "settings": self.config.decoding(),
-            "notes": notes if line.text else [*notes, "no transcript"],
+            "notes": notes,
             "versions": self.versions,
         }
         return original(line, **tracks, generator=json.dumps(made, ensure_ascii=False, sort_keys=True))
@@ -219,6 +219,9 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
         logger.warning(
             "%s: groups in more than one of the official splits: %d", corpus.name, len(corpus.crossing)
         )
+    silent = sum(not clip.text for clip in corpus.clips)
+    if silent:
+        logger.warning("%s: %d of %d rows have no transcript", corpus.name, silent, len(corpus.clips))
     works = plan(corpus, config)
     stage = Stage("import", out, features().arrow_schema, invocation.run_settings(batch_size()))
     stage.perform(works, _load, lambda: ImportClips(config))

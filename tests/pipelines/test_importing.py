@@ -190,7 +190,9 @@ def lines_of(folder: Path, *lines: str, header: str = "path,text,label,split,gro
     return path
 
 
-def test_a_row_of_text_alone_is_stored_without_media(good: Path, tmp_path: Path) -> None:
+def test_a_row_of_text_alone_is_stored_without_media(
+    good: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     src = lines_of(good, "good0.mkv,,1,train,ann,", ",i like it,2,train,bob,said", "gone.mkv,hi,0,train,cy,")
     rows = import_folder(src, tmp_path / "store")
     alone, silent = rows["said"], rows["good0"]
@@ -198,7 +200,8 @@ def test_a_row_of_text_alone_is_stored_without_media(good: Path, tmp_path: Path)
     assert (alone["text"], alone["label"], alone["weight"], alone["kind"]) == ("i like it", 2, 1, "original")
     made = made_by(alone)
     assert (made["notes"], made["media_sha256"], made["source"]) == (["no media"], None, None)
-    assert (silent["text"], made_by(silent)["notes"]) == ("", ["no transcript"])
+    assert (silent["text"], made_by(silent)["notes"]) == ("", [])
+    assert "folder: 1 of 3 rows have no transcript" in caplog.text
     missing = failures(tmp_path / "store")["gone"]
     assert missing["error"] == "MissingClip"
     assert missing["message"] == "folder/gone: the table has it, but there is no media file gone.mkv"
