@@ -89,7 +89,7 @@ class MissingClip(RowError):
 
 
 class MalformedLine(RowError):
-    """A line of the table that says no clip, or not one that can be used."""
+    """A line of the table that gives no clip."""
 
 
 @dataclass(frozen=True, kw_only=True)

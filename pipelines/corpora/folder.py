@@ -5,7 +5,7 @@ text            the transcript; may be empty beside a clip
 label           a number on `scale`
 split           train, valid or test
 group           speaker or source video
-id              else the path without its ending; needed where there is no path
+id              optional; else the path without its ending, and without a path a digest of the line
 label_text, label_audio, label_video    optional, on the same scale
 language        optional, such as en
 scale           optional; mosi [-3, 3] where it is not given
@@ -17,7 +17,7 @@ import logging
 from pathlib import Path, PurePosixPath
 
 from pipelines.corpora.table import Clip, Corpus, CorpusError, Faults, Line, checked, read_table
-from pipelines.sample import SCALES
+from pipelines.sample import SCALES, digest
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +57,9 @@ def _clip(line: Line, root: Path, name: str, faults: Faults) -> Clip:
         faults.add(line, f"scale is none of {', '.join(SCALES)}", repr(scale))
         scale = DEFAULT_SCALE
     path = line.get("path")
-    if not path and not line.get("id"):
-        faults.add(line, "path and id are empty, and a row of text alone takes an id")
+    named = path.removesuffix(PurePosixPath(path).suffix) or f"text-{digest(dict(line.values))[:12]}"
     return Clip(
-        id=f"{name}/{line.get('id') or path.removesuffix(PurePosixPath(path).suffix)}",
+        id=f"{name}/{line.get('id') or named}",
         path=root / path if path and (root / path).is_file() else None,
         media_name=path or None,
         text=faults.transcript(line, "text", media=bool(path)),

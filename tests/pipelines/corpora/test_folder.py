@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_optional_columns_are_taken(tmp_path: Path) -> None:
         (["a.mp4,hi,0,train,ann", "b.mp4,hi,0,test,ann"], r"1 of them: ann \(test, train\)"),
         (["a.mp4,hi,0,train,ann", "a.mkv,hi,0,train,ann"], "already: line 3 .folder/a, line 2"),
         (["a.mp4,hi,0,train,"], "group is empty: line 2"),
-        ([",hi,0,train,ann"], "path and id are empty, and a row of text alone takes an id: line 2"),
+        ([",,0,train,ann"], "there is no media file, and text is empty: line 2"),
         (["a.mp4,hi,3.5,train,ann"], r"outside the scale mosi \[-3, 3\]: line 2"),
     ],
 )
@@ -70,12 +71,23 @@ def test_a_table_without_paths_is_of_text_alone(tmp_path: Path, caplog: pytest.L
     assert "has no column path, so its 1 rows are of text alone" in caplog.text
 
 
+def test_a_row_of_text_alone_has_an_id_that_does_not_depend_on_its_place(tmp_path: Path) -> None:
+    lines = [",hi,0,train,ann", ",hi,0,train,bob", ",ho,1,train,ann"]
+    first, second = (
+        {clip.id: (clip.text, clip.group) for clip in folder.read(write(tmp_path / "t.csv", *given)).clips}
+        for given in (lines, lines[::-1])
+    )
+    assert first == second
+    assert len(first) == 3
+    assert all(re.fullmatch("folder/text-[0-9a-f]{12}", row_id) for row_id in first)
+
+
 def test_bad_lines_cost_themselves_alone(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"")
     lines = [
         "a.mp4,,0,train,ann,",  # no transcript beside media is no fault
         ",,0,train,ann,1",
-        ",hi,0,train,ann,",
+        "b.mp4,hi,,train,ann,",
         ",hi,7,tain,ann,2",
         "a.mp4,hi",
         ",hi,0,train,,3",
@@ -86,7 +98,7 @@ def test_bad_lines_cost_themselves_alone(tmp_path: Path) -> None:
     assert [(clip.id, clip.text) for clip in corpus.clips] == [("folder/a", ""), ("folder/2", "hi")]
     assert {bad.id: bad.reasons for bad in corpus.bad_lines} == {
         "folder/t.csv:3": "t.csv, line 3: there is no media file, and text is empty",
-        "folder/t.csv:4": "t.csv, line 4: path and id are empty, and a row of text alone takes an id",
+        "folder/t.csv:4": "t.csv, line 4: label is not a number ('')",
         "folder/t.csv:5": "t.csv, line 5: label is outside the scale mosi [-3, 3] (7);"
         " split is no split (train, valid or test) ('tain')",
         "folder/t.csv:6": "t.csv, line 6: has not 6 values as the header (2 values)",
