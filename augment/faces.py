@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.errors import UsageError
+from pipelines.errors import RowError, UsageError
 
 _LOOKED_AT = 8
 """Frames of a clip in which the face is looked for."""
@@ -41,7 +41,7 @@ class FaceFinder:
             Left, top, right, bottom in pixels, (n, 4), of the frames that have one.
 
         Raises:
-            ValueError: If none has.
+            RowError: If none has.
         """
         from PIL import Image
 
@@ -53,7 +53,7 @@ class FaceFinder:
             if box is not None and chance[0] is not None and chance[0] >= _SURE
         ]
         if not found:
-            raise ValueError(
+            raise RowError(
                 f"video: no face was found in {len(places)} frames of {frames.shape[2]} x {frames.shape[1]}"
                 " pixels, and crop asks for one; set augment.video.crop: none for such clips"
             )

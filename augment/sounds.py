@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from pipelines.errors import RowError
+
 SILENT = 1e-4
 """Root mean square below which a sound is silent."""
 PEAK = 0.999
@@ -23,17 +25,15 @@ def level(name: str, sound: np.ndarray) -> float:
         sound: float (samples,).
 
     Raises:
-        ValueError: If it is not mono, empty, not finite or silent.
+        RowError: If it is not mono, empty, not finite or silent.
     """
     if sound.ndim != 1 or not len(sound):
-        raise ValueError(f"{name}: shape {sound.shape}; wants mono samples, (samples,) with at least one")
+        raise RowError(f"{name}: shape {sound.shape}; wants mono samples, (samples,) with at least one")
     if not np.isfinite(sound).all():
-        raise ValueError(f"{name}: {int((~np.isfinite(sound)).sum())} of {len(sound)} samples are not finite")
+        raise RowError(f"{name}: {int((~np.isfinite(sound)).sum())} of {len(sound)} samples are not finite")
     found = float(np.sqrt(np.square(sound, dtype=np.float64).mean()))
     if found < SILENT:
-        raise ValueError(
-            f"{name}: silent, root mean square {found:.1e} below {SILENT:.0e}; there is no voice"
-        )
+        raise RowError(f"{name}: silent, root mean square {found:.1e} below {SILENT:.0e}; there is no voice")
     return found
 
 
@@ -91,7 +91,10 @@ def answered(
         ValueError: If the answer is not finite, silent, overflowed, or of another duration.
     """
     name = f"{converter}'s answer"
-    level(name, made)
+    try:
+        level(name, made)
+    except RowError as error:  # the converter's doing, and not the clip's
+        raise ValueError(str(error)) from error
     wanted_s, made_s = pace * len(source) / sampling_rate, len(made) / made_rate
     slack_s = max(SLACK_S, SLACK * wanted_s)
     if abs(made_s - wanted_s) > slack_s:

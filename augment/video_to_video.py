@@ -19,7 +19,7 @@ from PIL import Image
 from augment.styles import Style
 from augment.video_editors import as_bytes, load, unet_unit, windows
 from augment.video_settings import VideoSettings
-from pipelines.errors import UsageError
+from pipelines.errors import RowError, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ class VideoToVideoEditor:
             **self.method.arguments(settings, pictures),
         )
         if self.method.images and any(made.nsfw_content_detected or ()):
-            raise ValueError(
+            raise RowError(
                 f"video: the safety checker of {settings.model!r} blacked out frames of the edit; leave the"
                 " clip out, or take another style or a lower augment.video.video_to_video.strength"
             )

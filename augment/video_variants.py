@@ -15,7 +15,7 @@ from augment.video_editors import Editor
 from augment.video_settings import VideoSettings
 from pipelines import media
 from pipelines.device import check_bfloat16, has_bfloat16
-from pipelines.errors import UsageError
+from pipelines.errors import RowError, UsageError
 
 CHECKPOINT = Path(__file__).parent / "checkpoints" / "stable_diffusion"
 # Their published weights are in bfloat16, and overflow in float16.
@@ -77,7 +77,7 @@ class VideoVariants:
 
         Raises:
             MediaError: If the clip cannot be read.
-            ValueError: If the clip has one frame, or a face is wanted and there is none.
+            RowError: If the clip has one frame, or a face is wanted and there is none.
         """
         rng = np.random.default_rng(seed)
         name = str(rng.choice([*self.styles]))
@@ -117,7 +117,7 @@ class VideoVariants:
             settings = self.settings
             clip = media.read_video(encoded, max_side=None if self.find_faces else settings.size)
             if len(clip.frames) < 2:
-                raise ValueError(
+                raise RowError(
                     "video: has one frame, wanted a clip of 2 or more; leave it out, or take"
                     " augment.classic for it"
                 )

@@ -17,6 +17,7 @@ import numpy as np
 from augment import sounds, speech
 from augment.voice_sources import CORPUS, Clip, clips_of, of_corpus
 from pipelines import media
+from pipelines.errors import RowError
 
 if TYPE_CHECKING:
     from augment.audio_settings import AudioSettings
@@ -75,12 +76,12 @@ class VoiceBank:
         """A voice other than a row's: speakers have equal chances, and then their clips.
 
         Raises:
-            ValueError: If there is no other speaker, or none of the gender that is asked for, or if the clip
+            RowError: If there is no other speaker, or none of the gender that is asked for, or if the clip
                 is silent or not finite.
         """
         speakers = sorted(name for name in self._targets if name != row["group"])
         if not speakers:
-            raise ValueError(
+            raise RowError(
                 f"{row['id']}: no voice but its own speaker's ({row['group']}) is in {self._place}; name a"
                 " folder of voices in augment.audio.voices"
             )
@@ -127,7 +128,7 @@ class VoiceBank:
     def _wanted(self, row: dict[str, Any]) -> str:
         gender = self.gender(row["group"])
         if gender is None:
-            raise ValueError(
+            raise RowError(
                 f"{row['id']}: the gender of {row['group']} is neither tagged nor to be told from a pitch;"
                 " list the speaker in the bank's voices.csv, or set augment.audio.target_gender: any"
             )
@@ -142,7 +143,7 @@ class VoiceBank:
         for index in rng.permutation(len(speakers)):
             if self.gender(speakers[index]) == gender:
                 return speakers[index]
-        raise ValueError(
+        raise RowError(
             f"{row['id']}: none of the {len(speakers)} other voices in {self._place} is {gender}, as"
             f" {row['group']} is; add one, or set augment.audio.target_gender: any"
         )

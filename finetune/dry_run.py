@@ -54,20 +54,26 @@ def report(invocation: Invocation[FinetuneConfig]) -> list[str]:
 
     Raises:
         RunError: If the store has nothing to learn from, or rows of several scales.
-        UsageError: If the model cannot be found or lacks what is asked for.
+        UsageError: If the model cannot be found or lacks what is asked for, or if rows have nothing of what
+            it is shown.
     """
     from finetune.evaluation import rated_rows
     from finetune.omni import adapted
     from finetune.rows import select
     from finetune.saved_model import base_dtype
     from finetune.scales import common_scale
+    from finetune.shown_modalities import check_shown, shown_modalities
 
     config, reader = invocation.config, StoreReader(invocation.data)
     chosen, tests = select(reader, config.arm, invocation.seed, config.kinds), rated_rows(reader, "test")
-    ids = [*chosen.ids, *(row["id"] for row in tests)]
+    tested = [row["id"] for row in tests]
+    ids = [*chosen.ids, *tested]
     scale = common_scale(reader, ids)
     base_dtype(config)
     base = blank(config)
+    shown = shown_modalities(base.family, base.name, config.modalities)
+    rows = {"rows to train on": chosen.ids, "originals of test": tested}
+    check_shown(reader, rows, shown, named=config.modalities is not None)
     lengths = measure(base, config, reader, ids)
     model = adapted(base, config, scale, seed=0)
     return [

@@ -67,15 +67,18 @@ def _rate(
     """Ratings of a store's rows by the model in a folder."""
     from finetune.rows import EncodedRows
     from finetune.saved_model import open_model, read_record
+    from finetune.shown_modalities import check_shown
 
     scale = read_record(directory)["scale"]  # before the model is loaded
     if rows[0]["scale"] != scale:
         raise UsageError(
             f"--data: {options.data} has the scale {rows[0]['scale']}; {directory} rates on {scale}"
         )
-    model, encoder, _ = open_model(directory, options.device)
-    inputs = EncodedRows(reader, encoder, 0)
-    return predict(model, inputs, [row["id"] for row in rows], options.batch_size)
+    model, encoder, record = open_model(directory, options.device)
+    ids, inputs = [row["id"] for row in rows], EncodedRows(reader, encoder, 0)
+    named = record["config"]["modalities"] is not None
+    check_shown(reader, {f"originals of {options.split}": ids}, sorted(encoder.modalities), named=named)
+    return predict(model, inputs, ids, options.batch_size)
 
 
 def _known_predictions(directory: Path, rows: list[dict[str, Any]]) -> np.ndarray | None:

@@ -21,6 +21,7 @@ from finetune.quantized import keep_trainable, quantization
 from finetune.rater import Rater
 from finetune.readouts import Readout, build_readout
 from finetune.settings import Attention, FinetuneConfig, Modality, Quantize, ReadoutName
+from finetune.shown_modalities import shown_modalities
 from pipelines.errors import UsageError
 
 EMBEDDED = "embedded"
@@ -62,19 +63,11 @@ class BaseModel:
         Raises:
             UsageError: If the family does not read one of them.
         """
-        readable = self.family.modalities
-        unread = [name for name in modalities or () if name not in readable]
-        if unread:
-            raise UsageError(
-                f"finetune.modalities: {self.name!r} does not read {', '.join(unread)};"
-                f" takes {', '.join(readable)}"
-            )
-        shown = readable if modalities is None else modalities
         return ChatEncoder(
             self.processor,
             _rope_index(self.thinker),
             budget,
-            shown,
+            shown_modalities(self.family, self.name, modalities),
             self.family.chat,
             self.max_pixels,
             readout,
@@ -135,17 +128,16 @@ def source_of(name: str) -> str:
     return str(CHECKPOINTS / "thinker") if name == EMBEDDED else name
 
 
-def load_processor(name: str, revision: str | None) -> tuple[Family, Any]:
-    """A model's family and its processor.
+def load_family(name: str, revision: str | None) -> Family:
+    """A model's family, by its configuration alone.
 
     Raises:
         UsageError: If it cannot be found, or is of no known family.
     """
     import transformers
 
-    source = source_of(name)
     try:
-        config = transformers.AutoConfig.from_pretrained(source, revision=revision, **SAFE)
+        config = transformers.AutoConfig.from_pretrained(source_of(name), revision=revision, **SAFE)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
@@ -157,8 +149,20 @@ def load_processor(name: str, revision: str | None) -> tuple[Family, Any]:
             f"finetune.model: {name!r} is a {config.model_type}; takes {', '.join(FAMILIES)},"
             " and for text alone any causal language model that transformers knows"
         )
+    return family
+
+
+def load_processor(name: str, revision: str | None) -> tuple[Family, Any]:
+    """A model's family and its processor.
+
+    Raises:
+        UsageError: If it cannot be found, or is of no known family.
+    """
+    import transformers
+
+    family = load_family(name, revision)
     processor = getattr(transformers, family.processor_class).from_pretrained(
-        source, revision=revision, **SAFE
+        source_of(name), revision=revision, **SAFE
     )
     return family, processor if hasattr(processor, "tokenizer") else _text_processor(processor)
 

@@ -51,15 +51,15 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
         the first.
 
     Raises:
-        UsageError: If the folder was begun with other settings, other data or another number of processes.
-        RunError: If the store has nothing to learn from, or rows of several scales.
+        UsageError: If the folder was begun with other settings, other data or another number of processes, or
+            rows have nothing of what the model is shown.
+        RunError: If the store has nothing to learn from, or rows of several scales; if the training diverges.
     """
     from finetune.evaluation import metrics_of, rated_rows, write_predictions
     from finetune.frozen_towers import flush, frozen_towers
     from finetune.fsdp import load_whole
     from finetune.rows import EncodedRows, select
-    from finetune.saved_model import base_dtype, build
-    from finetune.scales import common_scale
+    from finetune.saved_model import build
     from finetune.trainer_settings import training_arguments
     from finetune.validation import Ratings, validation_rows
     from finetune.weighted_trainer import check_ranks
@@ -70,9 +70,7 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     if config.best_by != "none":
         splits = {"valid": validation_rows(reader, config.best_by)} | splits
     selection = select(reader, config.arm, invocation.seed, config.kinds)
-    rated = (row["id"] for rows in splits.values() for row in rows)
-    scale = common_scale(reader, [*selection.ids, *rated])
-    base_dtype(config)  # what the device or the attention does not take is refused before anything is written
+    scale = _check_rows(reader, config, selection, splits)
     arguments = training_arguments(config, out, invocation.seed)
     _claim(out, invocation)
     check_ranks(Path(str(arguments.output_dir)), arguments.world_size)
@@ -101,6 +99,24 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     }
     write_predictions(out / "predictions.parquet", splits["test"], after["test"])
     return _finish(invocation, trainer, selection, scale, metrics | kept)
+
+
+def _check_rows(
+    reader: StoreReader, config: FinetuneConfig, selection: Selection, splits: dict[str, list[dict[str, Any]]]
+) -> str:
+    """The scale of all rows; what model or device cannot take is refused before anything is written."""
+    from finetune.omni import load_family
+    from finetune.saved_model import base_dtype
+    from finetune.scales import common_scale
+    from finetune.shown_modalities import check_shown, shown_modalities
+
+    rated = {f"originals of {split}": [row["id"] for row in rows] for split, rows in splits.items()}
+    chosen = {"rows to train on": selection.ids} | rated
+    scale = common_scale(reader, (row_id for ids in chosen.values() for row_id in ids))
+    shown = shown_modalities(load_family(config.model, config.revision), config.model, config.modalities)
+    check_shown(reader, chosen, shown, named=config.modalities is not None)
+    base_dtype(config)
+    return scale
 
 
 def make_trainer(

@@ -90,7 +90,7 @@ class FinetuneConfig:
     Others stay frozen."""
     modalities: tuple[Modality, ...] | None = None
     """What the model is shown: text, audio, video; null for all that it reads. `[text]` is the text-only
-    baseline."""
+    baseline. Each row must have one of them, and some rows each of those that are named."""
     video_fps: float = 2.0
     """Frames a second that the model is shown; fewer where a clip would pass `max_frames`."""
     max_frames: int = 16

@@ -60,6 +60,7 @@ def _parser() -> _Parser:
     importer.add_argument("corpus", choices=CORPORA)
     importer.add_argument("src", type=Path, metavar="SRC", help="the corpus' folder; of `folder` its CSV")
     importer.add_argument("--out", type=Path, required=True, metavar="STORE")
+    importer.add_argument("--strict", action="store_true", help="refuse a table that has a bad line")
 
     run = command(
         "run",
@@ -134,6 +135,7 @@ def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
     from pipelines.importing import main as run_import
 
     named = ["--corpus.name", arguments.corpus, "--corpus.path", str(arguments.src)]
+    named += ["--corpus.strict", "true"] if arguments.strict else []
     run_import([*named, "--out", str(arguments.out), *rest])
 
 

@@ -15,6 +15,10 @@ class UsageError(ValueError):
     """A command line or a recipe that cannot be followed, the message naming the key: exit code 2."""
 
 
+class RowError(ValueError):
+    """What is wrong with one row's own content: it costs that row alone, however many rows have it."""
+
+
 def call(main: Callable[[list[str]], None]) -> NoReturn:
     """Run a program's `main` on its arguments and leave with its exit code: 0 where it was done."""
     try:

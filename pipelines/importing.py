@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pipelines import provenance
-from pipelines.errors import UsageError, call
+from pipelines.errors import RowError, UsageError, call
 from pipelines.sample import Row, media, new_row
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class ImportConfig:
     """Which official fold of MUStARD is the test split, 0 to 4."""
     speaker_independent: bool = False
     """MUStARD's speaker-independent split instead of a fold."""
+    strict: bool = False
+    """Refuse a table that has a bad line; else its good lines are imported and each bad one is rejected."""
     max_duration_s: float = 60.0
     """Longer clips are rejected, in seconds."""
     max_side: int | None = 640
@@ -82,8 +84,12 @@ class ImportConfig:
         return {"max_duration_s": self.max_duration_s, "max_side": self.max_side, "fps": self.fps}
 
 
-class MissingClip(ValueError):
+class MissingClip(RowError):
     """A line of the table whose media file is not there."""
+
+
+class MalformedLine(RowError):
+    """A line of the table that gives no clip."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +101,19 @@ class Summary:
     rejected: int
     missing: int
     """Of the rejected those whose file is not there."""
+    malformed: int
+    """Of the rejected the bad lines of the tables."""
 
     def __str__(self) -> str:
-        missing = f" ({self.missing} of them missing)" if self.missing else ""
-        return f"{self.read} rows read, {self.done} done, {self.rejected} rejected{missing}"
+        counts = {"missing": self.missing, "malformed lines": self.malformed}
+        told = ", ".join(f"{count} of them {name}" for name, count in counts.items() if count)
+        return (
+            f"{self.read} rows read, {self.done} done, {self.rejected} rejected{f' ({told})' if told else ''}"
+        )
 
 
 class ImportClips:
-    """The operator: media files in, rows out.
+    """The operator: lines of the tables with their media files in, rows out.
 
     A batch is decoded in threads, side by side. Where a clip of it is rejected, the others are
     kept for when they are asked for one by one.
@@ -118,30 +129,50 @@ class ImportClips:
         """Decode, check and encode.
 
         Args:
-            rows: Each with `clip`, `sha256` of its file, and `source_name`, its path in the corpus.
+            rows: Each with `line`, a `Clip` or a `BadLine`, and of a clip `sha256` of its file and
+                `source_name`, its path in the corpus.
 
         Raises:
             MediaError: If a file is rejected; the message says why.
-            MissingClip: If there is no file.
+            MissingClip: If there is no file where the table names one.
+            MalformedLine: If the line is a bad one.
         """
-        ids = [row["clip"].id for row in rows]
+        ids = [row["line"].id for row in rows]
         if not set(ids) <= set(self._made):
-            self._made = {row["clip"].id: self._threads.submit(self._row, row) for row in rows}
+            self._made = {row["line"].id: self._threads.submit(self._row, row) for row in rows}
             wait(self._made.values())
-        return [self._made[clip_id].result() for clip_id in ids]
+        return [self._made[line_id].result() for line_id in ids]
 
     def _row(self, loaded: Row) -> Row:
+        from pipelines.corpora.table import BadLine
+
+        line: Clip | BadLine = loaded["line"]
+        if isinstance(line, BadLine):
+            raise MalformedLine(line.reasons)
+        if line.path is None and line.media_name is not None:
+            raise MissingClip(f"{line.id}: the table has it, but there is no media file {line.media_name}")
+        tracks, notes, source = self._tracks(line.path) if line.path else ({}, ["no media"], None)
+        made = {
+            "method": "import",
+            "media_sha256": loaded["sha256"],
+            "source_name": loaded["source_name"],
+            "source": source,
+            "settings": self.config.decoding(),
+            "notes": notes,
+            "versions": self.versions,
+        }
+        return original(line, **tracks, generator=json.dumps(made, ensure_ascii=False, sort_keys=True))
+
+    def _tracks(self, path: Path) -> tuple[Row, list[str], dict[str, Any]]:
+        """The columns that a media file gives, the notes on it, and what it was."""
         from pipelines.media import MediaError, encode_video, probe, stream_video
 
-        clip: Clip = loaded["clip"]
-        if clip.path is None:
-            raise MissingClip(f"{clip.id}: the table has it, but there is no media file")
-        info, config = probe(clip.path), self.config
+        info, config = probe(path), self.config
         notes = []
         video, duration_s, fps = None, info.audio_duration_s, None
         if info.has_video:
             stream = stream_video(
-                clip.path,
+                path,
                 fps=config.fps or min(info.fps, MAX_FPS),
                 max_side=config.max_side,
                 max_duration_s=config.max_duration_s,
@@ -150,27 +181,12 @@ class ImportClips:
             notes += _picture_notes(info, stream.fps, stream.width, stream.height)
         else:
             notes.append("no video stream")
-        audio, note = self._sound(clip.path, info)
+        audio, note = self._sound(path, info)
         notes += [note] if note else []
         if video is None and audio is None:
-            raise MediaError(f"{clip.path}: holds neither picture nor sound ({', '.join(notes)})")
-        made = {
-            "method": "import",
-            "media_sha256": loaded["sha256"],
-            "source_name": loaded["source_name"],
-            "source": asdict(info),
-            "settings": config.decoding(),
-            "notes": notes,
-            "versions": self.versions,
-        }
-        return original(
-            clip,
-            video=media(video),
-            audio=media(audio),
-            duration_s=duration_s,
-            fps=fps,
-            generator=json.dumps(made, ensure_ascii=False, sort_keys=True),
-        )
+            raise MediaError(f"{path}: holds neither picture nor sound ({', '.join(notes)})")
+        tracks = {"video": media(video), "audio": media(audio), "duration_s": duration_s, "fps": fps}
+        return tracks, notes, asdict(info)
 
     def _sound(self, path: Path, info: MediaInfo) -> tuple[bytes | None, str | None]:
         """The encoded sound, or None and why there is none."""
@@ -203,11 +219,14 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
         logger.warning(
             "%s: groups in more than one of the official splits: %d", corpus.name, len(corpus.crossing)
         )
+    silent = sum(not clip.text for clip in corpus.clips)
+    if silent:
+        logger.warning("%s: %d of %d rows have no transcript", corpus.name, silent, len(corpus.clips))
     works = plan(corpus, config)
     stage = Stage("import", out, features().arrow_schema, invocation.run_settings(batch_size()))
     stage.perform(works, _load, lambda: ImportClips(config))
     if not stage.leads:
-        return Summary(read=0, done=0, rejected=0, missing=0)
+        return Summary(read=0, done=0, rejected=0, missing=0, malformed=0)
     settings = provenance.record(
         invocation,
         stage="import",
@@ -216,7 +235,13 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
         inputs={"crossing_groups": corpus.crossing, "missing": list(corpus.missing)},
     )
     done = sum(stage.commit(works, _rows(works, stage), settings).values())
-    return Summary(read=len(works), done=done, rejected=len(works) - done, missing=len(corpus.missing))
+    return Summary(
+        read=len(works),
+        done=done,
+        rejected=len(works) - done,
+        missing=len(corpus.missing),
+        malformed=len(corpus.bad_lines),
+    )
 
 
 def read_corpus(config: ImportConfig, puppets: Path, seed: int) -> Corpus:
@@ -235,26 +260,31 @@ def read_corpus(config: ImportConfig, puppets: Path, seed: int) -> Corpus:
     src = Path(config.path)
     if not src.exists():
         raise UsageError(f"corpus.path: {src} does not exist; give the corpus' folder, of `folder` its CSV")
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"strict": config.strict}
     if config.name == "mustard":
-        options = {"fold": config.fold, "speaker_independent": config.speaker_independent}
+        options |= {"fold": config.fold, "speaker_independent": config.speaker_independent}
     return CORPORA[config.name](src, **options)
 
 
 def plan(corpus: Corpus, config: ImportConfig) -> list[Work]:
-    """One work a clip, keyed by the file's content and what the table says of it."""
+    """One work a line of the tables, keyed by the file's content and what the table says of it."""
     from pipelines.runner import Work, work_key
 
     works = []
     for clip in corpus.clips:
-        payload: Row = {"clip": clip, "sha256": None, "source_name": None}
+        payload: Row = {"line": clip, "sha256": None, "source_name": None}
         if clip.path is not None:
             with clip.path.open("rb") as file:
                 payload["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
             payload["source_name"] = Path(os.path.relpath(clip.path, corpus.root)).as_posix()
-        said = asdict(clip) | {"path": payload["source_name"], "sha256": payload["sha256"]}
+        # A row of text alone is another one than a clip of the same words whose file is missing.
+        named = payload["source_name"] if clip.media_name is not None else ""
+        said = asdict(clip) | {"path": named, "sha256": payload["sha256"]}
+        del said["media_name"]
         # An import draws nothing, so no seed is in the key.
         works.append(Work(clip.id, work_key(clip.id, said, config.decoding(), 0), payload))
+    for bad in corpus.bad_lines:
+        works.append(Work(bad.id, work_key(bad.id, bad.reasons, None, 0), {"line": bad}))
     return works
 
 

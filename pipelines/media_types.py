@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipelines.errors import RowError
 
-class MediaError(ValueError):
+
+class MediaError(RowError):
     """A file that cannot be read, or holds not what was asked for. The message names it."""
 
 

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.atomic import write_json_lines
 from pipelines.device import Share, share
-from pipelines.errors import RunError, UsageError
+from pipelines.errors import RowError, RunError, UsageError
 from pipelines.parts import Failure, Parts
 from pipelines.progress import Progress, Tally
 from pipelines.sample import Row, digest
+from pipelines.shared_failure import ENOUGH, FirstFailures, likeness
 from pipelines.store import commit
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Operator(Protocol):
     """Holds a loaded model and turns loaded works into results, one for one.
 
     A call raises for a batch with a row that it cannot do; the rows are then tried one by one. A
-    `UsageError` or `RunError` is about the run and not about a row, and ends it.
+    `RowError` is about that row's content. A `UsageError` or `RunError` is about the run and not about a
+    row, and ends it, and so does any other error that the first rows all share.
     """
 
     def __call__(self, rows: list[Row]) -> list[Row]: ...
@@ -107,6 +109,7 @@ class Stage:
                 " again by one alone; start the stage without a launcher"
             )
         self.parts = Parts(self.directory, schema)
+        self._first = FirstFailures()
 
     @property
     def leads(self) -> bool:
@@ -127,7 +130,7 @@ class Stage:
             make_operator: Loads the model; called only where there is something to do.
 
         Raises:
-            StageFailed: If more rows failed than the settings allow.
+            StageFailed: If more rows failed than the settings allow, or the first ones all for one reason.
             UsageError: If the operator cannot be made as it was asked for.
         """
         mine = [work for work in works if self._is_mine(work)]
@@ -138,8 +141,11 @@ class Stage:
             operator = make_operator() if todo else None
             for batch in _batches(todo, self.settings.batch_size):
                 assert operator is not None
-                done, errors = self._attempt(batch, load, operator)
-                progress.advance(done, errors)
+                self._attempt(batch, load, operator, progress)
+                self._check_failures(works)
+            if self._first.held:
+                self._check_shared(len(works))
+                self._give_up_held(progress)
                 self._check_failures(works)
             if self.leads:
                 self._wait_for_others(works, progress)
@@ -172,7 +178,8 @@ class Stage:
         if works and len(failures) == len(works):
             raise StageFailed(
                 f"{self.name}: all {len(works)} rows failed, the first with {failures[0]['error']}:"
-                f" {failures[0]['message']}; see {self.directory / 'failures.jsonl'}"
+                f" {failures[0]['message']}; see {self.directory / 'failures.jsonl'}, mend what it names, and"
+                " give the same command with --retry-failed"
             )
         done = [work.key for work in works if self.parts.done(work.key)]
         generation = digest([done, settings["config"], settings["inputs"]])
@@ -192,8 +199,10 @@ class Stage:
             return False
         return self.settings.retry_failed or self.parts.failure(work.key) is None
 
-    def _attempt(self, batch: list[Work], load: Callable[[Work], Row], operator: Operator) -> tuple[int, int]:
-        """Do a batch, row by row where it fails as a whole; returns how many were done and failed."""
+    def _attempt(
+        self, batch: list[Work], load: Callable[[Work], Row], operator: Operator, progress: Progress
+    ) -> None:
+        """Do a batch, row by row where it fails as a whole."""
         try:
             results = operator([load(work) for work in batch])
             assert len(results) == len(batch)
@@ -201,14 +210,16 @@ class Stage:
             raise
         except Exception as error:
             if len(batch) > 1:
-                outcomes = [self._attempt([work], load, operator) for work in batch]
-                return sum(done for done, _ in outcomes), sum(failed for _, failed in outcomes)
-            self._quarantine(batch[0], error)
-            return 0, 1
+                for work in batch:
+                    self._attempt([work], load, operator, progress)
+            else:
+                self._fail(batch[0], error, progress)
+            return
+        self._give_up_held(progress)
         self.parts.put([work.key for work in batch], results)
-        return len(batch), 0
+        progress.advance(len(batch), 0)
 
-    def _quarantine(self, work: Work, error: Exception) -> None:
+    def _fail(self, work: Work, error: Exception, progress: Progress) -> None:
         earlier = self.parts.failure(work.key)
         failure = Failure(
             id=work.id,
@@ -218,9 +229,37 @@ class Stage:
             attempts=1 + (earlier.attempts if earlier else 0),
             key=work.key,
         )
-        logger.warning("%s: %s: %s", work.id, failure.error, failure.message)
-        logger.debug("the error in full", exc_info=error)
+        logger.debug("%s: the error in full", work.id, exc_info=error)
+        # A row that fails again as it did while others were done is one that cannot be done.
+        known = earlier and progress.tally.done and likeness(earlier) == likeness(failure)
+        if not isinstance(error, RowError) and not known and self._first.holds(failure):
+            if len(self._first.held) == ENOUGH:
+                self._check_shared(ENOUGH)
+            return
+        self._give_up_held(progress)
+        self._quarantine(failure, progress)
+
+    def _check_shared(self, rows: int) -> None:
+        """Stop where so many rows failed for one reason. With several processes, each decides on its rows."""
+        held = self._first.held
+        if len(held) < rows:
+            return
+        which = "the first" if rows == ENOUGH else "all"
+        raise StageFailed(
+            f"{self.name}: {which} {rows} rows failed alike, with {held[0].error}: {held[0].message}; that is"
+            " taken for a fault of the run, so nothing was decided about these rows or the rest: mend the"
+            " cause and give the same command again"
+        )
+
+    def _give_up_held(self, progress: Progress) -> None:
+        """Take the failures that were held back for the rows' own."""
+        for failure in self._first.release():
+            self._quarantine(failure, progress)
+
+    def _quarantine(self, failure: Failure, progress: Progress) -> None:
+        logger.warning("%s: %s: %s", failure.id, failure.error, failure.message)
         self.parts.put_failure(failure)
+        progress.advance(0, 1)
 
     def _check_failures(self, works: Sequence[Work]) -> None:
         limit = self.settings.max_failures
@@ -236,6 +275,8 @@ class Stage:
             )
 
     def _wait_for_others(self, works: Sequence[Work], progress: Progress) -> None:
+        # Another process that ends with an error leaves its rows undecided, and this would wait for ever;
+        # but accelerate's and torchrun's launchers end all processes once one has failed.
         others = [work for work in works if not self._is_mine(work)]
         while any(self._pending(work) for work in others):
             time.sleep(POLL_S)

@@ -109,7 +109,12 @@ def judge(
 def _fitted(
     rows: list[Row], measured: Mapping[int, Row], originals: list[int], name: str, folds: int
 ) -> Predictor | str:
-    """The predictor of a signal: of the labels of its track where all originals have one, or of the label."""
+    """The predictor of a signal: of the labels of its track where all originals have one, or of the label.
+
+    Originals without the track say nothing about it and are left out.
+    """
+    tracked = np.isfinite(of_track(_features(measured[at] for at in originals), AGREEMENTS[name])).any(axis=1)
+    originals = [at for at, has_it in zip(originals, tracked, strict=True) if has_it]
     own = f"label_{AGREEMENTS[name]}"
     labels = np.array([_number(rows[at].get(own)) for at in originals])
     if not np.isfinite(labels).all() or not len(labels):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.errors import RowError
 from pipelines.media import MediaError, encode_video, read_video
 from pipelines.sample import Row, row_seed
 from score.clip import Clip, analysis_fps, as_seen, read_picture, read_sound
@@ -33,7 +34,7 @@ SPOILED_SCALE = 4  # a spoiled picture keeps one in so many pixels a side
 SPOILED_DB = 10.0  # signal-to-noise ratio of a spoiled sound
 
 
-class ScoreError(ValueError):
+class ScoreError(RowError):
     """A row that cannot be judged against its source. The message says why."""
 
 

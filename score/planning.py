@@ -10,7 +10,7 @@ from pipelines.atomic import read_json_lines
 from pipelines.errors import RunError
 from pipelines.parts import committed_works
 from pipelines.runner import Work, work_key
-from pipelines.sample import Row, digest
+from pipelines.sample import MEDIA, Row, digest
 from pipelines.store import StoreReader
 from score.measuring import VERSION
 from score.observers import SEEN
@@ -64,19 +64,25 @@ def _touching(row: Row, in_sample: bool, models: Mapping[str, str]) -> dict[str,
 
 
 def pair(originals: list[int], rows: list[Row], clips: int) -> dict[int, int]:
-    """For each original of the calibration's sample, another clip: the next one that is of another group.
+    """For each original of the calibration's sample, another clip with picture or sound to put in its place.
+
+    That is the next one of another group that has all its tracks; where none has, the one with the most.
+    Rows of text alone have nothing to compare and are left out.
 
     Args:
         originals: Positions of the training split's originals.
         rows: Every row of the store.
         clips: Size of the sample, drawn by the ids' digests.
     """
+    tracks = {at: {name for name in MEDIA if rows[at][f"has_{name}"]} for at in originals}
+    originals = [at for at in originals if tracks[at]]
     position = {index: at for at, index in enumerate(originals)}
     partners = {}
     for index in sorted(originals, key=lambda index: digest(rows[index]["id"]))[:clips]:
         others = originals[position[index] + 1 :] + originals[: position[index]]
-        strangers = (other for other in others if rows[other]["group"] != rows[index]["group"])
-        partner = next(strangers, others[0] if others else None)
+        strangers = [other for other in others if rows[other]["group"] != rows[index]["group"]]
+        # The first of those that have the most of the clip's tracks.
+        partner = max(strangers or others, key=lambda other: len(tracks[index] & tracks[other]), default=None)
         if partner is not None:
             partners[index] = partner
     return partners

@@ -62,11 +62,15 @@ class Predictor:
     """Pearson correlation of the out-of-fold predictions with the labels."""
 
     def predict(self, features: np.ndarray, groups: Sequence[str]) -> np.ndarray:
-        """Predicted labels of features (n, d), each by the model that never saw its group."""
+        """Predicted labels of features (n, d), each by the model that never saw its group.
+
+        NaN for a group that has no fold: none of its clips has the track.
+        """
         predictions = np.full(len(features), np.nan)
-        folds = np.array([self.fold_of[group] for group in groups], dtype=int)
-        for fold in np.unique(folds):
-            predictions[folds == fold] = self.models[fold].predict(features[folds == fold])
+        folds = np.array([self.fold_of.get(group, -1) for group in groups], dtype=int)
+        for fold, model in enumerate(self.models):
+            if (folds == fold).any():
+                predictions[folds == fold] = model.predict(features[folds == fold])
         return predictions
 
     def agreement(self, variants: np.ndarray, sources: np.ndarray, groups: Sequence[str]) -> np.ndarray:

@@ -53,7 +53,8 @@ def read_votes(path: Path) -> Votes:
     Raises:
         RunError: If it is not that table, or a vote or level is none.
     """
-    lines, faults = read_table(path, COLUMNS), Faults(path)
+    faults = Faults(path)
+    lines = read_table(faults, COLUMNS)
     clips = [faults.required(line, "FileName") for line in lines]
     valences = {
         name: np.array([_valence(line, stream, faults) for line in lines]) for name, stream in STREAMS.items()

@@ -78,7 +78,8 @@ def read_sentences(path: Path) -> dict[str, list[Sentence]]:
     Raises:
         RunError: If the table is malformed, or a split has no sentence.
     """
-    lines, faults = read_table(path, COLUMNS), Faults(path)
+    faults = Faults(path)
+    lines = read_table(faults, COLUMNS)
     found: dict[str, list[Sentence]] = {split: [] for split in (*SPLITS, "")}
     for line in lines:
         video, clip = faults.required(line, "video_id"), faults.required(line, "clip_id")

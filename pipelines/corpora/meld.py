@@ -15,7 +15,17 @@ import re
 from pathlib import Path
 
 from pipelines.corpora.mediafiles import is_clip
-from pipelines.corpora.table import SPLIT_NAMES, Clip, Corpus, CorpusError, Faults, Line, checked, read_table
+from pipelines.corpora.table import (
+    SPLIT_NAMES,
+    BadLine,
+    Clip,
+    Corpus,
+    CorpusError,
+    Faults,
+    Line,
+    checked,
+    read_table,
+)
 
 REQUIRED = ("Utterance", "Speaker", "Sentiment", "Dialogue_ID", "Utterance_ID")
 SENTIMENTS = {"negative": -1.0, "neutral": 0.0, "positive": 1.0}
@@ -26,8 +36,12 @@ _ANYWHERE = ""
 Files = dict[tuple[str, str], Path]
 
 
-def read(src: Path) -> Corpus:
+def read(src: Path, *, strict: bool = False) -> Corpus:
     """Read the tables of MELD that are there and find their clips.
+
+    Args:
+        src: The corpus' folder.
+        strict: Refuse a table for a single bad line.
 
     Raises:
         CorpusError: If there is no table or one is malformed.
@@ -38,12 +52,24 @@ def read(src: Path) -> Corpus:
         raise CorpusError(f"{src}: has no table train_sent_emo.csv, dev_sent_emo.csv or test_sent_emo.csv")
     files = _media_files(src)
     clips: list[Clip] = []
+    bad: list[BadLine] = []
     for split in (name for name in ("train", "valid", "test") if name in tables):
-        faults = Faults(tables[split])
-        lines = read_table(tables[split], REQUIRED)
-        clips += [_clip(line, split, files, len(tables) == 1, faults) for line in lines]
-        faults.raise_any()
-    return checked(Corpus(name="meld", root=src, clips=tuple(clips), official_split=True))
+        good, others = _sorted_out(tables[split], split, files, only=len(tables) == 1, strict=strict)
+        clips, bad = clips + good, bad + others
+    return checked(
+        Corpus(name="meld", root=src, clips=tuple(clips), bad_lines=tuple(bad), official_split=True)
+    )
+
+
+def _sorted_out(
+    table: Path, split: str, files: Files, *, only: bool, strict: bool
+) -> tuple[list[Clip], list[BadLine]]:
+    """The clips of a split's table, and its bad lines; `only` where it is the only table."""
+    faults = Faults(table)
+    lines = read_table(faults, REQUIRED)
+    return faults.sorted_out(
+        lines, lambda line: _clip(line, split, files, only, faults), corpus="meld", strict=strict
+    )
 
 
 def _clip(line: Line, split: str, files: Files, only: bool, faults: Faults) -> Clip:
@@ -54,13 +80,13 @@ def _clip(line: Line, split: str, files: Files, only: bool, faults: Faults) -> C
     if sentiment not in SENTIMENTS:
         faults.add(line, f"Sentiment is none of {', '.join(SENTIMENTS)}", repr(sentiment))
     dialogue, utterance = line.get("Dialogue_ID"), line.get("Utterance_ID")
-    clip_id = f"meld/{split}_dia{dialogue}/utt{utterance}"
-    faults.unique(line, clip_id)
     name = f"dia{dialogue}_utt{utterance}"
+    path = files.get((split, name)) or (files.get((_ANYWHERE, name)) if only else None)
     return Clip(
-        id=clip_id,
-        path=files.get((split, name)) or (files.get((_ANYWHERE, name)) if only else None),
-        text=faults.required(line, "Utterance"),
+        id=f"meld/{split}_dia{dialogue}/utt{utterance}",
+        path=path,
+        media_name=f"{name}.* of the split {split}",
+        text=faults.transcript(line, "Utterance", media=path is not None),
         label=SENTIMENTS.get(sentiment, 0.0),
         split=split,
         group=faults.required(line, "Speaker"),

@@ -26,26 +26,34 @@ OFFICIAL_SPLIT_CROSSES = {"sims"}
 _MOSEI_CLIP = re.compile(r"\d+(_\d+)?")
 
 
-def read(src: Path, *, name: str) -> Corpus:
+def read(src: Path, *, name: str, strict: bool = False) -> Corpus:
     """Read the table of a corpus and find its clips.
 
     Args:
         src: The folder with `label.csv` and `Raw`.
         name: `mosi`, `mosei` or `sims`.
+        strict: Refuse the table for a single bad line.
 
     Raises:
-        CorpusError: If the table is malformed, there is no `Raw`, or videos cross splits that are
-            not official.
+        CorpusError: If the table is malformed or has no transcript at all, there is no `Raw`, or videos
+            cross splits that are not official.
     """
-    table = src / "label.csv"
-    lines = read_table(table, REQUIRED)
+    faults, folders = Faults(src / "label.csv"), ClipFolders()
+    lines = read_table(faults, REQUIRED)
     if not (src / "Raw").is_dir():
         raise CorpusError(f"{src}: has no folder Raw with the clips as Raw/<video_id>/<clip_id>.*")
-    faults, folders = Faults(table), ClipFolders()
-    clips = tuple(_clip(line, src / "Raw", folders, name, faults) for line in lines)
-    faults.raise_any()
+    clips, bad = faults.sorted_out(
+        lines, lambda line: _clip(line, src / "Raw", folders, name, faults), corpus=name, strict=strict
+    )
+    if not any(clip.text for clip in clips):
+        raise CorpusError(
+            f"{faults.path}: text is empty in all {len(clips)} lines that can be used; {name} is published"
+            " with transcripts, so take its table from there again"
+        )
     official = name in OFFICIAL_SPLIT_CROSSES
-    return checked(Corpus(name=name, root=src, clips=clips, official_split=official))
+    return checked(
+        Corpus(name=name, root=src, clips=tuple(clips), bad_lines=tuple(bad), official_split=official)
+    )
 
 
 mosi = partial(read, name="mosi")
@@ -59,12 +67,12 @@ def _clip(line: Line, raw: Path, folders: ClipFolders, name: str, faults: Faults
         faults.add(
             line, "clip_id is no number, so the id was split at the wrong '_'", f"{video!r} and {clip!r}"
         )
-    scale, clip_id = SCALES[name], f"{name}/{video}/{clip}"
-    faults.unique(line, clip_id)
+    scale, path = SCALES[name], folders.find(raw / video, clip)
     return Clip(
-        id=clip_id,
-        path=folders.find(raw / video, clip),
-        text=faults.required(line, "text"),
+        id=f"{name}/{video}/{clip}",
+        path=path,
+        media_name=f"Raw/{video}/{clip}.*",
+        text=faults.transcript(line, "text", media=path is not None),
         label=faults.number(line, "label", scale),
         label_text=faults.optional_number(line, "label_T", scale),
         label_audio=faults.optional_number(line, "label_A", scale),

@@ -26,13 +26,14 @@ _TABLE_FOLDERS = (".", "data")
 _CLIP_FOLDERS = ("utterances_final", "mmsd_raw_data/utterances_final", "data/utterances_final")
 
 
-def read(src: Path, *, fold: int = 0, speaker_independent: bool = False) -> Corpus:
+def read(src: Path, *, fold: int = 0, speaker_independent: bool = False, strict: bool = False) -> Corpus:
     """Read MUStARD's annotations and find its clips.
 
     Args:
         src: The corpus' folder.
         fold: Which of the five official folds is the test split, 0 to 4.
         speaker_independent: Test on Friends, train on the rest, instead of a fold.
+        strict: Refuse the annotations for a single bad entry.
 
     Raises:
         CorpusError: If a file is missing or malformed.
@@ -50,22 +51,26 @@ def read(src: Path, *, fold: int = 0, speaker_independent: bool = False) -> Corp
     if folder is None:
         raise CorpusError(f"{src}: has no folder {' or '.join(_CLIP_FOLDERS)} with the clips as <id>.mp4")
     faults, folders = Faults(table), ClipFolders()
-    clips = tuple(
-        _clip(line, "test" if index in tested else "train", folder, folders, faults)
-        for index, line in enumerate(entries)
+    splits = iter("test" if index in tested else "train" for index in range(len(entries)))
+    clips, bad = faults.sorted_out(
+        entries,
+        lambda line: _clip(line, next(splits), folder, folders, faults),
+        corpus="mustard",
+        strict=strict,
     )
-    faults.raise_any()
-    return checked(Corpus(name="mustard", root=src, clips=clips, official_split=True))
+    return checked(
+        Corpus(name="mustard", root=src, clips=tuple(clips), bad_lines=tuple(bad), official_split=True)
+    )
 
 
 def _clip(line: Line, split: str, folder: Path, folders: ClipFolders, faults: Faults) -> Clip:
     show, speaker = faults.required(line, "show"), faults.required(line, "speaker")
-    clip_id = f"mustard/{show}/{line.place}"
-    faults.unique(line, clip_id)
+    path = folders.find(folder, line.place)
     return Clip(
-        id=clip_id,
-        path=folders.find(folder, line.place),
-        text=faults.required(line, "utterance"),
+        id=f"mustard/{show}/{line.place}",
+        path=path,
+        media_name=f"{folder.name}/{line.place}.*",
+        text=faults.transcript(line, "utterance", media=path is not None),
         label=faults.number(line, "sarcasm", "binary"),
         split=split,
         group=f"{show}/{speaker}",
@@ -82,14 +87,13 @@ def _entries(path: Path) -> list[Line]:
         raise CorpusError(f"{path}: is no JSON in UTF-8 ({error})") from error
     if not pairs or not all(isinstance(pair, tuple) for pair in pairs):
         raise CorpusError(f"{path}: holds no mapping of ids to entries")
-    faults, lines = Faults(path), []
-    for key, entry in pairs:
-        values = dict(entry) if _is_mapping(entry) else {}
-        for lacking in (name for name in KEYS if name not in values):
-            faults.add(Line(key, {}), f"{lacking} is missing")
-        lines.append(Line(key, {name: _text(values.get(name, "")) for name in KEYS}))
-    faults.raise_any()
-    return lines
+    return [Line(key, _values(entry)) for key, entry in pairs]
+
+
+def _values(entry: Any) -> dict[str, str]:
+    """What an entry says under `KEYS`; without those that it lacks or has as null."""
+    values = dict(entry) if _is_mapping(entry) else {}
+    return {name: _text(values[name]) for name in KEYS if values.get(name) is not None}
 
 
 def _is_mapping(entry: Any) -> bool:

@@ -1,11 +1,14 @@
-"""What every importer hands on, and how tables are read: as text, line by line, all faults in one message."""
+"""What every importer hands on, and how tables are read: as text, line by line.
+
+A line with a fault costs itself alone, unless the import is strict or no line is without one.
+"""
 
 from __future__ import annotations
 
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,8 +41,11 @@ class Clip:
     id: str
     """`<corpus>/<video>/<clip>`."""
     path: Path | None
-    """The media file; None where it is missing."""
+    """The media file; None where the table names none, or one that is not there."""
+    media_name: str | None = None
+    """The media file as the table has it, for messages; None where it names none: a row of text alone."""
     text: str
+    """The transcript; empty where there is none."""
     label: float
     """On `scale`."""
     label_text: float | None = None
@@ -56,6 +62,16 @@ class Clip:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BadLine:
+    """A line of a table that gives no clip."""
+
+    id: str
+    """`<corpus>/<table>:<place>`."""
+    reasons: str
+    """All that is wrong with it, and what was found."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Corpus:
     """The clips of a corpus in the order of its tables."""
 
@@ -63,13 +79,14 @@ class Corpus:
     root: Path
     """The folder that the clips' paths are told relative to."""
     clips: tuple[Clip, ...]
+    bad_lines: tuple[BadLine, ...] = ()
     official_split: bool
     """Whether the split is the one that the corpus is published with, taken even where groups cross it."""
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Ids of clips whose media file is not there."""
-        return tuple(clip.id for clip in self.clips if clip.path is None)
+        """Ids of clips whose media file is not there, though the table names one."""
+        return tuple(clip.id for clip in self.clips if clip.path is None and clip.media_name is not None)
 
     @cached_property
     def crossing(self) -> dict[str, tuple[str, ...]]:
@@ -92,28 +109,51 @@ class Line:
         """The value without surrounding blanks; empty where the table lacks the column."""
         return self.values.get(column, "").strip()
 
+    def lack(self, column: str) -> str:
+        """How a column without a value is spoken of: `empty`, or `missing` where the line lacks it."""
+        return "empty" if column in self.values else "missing"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a line."""
+
+    place: str
+    reason: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.found})" if self.found else self.reason
+
 
 class Faults:
-    """Checks lines and collects what is wrong, so that one message says all.
+    """Checks lines and collects what is wrong with them.
 
     Args:
-        path: The table, for the message.
+        path: The table, for messages.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._found: dict[str, list[str]] = defaultdict(list)
+        self._found: list[Fault] = []
         self._ids: dict[str, str] = {}
 
     def add(self, line: Line, reason: str, found: str = "") -> None:
-        """Note a fault of a line; faults of one `reason` are told together."""
-        self._found[reason].append(f"{line.place} ({found})" if found else line.place)
+        """Note a fault of a line; in a message about the table, faults of one `reason` are told together."""
+        self._found.append(Fault(line.place, reason, found))
 
     def required(self, line: Line, column: str) -> str:
         """The text of a column that must not be empty."""
         value = line.get(column)
         if not value:
-            self.add(line, f"{column} is empty")
+            self.add(line, f"{column} is {line.lack(column)}")
+        return value
+
+    def transcript(self, line: Line, column: str, *, media: bool) -> str:
+        """The text of a clip, which may be empty beside media, and not where there are none either."""
+        value = line.get(column)
+        if not value and not media:
+            self.add(line, f"there is no media file, and {column} is {line.lack(column)}")
         return value
 
     def name(self, line: Line, column: str) -> str:
@@ -127,6 +167,9 @@ class Faults:
         """A label within the range of its scale; NaN where it is none, which is noted."""
         value = line.get(column)
         low, high = SCALES[scale]
+        if column not in line.values:
+            self.add(line, f"{column} is missing")
+            return math.nan
         try:
             number = float(value)
         except ValueError:
@@ -148,10 +191,46 @@ class Faults:
         return SPLIT_NAMES.get(value.lower(), "")
 
     def unique(self, line: Line, clip_id: str) -> None:
-        """Note a clip that stands in the table twice."""
+        """Note a clip that stands in the table twice; the first good line of an id has it."""
         if clip_id in self._ids:
             self.add(line, "the clip stands in the table already", f"{clip_id}, line {self._ids[clip_id]}")
         self._ids.setdefault(clip_id, line.place)
+
+    def sorted_out(
+        self, lines: Sequence[Line], clip_of: Callable[[Line], Clip], *, corpus: str, strict: bool
+    ) -> tuple[list[Clip], list[BadLine]]:
+        """The clips of the lines without a fault, and the others, with those that `read_table` left out.
+
+        Args:
+            lines: Of the table.
+            clip_of: Makes a line's clip, and notes here what is wrong with it.
+            corpus: The corpus' name.
+            strict: Refuse the table for a single bad line.
+
+        Raises:
+            CorpusError: If a line is bad and the import is strict, or if no line is good.
+        """
+        bad = [[fault] for fault in self._found]
+        clips = []
+        for line in lines:
+            known = len(self._found)
+            clip = clip_of(line)
+            if len(self._found) == known:
+                self.unique(line, clip.id)
+            if len(self._found) == known:
+                clips.append(clip)
+            else:
+                bad.append(self._found[known:])
+        if strict or not clips:
+            self.raise_any()
+        return clips, [self._bad_line(corpus, faults) for faults in bad]
+
+    def _bad_line(self, corpus: str, faults: list[Fault]) -> BadLine:
+        place = faults[0].place
+        reasons = "; ".join(map(str, faults))
+        return BadLine(
+            id=f"{corpus}/{self.path.name}:{place}", reasons=f"{self.path.name}, line {place}: {reasons}"
+        )
 
     def raise_any(self) -> None:
         """Refuse the table if anything was wrong.
@@ -160,25 +239,28 @@ class Faults:
             CorpusError: With every kind of fault and the first lines of each.
         """
         if self._found:
-            kinds = [f"{reason}: line{_listed(places)}" for reason, places in self._found.items()]
+            places: dict[str, list[str]] = defaultdict(list)
+            for fault in self._found:
+                places[fault.reason].append(f"{fault.place} ({fault.found})" if fault.found else fault.place)
+            kinds = [f"{reason}: line{_listed(lines)}" for reason, lines in places.items()]
             raise CorpusError(
                 f"{self.path}: the table is malformed and nothing was imported; {'; '.join(kinds)}"
             )
 
 
-def read_table(path: Path, required: Sequence[str]) -> list[Line]:
+def read_table(faults: Faults, required: Sequence[str]) -> list[Line]:
     """Read a CSV with a header, every value as text (ids keep their zeros and dashes).
 
     UTF-8 with or without byte-order mark; lines may end as on Windows.
 
     Args:
-        path: The file.
+        faults: Of the table; lines with too many or too few values are noted there and left out.
         required: Columns that it must have.
 
     Raises:
-        CorpusError: If the file is missing, is not UTF-8, is empty, lacks a column, or has lines
-            with too many or too few values.
+        CorpusError: If the file is missing, is not UTF-8, is empty, or lacks a column.
     """
+    path = faults.path
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
@@ -195,14 +277,15 @@ def read_table(path: Path, required: Sequence[str]) -> list[Line]:
     _check_header(path, header, required)
     if not lines:
         raise CorpusError(f"{path}: has a header and no lines")
-    faults = Faults(path)
+    whole = []
     for number, values in lines:
-        if len(values) != len(header):
+        if len(values) == len(header):
+            whole.append(Line(str(number), dict(zip(header, values, strict=True))))
+        else:
             faults.add(
                 Line(str(number), {}), f"has not {len(header)} values as the header", f"{len(values)} values"
             )
-    faults.raise_any()
-    return [Line(str(number), dict(zip(header, values, strict=True))) for number, values in lines]
+    return whole
 
 
 def checked(corpus: Corpus) -> Corpus:

@@ -144,7 +144,7 @@ def test_odd_sounds_are_told_of_and_the_rest_is_made(
         assert len(heard) == len(sounds[name])
         assert np.abs(heard).max() < 1
     (failure,) = (json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines())
-    assert (failure["id"], failure["error"]) == ("c/silent/0#audio-0", "ValueError")
+    assert (failure["id"], failure["error"]) == ("c/silent/0#audio-0", "RowError")
     assert failure["message"].startswith("audio: silent, root mean square 0.0e+00 below 1e-04")
     assert "augment: 3 variants wanted, 2 made, 1 rejected" in capsys.readouterr().out
 
@@ -175,7 +175,7 @@ def test_a_clip_without_a_face_is_left_out_with_its_reason(
     assert (failure["id"], failure["stage"], failure["error"]) == (
         "c/nobody/0#video-0",
         "augment",
-        "ValueError",
+        "RowError",
     )
     assert "no face was found in 4 frames of 64 x 48 pixels" in failure["message"]
     assert "set augment.video.crop: none" in failure["message"]

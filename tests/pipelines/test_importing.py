@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from pipelines import importing, media
+from pipelines.__main__ import main as daq_msa
 from pipelines.corpora.table import CorpusError
 from pipelines.errors import UsageError
 from pipelines.importing import main
@@ -183,6 +184,89 @@ def test_sound_alone_is_kept_and_silence_alone_is_not(tmp_path: Path) -> None:
     assert "holds neither picture nor sound (no video stream, digital silence)" in message
 
 
+def lines_of(folder: Path, *lines: str, header: str = "path,text,label,split,group,id") -> Path:
+    path = folder / "label.csv"
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_row_of_text_alone_is_stored_without_media(
+    good: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    src = lines_of(good, "good0.mkv,,1,train,ann,", ",i like it,2,train,bob,said", "gone.mkv,hi,0,train,cy,")
+    rows = import_folder(src, tmp_path / "store")
+    alone, silent = rows["said"], rows["good0"]
+    assert [alone[name] for name in ("video", "audio", "duration_s", "fps")] == [None] * 4
+    assert (alone["text"], alone["label"], alone["weight"], alone["kind"]) == ("i like it", 2, 1, "original")
+    made = made_by(alone)
+    assert (made["notes"], made["media_sha256"], made["source"]) == (["no media"], None, None)
+    assert (silent["text"], made_by(silent)["notes"]) == ("", [])
+    assert "folder: 1 of 3 rows have no transcript" in caplog.text
+    missing = failures(tmp_path / "store")["gone"]
+    assert missing["error"] == "MissingClip"
+    assert missing["message"] == "folder/gone: the table has it, but there is no media file gone.mkv"
+
+
+def test_a_corpus_of_text_alone_needs_no_column_for_media(tmp_path: Path) -> None:
+    src = lines_of(tmp_path, "1,good,1,train,ann", "2,bad,-1,test,bob", header="id,text,label,split,group")
+    rows = import_folder(src, tmp_path / "store")
+    assert {name: row["text"] for name, row in rows.items()} == {"1": "good", "2": "bad"}
+    loaded = datasets.load_dataset(str(tmp_path / "store"), cache_dir=str(tmp_path / "cache"))
+    assert loaded["test"][0]["video"] is None
+
+
+def test_a_missing_clip_whose_path_is_taken_out_is_a_row_of_text_alone(tmp_path: Path) -> None:
+    import_folder(lines_of(tmp_path, "a.mp4,hi,0,train,ann,a", ",ho,0,train,ann,b"), tmp_path / "store")
+    rows = import_folder(lines_of(tmp_path, ",hi,0,train,ann,a", ",ho,0,train,ann,b"), tmp_path / "store")
+    assert set(rows) == {"a", "b"}
+    assert failures(tmp_path / "store") == {}
+
+
+BAD_LINES = (",hi,7,train,ann,1", ",,0,train,ann,2", "a.mp4,hi", ",hi,0,tain,ann,4")
+
+
+def test_bad_lines_are_rejected_and_the_others_imported(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    src = lines_of(
+        good, BAD_LINES[0], "good0.mkv,yes,1,train,bob,", *BAD_LINES[1:], "gone.mkv,no,1,train,bob,"
+    )
+    assert set(import_folder(src, tmp_path / "store")) == {"good0"}
+    rejected = failures(tmp_path / "store")
+    assert {name: record["error"] for name, record in rejected.items()} == {
+        "gone": "MissingClip",
+        **dict.fromkeys([f"label.csv:{line}" for line in (2, 4, 5, 6)], "MalformedLine"),
+    }
+    assert (
+        rejected["label.csv:2"]["message"] == "label.csv, line 2: label is outside the scale mosi [-3, 3] (7)"
+    )
+    status = json.loads((tmp_path / "store/status.json").read_text())
+    assert (status["done"], status["failed"], status["left"]) == (1, 5, 0)
+    told = "6 rows read, 1 done, 5 rejected (1 of them missing, 4 of them malformed lines)"
+    assert told in capsys.readouterr().out
+
+    mended = src.read_text().replace(BAD_LINES[0], ",hi,3,train,ann,1")
+    src.write_text(mended)
+    assert set(import_folder(src, tmp_path / "store")) == {"1", "good0"}
+    assert set(failures(tmp_path / "store")) == {"gone", "label.csv:4", "label.csv:5", "label.csv:6"}
+
+
+def test_bad_lines_count_as_failures(good: Path, tmp_path: Path) -> None:
+    src = lines_of(good, "good0.mkv,yes,1,train,bob,", *BAD_LINES)
+    with pytest.raises(StageFailed, match=r"max_failures is 2"):
+        import_folder(src, tmp_path / "store", "--max-failures", "2")
+
+
+@pytest.mark.parametrize("strict", [["--strict"], ["--corpus.strict", "true"]])
+def test_a_strict_import_refuses_the_whole_table(good: Path, tmp_path: Path, strict: list[str]) -> None:
+    src = lines_of(good, "good0.mkv,yes,1,train,bob,", *BAD_LINES)
+    with pytest.raises(
+        CorpusError, match="the table is malformed and nothing was imported; has not 6 values"
+    ):
+        daq_msa(["import", "folder", str(src), "--out", str(tmp_path / "store"), *strict])
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_corpus_without_a_good_clip_fails(tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match="all 1 rows failed, the first with MissingClip"):
         import_folder(table(tmp_path, ["gone.mp4"]), tmp_path / "store")
@@ -249,7 +333,7 @@ def test_killed_and_started_again_gives_the_same_rows(tmp_path: Path) -> None:
 def test_malformed_tables_are_refused_before_anything_is_written(shared: Path, tmp_path: Path) -> None:
     (tmp_path / "Raw").mkdir()
     shutil.copy(shared / "labels/mosei/label_MALFORMED_EXCERPT.csv", tmp_path / "label.csv")
-    with pytest.raises(CorpusError, match="text is empty: line 2"):
+    with pytest.raises(CorpusError, match="text is empty: line 2, 3, 4, 5, 6 and 23 more"):
         main(["--corpus.name", "mosei", "--corpus.path", str(tmp_path), "--out", str(tmp_path / "store")])
     assert not (tmp_path / "store").exists()
 

@@ -269,3 +269,19 @@ def test_picture_needs_variants(tmp_path: Path) -> None:
     commit(tmp_path, originals, generation=digest("c"), settings=SETTINGS, scores=["score_f0"])
     with pytest.raises(RunError, match="has no variants to draw"):
         picture.main([str(tmp_path), "--out", str(tmp_path / "x.png")])
+
+
+def test_rows_without_media_are_shown_for_what_they_are(tmp_path: Path) -> None:
+    made, variants = rows()[0], {"video": None, "audio": media(tone(440))}
+    alone = made | {"id": "p/alone", "source_id": "p/alone", "text": "only words"}
+    alone |= dict.fromkeys(("video", "audio", "duration_s", "fps"))
+    heard = made | {"id": "p/heard", "source_id": "p/heard"} | variants
+    varied = heard | {"id": variant_id("p/heard", "audio", 0), "kind": "audio", "audio": media(tone(880))}
+    commit(tmp_path / "store", [alone, heard, varied], generation="ab" * 32, settings=SETTINGS)
+    page = write_report(tmp_path / "store", tmp_path / "out").read_text(encoding="utf-8")
+    family = page.partition('data-text="p/alone only words"')[2].partition("</article>")[0]
+    assert "Text alone: neither picture nor sound." in family
+    assert 'class="player"' not in family
+    family = page.partition('data-text="p/heard plain"')[2].partition("</article>")[0]
+    assert ("new sound" in family, "picture</span>" in family) == (True, False)
+    assert "Text alone" not in family

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import pytest
 from datasets import load_dataset
 
 from pipelines import runner
-from pipelines.errors import UsageError
+from pipelines.errors import RowError, UsageError
+from pipelines.parts import Failure
 from pipelines.runner import RunSettings, Stage, StageFailed, Work, work_key
 from pipelines.sample import Row, digest, features, media, new_row
+from pipelines.shared_failure import likeness
 from pipelines.store import StoreError, StoreReader, commit, committed_generation, open_store
 
 SETTINGS = {
@@ -31,13 +34,13 @@ SETTINGS = {
 class Doubler:
     """An operator that doubles the payload, fails for what it is told to, and counts its calls."""
 
-    def __init__(self, fails: tuple[str, ...] = ()) -> None:
-        self.fails, self.seen = fails, list[str]()
+    def __init__(self, fails: Collection[str] = (), error: type[Exception] = ValueError) -> None:
+        self.fails, self.error, self.seen = fails, error, list[str]()
 
     def __call__(self, rows: list[Row]) -> list[Row]:
         for row in rows:
             if row["id"] in self.fails:
-                raise ValueError(f"cannot double {row['id']}")
+                raise self.error(f"cannot double {row['id']}")
         self.seen += [row["id"] for row in rows]
         return [row | {"label": 2 * row["label"]} for row in rows]
 
@@ -57,6 +60,13 @@ def load(work: Work) -> Row:
         video=media(bytes([work.payload]) * 9),
         generator=json.dumps({"n": work.payload}),
     )
+
+
+def failed(out: Path) -> list[str]:
+    """Ids of the rows that a folder holds a failure of, whether or not its stage has ended."""
+    parts = [json.loads(path.read_text()) for path in out.glob("parts/*/*.failed.json")]
+    lines = (out / "failures.jsonl").read_text().splitlines() if (out / "failures.jsonl").exists() else []
+    return sorted({record["id"] for record in [*parts, *map(json.loads, lines)]})
 
 
 def run(out: Path, todo: list[Work], operator: Doubler, **settings: int | bool | None) -> Stage:
@@ -184,10 +194,96 @@ def test_too_many_failures_stop_the_run_and_keep_what_is_done(tmp_path: Path) ->
 
 
 def test_a_stage_whose_every_row_failed_says_so(tmp_path: Path) -> None:
+    everything = Doubler([work.id for work in works(3)], RowError)
     with pytest.raises(
-        StageFailed, match="all 3 rows failed, the first with ValueError: cannot double c/v0/000"
+        StageFailed,
+        match=r"all 3 rows failed, the first with RowError: cannot double c/v0/000.* --retry-failed",
     ):
-        run(tmp_path / "s", works(3), Doubler(fails=tuple(work.id for work in works(3))))
+        run(tmp_path / "s", works(3), everything)
+    assert len(failed(tmp_path / "s")) == 3
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_failure_that_the_first_rows_share_ends_the_stage_and_is_no_rows(
+    tmp_path: Path, batch_size: int
+) -> None:
+    todo = works(20)
+    broken = Doubler([work.id for work in todo], TypeError)
+    with pytest.raises(
+        StageFailed, match="the first 8 rows failed alike, with TypeError: cannot double c/v0"
+    ):
+        run(tmp_path / "s", todo, broken, batch_size=batch_size)
+    assert failed(tmp_path / "s") == []
+    status = json.loads((tmp_path / "s" / "status.json").read_text())
+    assert (status["done"], status["failed"], status["left"], status["state"]) == (0, 0, 20, "stopped")
+    mended = Doubler()
+    run(tmp_path / "s", todo, mended, batch_size=batch_size)
+    assert mended.seen == [work.id for work in todo]
+
+
+def test_a_stage_of_few_rows_ends_where_all_fail_alike(tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match="all 3 rows failed alike, with TypeError"):
+        run(tmp_path / "s", works(3), Doubler([work.id for work in works(3)], TypeError))
+    assert failed(tmp_path / "s") == []
+    run(tmp_path / "s", works(3), Doubler())
+    assert len(StoreReader(tmp_path / "s")) == 3
+
+
+def test_failures_about_content_or_of_several_reasons_are_the_rows_own(tmp_path: Path) -> None:
+    todo, bad = works(20), [work.id for work in works(20)[:10]]
+    run(tmp_path / "content", todo, Doubler(bad, RowError))
+    assert failed(tmp_path / "content") == sorted(bad)
+
+    class Various(Doubler):
+        def __call__(self, rows: list[Row]) -> list[Row]:
+            self.error = (TypeError, KeyError)[rows[0]["id"] == bad[7]]
+            return super().__call__(rows)
+
+    run(tmp_path / "various", todo, Various(bad))
+    assert failed(tmp_path / "various") == sorted(bad)
+    run(tmp_path / "seven", todo, Doubler(bad[:7], TypeError))
+    assert failed(tmp_path / "seven") == sorted(bad[:7])
+
+
+def test_each_process_decides_on_its_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    todo = works(40)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(StageFailed, match="the first 8 rows failed alike"):
+        run(tmp_path / "s", todo, Doubler([work.id for work in todo], TypeError))
+    assert failed(tmp_path / "s") == []
+
+
+def test_a_stage_stops_though_earlier_rows_are_done(tmp_path: Path) -> None:
+    run(tmp_path / "s", works(5), Doubler())
+    with pytest.raises(StageFailed, match="the first 8 rows failed alike"):
+        run(tmp_path / "s", works(20), Doubler([work.id for work in works(20)], TypeError))
+    assert failed(tmp_path / "s") == []
+
+
+def test_rows_that_fail_again_as_before_do_not_end_the_stage(tmp_path: Path) -> None:
+    todo, bad = works(20), [work.id for work in works(20)[2:12]]
+    run(tmp_path / "s", todo, Doubler(bad, TypeError))
+    run(tmp_path / "s", todo, Doubler(bad, TypeError), retry_failed=True)
+    assert failed(tmp_path / "s") == sorted(bad)
+    assert '"attempts": 2' in (tmp_path / "s" / "failures.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "alike"),
+    [
+        ("no x in a/b#video-0", "no x in c d#video-0", True),
+        ("cannot open /tmp/x/1.mp4", "cannot open /tmp/y/22.mp4", True),
+        ("12 frames at 0x7f3a, wanted 1e-3", "7 frames at 0x8000, wanted 2.5", True),
+        ("unexpected argument 'a'", "unexpected argument 'b'", False),
+    ],
+)
+def test_messages_are_alike_up_to_ids_paths_and_numbers(first: str, second: str, alike: bool) -> None:
+    told = [
+        likeness(Failure(id=row_id, stage="s", error="E", message=message, attempts=1, key="k"))
+        for row_id, message in (("a/b#video-0", first), ("c d#video-0", second))
+    ]
+    assert (told[0] == told[1]) is alike
 
 
 def test_a_crash_while_committing_leaves_the_old_store(

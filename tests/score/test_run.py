@@ -297,6 +297,30 @@ def test_clips_without_sound_are_judged_by_their_picture(rows: list[Row], tmp_pa
             assert 0.1 <= row["weight"] <= 1
 
 
+def text_alone(row: Row, number: int) -> Row:
+    """A row of a group of its own that has the words of another and no media."""
+    row_id = f"c/text{number}"
+    lacking = dict.fromkeys(("video", "audio", "duration_s", "fps"))
+    return row | lacking | {"id": row_id, "source_id": row_id, "group": row_id}
+
+
+def test_rows_of_text_alone_pass_through_and_change_no_weight(rows: list[Row], tmp_path: Path) -> None:
+    originals = [row for row in rows if row["kind"] == "original"]
+    mixed = [*[text_alone(row, number) for number, row in enumerate(originals)], *rows]
+    without = score(write_store(tmp_path / "in", rows), tmp_path / "out")
+    found = score(write_store(tmp_path / "mixed", mixed), tmp_path / "out-mixed")
+    assert {row_id: found[row_id] for row_id in without} == without
+    assert all(found[f"c/text{number}"]["weight"] == 1 for number in range(len(originals)))
+    calibrations = [(tmp_path / out / "calibration.json").read_text() for out in ("out", "out-mixed")]
+    assert calibrations[0] == calibrations[1]
+
+
+def test_a_store_of_text_alone_is_scored(rows: list[Row], tmp_path: Path) -> None:
+    only = [text_alone(rows[0], number) for number in range(3)]
+    found = score(write_store(tmp_path / "in", only), tmp_path / "out")
+    assert [row["weight"] for row in found.values()] == [1, 1, 1]
+
+
 def test_a_small_corpus_says_what_it_leaves_out(
     rows: list[Row], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -41,13 +42,76 @@ def test_optional_columns_are_taken(tmp_path: Path) -> None:
         (["a.mp4,hi,0,train,ann", "b.mp4,hi,0,test,ann"], r"1 of them: ann \(test, train\)"),
         (["a.mp4,hi,0,train,ann", "a.mkv,hi,0,train,ann"], "already: line 3 .folder/a, line 2"),
         (["a.mp4,hi,0,train,"], "group is empty: line 2"),
-        ([",hi,0,train,ann"], "path is empty: line 2"),
+        ([",,0,train,ann"], "there is no media file, and text is empty: line 2"),
         (["a.mp4,hi,3.5,train,ann"], r"outside the scale mosi \[-3, 3\]: line 2"),
     ],
 )
-def test_faults_are_refused(tmp_path: Path, lines: list[str], message: str) -> None:
+def test_faults_are_refused_by_a_strict_import(tmp_path: Path, lines: list[str], message: str) -> None:
     with pytest.raises(CorpusError, match=message):
-        folder.read(write(tmp_path / "t.csv", *lines))
+        folder.read(write(tmp_path / "t.csv", *lines), strict=True)
+
+
+WITH_ID = "path,text,label,split,group,id"
+
+
+def test_no_path_is_a_row_of_text_alone_and_a_wrong_one_a_missing_clip(tmp_path: Path) -> None:
+    corpus = folder.read(
+        write(tmp_path / "t.csv", ",hi,0,train,ann,1", "gone.mp4,hi,0,train,ann,2", header=WITH_ID)
+    )
+    alone, gone = corpus.clips
+    assert (alone.id, alone.path, alone.media_name, alone.text) == ("folder/1", None, None, "hi")
+    assert (gone.path, gone.media_name) == (None, "gone.mp4")
+    assert corpus.missing == ("folder/2",)
+    assert corpus.bad_lines == ()
+
+
+def test_a_table_without_paths_is_of_text_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = write(tmp_path / "t.csv", "hi,0,train,ann,1", header="text,label,split,group,id")
+    assert [(clip.id, clip.media_name) for clip in folder.read(table).clips] == [("folder/1", None)]
+    assert "has no column path, so its 1 rows are of text alone" in caplog.text
+
+
+def test_a_row_of_text_alone_has_an_id_that_does_not_depend_on_its_place(tmp_path: Path) -> None:
+    lines = [",hi,0,train,ann", ",hi,0,train,bob", ",ho,1,train,ann"]
+    first, second = (
+        {clip.id: (clip.text, clip.group) for clip in folder.read(write(tmp_path / "t.csv", *given)).clips}
+        for given in (lines, lines[::-1])
+    )
+    assert first == second
+    assert len(first) == 3
+    assert all(re.fullmatch("folder/text-[0-9a-f]{12}", row_id) for row_id in first)
+
+
+def test_bad_lines_cost_themselves_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"")
+    lines = [
+        "a.mp4,,0,train,ann,",  # no transcript beside media is no fault
+        ",,0,train,ann,1",
+        "b.mp4,hi,,train,ann,",
+        ",hi,7,tain,ann,2",
+        "a.mp4,hi",
+        ",hi,0,train,,3",
+        ",hi,1,train,ann,2",  # the bad line above does not take its id away
+        ",ho,1,train,ann,2",
+    ]
+    corpus = folder.read(write(tmp_path / "t.csv", *lines, header=WITH_ID))
+    assert [(clip.id, clip.text) for clip in corpus.clips] == [("folder/a", ""), ("folder/2", "hi")]
+    assert {bad.id: bad.reasons for bad in corpus.bad_lines} == {
+        "folder/t.csv:3": "t.csv, line 3: there is no media file, and text is empty",
+        "folder/t.csv:4": "t.csv, line 4: label is not a number ('')",
+        "folder/t.csv:5": "t.csv, line 5: label is outside the scale mosi [-3, 3] (7);"
+        " split is no split (train, valid or test) ('tain')",
+        "folder/t.csv:6": "t.csv, line 6: has not 6 values as the header (2 values)",
+        "folder/t.csv:7": "t.csv, line 7: group is empty",
+        "folder/t.csv:9": "t.csv, line 9: the clip stands in the table already (folder/2, line 8)",
+    }
+
+
+def test_a_table_with_no_good_line_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        CorpusError, match=r"the table is malformed and nothing was imported; .*: line 2 .*, 3"
+    ):
+        folder.read(write(tmp_path / "t.csv", "a.mp4,hi,7,train,ann", "b.mp4,hi,8,train,ann"))
 
 
 def test_unknown_scales_and_lacking_columns_are_refused(tmp_path: Path) -> None:

@@ -55,16 +55,21 @@ def test_one_table_takes_clips_from_any_folder(tmp_path: Path) -> None:
 
 def test_faults_are_named_with_their_table(tmp_path: Path) -> None:
     (tmp_path / "test_sent_emo.csv").write_text(
-        HEADER + "1,Oh.,Joey,joy,good,0,0\n2,,Joey,joy,neutral,0,x\n3,Oh.,Joey,joy,neutral,0,0\n"
+        HEADER
+        + "1,Oh.,Joey,joy,good,0,0\n2,,Joey,joy,neutral,0,x\n3,Oh.,Joey,joy,neutral,0,0\n"
+        + "4,Oh.,Joey,joy,neutral,0,0\n"
     )
+    corpus = meld.read(tmp_path)
+    assert [clip.id for clip in corpus.clips] == ["meld/test_dia0/utt0"]
+    assert [bad.id for bad in corpus.bad_lines] == [f"meld/test_sent_emo.csv:{line}" for line in (2, 3, 5)]
     with pytest.raises(CorpusError) as caught:
-        meld.read(tmp_path)
+        meld.read(tmp_path, strict=True)
     for told in (
         "test_sent_emo.csv: the table is malformed",
         "Sentiment is none of negative, neutral, positive: line 2 ('good')",
         "Utterance_ID is no number: line 3 ('x')",
-        "Utterance is empty: line 3",
-        "line 4 (meld/test_dia0/utt0, line 2)",
+        "there is no media file, and Utterance is empty: line 3",
+        "line 5 (meld/test_dia0/utt0, line 4)",
     ):
         assert told in str(caught.value)
 

@@ -67,15 +67,40 @@ def test_a_malformed_table_is_refused_with_lines_and_reasons(shared: Path, corpu
     assert "split at the wrong '_': line 10 ('-I' and 'e4mIh0yE')" in message
 
 
-def test_wrongly_split_ids_are_refused_for_themselves(shared: Path, corpus: Path) -> None:
+def test_a_table_without_a_transcript_is_refused_even_where_clips_are_there(
+    shared: Path, corpus: Path
+) -> None:
+    table = shared / "labels/mosei/label_MALFORMED_EXCERPT.csv"
+    with table.open() as file:
+        for row in csv.DictReader(file):
+            put(corpus, row["video_id"], f"{row['clip_id']}.mp4")
+    shutil.copy(table, corpus / "label.csv")
+    with pytest.raises(CorpusError, match="text is empty in all 19 lines that can be used; mosei is"):
+        mmsa.mosei(corpus)
+
+
+def test_one_empty_transcript_beside_its_clip_is_kept(corpus: Path) -> None:
+    (corpus / "label.csv").write_text(HEADER + "v,1,,0,,,,,train\nv,2,hello,0,,,,,train\nv,3,,0,,,,,train\n")
+    put(corpus, "v", "1.mp4")
+    found = mmsa.mosi(corpus)
+    assert [(clip.id, clip.text) for clip in found.clips] == [("mosi/v/1", ""), ("mosi/v/2", "hello")]
+    assert found.missing == ("mosi/v/2",)
+    (bad,) = found.bad_lines
+    assert bad.reasons == "label.csv, line 4: there is no media file, and text is empty"
+
+
+def test_wrongly_split_ids_are_rejected_for_themselves(shared: Path, corpus: Path) -> None:
     with (shared / "labels/mosei/label_MALFORMED_EXCERPT.csv").open() as file:
         rows = [row | {"text": "words"} for row in csv.DictReader(file)]
     with (corpus / "label.csv").open("w") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
+    found = mmsa.mosei(corpus)
+    assert (len(found.clips), len(found.bad_lines)) == (19, 9)
+    assert all("split at the wrong '_'" in bad.reasons for bad in found.bad_lines)
     with pytest.raises(CorpusError, match=r"split at the wrong '_'.* and 4 more$"):
-        mmsa.mosei(corpus)
+        mmsa.mosei(corpus, strict=True)
 
 
 def test_unimodal_labels_of_sims(corpus: Path) -> None:
@@ -120,15 +145,17 @@ def test_the_clip_is_the_video_of_its_name(corpus: Path) -> None:
 
 def test_faults_of_lines_are_named(corpus: Path) -> None:
     (corpus / "label.csv").write_text(
-        HEADER + "v,1,hello,4.5,,,,,train\nv,2,hello,zero,,,,,train\nv,2,hello,0,,,,,tain\n"
+        HEADER
+        + "v,1,hello,4.5,,,,,train\nv,2,hello,zero,,,,,train\nv,2,hello,0,,,,,tain\n"
+        + "v,3,hello,0,,,,,train\nv,3,hello,0,,,,,train\n"
     )
     with pytest.raises(CorpusError) as caught:
-        mmsa.mosi(corpus)
+        mmsa.mosi(corpus, strict=True)
     for told in (
         "[-3, 3]: line 2 (4.5)",
         "not a number: line 3 ('zero')",
         "line 4 ('tain')",
-        "line 4 (mosi/v/2",
+        "line 6 (mosi/v/3, line 5",
     ):
         assert told in str(caught.value)
 

@@ -87,6 +87,8 @@ def test_wrong_folds_are_refused(corpus: Path, folds: bytes, message: str) -> No
     ("change", "message"),
     [
         (lambda entry: entry.pop("sarcasm"), "sarcasm is missing: line 1_60"),
+        (lambda entry: entry.update(sarcasm=None), "sarcasm is missing: line 1_60"),
+        (lambda entry: entry.clear(), "there is no media file, and utterance is missing: line 1_60"),
         (lambda entry: entry.update(utterance=" "), "utterance is empty: line 1_60"),
         (lambda entry: entry.update(sarcasm="maybe"), r"sarcasm is not a number: line 1_60 \('maybe'\)"),
     ],
@@ -96,14 +98,28 @@ def test_wrong_entries_are_named(corpus: Path, change, message: str) -> None:
     change(entries["1_60"])
     (corpus / "sarcasm_data.json").write_text(json.dumps(entries))
     with pytest.raises(CorpusError, match=message):
-        mustard.read(corpus)
+        mustard.read(corpus, strict=True)
+    found = mustard.read(corpus)
+    assert [bad.id for bad in found.bad_lines] == ["mustard/sarcasm_data.json:1_60"]
+    assert len(found.clips) == 689
 
 
 def test_entries_given_twice_are_refused(corpus: Path) -> None:
     entry = '{"utterance": "a", "speaker": "B", "show": "C", "sarcasm": true}'
     (corpus / "sarcasm_data.json").write_text(f'{{"1_1": {entry}, "1_1": {entry}}}')
     with pytest.raises(CorpusError, match="stands in the table already: line 1_1"):
-        mustard.read(corpus, speaker_independent=True)
+        mustard.read(corpus, speaker_independent=True, strict=True)
+    found = mustard.read(corpus, speaker_independent=True)
+    assert (len(found.clips), len(found.bad_lines)) == (1, 1)
+
+
+def test_a_bad_entry_does_not_move_the_others_into_another_split(corpus: Path) -> None:
+    before = {clip.id: clip.split for clip in mustard.read(corpus).clips}
+    entries = json.loads((corpus / "sarcasm_data.json").read_text())
+    entries["1_60"] = "no mapping"
+    (corpus / "sarcasm_data.json").write_text(json.dumps(entries))
+    after = {clip.id: clip.split for clip in mustard.read(corpus).clips}
+    assert after == {name: split for name, split in before.items() if not name.endswith("/1_60")}
 
 
 def test_there_are_five_folds(corpus: Path) -> None:

@@ -29,7 +29,7 @@ def clip(group: str, split: str) -> Clip:
 def test_ids_stay_text_whatever_the_line_ends(tmp_path: Path, end: str, mark: bytes) -> None:
     ids = ["007", "-3g5yACwYnA", "1e5", "1.0", "NA", "True", "=1+1"]
     content = end.join(["id,text", *(f'{name},"a, b"' for name in ids)]) + end
-    lines = read_table(write(tmp_path / "t.csv", mark + content.encode()), COLUMNS)
+    lines = read_table(Faults(write(tmp_path / "t.csv", mark + content.encode())), COLUMNS)
     assert [line.get("id") for line in lines] == ids
     assert {line.get("text") for line in lines} == {"a, b"}
     assert [line.place for line in lines] == [str(number) for number in range(2, 9)]
@@ -42,19 +42,27 @@ def test_ids_stay_text_whatever_the_line_ends(tmp_path: Path, end: str, mark: by
         ("", "the column id, text is missing"),
         ("id,text\n", "has a header and no lines"),
         ("id,text,id\n1,2,3\n", "the column id stands in the header more than once"),
-        ("id,text\n1,2\n1,2,3\n4\n", r"has not 2 values as the header: line 3 \(3 values\), 4 \(1 values\)"),
         ("id,text\n\xff\n".encode("latin1"), "is not UTF-8"),
         ('id,text\n1,"open\n', "is no CSV, line 2"),
     ],
 )
 def test_tables_that_are_none_are_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
     with pytest.raises(CorpusError, match=message):
-        read_table(write(tmp_path / "t.csv", content), COLUMNS)
+        read_table(Faults(write(tmp_path / "t.csv", content)), COLUMNS)
+
+
+def test_lines_of_another_length_are_noted_and_left_out(tmp_path: Path) -> None:
+    faults = Faults(write(tmp_path / "t.csv", "id,text\n1,2\n1,2,3\n4\n"))
+    assert [line.place for line in read_table(faults, COLUMNS)] == ["2"]
+    with pytest.raises(
+        CorpusError, match=r"has not 2 values as the header: line 3 \(3 values\), 4 \(1 values\)"
+    ):
+        faults.raise_any()
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"t\.csv: cannot be read \(No such file"):
-        read_table(tmp_path / "t.csv", COLUMNS)
+        read_table(Faults(tmp_path / "t.csv"), COLUMNS)
 
 
 @pytest.mark.parametrize("value", ["", "good", "3.1", "-3.01", "nan", "inf"])
@@ -96,7 +104,7 @@ def test_splits_have_one_name(name: str, split: str) -> None:
 def test_faults_are_told_together_with_a_few_lines_each() -> None:
     faults = Faults(Path("t.csv"))
     for number in range(2, 12):
-        faults.required(Line(str(number), {}), "text")
+        faults.required(Line(str(number), {"text": " "}), "text")
     faults.split(Line("12", {"mode": "tset"}), "mode")
     faults.unique(Line("12", {}), "c/a/1")
     faults.unique(Line("13", {}), "c/a/1")
