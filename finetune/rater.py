@@ -10,9 +10,12 @@ from torch import nn
 
 from finetune import towers
 from finetune.fsdp import like, whole
+from finetune.model_parts import placeless
 from finetune.readouts import Answer, Readout
+from pipelines.errors import RunError
 
 HEAD_FILE = "head.safetensors"
+ADAPTER_FILE = "adapter_model.safetensors"
 LONGEST_ANSWER = 8
 """Tokens that are generated at most; a written rating has five or six."""
 
@@ -114,16 +117,27 @@ class Rater(nn.Module):
                 save_file(head, directory / HEAD_FILE)
 
     def load(self, directory: Path) -> None:
-        """Take adapter and head from a directory that `save` wrote."""
+        """Take adapter and head from a directory that `save` wrote, under whatever version of transformers.
+
+        Raises:
+            RunError: If the adapter is not one of this model.
+        """
         from peft import get_peft_model_state_dict, set_peft_model_state_dict
         from safetensors.torch import load_file
 
         self.load_head(directory)
         own = get_peft_model_state_dict(self.thinker, save_embedding_layers=False)
-        found = load_file(directory / "adapter_model.safetensors")
-        unexpected = sorted(found.keys() - own.keys())
-        assert not unexpected, f"{directory}: not this adapter: {unexpected[:3]}"
-        set_peft_model_state_dict(self.thinker, {name: like(own[name], found[name]) for name in found})
+        names = {placeless(name): name for name in own}
+        found = {placeless(name): value for name, value in load_file(directory / ADAPTER_FILE).items()}
+        strange = found.keys() ^ names.keys()
+        if strange:
+            raise RunError(
+                f"{directory / ADAPTER_FILE}: is no adapter of this model: {len(strange)} of their tensors are"
+                f" in one and not in the other, such as {min(strange)}; take the model and the settings that"
+                " model.json names"
+            )
+        adapter = {names[place]: like(own[names[place]], value) for place, value in found.items()}
+        set_peft_model_state_dict(self.thinker, adapter)
 
     def load_head(self, directory: Path) -> None:
         """Take the head alone."""
