@@ -132,9 +132,9 @@ class Rater(nn.Module):
         strange = found.keys() ^ names.keys()
         if strange:
             raise RunError(
-                f"{directory / ADAPTER_FILE}: is no adapter of this model: {len(strange)} of their tensors are"
-                f" in one and not in the other, such as {min(strange)}; take the model and the settings that"
-                " model.json names"
+                f"{directory / ADAPTER_FILE}: is no adapter of this model: {len(strange)} of their tensors"
+                f" are in one and not in the other, such as {min(strange)}; take the model and the settings"
+                " that model.json names"
             )
         adapter = {names[place]: like(own[names[place]], value) for place, value in found.items()}
         set_peft_model_state_dict(self.thinker, adapter)
