@@ -318,13 +318,16 @@ class Trainer:
         for rows in np.array_split(order, steps_of(len(train), self.training, ranks)):
             first = size * self.accelerator.process_index
             pieces = [rows[first + begin :][:size] for begin in range(0, len(rows), size * ranks)]
-            yield [self._batch(train, piece, rows[:1]) for piece in pieces]
+            # Clips of weight 0 are not computed: 0 times an infinite gradient is no number.
+            counted = rows[train.weights[rows] > 0]
+            stand_in = counted[:1] if len(counted) else rows[:1]
+            yield [self._batch(train, piece[train.weights[piece] > 0], stand_in) for piece in pieces]
 
-    def _batch(self, split: Split, rows: np.ndarray, filler: np.ndarray) -> Batch:
-        """Clips of a split; where there are none left for this process, one that counts nothing."""
+    def _batch(self, split: Split, rows: np.ndarray, stand_in: np.ndarray) -> Batch:
+        """Clips of a split; where there are none for this process, one that counts nothing."""
         if len(rows):
             return batch_of(split, rows, self.accelerator.device)
-        batch = batch_of(split, filler, self.accelerator.device)
+        batch = batch_of(split, stand_in, self.accelerator.device)
         return replace(batch, weights=torch.zeros_like(batch.weights))
 
 

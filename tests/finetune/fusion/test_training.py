@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -308,6 +309,16 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_names_the_row(
         train(trainer(features), tmp_path / "checkpoint.pt")
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["network"]
     assert all(torch.equal(value, before[name]) for name, value in saved.items())
+
+
+def test_clips_of_weight_zero_are_not_computed(features: FeatureSet) -> None:
+    given = features.splits["train"]
+    weights = np.where(np.arange(len(given)) < 3, 0.5, 0.0).astype(np.float32)
+    weighted = replace(features, splits=features.splits | {"train": replace(given, weights=weights)})
+    found = trainer(weighted, batch_size=1, accumulation=len(given))
+    (step,) = found._steps()
+    assert {row for batch in step for row in batch.ids} == set(given.ids[:3])
+    assert sum(float(batch.weights.sum()) for batch in step) == pytest.approx(1.5)
 
 
 def test_weights_that_overflow_end_the_training(features: FeatureSet, tmp_path: Path) -> None:
