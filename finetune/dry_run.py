@@ -102,16 +102,14 @@ def blank(config: FinetuneConfig) -> BaseModel:
 def measure(base: BaseModel, config: FinetuneConfig, reader: StoreReader, ids: Sequence[str]) -> list[Length]:
     """How long each row's input is under the settings."""
     from finetune.inputs import InputError
-    from finetune.saved_model import budget_of
+    from finetune.saved_model import encoder_of
 
-    budget = budget_of(config)
-    held = base.encoder(budget, config.modalities, config.readout)
-    free = base.encoder(replace(budget, max_tokens=None), config.modalities, config.readout)
+    held, free = encoder_of(base, config), encoder_of(base, replace(config, max_tokens=None))
     lengths = []
     for name in ids:
         row = reader.row(reader.index_of(name))
         encoded, refused = free(row), False
-        over = budget.max_tokens is not None and len(encoded.input_ids) > budget.max_tokens
+        over = config.max_tokens is not None and len(encoded.input_ids) > config.max_tokens
         if over:
             try:
                 encoded = held(row)
