@@ -231,7 +231,8 @@ def step_bytes(
         batch = collate([longest] * size, 0)
         return rehearsal.asked(batch)[1], rehearsal.step(batch)
     at_once = size if config.tower_cache == "none" else 1
-    asked, made = [0], {}
+    asked = [0]
+    made: dict[str, torch.Tensor] = {}
     for row, count, names in ((largest, at_once, PICTURE), (loudest, size, SOUND)):
         clips = {name: value for name, value in collate([row] * count, 0).items() if name in names}
         if clips:

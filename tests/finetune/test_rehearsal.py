@@ -162,35 +162,43 @@ def test_a_deep_model_is_a_straight_line(tmp_path: Path, settings: dict[str, Any
     depth = {"num_hidden_layers": 9, "layer_types": ["full_attention"] * 9}
     path.write_text(json.dumps(json.loads(path.read_text()) | depth))
     config = FinetuneConfig(model=str(directory), lora_rank=2, precision="float32", **settings)
+    models = (adapted(blank(config), config, "mosi", seed=0) for _ in range(2))
     whole, line = (
-        Rehearsal(adapted(blank(config), config, "mosi", seed=0), shallow=shallow).step(collate([row(50)] * 2, 0))
-        for shallow in (False, True)
+        Rehearsal(model, shallow=shallow).step(collate([row(50)] * 2, 0))
+        for model, shallow in zip(models, (False, True), strict=True)
     )
     assert line == pytest.approx(whole, rel=0.02)
 
 
-def test_frozen_towers_are_never_asked_about_two_pictures(tmp_path: Path) -> None:
-    """What the report tells of is what filling a cache takes, however many clips a batch has."""
+def test_frozen_towers_take_what_the_largest_picture_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many clips a batch has: they are never asked about two pictures at once."""
     directory = BUILDERS["qwen2_5_vl"](tmp_path / "model")
     config, base = FinetuneConfig(model=str(directory), precision="float32"), load(directory)
-    encoder = base.encoder(BUDGET, None)
+    encoder, see = base.encoder(BUDGET, None), towers.see
     rater = adapted(base, config, "mosi", seed=0)
-    taken = []
-    for count in (1, 6):
-        frozen = FrozenTowers(encoder, base.thinker, TowerCache(tmp_path / str(count), "tiny"))
-        rows = [clip(1.4, number) for number in range(count)]
-        taken.append(really(rater, functools.partial(frozen.many, rows), {}))
-    one = encoder(clip(1.4))
-    assert one.pixel_values_videos is not None
-    told, _ = step_bytes(adapted(blank(config), config, "mosi", seed=0), config, (one,) * 3)
-    assert told == pytest.approx(taken[0], rel=0.15)
-    # On a CPU the patches of all rows, and what is kept of them, lie in the same memory.
-    assert taken[1] < told + 6 * (one.pixel_values_videos.nbytes + frozen(clip(1.4)).nbytes)
+    taken: list[tuple[int, int]] = []
+
+    def counted(model: Any, patches: torch.Tensor, grids: torch.Tensor) -> list[torch.Tensor]:
+        run = functools.partial(see, model, patches, grids)
+        taken.append((len(grids), really(rater, run, {"patches": patches, "grids": grids})))
+        return run()
+
+    monkeypatch.setattr(towers, "see", counted)
+    FrozenTowers(encoder, base.thinker, TowerCache(tmp_path, "tiny")).many(
+        [clip(seconds, number) for number, seconds in enumerate((0.4, 1.4, 0.7, 1.0))]
+    )
+    assert [pictures for pictures, _ in taken] == [1, 1, 1, 1]
+    monkeypatch.undo()
+    short, long = encoder(clip(0.4)), encoder(clip(1.4))
+    told, _ = step_bytes(adapted(blank(config), config, "mosi", seed=0), config, (short, long, short))
+    assert told == pytest.approx(max(size for _, size in taken), rel=0.01)
 
 
 def test_what_depends_on_values_is_refused_in_words(tmp_path: Path) -> None:
     config = FinetuneConfig(model=str(qwen2(tmp_path)), lora_rank=2, precision="float32")
     rater = adapted(blank(config), config, "mosi", seed=0)
     rater.readout.losses = lambda hidden, *_: hidden[: int(hidden.sum())]  # type: ignore[assignment]
-    with pytest.raises(RunError, match=r"^--dry-run: the memory of a step cannot be told, .* depends on values"):
+    with pytest.raises(RunError, match=r"^--dry-run: the memory of a step .* depends on values"):
         Rehearsal(rater, shallow=False).step(collate([row(5)], 0))
