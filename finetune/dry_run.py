@@ -228,16 +228,17 @@ def step_bytes(
     if answer is not None:
         longest = longest.answered(answer(0.0))
     if not frozen:
-        batch = collate([longest] * size, 0)
-        return rehearsal.asked(batch)[1], rehearsal.step(batch)
+        # One row, and so many times what it takes: a vision tower attends window by window.
+        batch = collate([longest], 0)
+        return size * rehearsal.asked(batch)[1], size * rehearsal.step(batch)
     at_once = size if config.tower_cache == "none" else 1
     asked = [0]
     made: dict[str, torch.Tensor] = {}
     for row, count, names in ((largest, at_once, PICTURE), (loudest, size, SOUND)):
-        clips = {name: value for name, value in collate([row] * count, 0).items() if name in names}
+        clips = {name: value for name, value in collate([row], 0).items() if name in names}
         if clips:
             kept, peak = rehearsal.asked(clips)
-            asked, made = [*asked, peak], made | kept
+            asked, made = [*asked, count * peak], made | kept
     return max(asked), rehearsal.step(collate([_stood_in(model, longest, made)] * size, 0))
 
 

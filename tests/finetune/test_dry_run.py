@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from finetune.dry_run import NF4_BYTES, blank, step_bytes
+from finetune.dry_run import NF4_BYTES, blank, step_bytes, weight_bytes
 from finetune.inputs import Budget, Encoded
 from finetune.omni import adapted, load_base
 from finetune.run import main
@@ -112,10 +112,9 @@ def test_a_model_of_full_size_is_told_about(
     assert 8 < billions < 9.5
     assert gib(plain, ", weights") == pytest.approx(billions * 2e9 / 2**30, rel=0.01)
     assert gib(plain, " in all, roughly") > gib(plain, ", weights")
-    quantised = told(capsys, store, full_size, quantize="nf4", **settings)
-    assert 0.25 < gib(quantised, ", weights") / gib(plain, ", weights") < 0.55
-    checkpointed = told(capsys, store, full_size, gradient_checkpointing="true", **settings)
-    assert gib(checkpointed, ", activations") < gib(plain, ", activations") / 5
+    config = FinetuneConfig(model=str(full_size), quantize="nf4", **settings)
+    quantised = weight_bytes(adapted(blank(config), config, "mosi", seed=0), config) / 2**30
+    assert 0.25 < quantised / gib(plain, ", weights") < 0.55
 
 
 def test_it_tells_what_processes_share_out(
@@ -164,6 +163,8 @@ def test_activations_grow_with_rows_tokens_and_trained_towers(tiny_thinker: Path
     assert doubled[1] == pytest.approx(2 * doubled[0], rel=0.1)
     eager = [told_of(FinetuneConfig(attention="eager", **base), text_row(n))[1] for n in (200, 400)]
     assert eager[1] > 2.5 * eager[0], "tables of all pairs of tokens"
+    checkpointed = FinetuneConfig(batch_size=1, gradient_checkpointing=True, **base)
+    assert told_of(checkpointed, text_row(400))[1] < 0.8 * doubled[1]
     adapt = ("language", "vision", "audio")
     asked, trained = told_of(FinetuneConfig(batch_size=1, adapt=adapt, **base), row)
     assert trained > asked > towers > 0
@@ -181,7 +182,7 @@ def test_towers_are_told_of_as_they_are_asked(
     )
     kept, _ = told_of(config, row)
     assert kept == told_of(replace(config, batch_size=1), row)[0]
-    assert told_of(replace(config, tower_cache="none"), row)[0] > 4 * kept
+    assert told_of(replace(config, tower_cache="none"), row)[0] == 6 * kept
     lines = told(capsys, store, tiny_thinker)
     assert list(lines)[-4:] == [
         "memory, towers",
