@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from finetune.audio_in_video import AUDIO_IN_VIDEO
+
 SPECIAL_TOKENS = {
     "image_token": "<|IMAGE|>",
     "audio_token": "<|AUDIO|>",
@@ -122,6 +124,7 @@ def make_thinker(tokenizer: Any, size: ThinkerSize) -> Any:
         "pad_token_id": token_id(PADDING),
         "eos_token_id": token_id(TURN_END),
         "tie_word_embeddings": True,
+        AUDIO_IN_VIDEO: False,
     }
     config = Qwen2_5OmniThinkerConfig(**fields)
     return Qwen2_5OmniThinkerForConditionalGeneration(config).eval()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from finetune import token_budget
+from finetune.audio_in_video import Interleaving, Tokens
 from finetune.chats import QWEN2_5_OMNI, SAMPLING_RATE, AudioChat, Chat, Picture, Shape, Sound, VideoChat
 from finetune.decoding import side_by_side
 from finetune.inputs import Budget, Encoded, InputError
@@ -47,6 +48,7 @@ class ChatEncoder:
         chat: How the model's family is spoken to.
         max_pixels: Of a frame, at most; None for the family's own limit.
         readout: How the rating is read, which the question says.
+        interleaving: How the sound of a clip stands among its frames; None for behind them all.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class ChatEncoder:
         chat: Chat = QWEN2_5_OMNI,
         max_pixels: int | None = None,
         readout: ReadoutName = "regression",
+        interleaving: Interleaving | None = None,
     ) -> None:
         self.processor, self.rope_index, self.budget = processor, rope_index, budget
+        self.interleaving = interleaving
         self.chat, self.max_pixels, self.readout = chat, max_pixels, readout
         self.modalities = frozenset(modalities)
         self.words = Words(processor.tokenizer)
@@ -180,7 +184,9 @@ class ChatEncoder:
         return self.chat.audio
 
     def shown(self, picture: Picture | None, sound: Sound | None) -> tuple[str, dict[str, list[int]]]:
-        """What stands for the clip, each placeholder written once, and how often each must stand."""
+        """What stands for the clip, each run of a placeholder written once, and how long each must be."""
+        if picture is not None and sound is not None and self.interleaving is not None:
+            return self._in_turn(picture, sound, self.interleaving)
         text, counts = "", {}
         if picture is not None:
             processor, chat = self.processor.video_processor, self.video_chat
@@ -191,6 +197,29 @@ class ChatEncoder:
             text += self.audio_chat.text
             counts[self.audio_chat.token] = [self.audio_chat.count(sound.frames)]
         return text, counts
+
+    def _in_turn(
+        self, picture: Picture, sound: Sound, interleaving: Interleaving
+    ) -> tuple[str, dict[str, list[int]]]:
+        """As `shown`, of a clip whose sound stands among its frames."""
+        runs = interleaving.runs(self._tokens(picture, sound))
+        tokens = {False: self.video_chat.token, True: self.audio_chat.token}
+        text = "".join(tokens[is_sound] for is_sound, _ in runs)
+        counts = {tokens[kind]: [n for is_sound, n in runs if is_sound == kind] for kind in tokens}
+        return f"{interleaving.begin}{text}{interleaving.end}", counts
+
+    def _tokens(self, picture: Picture, sound: Sound) -> Tokens:
+        steps, height, width = picture.grid.tolist()
+        merge = self.processor.video_processor.merge_size
+        return Tokens(
+            grid=(steps, height // merge, width // merge),
+            step_s=self._patch_s(picture),
+            sounds=self.audio_chat.count(sound.frames),
+        )
+
+    def _patch_s(self, picture: Picture) -> float:
+        """Seconds from one patch in time to the next."""
+        return self.processor.video_processor.temporal_patch_size / picture.fps
 
     def repeated(self, ids: list[int], counts: dict[str, list[int]]) -> list[int]:
         """Ids with each placeholder as often as it must stand."""
@@ -222,13 +251,13 @@ class ChatEncoder:
                 assert found == wanted, f"{name}: {found} {chat.token} in the input, wanted {wanted}"
 
     def _places(self, ids: torch.Tensor, picture: Picture | None, sound: Sound | None) -> torch.Tensor:
-        patch_s = 0.0
-        if picture is not None:
-            patch_s = self.processor.video_processor.temporal_patch_size / picture.fps
+        if picture is not None and sound is not None and self.interleaving is not None:
+            before = ids.tolist().index(self.words.own(self.interleaving.begin)[0])
+            return self.interleaving.places(self._tokens(picture, sound), before, len(ids))
         shape = Shape(
             video_id=self.words.id(self.chat.video.token) if self.chat.video else None,
             grid=None if picture is None else picture.grid,
-            patch_s=patch_s,
+            patch_s=0.0 if picture is None else self._patch_s(picture),
             mel_frames=None if sound is None else sound.frames,
         )
         return self.chat.place(self.rope_index, ids, shape)

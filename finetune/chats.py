@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from finetune import audio_in_video
+from finetune.audio_in_video import Interleaving
 from pipelines.errors import UsageError
 
 SAMPLING_RATE = 16_000
@@ -96,6 +98,8 @@ class Chat:
     audio: AudioChat | None = None
     place: Callable[[Any, torch.Tensor, Shape], torch.Tensor]
     """The places of tokens, (3, L) or (L,), from the model's `get_rope_index`, ids (L,) and their shape."""
+    interleaving: Callable[[Any], Interleaving] | None = None
+    """How sound stands among frames, from the model's configuration; None where it cannot."""
 
 
 # Turns
@@ -265,6 +269,7 @@ QWEN2_5_OMNI = Chat(
         mel=own_length,
     ),
     place=omni_places,
+    interleaving=audio_in_video.qwen2_5_omni,
 )
 QWEN3_OMNI = Chat(
     turn=chatml,
@@ -276,6 +281,7 @@ QWEN3_OMNI = Chat(
         mel=own_length,
     ),
     place=omni_places,
+    interleaving=audio_in_video.qwen3_omni,
 )
 QWEN2_5_VL = Chat(
     turn=chatml_with_system,

@@ -1,7 +1,8 @@
 """What a run would read and what memory it would take, without running it: `finetune --dry-run …`.
 
 Rows are encoded as they would be. The model is built from its configuration alone, on no device, so that
-a folder with `config.json` and the processor's files is enough for a model of any size.
+a folder with `config.json` and the processor's files is enough for a model of any size. What a step takes
+is counted in `finetune.rehearsal`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from pipelines.settings import Invocation
 from pipelines.store import StoreReader
 
 if TYPE_CHECKING:
+    import torch
+
+    from finetune.inputs import Encoded
     from finetune.omni import BaseModel
     from finetune.rater import Rater
 
@@ -27,6 +31,10 @@ GIB = 2**30
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 # Of a trained parameter: itself, its gradient and Adam's two moments, all float32.
 TRAINED_BYTES = 16
+PICTURE = ("pixel_values_videos", "video_grid_thw")
+SOUND = ("input_features", "feature_attention_mask")
+# Which code takes as much memory as another that needs a GPU.
+ATTENTION = {"flash_attention_2": "sdpa"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +43,7 @@ class Length:
 
     name: str
     tokens: int
+    patches: int
     frames: int
     sound_s: float
     over: bool
@@ -46,14 +55,16 @@ class Length:
 def main(invocation: Invocation[FinetuneConfig]) -> None:
     """Print the report; the first process does."""
     if share().rank == 0:
-        print("\n".join(report(invocation)))
+        for line in report(invocation):
+            print(line, flush=True)
 
 
-def report(invocation: Invocation[FinetuneConfig]) -> list[str]:
-    """The lines of a report.
+def report(invocation: Invocation[FinetuneConfig]) -> Iterator[str]:
+    """The lines of a report, each as soon as it is known.
 
     Raises:
-        RunError: If the store has nothing to learn from, or rows of several scales.
+        RunError: If the store has nothing to learn from, or rows of several scales, or the memory of a step
+            cannot be told.
         UsageError: If the model cannot be found or lacks what is asked for, or if rows have nothing of what
             it is shown.
     """
@@ -75,29 +86,31 @@ def report(invocation: Invocation[FinetuneConfig]) -> list[str]:
     rows = {"rows to train on": chosen.ids, "originals of test": tested}
     check_shown(reader, rows, shown, named=config.modalities is not None)
     lengths = measure(base, config, reader, ids)
+    yield f"rows: {len(chosen)} to train on, {len(tests)} to test on"
+    yield from told_lengths(lengths, config.max_tokens)
     model = adapted(base, config, scale, seed=0)
-    return [
-        f"rows: {len(chosen)} to train on, {len(tests)} to test on",
-        *told_lengths(lengths, config.max_tokens),
-        *told_memory(base, model, config, max(length.tokens for length in lengths)),
-    ]
+    yield from told_memory(base, model, config, extremes(base, config, reader, lengths))
 
 
 def blank(config: FinetuneConfig) -> BaseModel:
-    """The configured model without weights."""
+    """The configured model without weights, of the type and attention that it would be loaded with."""
     import torch
     import transformers
 
     from finetune.omni import SAFE, BaseModel, load_processor, source_of
+    from finetune.saved_model import base_dtype
 
     family, processor = load_processor(config.model, config.revision)
     model_class = getattr(transformers, family.model_class)
     # A model inside a larger one finds its own configuration in the larger one's.
     config_class = getattr(model_class, "config_class", None) or transformers.AutoConfig
     settings = config_class.from_pretrained(source_of(config.model), revision=config.revision, **SAFE)
+    loaded: dict[str, Any] = {"dtype": base_dtype(config)}
+    if config.attention != "auto":
+        loaded["attn_implementation"] = ATTENTION.get(config.attention, config.attention)
     with torch.device("meta"):
         build = getattr(model_class, "from_config", None) or model_class._from_config
-        model = build(settings)
+        model = build(settings, **loaded)
     model.requires_grad_(False)
     model.name_or_path = config.model
     return BaseModel(
@@ -113,16 +126,14 @@ def blank(config: FinetuneConfig) -> BaseModel:
 def measure(base: BaseModel, config: FinetuneConfig, reader: StoreReader, ids: Sequence[str]) -> list[Length]:
     """How long each row's input is under the settings."""
     from finetune.inputs import InputError
-    from finetune.saved_model import budget_of
+    from finetune.saved_model import encoder_of
 
-    budget = budget_of(config)
-    held = base.encoder(budget, config.modalities, config.readout)
-    free = base.encoder(replace(budget, max_tokens=None), config.modalities, config.readout)
+    held, free = encoder_of(base, config), encoder_of(base, replace(config, max_tokens=None))
     lengths = []
     for name in ids:
         row = reader.row(reader.index_of(name))
         encoded, refused = free(row), False
-        over = budget.max_tokens is not None and len(encoded.input_ids) > budget.max_tokens
+        over = config.max_tokens is not None and len(encoded.input_ids) > config.max_tokens
         if over:
             try:
                 encoded = held(row)
@@ -133,13 +144,31 @@ def measure(base: BaseModel, config: FinetuneConfig, reader: StoreReader, ids: S
 
 
 def _length(base: BaseModel, encoded: Any, **about: Any) -> Length:
-    frames, sound_s = 0, 0.0
+    patches, frames, sound_s = 0, 0, 0.0
     if encoded.video_grid_thw is not None:
+        patches = int(encoded.video_grid_thw.prod())
         frames = int(encoded.video_grid_thw[0]) * base.processor.video_processor.temporal_patch_size
     if encoded.feature_attention_mask is not None:
         extractor = base.processor.feature_extractor
         sound_s = float(encoded.feature_attention_mask.sum()) * extractor.hop_length / extractor.sampling_rate
-    return Length(tokens=len(encoded.input_ids), frames=frames, sound_s=sound_s, **about)
+    tokens = len(encoded.input_ids)
+    return Length(tokens=tokens, patches=patches, frames=frames, sound_s=sound_s, **about)
+
+
+def extremes(
+    base: BaseModel, config: FinetuneConfig, reader: StoreReader, lengths: Sequence[Length]
+) -> tuple[Encoded, Encoded, Encoded]:
+    """The rows with the most tokens, the largest picture and the longest sound, as the model reads them."""
+    from finetune.saved_model import encoder_of
+
+    def encoded(length: Length) -> Encoded:
+        shown = replace(config, max_tokens=None) if length.refused else config
+        return encoder_of(base, shown)(reader.row(reader.index_of(length.name)))
+
+    longest, largest, loudest = (
+        max(lengths, key=lambda length: getattr(length, size)) for size in ("tokens", "patches", "sound_s")
+    )
+    return encoded(longest), encoded(largest), encoded(loudest)
 
 
 def told_lengths(lengths: Sequence[Length], max_tokens: int | None) -> Iterator[str]:
@@ -160,34 +189,80 @@ def told_lengths(lengths: Sequence[Length], max_tokens: int | None) -> Iterator[
             yield f"rows that cannot be brought under it: {len(refused)} ({', '.join(refused[:3])}, …)"
 
 
-def told_memory(base: BaseModel, model: Rater, config: FinetuneConfig, longest: int) -> Iterator[str]:
-    """Lines about parameters and memory, in GiB, of one process."""
+def told_memory(
+    base: BaseModel, model: Rater, config: FinetuneConfig, rows: tuple[Encoded, Encoded, Encoded]
+) -> Iterator[str]:
+    """Lines about parameters and memory, in GiB, of one process.
+
+    Args:
+        base: The model.
+        model: The same with adapter and read-out; it is used up.
+        config: The run's settings.
+        rows: Of `extremes`.
+    """
     import torch
 
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     parameters = sum(value.numel() for value in model.parameters())
     yield f"parameters: {parameters / 1e9:.3f} billion, {trained / 1e6:.3f} million of them trained"
-    parts = {
-        "weights": weight_bytes(model, config),
-        "adapter, gradients and Adam": float(trained * TRAINED_BYTES),
-        "activations": activation_bytes(base.thinker.config, config, longest),
-    }
-    for name, size in parts.items():
+    fixed = {"weights": weight_bytes(model, config), "adapter, gradients and Adam": trained * TRAINED_BYTES}
+    cut = cut_bytes(base)
+    for name, size in fixed.items():
         yield f"memory, {name}: {size / GIB:.2f} GiB"
-    yield f"memory in all, roughly: {sum(parts.values()) / GIB:.2f} GiB"
-    cut = cut_bytes(base, config) / GIB
-    yield f"memory, of it what FSDP shares out: {cut:.2f} GiB"
+    asked, step = step_bytes(model, config, rows)
+    yield f"memory, towers: {asked / GIB:.2f} GiB"
+    yield f"memory, activations: {step / GIB:.2f} GiB"
+    # Towers are asked before there are activations, or those that they leave count among these.
+    whole = sum(fixed.values()) + max(asked, step)
+    yield f"memory in all, roughly: {whole / GIB:.2f} GiB"
+    yield f"memory, of it what FSDP shares out: {cut / GIB:.2f} GiB"
     if torch.cuda.is_available():
         there = torch.cuda.get_device_properties(0).total_memory
-        enough = "enough" if sum(parts.values()) < 0.9 * there else "not enough"
+        enough = "enough" if whole < 0.9 * there else "not enough"
         yield f"memory of the GPU: {there / GIB:.2f} GiB, {enough}"
 
 
-def number_bytes(config: FinetuneConfig) -> int:
-    """Of a number in the frozen model."""
-    from finetune.saved_model import base_dtype
+def step_bytes(
+    model: Rater, config: FinetuneConfig, rows: tuple[Encoded, Encoded, Encoded]
+) -> tuple[int, int]:
+    """What the towers take at most when they are asked, and what a forward and backward pass takes.
 
-    return base_dtype(config).itemsize
+    Frozen towers are asked before a language model has anything to keep, where their answers are kept about
+    one picture at a time, as `finetune.frozen_towers` does. A batch is as many rows as `config.batch_size`
+    says, all of them the longest.
+    """
+    from finetune.inputs import collate
+    from finetune.rehearsal import Rehearsal
+
+    frozen, size = config.towers_are_frozen, config.batch_size
+    rehearsal, (longest, largest, loudest) = Rehearsal(model, shallow=frozen), rows
+    answer = getattr(model.readout, "answer", None)
+    if answer is not None:
+        longest = longest.answered(answer(0.0))
+    if not frozen:
+        # One row, and so many times what it takes: a vision tower attends window by window.
+        batch = collate([longest], 0)
+        return size * rehearsal.asked(batch)[1], size * rehearsal.step(batch)
+    at_once = size if config.tower_cache == "none" else 1
+    asked = [0]
+    made: dict[str, torch.Tensor] = {}
+    for row, count, names in ((largest, at_once, PICTURE), (loudest, size, SOUND)):
+        clips = {name: value for name, value in collate([row], 0).items() if name in names}
+        if clips:
+            kept, peak = rehearsal.asked(clips)
+            asked, made = [*asked, count * peak], made | kept
+    return max(asked), rehearsal.step(collate([_stood_in(model, longest, made)] * size, 0))
+
+
+def _stood_in(model: Rater, row: Encoded, made: dict[str, torch.Tensor]) -> Encoded:
+    """A row with tensors such as towers `made` of others in place of its media."""
+    from finetune.frozen_towers import instead_of_media
+
+    features = {}
+    for name, kind in (("seen", "video"), ("heard", "audio")):
+        count = int((row.input_ids == getattr(model.base.config, f"{kind}_token_id", -1)).sum())
+        features[name] = made[name].new_empty(count, made[name].shape[1]) if count else None
+    return instead_of_media(row, **features)
 
 
 def weight_bytes(model: Rater, config: FinetuneConfig) -> float:
@@ -196,53 +271,25 @@ def weight_bytes(model: Rater, config: FinetuneConfig) -> float:
 
     from finetune.quantized import stays_whole
 
-    frozen = sum(value.numel() for value in model.parameters() if not value.requires_grad)
+    frozen = frozen_bytes(model)
     if config.quantize == "none":
-        return float(frozen * number_bytes(config))
+        return frozen
     layers = model.thinker.get_base_model().named_modules()
-    packed = sum(
-        layer.weight.numel()
+    packed = [
+        layer.weight
         for name, layer in layers
         if isinstance(layer, torch.nn.Linear) and ".lora_" not in name and not stays_whole(name)
-    )
-    return (frozen - packed) * number_bytes(config) + packed * NF4_BYTES
+    ]
+    return frozen - sum(weight.nbytes - weight.numel() * NF4_BYTES for weight in packed)
 
 
-def cut_bytes(base: BaseModel, config: FinetuneConfig) -> float:
+def cut_bytes(base: BaseModel) -> int:
     """Of the frozen parameters that processes share out under FSDP."""
     from finetune.fsdp import layers_of
 
-    layers = layers_of(base.family.decoder(base.thinker))
-    frozen = sum(value.numel() for layer in layers for value in layer.parameters() if not value.requires_grad)
-    return float(frozen * number_bytes(config))
+    return frozen_bytes(layers_of(base.family.decoder(base.thinker)))
 
 
-def activation_bytes(model_config: Any, config: FinetuneConfig, longest: int) -> float:
-    """What a forward pass keeps for the backward pass, roughly, if all rows are as long as the longest.
-
-    A layer of the language model keeps of each token two inputs of norms and their outputs, queries, keys,
-    values and what attention makes of them, 8 times its width, and four times its inner width; eager
-    attention keeps two tables of all pairs of tokens besides. With gradient checkpointing a layer keeps its
-    input, and one layer at a time keeps everything. Towers count where they are trained, in the same way
-    and as if their tokens were as many as the language model's, times those that they merge. A kernel's
-    working space is not counted.
-    """
-    text = model_config.get_text_config()
-    kept = _kept(text, config, longest)
-    for part, times in (("vision", 4), ("audio", 2)):
-        tower = getattr(model_config, f"{part}_config", None)
-        if tower is not None and part in config.adapt:
-            kept += _kept(tower, config, times * longest)
-    return kept * config.batch_size * number_bytes(config)
-
-
-def _kept(layers: Any, config: FinetuneConfig, tokens: int) -> float:
-    """Numbers that a row's tokens leave in some layers."""
-    width, depth = layers.hidden_size, layers.num_hidden_layers
-    inner = layers.intermediate_size
-    if getattr(layers, "moe_intermediate_size", None):
-        inner = layers.moe_intermediate_size * layers.num_experts_per_tok
-    one = tokens * (8 * width + 4 * inner)
-    if config.attention == "eager":
-        one += 2 * layers.num_attention_heads * tokens**2
-    return depth * tokens * width + one if config.gradient_checkpointing else depth * one
+def frozen_bytes(module: torch.nn.Module) -> int:
+    """Of a module's frozen parameters."""
+    return sum(value.nbytes for value in module.parameters() if not value.requires_grad)

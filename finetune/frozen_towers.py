@@ -80,7 +80,7 @@ class FrozenTowers:
         encoded = self.encoder.asked(row, picture, sound)
         if token_budget.excess(self.encoder.budget, encoded) > 0:
             return self._shortened(row)
-        return _with(
+        return instead_of_media(
             encoded,
             None if video is None else video["features"],
             None if audio is None else audio["features"],
@@ -121,15 +121,16 @@ class FrozenTowers:
         if plain.input_features is not None and plain.feature_attention_mask is not None:
             frames = int(plain.feature_attention_mask.sum())
             heard = self._heard([Sound(plain.input_features, frames)])[0]
-        return _with(plain, seen, heard)
+        return instead_of_media(plain, seen, heard)
 
     def _seen(self, pictures: Sequence[Picture]) -> list[torch.Tensor]:
-        if not pictures:
-            return []
-        patches = torch.cat([picture.patches for picture in pictures if picture.patches is not None])
-        grids = torch.stack([picture.grid for picture in pictures])
+        """One after the other, so that the tower never takes more than the largest needs."""
+        seen = []
         with _at_rest(self.model) as device:
-            return [clip.cpu() for clip in towers.see(self.model, patches.to(device), grids.to(device))]
+            for picture in pictures:
+                assert picture.patches is not None
+                seen += towers.see(self.model, picture.patches.to(device), picture.grid[None].to(device))
+        return [clip.cpu() for clip in seen]
 
     def _heard(self, sounds: Sequence[Sound]) -> list[torch.Tensor]:
         if not sounds:
@@ -207,7 +208,8 @@ def _unheard(frames: int) -> Sound:
     return Sound(torch.empty(0, frames), frames)
 
 
-def _with(encoded: Encoded, seen: torch.Tensor | None, heard: torch.Tensor | None) -> Encoded:
+def instead_of_media(encoded: Encoded, seen: torch.Tensor | None, heard: torch.Tensor | None) -> Encoded:
+    """A row with what towers made of its picture and sound in place of patches and spectrogram."""
     return replace(
         encoded,
         pixel_values_videos=None,

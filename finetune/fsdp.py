@@ -129,10 +129,10 @@ def _name_layers(plugin: Any, rater: Rater) -> None:
     plugin.transformer_cls_names_to_wrap = sorted({type(layer).__name__ for layer in layers})
 
 
-def layers_of(decoder: torch.nn.Module) -> list[torch.nn.Module]:
+def layers_of(decoder: torch.nn.Module) -> torch.nn.ModuleList:
     """The layers that are cut up, by whatever name: the decoder's longest list of modules."""
     lists = [module for module in decoder.modules() if isinstance(module, torch.nn.ModuleList)]
-    return list(max(lists, key=lambda modules: len(list(modules))))
+    return max(lists, key=len)
 
 
 def whole(parameter: torch.Tensor) -> torch.Tensor:

@@ -71,7 +71,11 @@ def write_merged(model: Rater, encoder: ChatEncoder, directory: Path, precision:
     """Merge a rater's adapter, which uses the rater up, and write weights, processor and head."""
     import torch
 
+    from finetune.audio_in_video import AUDIO_IN_VIDEO
+
     thinker = model.thinker.merge_and_unload(safe_merge=True)
+    if encoder.chat.interleaving is not None:
+        setattr(thinker.config, AUDIO_IN_VIDEO, encoder.interleaving is not None)
     thinker.to(getattr(torch, precision)).save_pretrained(directory)
     encoder.processor.save_pretrained(directory)
     model.save_head(directory)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from finetune.audio_in_video import AUDIO_IN_VIDEO, Interleaving
 from finetune.chat_encoder import ChatEncoder
 from finetune.families import FAMILIES, Family, adapter_targets, family_of
 from finetune.inputs import Budget
@@ -51,7 +52,11 @@ class BaseModel:
     """Of a frame, at most."""
 
     def encoder(
-        self, budget: Budget, modalities: Sequence[Modality] | None, readout: ReadoutName = "regression"
+        self,
+        budget: Budget,
+        modalities: Sequence[Modality] | None,
+        readout: ReadoutName = "regression",
+        audio_in_video: bool | None = None,
     ) -> ChatEncoder:
         """What makes rows into this model's inputs.
 
@@ -59,9 +64,11 @@ class BaseModel:
             budget: How much of a clip is shown.
             modalities: What is shown; None for all that the family reads.
             readout: How the rating is read, which the question says.
+            audio_in_video: Whether the sound of a clip stands among its frames; None for as the model was
+                trained.
 
         Raises:
-            UsageError: If the family does not read one of them.
+            UsageError: If the family does not read one of them, or cannot have sound among frames.
         """
         return ChatEncoder(
             self.processor,
@@ -71,7 +78,24 @@ class BaseModel:
             self.family.chat,
             self.max_pixels,
             readout,
+            self._interleaving(audio_in_video),
         )
+
+    def _interleaving(self, wanted: bool | None) -> Interleaving | None:
+        """How sound stands among frames, if it does.
+
+        Of itself it does in a family that can, unless the configuration of the model says that it was
+        trained without.
+        """
+        possible, config = self.family.chat.interleaving, self.thinker.config
+        if wanted and possible is None:
+            raise UsageError(
+                f"finetune.audio_in_video: got true, but {self.name!r} does not take sound among frames;"
+                " takes null or false"
+            )
+        if wanted is None:
+            wanted = getattr(config, AUDIO_IN_VIDEO, True)
+        return possible(config) if possible is not None and wanted else None
 
 
 def load_base(

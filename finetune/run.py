@@ -233,10 +233,12 @@ def _claim(out: Path, invocation: Invocation[FinetuneConfig]) -> None:
     Raises:
         UsageError: Naming the settings that differ.
     """
+    from finetune.saved_model import UNSAID
+
     wanted = _inputs(invocation) | {"seed": invocation.seed} | _fixed(invocation.config)
     path = out / "begun.json"
     if path.exists():
-        begun = json.loads(path.read_text(encoding="utf-8"))
+        begun = UNSAID | json.loads(path.read_text(encoding="utf-8"))
         changed = [name for name in wanted if begun.get(name) != wanted[name]]
         if changed:
             told = ", ".join(f"{name} was {begun.get(name)} and is {wanted[name]}" for name in changed)

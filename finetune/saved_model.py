@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 RECORD = "model.json"
 FLASH = "flash_attention_2"
+# What holds for a setting that a record says nothing of.
+UNSAID: dict[str, Any] = {"audio_in_video": False}
 # What "before" is, by read-out and by where a regression head starts.
 BEFORE = {
     "ridge": "with a ridge regression on its last token, fitted on the training originals",
@@ -63,7 +65,7 @@ def build(config: FinetuneConfig, scale: str, *, seed: int) -> tuple[Rater, Chat
 
 def encoder_of(base: BaseModel, config: FinetuneConfig) -> ChatEncoder:
     """What makes rows a model's inputs, as configured."""
-    return base.encoder(budget_of(config), config.modalities, config.readout)
+    return base.encoder(budget_of(config), config.modalities, config.readout, config.audio_in_video)
 
 
 def budget_of(config: FinetuneConfig) -> Budget:
@@ -163,7 +165,7 @@ def open_model(directory: Path, device: str, **changes: Any) -> tuple[Rater, Cha
     """
     record = read_record(directory)
     for_training: dict[str, Any] = {"gradient_checkpointing": False, "conflict": None}
-    settings = record["config"] | for_training | {"device": device} | changes
+    settings = UNSAID | record["config"] | for_training | {"device": device} | changes
     settings |= {name: tuple(settings[name]) for name in ("adapt", "modalities") if settings[name]}
     config = _without_flash(FinetuneConfig(**settings))
     if record.get("merged"):

@@ -91,6 +91,10 @@ class FinetuneConfig:
     modalities: tuple[Modality, ...] | None = None
     """What the model is shown: text, audio, video; null for all that it reads. `[text]` is the text-only
     baseline. Each row must have one of them, and some rows each of those that are named."""
+    audio_in_video: bool | None = None
+    """Where the sound of a clip stands in the prompt. true: among its frames, by time, which only
+    Qwen2.5-Omni and Qwen3-Omni take. false: behind them. null: as the model was trained; `embedded` was
+    trained with false, the released omni models with true. Rows without sound or picture stay as they are."""
     video_fps: float = 2.0
     """Frames a second that the model is shown; fewer where a clip would pass `max_frames`."""
     max_frames: int = 16

@@ -212,6 +212,7 @@ def qwen3_omni_config(words: Any) -> Any:
             "initializer_range": 0.3,  # or three convolutions leave next to nothing of the sound
             "downsample_hidden_size": 4,
         },
+        position_id_per_seconds=13,
         audio_start_token_id=words.convert_tokens_to_ids(OMNI["audio_bos_token"]),
         audio_end_token_id=words.convert_tokens_to_ids(OMNI["audio_eos_token"]),
         vision_start_token_id=words.convert_tokens_to_ids(OMNI["vision_bos_token"]),

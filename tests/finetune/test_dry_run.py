@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ import pytest
 import torch
 import yaml
 
-from finetune.dry_run import NF4_BYTES, activation_bytes, blank
+from finetune.dry_run import NF4_BYTES, blank, step_bytes, weight_bytes
+from finetune.inputs import Budget, Encoded
 from finetune.omni import adapted, load_base
 from finetune.run import main
 from finetune.settings import FinetuneConfig
 from tests import tiny
 from tests.tiny_families import BUILDERS
 
+BUDGET = Budget(video_fps=10, max_frames=8, max_audio_s=2)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -37,8 +40,10 @@ def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = json.loads((directory / "config.json").read_text())
     (directory / "model.safetensors").unlink()
     tokens = {key: value for key, value in small.items() if "token_" in key}
-    # The checkpoint's vision tower is narrower than the class's default.
-    config = Qwen2_5OmniThinkerConfig(**tokens, vision_config={"hidden_size": 1280})
+    # The checkpoint's vision tower is narrower than the class's default; patches and mel bins are the tiny
+    # processor's.
+    vision, audio = {"hidden_size": 1280, "patch_size": tiny.THINKER.patch_px}, {"num_mel_bins": 16}
+    config = Qwen2_5OmniThinkerConfig(**tokens, vision_config=vision, audio_config=audio)
     config.save_pretrained(directory)
     return directory
 
@@ -107,10 +112,9 @@ def test_a_model_of_full_size_is_told_about(
     assert 8 < billions < 9.5
     assert gib(plain, ", weights") == pytest.approx(billions * 2e9 / 2**30, rel=0.01)
     assert gib(plain, " in all, roughly") > gib(plain, ", weights")
-    quantised = told(capsys, store, full_size, quantize="nf4", **settings)
-    assert 0.25 < gib(quantised, ", weights") / gib(plain, ", weights") < 0.55
-    checkpointed = told(capsys, store, full_size, gradient_checkpointing="true", **settings)
-    assert gib(checkpointed, ", activations") < gib(plain, ", activations") / 5
+    config = FinetuneConfig(model=str(full_size), quantize="nf4", **settings)
+    quantised = weight_bytes(adapted(blank(config), config, "mosi", seed=0), config) / 2**30
+    assert 0.25 < quantised / gib(plain, ", weights") < 0.55
 
 
 def test_it_tells_what_processes_share_out(
@@ -134,21 +138,58 @@ def test_the_recipe_for_mosi_keeps_its_memory_budget(
     assert gib(lines, ", adapter, gradients and Adam") == pytest.approx(0.6, abs=0.05)
     assert lines["rows over 3000 tokens"].startswith("0, ")
     settings = yaml.safe_load(recipe.read_text())["finetune"] | {"precision": "bfloat16"}
-    config = FinetuneConfig(**settings)
-    model = blank(FinetuneConfig(model=str(full_size))).thinker.config
-    assert config.max_tokens is not None
-    assert activation_bytes(model, config, config.max_tokens) / 2**30 == pytest.approx(2.4, abs=0.2)
+    config = FinetuneConfig(**settings | {"model": str(full_size)})
+    _, activations = told_of(config, text_row(config.max_tokens or 0))
+    assert activations / 2**30 == pytest.approx(3.6, abs=0.1)
 
 
-def test_activations_grow_with_rows_tokens_and_trained_towers(full_size: Path) -> None:
-    model = blank(FinetuneConfig(model=str(full_size))).thinker.config
-    one = activation_bytes(model, FinetuneConfig(batch_size=1), 1000)
-    assert activation_bytes(model, FinetuneConfig(batch_size=4), 1000) == pytest.approx(4 * one)
-    assert activation_bytes(model, FinetuneConfig(batch_size=1), 2000) == pytest.approx(2 * one)
-    assert activation_bytes(model, FinetuneConfig(batch_size=1, attention="eager"), 1000) > one
+def text_row(tokens: int) -> Encoded:
+    """A row of so many tokens, none of them of a clip."""
+    return Encoded(input_ids=torch.full((tokens,), 5), position_ids=torch.arange(tokens).expand(3, -1))
+
+
+def told_of(config: FinetuneConfig, row: Encoded) -> tuple[int, int]:
+    return step_bytes(adapted(blank(config), config, "mosi", seed=0), config, (row, row, row))
+
+
+def test_activations_grow_with_rows_tokens_and_trained_towers(tiny_thinker: Path) -> None:
+    base: dict[str, Any] = {"model": str(tiny_thinker), "precision": "float32"}
+    row = load_base(str(tiny_thinker), None, dtype=torch.float32, max_pixels=None).encoder(BUDGET, None)(
+        tiny.row(0)
+    )
+    towers, one = told_of(FinetuneConfig(batch_size=1, **base), row)
+    assert told_of(FinetuneConfig(batch_size=4, **base), row)[1] == pytest.approx(4 * one, rel=0.1)
+    doubled = [told_of(FinetuneConfig(batch_size=1, **base), text_row(n))[1] for n in (200, 400)]
+    assert doubled[1] == pytest.approx(2 * doubled[0], rel=0.1)
+    eager = [told_of(FinetuneConfig(attention="eager", **base), text_row(n))[1] for n in (200, 400)]
+    assert eager[1] > 2.5 * eager[0], "tables of all pairs of tokens"
+    checkpointed = FinetuneConfig(batch_size=1, gradient_checkpointing=True, **base)
+    assert told_of(checkpointed, text_row(400))[1] < 0.8 * doubled[1]
     adapt = ("language", "vision", "audio")
-    assert activation_bytes(model, FinetuneConfig(batch_size=1, adapt=adapt), 1000) > 1.5 * one
+    asked, trained = told_of(FinetuneConfig(batch_size=1, adapt=adapt, **base), row)
+    assert trained > asked > towers > 0
+    assert trained > 1.5 * one
     assert pytest.approx(0.516, abs=1e-3) == NF4_BYTES
+
+
+def test_towers_are_told_of_as_they_are_asked(
+    capsys: pytest.CaptureFixture[str], store: Path, tiny_thinker: Path
+) -> None:
+    """About one picture at a time where their answers are kept, about a batch at each step where not."""
+    config = FinetuneConfig(model=str(tiny_thinker), precision="float32", batch_size=6)
+    row = load_base(str(tiny_thinker), None, dtype=torch.float32, max_pixels=None).encoder(BUDGET, None)(
+        tiny.row(0, audio=None)
+    )
+    kept, _ = told_of(config, row)
+    assert kept == told_of(replace(config, batch_size=1), row)[0]
+    assert told_of(replace(config, tower_cache="none"), row)[0] == 6 * kept
+    lines = told(capsys, store, tiny_thinker)
+    assert list(lines)[-4:] == [
+        "memory, towers",
+        "memory, activations",
+        "memory in all, roughly",
+        "memory, of it what FSDP shares out",
+    ]
 
 
 def test_a_folder_of_weights_is_not_needed(full_size: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_both_halves_are_the_models_own_forward(
 ) -> None:
     """On what the processor gives, places left to the model."""
     base, row = bases[name], clip(seconds)
-    encoder = base.encoder(BUDGET, None)
+    encoder = base.encoder(BUDGET, None, audio_in_video=False)
     for shown in combinations(base):
         theirs = by_processor(base, row, shown)
         if theirs.pop("video_second_per_grid", None) is not None:
