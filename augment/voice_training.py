@@ -38,6 +38,7 @@ from augment.voice_training_settings import (
     TransformerSettings,
     VoiceTrainingConfig,
 )
+from pipelines.errors import RunError
 from pipelines.sample import row_seed
 
 if TYPE_CHECKING:
@@ -197,7 +198,11 @@ class Training:
         return float(min(1, (self.step + 1) / WARM_UP) * falling)
 
     def learn(self, batch: Batch) -> torch.Tensor:
-        """Take a step; returns this process' loss, a number."""
+        """Take a step; returns this process' loss, a number.
+
+        Raises:
+            RunError: If a gradient is not finite; the optimizers have not used it then.
+        """
         for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
             optimizer.param_groups[0]["lr"] = self.share * rate
             optimizer.zero_grad()
@@ -205,12 +210,23 @@ class Training:
         with self._quick_attention():
             loss = self.objective(self._placed(batch), torch.Generator().manual_seed(seed))
             self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.parameters, 1.0)
+        self._check_finite(self.accelerator.clip_grad_norm_(self.parameters, 1.0))
         for optimizer in self.optimizers:
             optimizer.step()
         self._progress.step += 1
         self._average()
         return loss.detach()
+
+    def _check_finite(self, norm: torch.Tensor) -> None:
+        """End a training that diverges, but for steps that a scaler of float16 leaves out by itself."""
+        if self.accelerator.scaler is None and not norm.isfinite():
+            newest = max(self.folder.glob("step-*"), default=None)
+            kept = f"{newest} is the newest state" if newest else "there is no state yet"
+            raise RunError(
+                f"voice conversion: the loss or a gradient is not finite in step {self.step + 1}; the"
+                f" training ends before it is used, and {kept}; lower adam_rate and muon_rate and begin in"
+                " another --out"
+            )
 
     def _quick_attention(self) -> Any:
         # Fused attention's backward pass is slow on CPUs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import fields
@@ -14,6 +15,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
 
 from augment import train_voice_conversion, voice_training
 from augment.audio_variants import CHECKPOINT, load_converter
@@ -21,7 +23,7 @@ from augment.train_voice_conversion import load_speech, main, run
 from augment.voice_training import DROPPED, Training, begun, flow_loss
 from augment.voice_training_settings import TransformerSettings, VoiceTrainingConfig, parse
 from pipelines import media
-from pipelines.errors import UsageError
+from pipelines.errors import RunError, UsageError
 from pipelines.sample import row_seed
 from tests import tiny_observers
 from tests.processes import ROOT, run_two
@@ -65,8 +67,6 @@ def losses(out: Path) -> list[tuple[Any, ...]]:
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
     files = sorted((out / "pipeline").rglob("*.safetensors"))
     return {f"{file.parent.name}.{name}": value for file in files for name, value in load_file(file).items()}
 
@@ -95,6 +95,22 @@ def test_the_loss_on_held_out_voices_falls(trained: Path) -> None:
     found = [line["held_out_loss"] for line in log(trained)]
     assert [line["step"] for line in log(trained)] == [2, 4, 6]
     assert found[-1] < found[0]
+
+
+def test_a_step_that_is_not_finite_ends_the_training(
+    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = flow_loss
+
+    def lost(networks: Any, batch: Any, generator: Any, dropped: float) -> torch.Tensor:
+        found = plain(networks, batch, generator, dropped)
+        return found * math.inf if dropped and len(list(tmp_path.glob("out/states/step-*"))) else found
+
+    monkeypatch.setattr("augment.voice_training.flow_loss", lost)
+    with pytest.raises(RunError, match=r"gradient is not finite in step 3; .*step-00000002 is the newest"):
+        main(command(speech, tmp_path / "out", "--steps", "6"))
+    (state,) = tmp_path.glob("out/states/step-*/model.safetensors")
+    assert all(bool(value.isfinite().all()) for value in load_file(state).values())
 
 
 def test_stopped_and_started_again_it_is_as_if_it_had_not_been(
@@ -211,8 +227,6 @@ def test_encoders_that_read_samples_stay_as_they_are(speech: Path, tmp_path: Pat
     assert not torch.equal(before.transformer.inp.weight, after.transformer.inp.weight)
     assert not torch.equal(before.length_regulator.inp.weight, after.length_regulator.inp.weight)
     state = next((tmp_path / "out" / "states").iterdir())
-    from safetensors.torch import load_file
-
     assert not [name for name in load_file(state / "model.safetensors") if "encoder" in name]
 
 
@@ -291,8 +305,6 @@ def test_it_runs_under_accelerate_launch(speech: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_take_one_step_along_the_mean_of_their_gradients(speech: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
     arguments = command(speech, tmp_path / "out", "--steps", "1")
     said = run_two("augment.train_voice_conversion", arguments)
     assert "2 process(es) on cpu" in said
