@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from augment import audio_variants, video_variants, voice_sources
 from augment.audio_settings import AudioSettings
-from augment.classic_settings import ClassicSettings
+from augment.classic_settings import ClassicSettings, Track
 from augment.settings import AugmentConfig
 from augment.video_settings import VideoSettings
 from augment.voice_sources import CORPUS
@@ -29,6 +29,8 @@ class Attempt:
     """One way of making a variant: what the operator is told."""
 
     kind: str
+    tracks: tuple[Track, ...]
+    """What is replaced, the picture first."""
     variant: int
     """Which of the clip's variants of the kind."""
     number: int
@@ -46,6 +48,8 @@ class Variant:
     """Of its source in the store that is read."""
     source_id: str
     kind: str
+    tracks: tuple[Track, ...]
+    """What is replaced, the picture first."""
     number: int
     inputs: Any
     settings: Any
@@ -62,6 +66,7 @@ class Variant:
         """How it is made for the first time, 0, and how again."""
         return Attempt(
             kind=self.kind,
+            tracks=self.tracks,
             variant=self.number,
             number=number,
             seed=row_seed(self.seed, f"{self.id}~{number}" if number else self.id),
@@ -89,14 +94,17 @@ def plan(reader: StoreReader, config: AugmentConfig, seed: int) -> list[Variant]
         if row["split"] != "train" or row["kind"] != "original":
             continue
         for kind, count in config.variants().items():
-            replaced = config.replaces(kind)
-            if all(row[f"has_{track}"] for track in replaced):
+            wanted = config.replaces(kind)
+            replaced = tuple(track for track in wanted if row[f"has_{track}"])
+            # A classic variant replaces what a clip has; `both` is a new picture and a new voice together.
+            if replaced == wanted or (replaced and kind == "classic"):
                 sections = ("classic",) if kind == "classic" else replaced
                 variants += [
                     Variant(
                         index=index,
                         source_id=row["id"],
                         kind=kind,
+                        tracks=replaced,
                         number=number,
                         inputs=[row["generator"], voices if "audio" in sections else None],
                         settings={section: settings(getattr(config, section)) for section in sections},

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -76,14 +76,13 @@ class MakeVariants:
         details: dict[str, Any] = {"seed": attempt.seed, "versions": self.versions}
         if attempt.number:
             details |= {"attempt": attempt.number, "strength": attempt.strength}
-        replaced = self.config.replaces(attempt.kind)
-        for modality in replaced:
+        for modality in attempt.tracks:
             encoded, made_by = self._make(modality, row, attempt)
             made[modality] = media(encoded)
             source = hashlib.sha256(row[modality]["bytes"]).hexdigest()
             details[modality] = made_by | {"source_sha256": source}
-        # Classic tracks are of one method.
-        details["method"] = "+".join(dict.fromkeys(details[modality]["method"] for modality in replaced))
+        methods = [details[track]["method"] for track in attempt.tracks]
+        details["method"] = "+".join(dict.fromkeys(methods))  # classic tracks are of one method
         return made | {"generator": json.dumps(details, ensure_ascii=False, sort_keys=True)}
 
 
@@ -135,7 +134,7 @@ def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:
     states = _without_failed(variants, states, stage)
     works = _works(variants, states)
     settings = _settings(invocation, states, judged)
-    counts = stage.commit(works, _rows(reader, works, stage, states, config.replaces), settings, keep=keep)
+    counts = stage.commit(works, _rows(reader, works, stage, states), settings, keep=keep)
     rejected = len(stage.parts.failures(work.key for work in works))
     print(
         f"augment: {len(works)} variants wanted, {len(works) - rejected} made, {rejected} rejected"
@@ -230,7 +229,6 @@ def _rows(
     works: list[Work],
     stage: Stage,
     states: States,
-    replaces: Callable[[str], Sequence[str]],
 ) -> Iterator[Row]:
     """Each original with its finished variants behind it."""
     variants: dict[int, list[Work]] = {}
@@ -241,8 +239,8 @@ def _rows(
         yield source
         for work in variants.get(index, []):
             if stage.parts.done(work.key):
-                kind = work.payload[1].kind
+                attempt: Attempt = work.payload[1]
                 made = stage.parts.get(work.key)
-                replaced = {name: made[name] for name in replaces(kind)}
+                replaced = {name: made[name] for name in attempt.tracks}
                 generator = retries.write(made["generator"], states[work.id].tries)
-                yield source | replaced | {"id": work.id, "kind": kind, "generator": generator}
+                yield source | replaced | {"id": work.id, "kind": attempt.kind, "generator": generator}

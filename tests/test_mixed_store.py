@@ -62,6 +62,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         main(["--data", str(folder / data), "--out", str(folder / out), *settings])
 
     classic = ["--augment.classic.variants", "1", "--augment.video.variants", "0"]
+    classic += ["--augment.classic.tracks", "[video, audio]"]
     stage(augment, "originals", "augmented", *classic, "--augment.audio.variants", "0")
     stage(score, "augmented", "scored")
     small = ["--finetune.epochs", "1", "--finetune.batch_size", "4", "--finetune.max_frames", "2"]
@@ -82,13 +83,20 @@ def test_rows_have_what_their_line_has(work: Path) -> None:
         assert (row["duration_s"] is None) == (kind == "text")
 
 
-def test_what_has_a_picture_gets_variants_and_all_else_passes(work: Path) -> None:
-    made = rows(work / "scored")
-    assert {name for name, row in made.items() if row["kind"] != "original"} == {
-        f"{kind}-train{number}#classic-0"
-        for number, kind in enumerate(2 * KINDS)
-        if kind in ("picture", "all")
+def test_what_a_row_has_is_varied_and_text_alone_passes(work: Path) -> None:
+    made, before = rows(work / "scored"), rows(work / "originals")
+    variants = {name: row for name, row in made.items() if row["kind"] != "original"}
+    assert set(variants) == {
+        f"{kind}-train{number}#classic-0" for number, kind in enumerate(2 * KINDS) if kind != "text"
     }
+    for name, row in variants.items():
+        source = before[name.partition("#")[0]]
+        for track in ("video", "audio"):
+            assert (row[track] is None) == (source[track] is None)
+            assert row[track] is None or row[track] != source[track], f"{name}: its {track} is new"
+        assert {track for track in ("video", "audio") if row[f"quality_{track}"] is not None} == {
+            track for track in ("video", "audio") if source[track] is not None
+        }
     assert set(made) > set(rows(work / "originals"))
     for row in made.values():
         assert row["weight"] == 1 if row["kind"] == "original" else 0.1 <= row["weight"] <= 1
@@ -109,4 +117,4 @@ def test_the_report_and_the_features_have_every_row(work: Path) -> None:
     assert page.count("Text alone: neither picture nor sound.") == page.count('data-text="folder/text-') == 4
     features, failures = from_store(work / "scored", ("text", "audio", "video"), ExtractSettings())
     assert failures == []
-    assert {split: len(made) for split, made in features.splits.items()} == SPLITS | {"train": 12}
+    assert {split: len(made) for split, made in features.splits.items()} == SPLITS | {"train": 14}
