@@ -14,8 +14,10 @@ import torch
 
 from finetune import towers
 from finetune.dry_run import blank, step_bytes
+from finetune.families import Place
 from finetune.frozen_towers import FrozenTowers
 from finetune.inputs import Encoded, collate
+from finetune.model_parts import LANGUAGE_MODEL
 from finetune.omni import BaseModel, adapted
 from finetune.rater import Rater
 from finetune.rehearsal import LiveBytes, Rehearsal
@@ -27,7 +29,7 @@ from tests.tiny_families import BUILDERS, qwen2
 
 DEPTH, TOKENS = 28, 32
 EVERYTHING = ("language", "projectors", "vision", "audio")
-ATTENTION = r"model\.layers\.\d+\.self_attn\.[qkvo]_proj"
+ATTENTION = (Place(LANGUAGE_MODEL, r"layers\.\d+\.self_attn\.[qkvo]_proj"),)
 
 
 def row(tokens: int) -> Encoded:

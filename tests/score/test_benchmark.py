@@ -217,7 +217,10 @@ def test_a_puppet_is_drawn_again_with_its_words_and_another_mood(tmp_path: Path)
     frames, samples = read_video(row["video"]["bytes"]).frames, read_audio(row["audio"]["bytes"])
     same = [redrawn(row, track, 0.0, 3) for track in ("video", "audio")]
     assert np.corrcoef(same[0].ravel(), frames.ravel())[0, 1] > 0.99  # the store's were encoded, twice
-    assert np.corrcoef(same[1], samples)[0, 1] > 0.99
+    # The label was rounded, and with it, on some processors, the length of what is said.
+    assert len(same[1]) == pytest.approx(len(samples), abs=16)
+    both = min(len(same[1]), len(samples))
+    assert np.corrcoef(same[1][:both], samples[:both])[0, 1] > 0.99
     moved = [distance(redrawn(row, "video", share, 3), same[0]) for share in (0.2, 0.6, 1.0)]
     assert 0 < moved[0] < moved[1] < moved[2]
     louder = redrawn(row, "audio", 1.0, 3)
