@@ -76,11 +76,11 @@ def report(invocation: Invocation[FinetuneConfig]) -> Iterator[str]:
     from finetune.shown_modalities import check_shown, shown_modalities
 
     config, reader = invocation.config, StoreReader(invocation.data)
+    base_dtype(config)
     chosen, tests = select(reader, config.arm, invocation.seed, config.kinds), rated_rows(reader, "test")
     tested = [row["id"] for row in tests]
     ids = [*chosen.ids, *tested]
     scale = common_scale(reader, ids)
-    base_dtype(config)
     base = blank(config)
     shown = shown_modalities(base.family, base.name, config.modalities)
     rows = {"rows to train on": chosen.ids, "originals of test": tested}

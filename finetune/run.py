@@ -110,12 +110,12 @@ def _check_rows(
     from finetune.scales import common_scale
     from finetune.shown_modalities import check_shown, shown_modalities
 
+    base_dtype(config)
     rated = {f"originals of {split}": [row["id"] for row in rows] for split, rows in splits.items()}
     chosen = {"rows to train on": selection.ids} | rated
     scale = common_scale(reader, (row_id for ids in chosen.values() for row_id in ids))
     shown = shown_modalities(load_family(config.model, config.revision), config.model, config.modalities)
     check_shown(reader, chosen, shown, named=config.modalities is not None)
-    base_dtype(config)
     return scale
 
 
