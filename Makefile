@@ -19,10 +19,10 @@ demo: $(VENV)/installed
 	$(BIN)/daq-msa demo --out runs/demo
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-lowest: $(LOWEST)/installed
-	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(CORE)
+	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(CORE)
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

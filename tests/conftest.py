@@ -12,6 +12,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: more thre
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# Their tests start whole runs. Begun last, they would keep one process busy and leave the other idle.
+LONGEST = ("test_pipeline.py", "test_fsdp.py", "test_milestones.py", "test_processes.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest; the order of all others stays."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real media, annotations and reference outputs that lies beside the checkout."""
