@@ -19,6 +19,9 @@ from pipelines.errors import RunError
 SHOWN = 8
 """Rows that a message names."""
 
+Seen = tuple[torch.Tensor, torch.Tensor]
+"""Of a micro-batch, the rows' indices and whether their losses are finite, both (B,), on the device."""
+
 
 class Diverged(RunError):
     """A loss, a gradient, a weight or a rating that is not finite. The message names the rows."""
@@ -35,8 +38,8 @@ class DivergenceWatch(TrainerCallback):
 
     def __init__(self, model: torch.nn.Module, ids: Sequence[str], newest: Callable[[], Path | None]) -> None:
         self.model, self.ids, self.newest = model, ids, newest
-        self._losses: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._last: list[str] = []
+        self._seen: list[Seen] = []
+        self._before: list[Seen] = []
 
     def saw(self, rows: torch.Tensor, losses: torch.Tensor) -> None:
         """Note a micro-batch of the step that is under way.
@@ -45,7 +48,7 @@ class DivergenceWatch(TrainerCallback):
             rows: The rows' indices, (B,).
             losses: Their own losses, (B,).
         """
-        self._losses.append((rows, losses.detach().isfinite()))
+        self._seen.append((rows, losses.detach().isfinite()))
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Look at the losses and gradients of the step, and at the weights that the step before left.
@@ -53,8 +56,9 @@ class DivergenceWatch(TrainerCallback):
         Raises:
             Diverged: In all processes, if anything is not finite in any of them.
         """
-        step = state.global_step + 1
-        losses = [finite for _, finite in self._losses]
+        step, seen, before = state.global_step + 1, self._seen, self._before
+        self._seen, self._before = [], seen
+        losses = [finite for _, finite in seen]
         gradients = (
             [] if _is_scaled() else [value.grad for value in self._trained() if value.grad is not None]
         )
@@ -62,19 +66,12 @@ class DivergenceWatch(TrainerCallback):
             [_finite([*self._trained()]), torch.cat(losses).all() if losses else None, _finite(gradients)],
             args.device,
         )
-        rows = [
-            (row, bool(ok))
-            for rows, each in self._losses
-            for row, ok in zip(rows.tolist(), each, strict=True)
-        ]
-        self._losses = []
         if not weights_are:
-            self._end("a weight", step - 1, self._last)
-        self._last = [self.ids[row] for row, _ in rows]
+            self._end("a weight", step - 1, before)
         if not losses_are:
-            self._end("the loss", step, [self.ids[row] for row, ok in rows if not ok])
+            self._end("the loss", step, [(rows[~finite], finite) for rows, finite in seen])
         if not gradients_are:
-            self._end("a gradient", step, self._last)
+            self._end("a gradient", step, seen)
 
     def check_weights(self, step: int, device: torch.device) -> None:
         """Look at the weights before they are written.
@@ -83,15 +80,16 @@ class DivergenceWatch(TrainerCallback):
             Diverged: In all processes, if one is not finite in any of them.
         """
         if not all(_everywhere([_finite([*self._trained()])], device)):
-            self._end("a weight", step, self._last)
+            self._end("a weight", step, self._before)
 
     def _trained(self) -> list[torch.nn.Parameter]:
         return [value for value in self.model.parameters() if value.requires_grad]
 
-    def _end(self, what: str, step: int, rows: Sequence[str]) -> None:
+    def _end(self, what: str, step: int, seen: Sequence[Seen]) -> None:
         from accelerate.utils import gather_object
 
-        named = list(dict.fromkeys(gather_object(list(rows))))
+        own = [self.ids[row] for rows, _ in seen for row in rows.tolist()]
+        named = list(dict.fromkeys(gather_object(own)))
         checkpoint = self.newest()
         kept = f"{checkpoint} is the last whole checkpoint" if checkpoint else "there is no checkpoint yet"
         raise Diverged(
