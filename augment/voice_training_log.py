@@ -19,7 +19,6 @@ import torch
 
 from augment import spectrogram_sheet
 from augment.mel import SAMPLING_RATE
-from augment.voice_figures import mel
 from pipelines import figures, media
 from pipelines.atomic import read_json_lines, replacing, write_json_lines
 
@@ -78,6 +77,4 @@ class TrainingLog:
         for stem, sound in heard.items():
             with replacing(self._out / "samples" / f"{stem}.flac") as temporary:
                 temporary.write_bytes(media.encode_audio(sound, SAMPLING_RATE))
-        spectrogram_sheet.draw(
-            [{stem: mel(sound) for stem, sound in heard.items()}], self._out / "samples" / f"{name}.png"
-        )
+        spectrogram_sheet.draw([heard], self._out / "samples" / f"{name}.png")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from augment import evaluate_stable_diffusion as evaluation
 from augment import small_diffusion, train_stable_diffusion
 from augment.muon import Muon
 from augment.styles import EMBEDDED
+from benchmarks.fatezero import quality as evaluation
 
 
 def test_a_step_moves_a_kernel_as_far_in_all_its_directions() -> None:

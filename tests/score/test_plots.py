@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from score.calibrate import calibrate
-from score.plots import plot_benchmark, plot_calibration, plot_weights
+from benchmarks.scorer.plot import plot_benchmark
+from score.plots import plot_calibration, plot_weights
 
 RNG = np.random.default_rng(0)
 GOOD = {name: RNG.uniform(0.8, 1, 20).tolist() for name in ("video_motion", "audio_pitch")}

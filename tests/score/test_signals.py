@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.scorer.corruptions import MEANS, overdriven, raised
 from pipelines.media import read_audio, read_video
 from score.clip import Clip
 from score.picture import MAX_SIDE, Picture
 from score.signals.catalogue import JUDGED, SIGNALS, measure
 from score.sound import Sound
-from score.spoiling import MEANS, overdriven, raised
 from tests.score.clips import (
     blurred,
     noisy,

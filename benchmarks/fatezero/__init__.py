@@ -1,0 +1,1 @@
+"""What FateZero edits cost, and how good the shipped checkpoint is."""

@@ -1,0 +1,1 @@
+"""What the fusion model costs, and what each of its losses gains."""

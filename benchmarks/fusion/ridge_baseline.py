@@ -1,0 +1,77 @@
+"""A ridge regression on features averaged over time: the least that a network must beat.
+
+    python -m benchmarks.fusion.ridge_baseline --data FILE
+
+prints, for each modality alone and for all together, the correlation with the labels and the mean
+absolute error on test. The strength of the ridge is the one that is best on valid.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from finetune.fusion.feature_file import from_file
+from finetune.fusion.features import FeatureSet
+from finetune.fusion.settings import MODALITIES
+from pipelines.errors import call
+
+STRENGTHS = tuple(10.0**power for power in range(-2, 6))
+
+
+def main(argv: list[str]) -> None:
+    """Print the table of a feature file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fusion.ridge_baseline", allow_abbrev=False)
+    parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="a feature file")
+    parser.add_argument("--modalities", nargs="+", choices=MODALITIES, default=MODALITIES)
+    options = parser.parse_args(argv)
+    features, _ = from_file(options.data, tuple(options.modalities))
+    print(table(features))
+
+
+def table(features: FeatureSet) -> str:
+    """Each modality's figures on test, and those of all together."""
+    names = list(features.standards)
+    chosen = [(name, [name]) for name in names] + ([("all", names)] if len(names) > 1 else [])
+    lines = [f"{'test split':<12}{'Corr':>8}{'MAE':>8}"]
+    for title, used in chosen:
+        correlation, error = rated(features, used)
+        lines.append(f"{title:<12}{correlation:>8.4f}{error:>8.4f}")
+    return "\n".join(lines)
+
+
+def rated(features: FeatureSet, modalities: list[str]) -> tuple[float, float]:
+    """Correlation and mean absolute error on test of a ridge on these modalities' means."""
+    inputs = {
+        split: np.concatenate([pooled(features, split, name) for name in modalities], axis=1)
+        for split in features.splits
+    }
+    labels = {split: found.labels.astype(np.float64) for split, found in features.splits.items()}
+    fits = [ridge(inputs["train"], labels["train"], strength) for strength in STRENGTHS]
+    errors = [np.abs(inputs["valid"] @ fit[1:] + fit[0] - labels["valid"]).mean() for fit in fits]
+    best = fits[int(np.argmin(errors))]
+    found = inputs["test"] @ best[1:] + best[0]
+    return float(np.corrcoef(found, labels["test"])[0, 1]), float(np.abs(found - labels["test"]).mean())
+
+
+def pooled(features: FeatureSet, split: str, name: str) -> np.ndarray:
+    """The mean over a clip's steps, by training standards, (n, d); zeros where it has no step."""
+    steps, standard = features.splits[split].features[name], features.standards[name]
+    shown = steps.mask[..., None]
+    total = np.where(shown, (steps.values - standard.mean) / standard.deviation, 0).sum(1, dtype=np.float64)
+    return total / np.maximum(steps.mask.sum(1), 1)[:, None]
+
+
+def ridge(inputs: np.ndarray, labels: np.ndarray, strength: float) -> np.ndarray:
+    """Intercept, which is not punished, and coefficients, (1 + d,)."""
+    mean, level = inputs.mean(0), labels.mean()
+    centred = inputs - mean
+    square = centred.T @ centred + strength * np.eye(inputs.shape[1])
+    coefficients = np.linalg.solve(square, centred.T @ (labels - level))
+    return np.concatenate([[level - mean @ coefficients], coefficients])
+
+
+if __name__ == "__main__":
+    call(main)

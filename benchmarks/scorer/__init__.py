@@ -1,0 +1,1 @@
+"""Whether quality falls where a clip is corrupted, and follows the sentiment that a variant lost."""

@@ -1,0 +1,83 @@
+"""Measure a voice converter on voices that no shipped checkpoint has heard.
+
+    python -m benchmarks.voice_conversion.quality --pairs 100 --sheet sheet.png
+
+Each pair is a sentence by one voice, to be said by another, of whom another sentence is known: puppets
+of the test cast, who can say it in the other voice themselves, or, with `--speech`, recordings in a
+folder. Similarity of speakers needs Resemblyzer and word errors Moonshine; `docs/voice_conversion.md`
+tells how to install them, and without one its figures are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from augment import spectrogram_sheet
+from augment.audio_variants import load_converter
+from benchmarks.voice_conversion.metrics import figures
+from benchmarks.voice_conversion.models import Judges, moonshine, resemblyzer
+from benchmarks.voice_conversion.pairs import Converted, Voices, convert, of_folder, of_puppets
+from pipelines.errors import call
+from pipelines.sample import row_seed
+
+DRAWN = 6
+"""Pairs on the sheet."""
+
+
+def draw_sheet(pairs: Sequence[Converted], file: Path) -> None:
+    """A picture of spectrograms: a pair a line, its source, reference, result and truth side by side."""
+    names = ("source", "reference", "result", "truth")
+    spectrogram_sheet.draw([{name: getattr(pair, name) for name in names} for pair in pairs], file)
+
+
+def main(argv: list[str]) -> None:
+    """Print the figures as JSON."""
+    options = _options(argv)
+    if options.speech is None:
+        pairs = of_puppets(options.pairs, options.seed, options.voices)
+    else:
+        pairs = of_folder(options.speech, options.pairs, options.seed)
+    converter = load_converter(options.model, None, "cpu")
+    converted = [
+        convert(
+            converter,
+            pair,
+            seed=row_seed(options.seed, f"noise {number}"),
+            num_inference_steps=options.steps,
+            guidance_scale=options.guidance_scale,
+            temperature=options.temperature,
+        )
+        for number, pair in enumerate(pairs)
+    ]
+    if options.sheet is not None:
+        draw_sheet(converted[:DRAWN], options.sheet)
+    judges = Judges(speaker=resemblyzer(), words=moonshine() if options.language == "en" else None)
+    print(json.dumps(figures(converted, judges)))
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.voice_conversion.quality", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("--model", default="embedded", help="embedded, a directory or a Hub id")
+    parser.add_argument("--pairs", type=int, default=100, help="(default: 100)")
+    parser.add_argument(
+        "--voices", choices=get_args(Voices), default="any",
+        help="of puppets: any two, or two of unlike pitch (default: any)",
+    )  # fmt: skip
+    parser.add_argument("--speech", type=Path, help="a folder of recordings, a subfolder a speaker")
+    parser.add_argument("--language", default="en", help="words are counted in en alone (default: en)")
+    parser.add_argument("--steps", type=int, default=10, help="of Euler (default: 10)")
+    parser.add_argument("--guidance_scale", type=float, default=0.7, help="(default: 0.7)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="(default: 0)")
+    parser.add_argument("--seed", type=int, default=1, help="(default: 1)")
+    parser.add_argument("--sheet", type=Path, help=f"picture of the first {DRAWN} pairs' spectrograms")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    call(main)

@@ -1,0 +1,84 @@
+"""The study: rank correlations, and the table of a store whose qualities do or do not follow the mood."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.scorer.partners import redrawn
+from benchmarks.scorer.sensitivity import import_puppets
+from benchmarks.scorer.sentiment import Moved, Ruler, moved, recoloured, spearman, table
+from benchmarks.valence_probe import FaceProbe
+from pipelines.errors import RunError
+from pipelines.media import encode_video
+from pipelines.sample import QUALITIES, Row
+from pipelines.store import StoreReader
+from tests.score.clips import original, variant, write_store
+
+SHARES = (0.0, 0.3, 0.6, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("quality", "distance", "expected"),
+    [([3, 2, 1], [0.1, 0.5, 9], 1.0), ([1, 2, 3], [0.1, 0.5, 9], -1.0), ([1, 2, 2], [3, 1, 1], 1.0)],
+)
+def test_spearman_equals_its_closed_forms(
+    quality: list[float], distance: list[float], expected: float
+) -> None:
+    assert spearman(np.array(quality), np.array(distance)) == pytest.approx(expected)
+
+
+@pytest.fixture(scope="module")
+def puppets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store as the scorer writes it: pictures in other moods, the worse the farther these moved."""
+    folder = tmp_path_factory.mktemp("study")
+    source = import_puppets(folder / "originals", clips=8, seed=2)
+    rows: list[Row] = []
+    for row in StoreReader(source).rows():
+        if row["split"] != "train":
+            continue
+        rows.append(row | dict.fromkeys(QUALITIES) | {"weight": 1.0})
+        for number, share in enumerate(SHARES):
+            frames = redrawn(row, "video", share, 2)
+            made = variant(row, "video", number, video=encode_video(frames, row["fps"]))
+            made |= {"generator": json.dumps({"method": "redrawn"}), "quality_audio": None}
+            rows.append(made | dict.fromkeys(("quality_video", "quality", "quality_cross"), 1 - share))
+    return write_store(folder / "scored", rows)
+
+
+def test_moods_that_move_farther_are_read_as_farther(puppets: Path) -> None:
+    ruler = Ruler({"video": FaceProbe([recoloured], pictures=1200)})
+    found = list(moved(puppets, ruler))
+    assert len(found) == 4 * len(SHARES)
+    assert {(each.made_by, each.kind) for each in found} == {("redrawn", "video")}
+    by_share = np.array([each.distance for each in found]).reshape(4, len(SHARES)).mean(axis=0)
+    assert np.all(np.diff(by_share) > 0)
+    assert by_share[0] < 0.15
+    assert spearman(*np.array([(each.quality, each.distance) for each in found]).T) > 0.6
+
+
+def test_the_table_has_the_groups_that_are_large_enough() -> None:
+    rng = np.random.default_rng(0)
+    distances = rng.uniform(0, 1, 40)
+    good = [
+        Moved("fatezero", "video", f"c{at % 9}", d, 1 - d, rng.uniform()) for at, d in enumerate(distances)
+    ]
+    few = [Moved("sdedit", "video", "c0", 0.1, 0.5, 0.5)]
+    lines = table(good + few)[2:]
+    assert [line.split(" | ")[1:3] for line in lines] == [["all", "41"], ["fatezero", "40"]]
+    assert lines[1].endswith("| 1.00 (1.00 to 1.00) |")
+
+
+def test_other_clips_than_puppets_and_stores_without_scores_are_refused(
+    tmp_path: Path, puppets: Path
+) -> None:
+    ruler = Ruler({})
+    with pytest.raises(RunError, match=r"holds clips of toy; the mood of puppets alone is known"):
+        next(moved(write_store(tmp_path / "toy", [original(0)]), ruler))
+    plain = [row | {"quality": None} for row in StoreReader(puppets).rows()]
+    bare = write_store(tmp_path / "bare", plain)
+    with pytest.raises(RunError, match="has no qualities; score it first"):
+        next(moved(bare, ruler))
