@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from augment import sounds
+from augment import waveform
 from augment.audio_settings import AudioSettings
 from pipelines import media, provenance
 from pipelines.errors import UsageError
@@ -56,8 +56,8 @@ class Chatterbox:
         Raises:
             ValueError: If a sound or the answer cannot be used.
         """
-        sounds.level("audio", source)
-        sounds.level("reference", reference)
+        waveform.level("audio", source)
+        waveform.level("reference", reference)
         made = self._generate(source, reference, sampling_rate, seed)
         details = {
             "method": "chatterbox",
@@ -65,7 +65,7 @@ class Chatterbox:
             "watermark": self.watermark,
             "program": provenance.versions(PACKAGES),
         }
-        return sounds.answered("Chatterbox", made, self.model.sr, source, sampling_rate), details
+        return waveform.answered("Chatterbox", made, self.model.sr, source, sampling_rate), details
 
     def _generate(
         self, source: np.ndarray, reference: np.ndarray, sampling_rate: int, seed: int

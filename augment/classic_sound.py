@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from augment import sounds
+from augment import waveform
 from augment.classic_settings import CLEAN_DB, ClassicSettings
 from pipelines import media
 
@@ -83,7 +83,7 @@ def changed(
     Raises:
         ValueError: If it is silent, empty or not finite.
     """
-    level = sounds.level("audio", samples)
+    level = waveform.level("audio", samples)
     sound = torch.from_numpy(samples)
     generator = torch.Generator().manual_seed(noise_seed)
     if semitones:
@@ -92,7 +92,7 @@ def changed(
         sound = _fitted(_stretched(_stretched(sound, stretch), 1 / stretch), len(samples))
     sound = _in_room(sound, room_s, generator) if room_s else sound
     sound = _in_noise(sound, snr_db, generator) if snr_db < CLEAN_DB else sound
-    return sounds.as_given(
+    return waveform.as_given(
         sound, SAMPLING_RATE, wanted_level=level, sampling_rate=SAMPLING_RATE, length=len(samples)
     )
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from augment.fatezero import FateZeroPipeline, Inversion
-from augment.fatezero_words import plan_words
+from augment.fatezero.pipeline import FateZeroPipeline, Inversion
+from augment.fatezero.prompts import plan_words
 from augment.styles import Style
 from augment.video_editors import as_bytes, load, unet_unit, windows
 from augment.video_settings import VideoSettings

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow
 
-from augment import audio_variants, judgements, retries, video_variants
+from augment import attempts, audio_variants, retries, video_variants
 from augment.classic_sound import ClassicSound
 from augment.classic_variants import ClassicVariants
 from augment.planning import Attempt, Variant, plan
@@ -115,7 +115,7 @@ def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:
     if invocation.data.resolve() == invocation.out.resolve():
         raise UsageError(f"--out: {invocation.out} is the store that is read; name another folder")
     variants = plan(reader, config, invocation.seed)
-    states = judgements.held(variants, invocation.out, config)
+    states = attempts.held(variants, invocation.out, config)
     judged = _judge(invocation, variants, states)
     states = judged.states if judged else states
     works = _works(variants, states)
@@ -155,7 +155,7 @@ def _judge(
             f"--scores: got {scores}, but augment.retries.attempts is 0, which makes nothing again; take 1 or"
             " more"
         )
-    qualities = judgements.qualities(scores, out, variants, states)
+    qualities = attempts.qualities(scores, out, variants, states)
     if qualities is None:
         _say(f"retries: {out} is what was made of these scores already; score it to go on")
         return None

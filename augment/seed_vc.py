@@ -73,10 +73,10 @@ class SeedVC:
                 wrong.
             RunError: If it died too often in a row, or cannot be started again.
         """
-        from augment import sounds
+        from augment import waveform
 
-        sounds.level("audio", source)
-        sounds.level("reference", reference)
+        waveform.level("audio", source)
+        waveform.level("reference", reference)
         heard = _reference(reference, sampling_rate)
         rate = RATES[self.settings.f0_condition]
         answer = self._ask(
@@ -90,7 +90,7 @@ class SeedVC:
             }
         )
         pace = self.settings.length_adjust
-        made = sounds.answered("Seed-VC", *_decoded(answer), source, sampling_rate, pace)
+        made = waveform.answered("Seed-VC", *_decoded(answer), source, sampling_rate, pace)
         options = self.settings.options()
         return made, {"method": "seed_vc", "model": MODEL, "options": options, "program": self.versions}
 
@@ -236,9 +236,9 @@ def _reference(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
 def _encoded(samples: np.ndarray, source: int, target: int) -> str:
     import torch
 
-    from augment import sounds
+    from augment import waveform
 
-    sound = sounds.resampled(torch.from_numpy(np.asarray(samples, np.float32)), source, target)
+    sound = waveform.resampled(torch.from_numpy(np.asarray(samples, np.float32)), source, target)
     return base64.b64encode(sound.numpy().astype("<f4").tobytes()).decode("ascii")
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from augment.conditioning import LOUDNESS
-from augment.mel import log_mel
+from augment.voice_conversion.conditioning import LOUDNESS
+from augment.voice_conversion.mel import log_mel
 from pipelines.atomic import replacing
 
 

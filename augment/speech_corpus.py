@@ -16,12 +16,13 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from augment import pitch, sounds
-from augment.conditioning import LOUDNESS, pulse_mel
-from augment.mel import HOP, SAMPLING_RATE, frame_count, log_mel
+from augment import waveform
 from augment.speech import trimmed
 from augment.studio_speech import PCM
 from augment.voice_batches import FRAMES, PROMPT_FRAMES, Batch, Lesson, lengths, together
+from augment.voice_conversion import pitch
+from augment.voice_conversion.conditioning import LOUDNESS, pulse_mel
+from augment.voice_conversion.mel import HOP, SAMPLING_RATE, frame_count, log_mel
 from augment.voice_disguise import disguised
 from augment.voice_sources import Clip, of_folder
 from pipelines import media
@@ -113,7 +114,7 @@ def _add(clip: Clip, samples: BinaryIO, contours: BinaryIO) -> Recorded:
     """Append a clip's samples and pitch to the files; ValueError if it is of no use."""
     assert isinstance(clip.at, Path)
     heard = trimmed(media.read_audio(clip.at))
-    level = sounds.level("sound", heard)
+    level = waveform.level("sound", heard)
     if frame_count(len(heard)) < FRAMES[1]:
         raise ValueError(
             f"{_seconds(frame_count(len(heard)))} of speech; at least {_seconds(FRAMES[1])} are needed"

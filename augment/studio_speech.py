@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from augment.conditioning import LOUDNESS, pulse_mel
-from augment.mel import log_mel
-from augment.pitch import track
 from augment.voice_batches import FRAMES, Batch, Lesson, lengths, samples_of, together
+from augment.voice_conversion.conditioning import LOUDNESS, pulse_mel
+from augment.voice_conversion.mel import log_mel
+from augment.voice_conversion.pitch import track
 from pipelines.sample import row_seed
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
-from augment.conditioning import draft
-from augment.mel import HOP
+from augment.voice_conversion.conditioning import draft
+from augment.voice_conversion.mel import HOP
 
 FRAMES = (70, 100)
 """Least and most frames of a stretch that is to be made, 1.1 to 1.6 s."""

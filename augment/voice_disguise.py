@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from augment.classic_sound import shifted
-from augment.mel import SAMPLING_RATE
+from augment.voice_conversion.mel import SAMPLING_RATE
 
 SEMITONES = 4.0
 """Pitch and formants move by up to so many, either way."""

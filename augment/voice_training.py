@@ -18,19 +18,19 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from augment import voice_encoders
-from augment.conditioning import Frames, Networks, prosody
-from augment.flow_matching import interpolate
 from augment.muon import Muon
 from augment.voice_batches import Batch
-from augment.voice_conversion import VoiceConversionPipeline
-from augment.voice_conversion_model import (
+from augment.voice_conversion import encoders
+from augment.voice_conversion.conditioning import Frames, Networks, prosody
+from augment.voice_conversion.encoders import Heard
+from augment.voice_conversion.flow_matching import interpolate
+from augment.voice_conversion.model import (
     ContentEncoder,
     LengthRegulator,
     SpeakerEncoder,
     VoiceTransformer,
 )
-from augment.voice_encoders import Heard
+from augment.voice_conversion.pipeline import VoiceConversionPipeline
 from augment.voice_training_settings import (
     CONTENT_ENCODER,
     EMBEDDED,
@@ -69,21 +69,19 @@ def begun(config: VoiceTrainingConfig) -> VoiceConversionPipeline:
     return VoiceConversionPipeline(
         content,
         speaker,
-        LengthRegulator(content_size=voice_encoders.size(content), size=sizes.width),
-        VoiceTransformer(
-            content_size=sizes.width, speaker_size=voice_encoders.size(speaker), **asdict(sizes)
-        ),
+        LengthRegulator(content_size=encoders.size(content), size=sizes.width),
+        VoiceTransformer(content_size=sizes.width, speaker_size=encoders.size(speaker), **asdict(sizes)),
         content_extractor=content_extractor,
         speaker_extractor=speaker_extractor,
     )
 
 
 def _content(name: str) -> tuple[Any, Any]:
-    return (ContentEncoder(), None) if name == EMBEDDED else voice_encoders.load_content(name)
+    return (ContentEncoder(), None) if name == EMBEDDED else encoders.load_content(name)
 
 
 def _speaker(name: str) -> tuple[Any, Any]:
-    return (SpeakerEncoder(), None) if name == EMBEDDED else voice_encoders.load_speaker(name)
+    return (SpeakerEncoder(), None) if name == EMBEDDED else encoders.load_speaker(name)
 
 
 def flow_loss(networks: Networks, batch: Batch, generator: torch.Generator, dropped: float) -> torch.Tensor:

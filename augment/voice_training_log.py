@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from augment import spectrogram_sheet
-from augment.mel import SAMPLING_RATE
+from augment.voice_conversion.mel import SAMPLING_RATE
 from pipelines import figures, media
 from pipelines.atomic import read_json_lines, replacing, write_json_lines
 

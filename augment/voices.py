@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from augment import sounds, speech
+from augment import speech, waveform
 from augment.voice_sources import CORPUS, Clip, clips_of, of_corpus
 from pipelines import media
 from pipelines.errors import RowError
@@ -91,7 +91,7 @@ class VoiceBank:
         clip = clips[rng.integers(len(clips))]
         encoded = self._encoded(clip)
         samples = self._reference(encoded)
-        sounds.level(f"{row['id']}: the voice {speaker} ({clip.name})", samples)
+        waveform.level(f"{row['id']}: the voice {speaker} ({clip.name})", samples)
         return Target(
             speaker=speaker,
             clip=clip.name,
@@ -160,7 +160,7 @@ class VoiceBank:
     def _middle(self, clip: Clip) -> float:
         import torch
 
-        from augment import pitch
+        from augment.voice_conversion import pitch
 
         samples = self._reference(self._encoded(clip))
         if not np.isfinite(samples).all():

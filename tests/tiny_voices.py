@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from augment.conditioning import Networks
 from augment.voice_conversion import VoiceConversionPipeline
-from augment.voice_conversion_model import (
+from augment.voice_conversion.conditioning import Networks
+from augment.voice_conversion.model import (
     ContentEncoder,
     LengthRegulator,
     SpeakerEncoder,

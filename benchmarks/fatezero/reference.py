@@ -1,9 +1,9 @@
 """FateZero as it was published: the inversion stores every attention map, and the edit fetches them.
 
-Here to measure `augment.fatezero` against, and to check it by: with the same networks and settings,
+Here to measure `augment.fatezero.pipeline` against, and to check it by: with the same networks and settings,
 both make the same frames. Maps are explicit, as diffusers' plain attention makes them, and stay on
 the device; published, they were kept in the computer's memory. DDIM runs by diffusers' scheduler.
-Shared with `augment.fatezero` are what both have to do alike and do not do for attention: the
+Shared with `augment.fatezero.pipeline` are what both have to do alike and do not do for attention: the
 autoencoder, the prompts, the choice of key frames, and normalisation over the clip.
 """
 
@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from augment.fatezero_attention import MAX_BORROWED_QUERIES, Control, controlled, key_table
-from augment.fatezero_words import align, token_ids, word_places
+from augment.fatezero.attention import MAX_BORROWED_QUERIES, Control, controlled, key_table
+from augment.fatezero.prompts import align, token_ids, word_places
 
 if TYPE_CHECKING:
     from augment.fatezero import FateZeroPipeline

@@ -4,8 +4,9 @@
         [--sizes 128 256] [--clips 1000] [--threads 1] [--device auto]
 
 **Edits.** A clip of noise for each of the steps, frames and sizes, edited to watercolor as published:
-by `augment.fatezero`, and by `benchmarks.fatezero.reference` where its maps fit into memory. Both use the
-same weights; without `--model` those are seeded ones of a small UNet, so nothing is said of pictures.
+by `augment.fatezero.pipeline`, and by `benchmarks.fatezero.reference` where its maps fit into memory.
+Both use the same weights; without `--model` those are seeded ones of a small UNet, so nothing is said
+of pictures.
 
 **Styles.** One clip into one style and into three: the inversion is paid once.
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from augment import pitch
 from augment.classic_settings import ClassicSettings, ClassicSoundSettings
 from augment.classic_sound import ClassicSound, changed
 from augment.settings import AugmentConfig
+from augment.voice_conversion import pitch
 from pipelines import media
 from tests.tiny_voices import voiced
 

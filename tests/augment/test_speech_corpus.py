@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from augment import pitch
-from augment.mel import HOP, log_mel
 from augment.speech_corpus import Recordings, _apart, read_folder, split
 from augment.voice_batches import Batch
+from augment.voice_conversion import pitch
+from augment.voice_conversion.mel import HOP, log_mel
 from augment.voice_disguise import coloured, disguised
 from pipelines import media
 from pipelines.errors import UsageError

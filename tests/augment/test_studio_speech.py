@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from augment.mel import log_mel
 from augment.studio_speech import (
     LOUDNESS,
     PCM,
@@ -20,6 +19,7 @@ from augment.studio_speech import (
     perturbed,
     say_together,
 )
+from augment.voice_conversion.mel import log_mel
 from pipelines.puppets.voice import Voice
 from tests.tiny_voices import voiced
 

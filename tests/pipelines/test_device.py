@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOUBLE = {"float64", "double"}
 # Where torch's float64 may stand, and why no MPS device sees it.
 ON_THE_CPU = {
-    "augment/pitch.py": "contours come from a tracker on the CPU",
+    "augment/voice_conversion/pitch.py": "contours come from a tracker on the CPU",
     "finetune/audio_in_video.py": "times of tokens, computed where rows are encoded",
     "finetune/head_start.py": "ridge gets what was read off the model, on the CPU",
     "finetune/frozen_towers.py": "a clip's frame rate, kept on the CPU",

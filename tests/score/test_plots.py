@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from score.calibrate import calibrate
 from benchmarks.scorer.plot import plot_benchmark
+from score.calibrate import calibrate
 from score.plots import plot_calibration, plot_weights
 
 RNG = np.random.default_rng(0)

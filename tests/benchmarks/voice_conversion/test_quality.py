@@ -87,7 +87,7 @@ def test_puppets_say_a_sentence_together_and_other_sentences_apart() -> None:
 def _pitch(sound: np.ndarray) -> float:
     import torch
 
-    from augment import pitch
+    from augment.voice_conversion import pitch
 
     return pitch.middle(pitch.track(torch.from_numpy(sound)))
 
@@ -126,7 +126,7 @@ def _octaves_off_the_contour(pair: Converted) -> float:
     """Median over frames voiced in both of how far the result's pitch is from the source's, moved to it."""
     import torch
 
-    from augment import pitch
+    from augment.voice_conversion import pitch
 
     source, result = (pitch.track(torch.from_numpy(sound)) for sound in (pair.source, pair.result))
     both = (source > 0) & (result > 0)

@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from augment.fatezero_words import WordPlan
+    from augment.fatezero.prompts import WordPlan
 
 # Attention with more queries than this is the edit's own: FateZero's 64 x 64 level.
 MAX_BORROWED_QUERIES = 32**2

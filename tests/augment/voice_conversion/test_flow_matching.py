@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from augment import flow_matching
+from augment.voice_conversion import flow_matching
 
 
 def test_euler_on_a_linear_field_is_the_closed_form() -> None:

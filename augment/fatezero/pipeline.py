@@ -22,8 +22,8 @@ from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DCon
 from diffusers.utils import BaseOutput
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from augment.fatezero_attention import Control, controlled, key_table
-from augment.fatezero_words import WordPlan, plan_words, token_ids, word_places
+from augment.fatezero.attention import Control, controlled, key_table
+from augment.fatezero.prompts import WordPlan, plan_words, token_ids, word_places
 
 _FRAMES_A_TIME = 8
 """Frames that the autoencoder takes at once."""

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from augment.fatezero import FateZeroPipeline
-from augment.fatezero_attention import ClipGroupNorm, attend_both, key_table
-from augment.fatezero_words import align, plan_words, word_places
+from augment.fatezero.attention import ClipGroupNorm, attend_both, key_table
+from augment.fatezero.prompts import align, plan_words, word_places
 from tests import tiny_diffusion
 
 SOURCE, TARGET = "a person talking", "watercolor painting of a person talking"

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
-from augment import flow_matching, pitch, sounds
-from augment.conditioning import LOUDNESS, Frames, Networks, draft, prosody, pulse_mel
-from augment.mel import HOP, SAMPLING_RATE, griffin_lim, log_mel
-from augment.voice_conversion_model import Condition, LengthRegulator, VoiceTransformer
-from augment.voice_encoders import Heard
+from augment import waveform
+from augment.voice_conversion import flow_matching, pitch
+from augment.voice_conversion.conditioning import LOUDNESS, Frames, Networks, draft, prosody, pulse_mel
+from augment.voice_conversion.encoders import Heard
+from augment.voice_conversion.mel import HOP, SAMPLING_RATE, griffin_lim, log_mel
+from augment.voice_conversion.model import Condition, LengthRegulator, VoiceTransformer
 
 PROMPT_FRAMES = 80
 """Of the reference's loudest stretch, 1.3 s, that the transformer continues."""
@@ -139,7 +140,7 @@ class VoiceConversionPipeline(DiffusionPipeline):
         prompt = self._prompt(target, generator)
         made = self._chained(said, prompt, num_inference_steps, guidance_scale, batch_size)
         samples = self._waveform(self.transformer.mel(made, base), pulses)[: len(source.samples)]
-        return sounds.as_given(
+        return waveform.as_given(
             samples,
             SAMPLING_RATE,
             wanted_level=source.level,
@@ -149,9 +150,9 @@ class VoiceConversionPipeline(DiffusionPipeline):
 
     def _heard(self, name: str, sound: np.ndarray, sampling_rate: int) -> _Sound:
         """A sound checked and analysed."""
-        level = sounds.level(name, sound)
+        level = waveform.level(name, sound)
         samples = torch.from_numpy(np.asarray(sound, np.float32)) * (LOUDNESS / level)
-        samples = sounds.resampled(samples, sampling_rate, SAMPLING_RATE)
+        samples = waveform.resampled(samples, sampling_rate, SAMPLING_RATE)
         return _Sound(samples, log_mel(samples), pitch.track(samples), level)
 
     def _frames(

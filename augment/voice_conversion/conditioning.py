@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from augment import voice_encoders
-from augment.mel import FLOOR, HOP, log_mel
-from augment.pitch import excitation
-from augment.voice_conversion_model import Condition, LengthRegulator, VoiceTransformer
-from augment.voice_encoders import Heard
+from augment.voice_conversion import encoders
+from augment.voice_conversion.encoders import Heard
+from augment.voice_conversion.mel import FLOOR, HOP, log_mel
+from augment.voice_conversion.model import Condition, LengthRegulator, VoiceTransformer
+from augment.voice_conversion.pitch import excitation
 
 LOUDNESS = 0.05
 """Root mean square that every sound is brought to."""
@@ -47,7 +47,7 @@ class Networks(NamedTuple):
 
     def content(self, heard: Heard) -> torch.Tensor:
         """What is said, at the mel spectrogram's frames, (batch, frames, size)."""
-        said = voice_encoders.content(self.content_encoder, self.content_extractor, heard)
+        said = encoders.content(self.content_encoder, self.content_extractor, heard)
         return self.length_regulator(said, heard.mel.shape[1])
 
     def condition(self, prompt: Frames, wanted: Frames, voice: Heard) -> Condition:
@@ -63,7 +63,7 @@ class Networks(NamedTuple):
             content=torch.cat([prompt.content, wanted.content], 1),
             draft=torch.cat([prompt.draft, wanted.draft], 1),
             prosody=torch.cat([prompt.prosody, wanted.prosody], 1),
-            speaker=voice_encoders.speaker(self.speaker_encoder, self.speaker_extractor, voice),
+            speaker=encoders.speaker(self.speaker_encoder, self.speaker_extractor, voice),
         )
 
 

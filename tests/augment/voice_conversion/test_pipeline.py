@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from augment import mel, pitch
 from augment.audio_variants import CHECKPOINT, load_converter
-from augment.conditioning import Frames, draft, envelope
-from augment.flow_matching import euler
-from augment.voice_conversion import CHUNK_FRAMES, VoiceConversionPipeline
-from augment.voice_conversion_model import Condition
-from augment.voice_encoders import Heard
+from augment.voice_conversion import mel, pitch
+from augment.voice_conversion.conditioning import Frames, draft, envelope
+from augment.voice_conversion.encoders import Heard
+from augment.voice_conversion.flow_matching import euler
+from augment.voice_conversion.model import Condition
+from augment.voice_conversion.pipeline import CHUNK_FRAMES, VoiceConversionPipeline
 from tests.tiny_voices import converter, networks, voiced
 
 torch.set_num_threads(1)
