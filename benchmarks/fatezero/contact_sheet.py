@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from augment.settings import AugmentConfig
-from augment.styles import styles_for
-from augment.video_settings import VideoSettings
-from augment.video_variants import VideoVariants
+from augment.video.settings import VideoSettings
+from augment.video.styles import styles_for
+from augment.video.variants import VideoVariants
 from pipelines import media
 from pipelines.device import pick
 from pipelines.errors import call

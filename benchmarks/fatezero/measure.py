@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from augment.video_editors import unet_unit
+from augment.video.editor import unet_unit
 from benchmarks import measurement
 from benchmarks.fatezero.cases import FIRST_CLIPS, SOURCE_PROMPT, STYLE, Case, Setting, arguments, clip, load
 from benchmarks.fatezero.reference import TextbookFateZero

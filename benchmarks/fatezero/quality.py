@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from augment.fatezero_editor import FateZeroEditor
-from augment.small_diffusion import draw
-from augment.style_renderers import RENDERERS
-from augment.styles import EMBEDDED, Style
-from augment.video_editors import as_bytes
-from augment.video_settings import VideoSettings
-from augment.video_variants import make_editor
+from augment.training.diffusion.model import draw
+from augment.training.diffusion.style_renderers import RENDERERS
+from augment.video.editor import as_bytes
+from augment.video.fatezero_editor import FateZeroEditor
+from augment.video.settings import VideoSettings
+from augment.video.styles import EMBEDDED, Style
+from augment.video.variants import make_editor
 from benchmarks.valence_probe import FaceProbe
 from pipelines.puppets import face
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from augment.audio_variants import SAMPLING_RATE
-from augment.spectrogram_sheet import mel
+from augment.audio.variants import SAMPLING_RATE
+from augment.training.voice.spectrogram_sheet import mel
 from augment.voice_conversion import pitch
 from benchmarks.voice_conversion.models import Judges
 from benchmarks.voice_conversion.pairs import Converted

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from augment.audio_variants import SAMPLING_RATE
+from augment.audio.variants import SAMPLING_RATE
 
 
 @dataclass(frozen=True, kw_only=True)

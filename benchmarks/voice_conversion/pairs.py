@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from augment.audio_variants import SAMPLING_RATE
+from augment.audio.variants import SAMPLING_RATE
 from pipelines.errors import UsageError
 from pipelines.sample import row_seed
 
@@ -114,8 +114,8 @@ def of_folder(folder: Path, count: int, seed: int) -> Iterator[Pair]:
         UsageError: If the folder holds no speech, or that of one speaker alone.
         MediaError: If a recording cannot be read.
     """
-    from augment import voice_sources
-    from augment.speech import trimmed
+    from augment.audio import voice_sources
+    from augment.audio.silence import trimmed
     from pipelines.media import read_audio
 
     by_speaker: dict[str, list[np.ndarray]] = defaultdict(list)

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from augment import spectrogram_sheet
-from augment.audio_variants import load_converter
+from augment.audio.variants import load_converter
+from augment.training.voice import spectrogram_sheet
 from benchmarks.voice_conversion.metrics import figures
 from benchmarks.voice_conversion.models import Judges, moonshine, resemblyzer
 from benchmarks.voice_conversion.pairs import Converted, Voices, convert, of_folder, of_puppets

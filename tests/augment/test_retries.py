@@ -12,11 +12,11 @@ import pytest
 from augment import retries
 from augment import run as stage
 from augment.__main__ import main
-from augment.classic_settings import ClassicSettings, ClassicSoundSettings
+from augment.classic.settings import ClassicSettings, ClassicSoundSettings
 from augment.settings import AugmentConfig, RetrySettings
-from augment.styles import PUBLISHED
-from augment.video_settings import VideoSettings, VideoToVideoSettings
-from augment.video_to_video import weaker
+from augment.video.diffusers_editor import weaker
+from augment.video.settings import VideoSettings, VideoToVideoSettings
+from augment.video.styles import PUBLISHED
 from pipelines import parts, run
 from pipelines.errors import RunError, UsageError
 from pipelines.sample import digest

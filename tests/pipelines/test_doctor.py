@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from augment.audio_settings import SeedVCSettings
-from augment.seed_vc import VERSION
+from augment.audio.seed_vc import VERSION
+from augment.audio.settings import SeedVCSettings
 from pipelines import doctor
 from pipelines.__main__ import entry, main
 from pipelines.errors import RunError, UsageError

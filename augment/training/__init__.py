@@ -1,0 +1,1 @@
+"""How the shipped checkpoints are trained; making variants needs nothing of it."""

@@ -1,0 +1,1 @@
+"""Trains the small Stable Diffusion that is shipped."""

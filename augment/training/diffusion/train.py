@@ -1,0 +1,242 @@
+"""Trains the small Stable-Diffusion-shaped checkpoint that ships with the project, on two CPU cores.
+
+    python -m augment.training.diffusion.train --work DIR --vae-minutes 35 --unet-minutes 35 [--start FOLDER]
+
+First the autoencoder, then the UNet with its text encoder, on puppets of the cast `studio`, plain
+or in a style of `style_renderers.py`, captioned with style and mood. `--start` begins with a
+checkpoint's weights in place of random ones, at half the rates. Progress is kept in --work; started
+again, the same command goes on where it was. Schedules run over minutes of computing, so that a run
+ends when it should on a busy machine; no two runs give the same weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import distributed as dist
+from torch.nn import functional as F
+
+from augment.settings import CHECKPOINTS
+from augment.training.diffusion.model import SIZE, Denoiser, assemble, build_scheduler, build_vae, draw_batch
+from augment.training.muon import Muon
+
+NO_CAPTION = 0.1
+"""Share of empty captions, which guidance needs."""
+POOL = 12_288
+"""Pictures that the UNet learns from, encoded once."""
+SAVE_EVERY_S = 60.0
+LOG_EVERY = 25
+
+Loss = Callable[[Any, np.random.Generator], torch.Tensor]
+
+
+def face_weights() -> torch.Tensor:
+    """What a pixel counts in the autoencoder's loss, mean 1, (1, 1, 64, 64): most at mouth and eyes."""
+    rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+
+    def blob(row: float, column: float, height: float, width: float) -> torch.Tensor:
+        return torch.exp(-(((rows - row) / height) ** 2) - ((columns - column) / width) ** 2)
+
+    weights = 0.5 + 5 * blob(45, 32, 7, 12) + 2 * blob(25, 32, 8, 15)
+    return (weights / weights.mean())[None, None]
+
+
+def vae_loss(weights: torch.Tensor, batch_size: int) -> Loss:
+    """Weighted absolute error of pictures and of their gradients, and a light KL term."""
+
+    def loss(vae: Any, rng: np.random.Generator) -> torch.Tensor:
+        pictures, _ = draw_batch(rng, batch_size)
+        posterior = vae.encode(pictures).latent_dist
+        rebuilt = vae.decode(posterior.sample()).sample.float()
+        off = rebuilt - pictures
+        steep = sum((weights.narrow(axis, 1, SIZE - 1) * off.diff(dim=axis).abs()).mean() for axis in (2, 3))
+        kl = 0.5 * (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean()
+        return (weights * off.abs()).mean() + 0.5 * steep + 1e-4 * kl
+
+    return loss
+
+
+@torch.no_grad()
+def encode_pool(vae: Any, count: int, seed: int) -> tuple[torch.Tensor, list[str]]:
+    """Latents of unit spread, (count, 4, 16, 16), and captions; sets the autoencoder's scaling factor.
+
+    Each process draws its own pictures.
+    """
+    rank, ranks = _rank_and_ranks()
+    rng = np.random.default_rng([seed, rank, 2**32])
+    latents, captions = [], []
+    for _ in range(count // 32):
+        pictures, words = draw_batch(rng, 32)
+        with torch.autocast("cpu", torch.bfloat16):
+            latents.append(vae.encode(pictures).latent_dist.mode().float())
+        captions += words
+    pool = torch.cat(latents)
+    spread = pool.std() / ranks
+    if ranks > 1:
+        dist.all_reduce(spread)
+    vae.register_to_config(scaling_factor=round(1 / float(spread), 5))
+    return pool * vae.config.scaling_factor, captions
+
+
+def _rank_and_ranks() -> tuple[int, int]:
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def denoiser_loss(pool: torch.Tensor, captions: list[str], batch_size: int) -> Loss:
+    """Mean squared error of the predicted noise."""
+    scheduler = build_scheduler()
+
+    def loss(model: Any, rng: np.random.Generator) -> torch.Tensor:
+        chosen = rng.integers(len(pool), size=batch_size)
+        times = torch.from_numpy(rng.integers(scheduler.config.num_train_timesteps, size=batch_size))
+        noise = torch.from_numpy(rng.standard_normal((batch_size, *pool.shape[1:]), dtype=np.float32))
+        words = ["" if rng.uniform() < NO_CAPTION else captions[i] for i in chosen]
+        noisy = scheduler.add_noise(pool[chosen], noise, times)
+        return F.mse_loss(model(noisy, times, words), noise)
+
+    return loss
+
+
+def fit(
+    model: torch.nn.Module, loss: Loss, path: Path, *, minutes: float, rates: tuple[float, float], seed: int
+) -> Any:
+    """Train for some minutes of computing, or go on from `path`; returns the averaged weights' model.
+
+    Under `torchrun` the processes' gradients are averaged, each process drawing its own batches.
+    """
+    rank, ranks = _rank_and_ranks()
+    averaged = copy.deepcopy(model).eval().requires_grad_(False)
+    optimizers = _optimizers(model, rates)
+    step, spent_s, mean = 0, 0.0, math.nan
+    if path.exists():
+        state = torch.load(path, weights_only=True)
+        model.load_state_dict(state["model"])
+        averaged.load_state_dict(state["averaged"])
+        for optimizer, held in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(held)
+        step, spent_s = state["step"], state["spent_s"]
+    saved_s = spent_s
+    while spent_s < minutes * 60:
+        began = time.monotonic()
+        with torch.autocast("cpu", torch.bfloat16):
+            value = loss(model, np.random.default_rng([seed, step, rank]))
+        value.backward()
+        spent_s = _average_gradients(model, ranks, spent_s)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        share = min(1.0, (step + 1) / 100) * (1 - min(1.0, spent_s / (minutes * 60))) ** 0.7
+        for optimizer, rate in zip(optimizers, rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * share
+            optimizer.step()
+            optimizer.zero_grad()
+        step += 1
+        _average_weights(averaged, model, min(0.99, step / (step + 10)))
+        if rank == 0 and step % LOG_EVERY == 0:
+            print(
+                f"{path.stem} step {step} minute {spent_s / 60:.1f} loss {value.item():.4f} {mean:.4f}",
+                flush=True,
+            )
+        mean = value.item() if math.isnan(mean) else 0.95 * mean + 0.05 * value.item()
+        spent_s += time.monotonic() - began
+        if rank == 0 and (spent_s - saved_s > SAVE_EVERY_S or spent_s >= minutes * 60):
+            saved_s = spent_s
+            state = {"model": model.state_dict(), "averaged": averaged.state_dict()}
+            state |= {
+                "optimizers": [one.state_dict() for one in optimizers],
+                "step": step,
+                "spent_s": spent_s,
+            }
+            _save(path, state)
+    return averaged
+
+
+def _optimizers(model: torch.nn.Module, rates: tuple[float, float]) -> list[torch.optim.Optimizer]:
+    """Muon for kernels and matrices inside, Adam for the rest."""
+    outer = ("conv_in", "conv_out", "embed", "quant_conv")
+    inner: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
+    for name, weight in model.named_parameters():
+        is_inner = weight.ndim > 1 and not any(part in name for part in outer)
+        (inner if is_inner else rest).append(weight)
+    return [Muon(inner, rates[0]), torch.optim.AdamW(rest, rates[1], betas=(0.9, 0.99), fused=True)]
+
+
+def _average_gradients(model: torch.nn.Module, ranks: int, spent_s: float) -> float:
+    """Over the processes; also the time spent, so that all stop at the same step."""
+    if ranks == 1:
+        return spent_s
+    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    flat = torch.cat([torch.tensor([spent_s]), *(gradient.flatten() for gradient in gradients)]) / ranks
+    dist.all_reduce(flat)
+    sizes = [gradient.numel() for gradient in gradients]
+    for gradient, part in zip(gradients, flat[1:].split(sizes), strict=True):
+        gradient.copy_(part.view_as(gradient))
+    return flat[0].item()
+
+
+def _average_weights(averaged: torch.nn.Module, model: torch.nn.Module, keep: float) -> None:
+    weights = [weight.detach() for weight in model.parameters()]
+    torch._foreach_lerp_([*averaged.parameters()], weights, 1 - keep)
+
+
+def _save(path: Path, state: dict) -> None:
+    unfinished = path.with_suffix(".tmp")
+    torch.save(state, unfinished)
+    unfinished.replace(path)
+
+
+def _begin(start: Path | None) -> tuple[Any, Denoiser]:
+    """The networks as a checkpoint has them, in single precision, or new ones."""
+    vae, denoiser = build_vae(), Denoiser()
+    if start:
+        held: Any = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32)
+        vae.load_state_dict(held.vae.state_dict())
+        denoiser.unet.load_state_dict(held.unet.state_dict())
+        denoiser.text_encoder.load_state_dict(held.text_encoder.state_dict())
+    return vae, denoiser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train what is left to train, then write the checkpoint."""
+    parser = argparse.ArgumentParser(prog="python -m augment.training.diffusion.train", description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="folder for progress")
+    parser.add_argument(
+        "--out", type=Path, default=CHECKPOINTS / "stable_diffusion", help="folder for the checkpoint"
+    )
+    parser.add_argument("--start", type=Path, help="a folder that this script wrote, to train on")
+    parser.add_argument("--vae-minutes", type=float, default=35)
+    parser.add_argument("--unet-minutes", type=float, default=35)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(argv)
+    options.work.mkdir(parents=True, exist_ok=True)
+    if "RANK" in os.environ:
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo")
+    torch.manual_seed(options.seed)
+    vae, denoiser = _begin(options.start)
+    pace = 0.5 if options.start else 1.0
+    vae = fit(
+        vae, vae_loss(face_weights(), 8), options.work / "vae.pt",
+        minutes=options.vae_minutes, rates=(0.02 * pace, 2e-3 * pace), seed=options.seed,
+    )  # fmt: skip
+    pool, captions = encode_pool(vae, POOL, options.seed)
+    denoiser = fit(
+        denoiser, denoiser_loss(pool, captions, 16), options.work / "unet.pt",
+        minutes=options.unet_minutes, rates=(0.01 * pace, 1e-3 * pace), seed=options.seed + 1,
+    )  # fmt: skip
+    if _rank_and_ranks()[0] == 0:
+        assemble(vae, denoiser).save_pretrained(options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Trains voice converters: the shipped one, and a user's own."""

@@ -1,0 +1,176 @@
+"""Banks of voices: a folder with a list of speakers and genders, and datasets with their columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from augment.audio import voice_sources
+from augment.audio.settings import AudioSettings, VoiceDatasetSettings
+from augment.audio.voice_bank import VoiceBank
+from augment.audio.voice_sources import contents, of_dataset, of_folder
+from augment.settings import AugmentConfig
+from pipelines import media
+from pipelines.errors import UsageError
+from pipelines.sample import media as in_row
+from pipelines.store import StoreReader
+from tests import tiny
+from tests.tiny_voices import voiced
+
+LIST = "path,speaker,gender\na.flac,anna,F\nb.flac,anna,\nsub/c.flac,bert,male\n"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    of_dataset.cache_clear()
+
+
+def sounds(folder: Path, *names: str) -> None:
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(media.encode_audio(voiced(0.6, 110 + 20 * number)))
+
+
+def dataset(folder: Path, count: int = 3, **columns: Any) -> Path:
+    """A folder of Parquet files as `datasets` writes them."""
+    import pyarrow
+    import pyarrow.parquet
+    from datasets import Audio, ClassLabel, Features, Value
+
+    folder.mkdir()
+    audio = [
+        {"bytes": media.encode_audio(voiced(0.6, 110 + 20 * n)), "path": f"{n}.flac"} for n in range(count)
+    ]
+    features = {"audio": Audio(decode=False)} | {name: Value("int64") for name in columns}
+    if "gender" in columns:
+        features["gender"] = ClassLabel(names=["male", "female"])
+    # `datasets` itself writes sound by torchcodec alone.
+    made = pyarrow.Table.from_pydict({"audio": audio} | columns, schema=Features(features).arrow_schema)
+    pyarrow.parquet.write_table(made, folder / "train.parquet")
+    return folder
+
+
+def test_a_list_tells_speakers_and_genders(tmp_path: Path) -> None:
+    sounds(tmp_path, "a.flac", "b.flac", "sub/c.flac", "unlisted.flac")
+    (tmp_path / "voices.csv").write_text(LIST, encoding="utf-8-sig")
+    told = [(clip.name, clip.speaker, clip.gender) for clip in of_folder(tmp_path)]
+    assert told == [("a.flac", "anna", "female"), ("b.flac", "anna", None), ("sub/c.flac", "bert", "male")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "file,speaker\na.flac,anna\n",
+            "found the columns file, speaker, wanted path, speaker and",
+        ),
+        ("", "found the columns none"),
+        ("path,speaker\na.flac,\n", r"voices\.csv, line 2: no speaker; name who speaks in a\.flac"),
+        ("path,speaker\na.flac,anna\nnowhere.flac,bert\n", r"line 3: 'nowhere\.flac' is no file"),
+        ("path,speaker\n", r"holds no \.wav"),
+    ],
+)
+def test_a_list_that_cannot_be_followed_is_told(tmp_path: Path, text: str, message: str) -> None:
+    sounds(tmp_path, "a.flac")
+    (tmp_path / "voices.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=message):
+        of_folder(tmp_path)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_dataset_tells_by_its_columns(tmp_path: Path, streaming: bool) -> None:
+    folder = dataset(tmp_path / "bank", speaker_id=[7, 7, 9], gender=[1, 1, 0])
+    clips = of_dataset(str(folder), VoiceDatasetSettings(streaming=streaming))
+    assert [(clip.name, clip.speaker, clip.gender) for clip in clips] == [
+        ("train/0", "7", "female"),
+        ("train/1", "7", "female"),
+        ("train/2", "9", "male"),
+    ]
+    assert isinstance(clips[2].at, bytes)
+    assert len(media.read_audio(clips[2].at)) == 9_600
+    few = of_dataset(str(folder), VoiceDatasetSettings(streaming=streaming, clips=2))
+    assert few == clips[:2]
+
+
+def test_a_target_of_a_dataset(tmp_path: Path) -> None:
+    row = tiny.row(0, group="7", audio=in_row(media.encode_audio(voiced(0.6))))
+    reader = StoreReader(tiny.store(tmp_path / "store", [row]))
+    folder = dataset(tmp_path / "bank", speaker=[7, 7, 9])
+    bank = VoiceBank(AudioSettings(voices=str(folder)), reader)
+    drawn = [bank.draw(reader.row(0), np.random.default_rng(seed)) for seed in range(8)]
+    assert {(target.speaker, target.clip) for target in drawn} == {("9", "train/2")}
+    assert bank.apart("7", "9") is not None
+
+
+def test_what_a_dataset_holds_is_in_the_key_and_how_it_is_read_is_not(tmp_path: Path) -> None:
+    from augment.planning import plan
+
+    row = tiny.row(0, audio=in_row(media.encode_audio(voiced(0.6))))
+    reader = StoreReader(tiny.store(tmp_path / "store", [row]))
+    one = dataset(tmp_path / "one", speaker=[7, 7, 9])
+    other = dataset(tmp_path / "other", speaker=[7, 8, 9])
+
+    def told(folder: Path, **how: Any) -> str:
+        settings = AudioSettings(voices=str(folder), voices_dataset=VoiceDatasetSettings(**how))
+        return contents(settings)
+
+    assert told(one) == told(one, streaming=False) == told(one, clips=3)
+    assert len({told(one), told(one, clips=2), told(other)}) == 3
+    keys = [
+        plan(
+            reader,
+            AugmentConfig(
+                audio=AudioSettings(
+                    voices=str(one), voices_dataset=VoiceDatasetSettings(streaming=streaming, clips=clips)
+                )
+            ),
+            0,
+        )[1]
+        .work(0)
+        .key
+        for streaming, clips in ((True, 3), (False, 200), (True, 1))
+    ]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_dataset_without_the_columns_is_refused(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "bank", reader=[1, 2, 3])
+    with pytest.raises(UsageError, match="has the columns audio, reader, wanted audio, speaker or speaker"):
+        of_dataset(str(folder), VoiceDatasetSettings())
+
+
+def test_a_name_that_is_neither_folder_nor_dataset_is_refused(tmp_path: Path) -> None:
+    from datasets.exceptions import DatasetNotFoundError
+
+    def nothing(name: str, *_: Any, **__: Any) -> None:
+        raise DatasetNotFoundError(f"Dataset '{name}' doesn't exist on the Hub or cannot be accessed.")
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(UsageError, match="'voices-of/nobody' is no folder, and cannot be loaded as a dataset"),
+    ):
+        patch.setattr("datasets.load_dataset", nothing)
+        voice_sources.clips_of(AudioSettings(voices="voices-of/nobody"), StoreReader.__new__(StoreReader))
+    with pytest.raises(UsageError, match=r"split"):
+        of_dataset(str(dataset(tmp_path / "bank", speaker=[1, 2, 3])), VoiceDatasetSettings(split="nowhere"))
+
+
+def test_a_hub_dataset_is_asked_for_as_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    folder, asked = dataset(tmp_path / "bank", speaker=[1, 2, 3]), []
+
+    def local(name: str, subset: str | None, **options: Any) -> Any:
+        asked.append((name, subset, options.pop("revision")))
+        return load_dataset(str(folder), **options)
+
+    monkeypatch.setattr("datasets.load_dataset", local)
+    settings = VoiceDatasetSettings(subset="clean", revision="v1")
+    wanted = AudioSettings(voices="someone/voices", voices_dataset=settings)
+    clips = voice_sources.clips_of(wanted, StoreReader.__new__(StoreReader))
+    assert asked == [("someone/voices", "clean", "v1")]
+    assert [clip.speaker for clip in clips] == ["1", "2", "3"]
