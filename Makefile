@@ -11,7 +11,7 @@ LOWEST := .venv-lowest
 # killed and goes on is left out: it depends on no version, and takes minutes.
 CORE := tests/test_pipeline.py tests/test_lowest.py tests/pipelines/test_media.py \
 	tests/pipelines/test_importing.py tests/pipelines/test_hub.py tests/augment/test_run.py \
-	tests/score/test_run.py tests/finetune/test_families.py tests/finetune/test_towers.py \
+	tests/score/test_run.py tests/finetune/model/test_families.py tests/finetune/model/test_towers.py \
 	tests/finetune/test_run.py tests/finetune/fusion/test_run.py
 
 .PHONY: demo test test-lowest check style

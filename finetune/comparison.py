@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from finetune.bootstrap import drawn_units, draws, metrics_of_draws
 from finetune.msa_metrics import Definition, definition_of
-from finetune.resampling import drawn_units, draws, metrics_of_draws
 from pipelines.atomic import write_json
 from pipelines.errors import RunError, UsageError, call
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from finetune.readouts import Answer
+from finetune.model.heads import Answer
 from pipelines.errors import RunError
 
 SHOWN = 8

@@ -2,7 +2,7 @@
 
 Rows are encoded as they would be. The model is built from its configuration alone, on no device, so that
 a folder with `config.json` and the processor's files is enough for a model of any size. What a step takes
-is counted in `finetune.rehearsal`.
+is counted in `finetune.training.memory_estimate`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pipelines.store import StoreReader
 if TYPE_CHECKING:
     import torch
 
-    from finetune.inputs import Encoded
-    from finetune.omni import BaseModel
-    from finetune.rater import Rater
+    from finetune.inputs.batch import Encoded
+    from finetune.model.loading import BaseModel
+    from finetune.model.regressor import Rater
 
 FLAGS = {"dry-run": "tell what rows and memory a run would take, and run nothing; needs no --out"}
 GIB = 2**30
@@ -69,11 +69,11 @@ def report(invocation: Invocation[FinetuneConfig]) -> Iterator[str]:
             it is shown.
     """
     from finetune.evaluation import rated_rows
-    from finetune.omni import adapted
-    from finetune.rows import select
-    from finetune.saved_model import base_dtype
-    from finetune.scales import common_scale
-    from finetune.shown_modalities import check_shown, shown_modalities
+    from finetune.inputs.dataset import select
+    from finetune.inputs.scales import common_scale
+    from finetune.inputs.shown_modalities import check_shown, shown_modalities
+    from finetune.model.loading import adapted
+    from finetune.model.saved_model import base_dtype
 
     config, reader = invocation.config, StoreReader(invocation.data)
     base_dtype(config)
@@ -97,8 +97,8 @@ def blank(config: FinetuneConfig) -> BaseModel:
     import torch
     import transformers
 
-    from finetune.omni import SAFE, BaseModel, load_processor, source_of
-    from finetune.saved_model import base_dtype
+    from finetune.model.loading import SAFE, BaseModel, load_processor, source_of
+    from finetune.model.saved_model import base_dtype
 
     family, processor = load_processor(config.model, config.revision)
     model_class = getattr(transformers, family.model_class)
@@ -125,8 +125,8 @@ def blank(config: FinetuneConfig) -> BaseModel:
 
 def measure(base: BaseModel, config: FinetuneConfig, reader: StoreReader, ids: Sequence[str]) -> list[Length]:
     """How long each row's input is under the settings."""
-    from finetune.inputs import InputError
-    from finetune.saved_model import encoder_of
+    from finetune.inputs.batch import InputError
+    from finetune.model.saved_model import encoder_of
 
     held, free = encoder_of(base, config), encoder_of(base, replace(config, max_tokens=None))
     lengths = []
@@ -159,7 +159,7 @@ def extremes(
     base: BaseModel, config: FinetuneConfig, reader: StoreReader, lengths: Sequence[Length]
 ) -> tuple[Encoded, Encoded, Encoded]:
     """The rows with the most tokens, the largest picture and the longest sound, as the model reads them."""
-    from finetune.saved_model import encoder_of
+    from finetune.model.saved_model import encoder_of
 
     def encoded(length: Length) -> Encoded:
         shown = replace(config, max_tokens=None) if length.refused else config
@@ -227,12 +227,12 @@ def step_bytes(
 ) -> tuple[int, int]:
     """What the towers take at most when they are asked, and what a forward and backward pass takes.
 
-    Frozen towers are asked before a language model has anything to keep, where their answers are kept about
-    one picture at a time, as `finetune.frozen_towers` does. A batch is as many rows as `config.batch_size`
-    says, all of them the longest.
+    Frozen towers are asked before a language model has anything to keep, where their answers are kept
+    about one picture at a time, as `finetune.tower_cache.frozen_towers` does. A batch is as many rows
+    as `config.batch_size` says, all of them the longest.
     """
-    from finetune.inputs import collate
-    from finetune.rehearsal import Rehearsal
+    from finetune.inputs.batch import collate
+    from finetune.training.memory_estimate import Rehearsal
 
     frozen, size = config.towers_are_frozen, config.batch_size
     rehearsal, (longest, largest, loudest) = Rehearsal(model, shallow=frozen), rows
@@ -256,7 +256,7 @@ def step_bytes(
 
 def _stood_in(model: Rater, row: Encoded, made: dict[str, torch.Tensor]) -> Encoded:
     """A row with tensors such as towers `made` of others in place of its media."""
-    from finetune.frozen_towers import instead_of_media
+    from finetune.tower_cache.frozen_towers import instead_of_media
 
     features = {}
     for name, kind in (("seen", "video"), ("heard", "audio")):
@@ -269,7 +269,7 @@ def weight_bytes(model: Rater, config: FinetuneConfig) -> float:
     """Of the frozen parameters."""
     import torch
 
-    from finetune.quantized import stays_whole
+    from finetune.model.quantization import stays_whole
 
     frozen = frozen_bytes(model)
     if config.quantize == "none":
@@ -285,7 +285,7 @@ def weight_bytes(model: Rater, config: FinetuneConfig) -> float:
 
 def cut_bytes(base: BaseModel) -> int:
     """Of the frozen parameters that processes share out under FSDP."""
-    from finetune.fsdp import layers_of
+    from finetune.model.fsdp import layers_of
 
     return frozen_bytes(layers_of(base.family.decoder(base.thinker)))
 

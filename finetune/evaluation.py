@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finetune.scales import common_scale
+from finetune.inputs.scales import common_scale
 from pipelines.atomic import replacing, write_json
 from pipelines.device import join_group, leave_group, pick, share
 from pipelines.errors import RunError, UsageError, call
@@ -25,8 +25,8 @@ from pipelines.store import StoreReader
 if TYPE_CHECKING:
     import torch
 
-    from finetune.rater import Rater
-    from finetune.rows import EncodedRows
+    from finetune.inputs.dataset import EncodedRows
+    from finetune.model.regressor import Rater
 
 RESULT = dict[str, Any]
 
@@ -65,9 +65,9 @@ def _rate(
     directory: Path, reader: StoreReader, rows: list[dict[str, Any]], options: argparse.Namespace
 ) -> np.ndarray:
     """Ratings of a store's rows by the model in a folder."""
-    from finetune.rows import EncodedRows
-    from finetune.saved_model import open_model, read_record
-    from finetune.shown_modalities import check_shown
+    from finetune.inputs.dataset import EncodedRows
+    from finetune.inputs.shown_modalities import check_shown
+    from finetune.model.saved_model import open_model, read_record
 
     scale = read_record(directory)["scale"]  # before the model is loaded
     if rows[0]["scale"] != scale:
@@ -88,7 +88,7 @@ def _known_predictions(directory: Path, rows: list[dict[str, Any]]) -> np.ndarra
         UsageError: If the folder holds neither such ratings nor a model.
     """
     from finetune.comparison import paired, read_predictions
-    from finetune.saved_model import read_record
+    from finetune.model.saved_model import read_record
 
     path = directory / "predictions.parquet"
     if path.is_file():
@@ -124,7 +124,7 @@ def rated_rows(reader: StoreReader, split: str) -> list[dict[str, Any]]:
     Raises:
         RunError: If there is none, their scales differ, or a label is missing.
     """
-    from finetune.rows import check_labels
+    from finetune.inputs.dataset import check_labels
 
     columns = ["id", "kind", "split", "group", "corpus", "label", "scale"]
     rows = [
@@ -160,8 +160,8 @@ def _through(
     import torch
 
     from finetune.divergence import check_ratings
-    from finetune.inputs import collate
-    from finetune.turns import taken_in_turns
+    from finetune.inputs.batch import collate
+    from finetune.model.turns import taken_in_turns
 
     device = next(model.parameters()).device
     pad_id = inputs.encoder.processor.tokenizer.pad_token_id

@@ -22,7 +22,7 @@ from pipelines.store import StoreReader
 if TYPE_CHECKING:
     import torch
 
-    from finetune.rater import Rater
+    from finetune.model.regressor import Rater
 
 READOUTS = ("levels", "answer")
 """Those that a model has without training."""
@@ -42,9 +42,9 @@ def run(invocation: Invocation[FinetuneConfig]) -> None:
     """
     from torch.utils.data import DataLoader
 
-    from finetune.rows import Collator, EncodedRows, TrainingRows, select
-    from finetune.saved_model import build
-    from finetune.scales import common_scale
+    from finetune.inputs.dataset import Collator, EncodedRows, TrainingRows, select
+    from finetune.inputs.scales import common_scale
+    from finetune.model.saved_model import build
     from pipelines.device import pick
 
     config = invocation.config
@@ -74,7 +74,7 @@ def log_probabilities(model: Rater, batch: dict[str, Any]) -> list[float]:
 
     Args:
         model: In evaluation mode.
-        batch: As `finetune.rows.Collator` makes it.
+        batch: As `finetune.inputs.dataset.Collator` makes it.
     """
     import torch
 

@@ -20,8 +20,8 @@ from pipelines.atomic import write_json, write_text
 from pipelines.errors import UsageError, call
 
 if TYPE_CHECKING:
-    from finetune.chat_encoder import ChatEncoder
-    from finetune.rater import Rater
+    from finetune.inputs.chat_encoder import ChatEncoder
+    from finetune.model.regressor import Rater
 
 PRECISIONS = ("float32", "bfloat16")
 # Of the model's folder, what is as true of the merged one.
@@ -50,7 +50,7 @@ def merge(directory: Path, out: Path, *, precision: str = "float32") -> Path:
     Raises:
         UsageError: If there is nothing to merge, or `out` holds something.
     """
-    from finetune.saved_model import open_model, read_record
+    from finetune.model.saved_model import open_model, read_record
 
     if read_record(directory).get("merged"):
         raise UsageError(f"--model: {directory} holds a merged model; give the folder that has the adapter")
@@ -71,7 +71,7 @@ def write_merged(model: Rater, encoder: ChatEncoder, directory: Path, precision:
     """Merge a rater's adapter, which uses the rater up, and write weights, processor and head."""
     import torch
 
-    from finetune.audio_in_video import AUDIO_IN_VIDEO
+    from finetune.inputs.audio_in_video import AUDIO_IN_VIDEO
 
     thinker = model.thinker.merge_and_unload(safe_merge=True)
     if encoder.chat.interleaving is not None:

@@ -17,7 +17,7 @@ from pipelines.errors import RunError, UsageError, call
 from pipelines.sample import SCALES, Row
 
 if TYPE_CHECKING:
-    from finetune.chat_encoder import ChatEncoder
+    from finetune.inputs.chat_encoder import ChatEncoder
     from pipelines.corpora.table import Clip
 
 
@@ -35,7 +35,7 @@ class Shown:
 def main(argv: list[str]) -> None:
     """Rate a clip and print the rating."""
     options = _options(argv)
-    from finetune.saved_model import open_model, read_record
+    from finetune.model.saved_model import open_model, read_record
 
     scale = read_record(options.model)["scale"]  # before the clip is decoded, and the model loaded
     row = clip_row(options.clip, options.text, options.language, scale)
@@ -104,9 +104,9 @@ def rate(model: Any, encoder: ChatEncoder, row: Row) -> tuple[float | None, Show
     """
     import torch
 
-    from finetune.chats import SAMPLING_RATE
     from finetune.divergence import check_ratings
-    from finetune.inputs import collate
+    from finetune.inputs.batch import collate
+    from finetune.inputs.chat_formats import SAMPLING_RATE
 
     batch = collate([encoder(row)], encoder.processor.tokenizer.pad_token_id)
     device = next(model.parameters()).device

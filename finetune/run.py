@@ -21,9 +21,9 @@ from pipelines.store import StoreReader, committed_generation
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-    from finetune.rows import Selection
-    from finetune.validation import Ratings
-    from finetune.weighted_trainer import WeightedTrainer
+    from finetune.inputs.dataset import Selection
+    from finetune.training.validation import Ratings
+    from finetune.training.weighted_trainer import WeightedTrainer
 
 # Settings that may change between a run and its resumption.
 FREE = ("cache_mb", "device", "save_every", "tower_cache", "trackers")
@@ -56,13 +56,13 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
         RunError: If the store has nothing to learn from, or rows of several scales; if the training diverges.
     """
     from finetune.evaluation import metrics_of, rated_rows, write_predictions
-    from finetune.frozen_towers import flush, frozen_towers
-    from finetune.fsdp import load_whole
-    from finetune.rows import EncodedRows, select
-    from finetune.saved_model import build
-    from finetune.trainer_settings import training_arguments
-    from finetune.validation import Ratings, validation_rows
-    from finetune.weighted_trainer import check_ranks
+    from finetune.inputs.dataset import EncodedRows, select
+    from finetune.model.fsdp import load_whole
+    from finetune.model.saved_model import build
+    from finetune.tower_cache.frozen_towers import flush, frozen_towers
+    from finetune.training.arguments import training_arguments
+    from finetune.training.validation import Ratings, validation_rows
+    from finetune.training.weighted_trainer import check_ranks
 
     config, out = invocation.config, invocation.out
     reader = StoreReader(invocation.data)
@@ -105,10 +105,10 @@ def _check_rows(
     reader: StoreReader, config: FinetuneConfig, selection: Selection, splits: dict[str, list[dict[str, Any]]]
 ) -> str:
     """The scale of all rows; what model or device cannot take is refused before anything is written."""
-    from finetune.omni import load_family
-    from finetune.saved_model import base_dtype
-    from finetune.scales import common_scale
-    from finetune.shown_modalities import check_shown, shown_modalities
+    from finetune.inputs.scales import common_scale
+    from finetune.inputs.shown_modalities import check_shown, shown_modalities
+    from finetune.model.loading import load_family
+    from finetune.model.saved_model import base_dtype
 
     base_dtype(config)
     rated = {f"originals of {split}": [row["id"] for row in rows] for split, rows in splits.items()}
@@ -129,12 +129,12 @@ def make_trainer(
     """A trainer for selected rows; each epoch is evaluated on `valid`, if there is any."""
     from transformers.trainer_callback import PrinterCallback
 
-    from finetune.frozen_towers import KeepTowers
-    from finetune.milestones import Milestones
-    from finetune.modality_conflict import ModalityConflict
-    from finetune.rows import Collator, TrainingRows
-    from finetune.training_log import TrainingLog
-    from finetune.weighted_trainer import WeightedTrainer
+    from finetune.inputs.dataset import Collator, TrainingRows
+    from finetune.tower_cache.frozen_towers import KeepTowers
+    from finetune.training.milestones import Milestones
+    from finetune.training.modality_conflict import ModalityConflict
+    from finetune.training.training_log import TrainingLog
+    from finetune.training.weighted_trainer import WeightedTrainer
 
     milestones = Milestones(config.save_every, bool(valid), config.patience)
     conflict = ModalityConflict(ratings.model.base, config.conflict) if config.conflict else None
@@ -160,7 +160,7 @@ def train(trainer: WeightedTrainer) -> None:
     Raises:
         SystemExit: With 1, on each rank, where SIGTERM stopped it; the first has said how to go on.
     """
-    from finetune.weighted_trainer import newest_whole_checkpoint
+    from finetune.training.weighted_trainer import newest_whole_checkpoint
 
     checkpoint = newest_whole_checkpoint(trainer.checkpoints)
     if checkpoint and trainer.args.should_save:
@@ -191,7 +191,7 @@ def _take_best(trainer: WeightedTrainer, best_by: str) -> dict[str, Any]:
 def _start_head(ratings: Ratings, selection: Selection) -> None:
     import torch
 
-    from finetune.head_start import start_head
+    from finetune.model.head_init import start_head
 
     originals = [index for index, kind in enumerate(selection.kinds) if kind == "original"]
     found = ratings.features([selection.ids[index] for index in originals])
@@ -207,8 +207,8 @@ def _finish(
 ) -> dict[str, Any]:
     import torch
 
+    from finetune.model.saved_model import described, write_card, write_record
     from finetune.objective import effective_sample_size
-    from finetune.saved_model import described, write_card, write_record
 
     out = invocation.out
     record = provenance.record(
@@ -233,7 +233,7 @@ def _claim(out: Path, invocation: Invocation[FinetuneConfig]) -> None:
     Raises:
         UsageError: Naming the settings that differ.
     """
-    from finetune.saved_model import UNSAID
+    from finetune.model.saved_model import UNSAID
 
     wanted = _inputs(invocation) | {"seed": invocation.seed} | _fixed(invocation.config)
     path = out / "begun.json"
@@ -262,8 +262,8 @@ def _inputs(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
 
 def _tell(config: FinetuneConfig, arguments: TrainingArguments, selection: Selection) -> None:
     """Print where a training runs, and on what."""
-    from finetune.saved_model import told_dtype
-    from finetune.trainer_settings import told_idle_gpus
+    from finetune.model.saved_model import told_dtype
+    from finetune.training.arguments import told_idle_gpus
 
     kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(selection.kinds).items())
     print(

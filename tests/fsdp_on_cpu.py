@@ -20,8 +20,8 @@ from accelerate.state import AcceleratorState, DistributedType, PartialState
 from torch.distributed.tensor import DTensor
 
 from finetune import run
-from finetune.model_parts import is_in_towers
-from finetune.weighted_trainer import WeightedTrainer
+from finetune.model.parts import is_in_towers
+from finetune.training.weighted_trainer import WeightedTrainer
 
 
 def use_fsdp_on_cpu() -> None:

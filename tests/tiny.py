@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from finetune.blank_thinker import ThinkerSize, initialised, make_processor, make_tokenizer
-from finetune.prompts import rating_question
+from finetune.inputs.prompts import rating_question
+from finetune.thinker.architecture import ThinkerSize, initialised, make_processor, make_tokenizer
 from pipelines import media
 from pipelines.sample import digest, new_row, variant_id
 from pipelines.sample import media as in_row

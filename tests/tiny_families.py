@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from finetune.blank_thinker import PADDING, TURN_BEGIN, TURN_END, make_tokenizer
-from finetune.prompts import rating_question
+from finetune.inputs.prompts import rating_question
+from finetune.thinker.architecture import PADDING, TURN_BEGIN, TURN_END, make_tokenizer
 from tests import tiny
 
 WIDTH, HEADS, LAYERS = 32, 2, 2

@@ -27,11 +27,11 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from benchmarks.finetune.step_memory import logits
-from finetune.omni import BaseModel, adapted, load_base
-from finetune.rows import EncodedRows, EpochOrder, Selection
-from finetune.saved_model import encoder_of
+from finetune.inputs.dataset import EncodedRows, EpochOrder, Selection
+from finetune.model.loading import BaseModel, adapted, load_base
+from finetune.model.saved_model import encoder_of
 from finetune.settings import FinetuneConfig
-from finetune.trainer_settings import training_arguments
+from finetune.training.arguments import training_arguments
 from pipelines.atomic import write_json, write_text
 from pipelines.errors import call
 from pipelines.sample import digest
@@ -39,8 +39,8 @@ from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
 
 if TYPE_CHECKING:
-    from finetune.chat_encoder import ChatEncoder
-    from finetune.rater import Rater
+    from finetune.inputs.chat_encoder import ChatEncoder
+    from finetune.model.regressor import Rater
     from pipelines.sample import Row
 
 BATCH = 8
@@ -141,9 +141,9 @@ def whole_batches(reader: StoreReader) -> Selection:
 
 def train_ours(config: FinetuneConfig, reader: StoreReader, chosen: Selection, out: Path) -> dict[str, Any]:
     """The stage's own training, decoding and the towers' first and only answers included."""
-    from finetune.frozen_towers import frozen_towers
     from finetune.run import make_trainer
-    from finetune.validation import Ratings
+    from finetune.tower_cache.frozen_towers import frozen_towers
+    from finetune.training.validation import Ratings
 
     model, plain, _ = built(config)
     encoder = frozen_towers(plain, model.base, config, out)
@@ -246,7 +246,7 @@ def by_processor(
 
 def prompt(encoder: ChatEncoder, row: Row) -> str:
     """The chat that a row is asked about in, as text."""
-    from finetune.prompts import answer_format, quoted, rating_question
+    from finetune.inputs.prompts import answer_format, quoted, rating_question
 
     assert encoder.chat.audio is not None
     clip = f"<|vision_bos|>{encoder.video_chat.token}<|vision_eos|>{encoder.chat.audio.text}"

@@ -50,8 +50,8 @@ def step_bytes(*, full: bool) -> int:
 
 def answer_loss(thinker: Any, ids: torch.Tensor, *, full: bool) -> torch.Tensor:
     """The mean loss of the rows' last `ANSWER` tokens, by logits for all tokens or for those alone."""
-    from finetune.rater import Rater
-    from finetune.readouts import Answer, Scale
+    from finetune.model.heads import Answer, Scale
+    from finetune.model.regressor import Rater
 
     if full:
         labels = ids.clone()

@@ -21,8 +21,8 @@ from finetune.fusion.encoders import BUILT_IN, Encoder, load_encoders
 from finetune.fusion.feature_file import Failures, from_file
 from finetune.fusion.features import FeatureSet, Sequences, Split, check_labels, checked
 from finetune.fusion.settings import ExtractSettings, FusionConfig
+from finetune.inputs.scales import common_scale
 from finetune.objective import check_weights
-from finetune.scales import common_scale
 from pipelines import media
 from pipelines.device import share
 from pipelines.errors import RunError, call

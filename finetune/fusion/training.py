@@ -44,10 +44,10 @@ from finetune.fusion.settings import (
     TrainingSettings,
 )
 from finetune.objective import weighted_share
-from finetune.stop_signal import StopSignal
 from pipelines.atomic import replacing
 from pipelines.device import summing_dtype
 from pipelines.errors import RunError
+from pipelines.stop_signal import StopSignal
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

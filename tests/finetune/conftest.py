@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.omni import BaseModel
+from finetune.model.loading import BaseModel
 from tests import tiny
 from tests.finetune.family_inputs import load
 from tests.tiny_families import BUILDERS

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from finetune.inputs import Budget
-from finetune.omni import BaseModel, load_base
-from finetune.prompts import rating_question
+from finetune.inputs.batch import Budget
+from finetune.inputs.prompts import rating_question
+from finetune.model.loading import BaseModel, load_base
 from pipelines import media
 from pipelines.sample import Row
 from pipelines.sample import media as in_row

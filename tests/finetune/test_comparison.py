@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from finetune.bootstrap import drawn_units, metrics_of_draws
 from finetune.comparison import COLUMNS, Pairs, compare, main, paired
 from finetune.evaluation import write_predictions
 from finetune.msa_metrics import DEFINITIONS, OF_CORPUS, Definition, measured
-from finetune.resampling import drawn_units, metrics_of_draws
 from pipelines.errors import RunError, UsageError
 from pipelines.sample import SCALES
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from finetune.run import main
 from tests import processes
-from tests.finetune import test_fsdp as runs
 from tests.finetune import test_what_must_hold as command
+from tests.finetune.model import test_fsdp as runs
 
 pytest.importorskip("deepspeed")
 pytestmark = pytest.mark.slow

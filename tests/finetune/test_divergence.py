@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 
 from finetune import evaluation
 from finetune.divergence import Diverged, check_ratings
-from finetune.inputs import Encoded
-from finetune.rater import Rater
-from finetune.readouts import Regression
-from finetune.rows import EncodedRows, EpochOrder
+from finetune.inputs.batch import Encoded
+from finetune.inputs.dataset import EncodedRows, EpochOrder
+from finetune.model.heads import Regression
+from finetune.model.regressor import Rater
 from tests import processes, tiny
 from tests.finetune import warm_start
 

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from finetune.label_probability import main
-from finetune.readouts import CLASSES
+from finetune.model.heads import CLASSES
 from pipelines.errors import UsageError
 from tests import tiny
 

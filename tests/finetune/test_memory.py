@@ -8,8 +8,8 @@ from typing import Any
 import psutil
 import pytest
 
-from finetune.milestones import Milestones
 from finetune.run import main
+from finetune.training.milestones import Milestones
 from tests import tiny
 
 STEPS, WARM = 2_000, 200

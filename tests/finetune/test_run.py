@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from finetune import evaluation
 from finetune.run import main
-from finetune.weighted_trainer import newest_whole_checkpoint
+from finetune.training.weighted_trainer import newest_whole_checkpoint
 from pipelines.errors import UsageError
 from pipelines.store import committed_generation
 from tests import processes, tiny
@@ -160,7 +160,7 @@ def test_a_resumed_log_is_a_straight_ones(store: Path, tiny_thinker: Path, tmp_p
 
 def _checkpoint(store: Path, thinker: Path, out: Path, step: int, **settings: Any) -> Path:
     """Run again in `out`, as if killed after `step` steps with half a checkpoint on disk."""
-    from finetune.weighted_trainer import WeightedTrainer
+    from finetune.training.weighted_trainer import WeightedTrainer
 
     class Killed(Exception):
         pass

@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import load_file
 
 from finetune.evaluation import predict
-from finetune.inputs import collate
+from finetune.inputs.batch import collate
+from finetune.inputs.dataset import EncodedRows, EpochOrder
 from finetune.objective import WeightError
-from finetune.rows import EncodedRows, EpochOrder
 from finetune.settings import FinetuneConfig
 from pipelines.store import StoreReader
 from tests import processes, tiny

@@ -10,10 +10,12 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from finetune import cache, evaluation, prediction, towers
-from finetune.inputs import collate
+from finetune import evaluation, prediction
+from finetune.inputs.batch import collate
+from finetune.model import towers
+from finetune.model.saved_model import open_model
 from finetune.run import main
-from finetune.saved_model import open_model
+from finetune.tower_cache import fill
 from pipelines.errors import UsageError
 from pipelines.store import StoreReader
 from tests import tiny
@@ -108,7 +110,7 @@ def test_a_cache_filled_ahead_is_asked_and_the_towers_are_not(
     store: Path, tiny_thinker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ["--finetune.model", str(tiny_thinker)]
-    cache.main(["--data", str(store), "--out", str(tmp_path / "towers"), *settings])
+    fill.main(["--data", str(store), "--out", str(tmp_path / "towers"), *settings])
     before = sorted((tmp_path / "towers").iterdir())
 
     def refuse(*_: Any) -> Any:
@@ -127,11 +129,11 @@ def test_processes_fill_a_cache_together(
     command = ["--data", str(store), "--out", str(tmp_path), "--finetune.model", str(tiny_thinker)]
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
-        cache.main(command)
+        fill.main(command)
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("RANK", "0")
     before = sorted(tmp_path.iterdir())
-    cache.main(command)
+    fill.main(command)
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -139,6 +141,6 @@ def test_towers_that_are_trained_are_not_kept(store: Path, tiny_thinker: Path, t
     main(arguments(store, tiny_thinker, tmp_path / "out", adapt="[language,vision]", epochs=1))
     assert not (tmp_path / "out" / "towers").exists()
     with pytest.raises(UsageError, match=r"finetune\.adapt: got language, vision; only towers"):
-        cache.main(
+        fill.main(
             ["--data", str(store), "--out", str(tmp_path / "c"), "--finetune.adapt", "[language,vision]"]
         )

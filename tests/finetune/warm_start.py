@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 
-from finetune import run, saved_model
+from finetune import run
+from finetune.model import saved_model
 
 fresh = saved_model.build
 
 
 def build(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-    """As `finetune.saved_model.build`, with what is trained drawn from a seed of its own."""
+    """As `finetune.model.saved_model.build`, with what is trained drawn from a seed of its own."""
     model, encoder = fresh(*args, **kwargs)
     generator = torch.Generator().manual_seed(0)
     for name, value in model.named_parameters():

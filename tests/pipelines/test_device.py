@@ -19,9 +19,9 @@ DOUBLE = {"float64", "double"}
 # Where torch's float64 may stand, and why no MPS device sees it.
 ON_THE_CPU = {
     "augment/voice_conversion/pitch.py": "contours come from a tracker on the CPU",
-    "finetune/audio_in_video.py": "times of tokens, computed where rows are encoded",
-    "finetune/head_start.py": "ridge gets what was read off the model, on the CPU",
-    "finetune/frozen_towers.py": "a clip's frame rate, kept on the CPU",
+    "finetune/inputs/audio_in_video.py": "times of tokens, computed where rows are encoded",
+    "finetune/model/head_init.py": "ridge gets what was read off the model, on the CPU",
+    "finetune/tower_cache/frozen_towers.py": "a clip's frame rate, kept on the CPU",
     "pipelines/device.py": "tells who may have it",
 }
 

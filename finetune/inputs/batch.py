@@ -1,0 +1,152 @@
+"""What a model reads: one row's tensors, and rows put together into a batch.
+
+Rows in a batch may lack sound or picture. How a row becomes an input is in `finetune.inputs.chat_encoder`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from pipelines.errors import RunError
+
+if TYPE_CHECKING:
+    from pipelines.sample import Row
+
+NO_ANSWER = -100
+"""Stands where a row has no answer; what cross-entropy ignores."""
+
+
+class InputError(RunError):
+    """A row that cannot be made into an input. The message names its id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much of a clip the model is shown."""
+
+    video_fps: float
+    """Frames a second; fewer where `max_frames` would be passed."""
+    max_frames: int
+    """Frames of a clip at most."""
+    max_audio_s: float
+    """Seconds of sound at most; later sound is cut off."""
+    max_tokens: int | None = None
+    """Tokens of a row at most: a longer row loses frames, then the end of its sound, never its text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """One row as the model reads it."""
+
+    input_ids: torch.Tensor
+    """(L,), int64."""
+    position_ids: torch.Tensor
+    """(3, L): time, height, width, int64, or float32 where a family has fractions; (L,), int64, where
+    places are counted."""
+    pixel_values_videos: torch.Tensor | None = None
+    """(patches, values of a patch), float32."""
+    video_grid_thw: torch.Tensor | None = None
+    """(3,), int64: patches along time, height and width."""
+    input_features: torch.Tensor | None = None
+    """(mel bins, mel frames), float32."""
+    feature_attention_mask: torch.Tensor | None = None
+    """(mel frames,), int64: 1 where there is sound, 0 in the silence behind it."""
+    seen: torch.Tensor | None = None
+    """In place of patches and their grid, what a frozen vision tower makes of them, (tokens, channels)."""
+    heard: torch.Tensor | None = None
+    """In place of a spectrogram and its mask, what a frozen audio tower makes of it, (tokens, width)."""
+    answer: torch.Tensor | None = None
+    """The ids at the end that are the wanted answer, (A,), int64."""
+
+    def answered(self, ids: Sequence[int]) -> Encoded:
+        """The row with an answer behind its prompt."""
+        answer = torch.tensor(ids, dtype=torch.int64)
+        places = self.position_ids.amax() + 1 + torch.arange(len(ids), dtype=self.position_ids.dtype)
+        return replace(
+            self,
+            input_ids=torch.cat([self.input_ids, answer]),
+            position_ids=torch.cat(
+                [self.position_ids, places.expand(*self.position_ids.shape[:-1], -1)], dim=-1
+            ),
+            answer=answer,
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return sum(value.nbytes for value in vars(self).values() if value is not None)
+
+
+class RowEncoder(Protocol):
+    """Makes rows into inputs: a `ChatEncoder`, or what stands in its place."""
+
+    processor: Any
+    """The model's; it has a `tokenizer`."""
+
+    def __call__(self, row: Row) -> Encoded: ...
+
+    def many(self, rows: Sequence[Row]) -> list[Encoded]: ...
+
+
+def collate(rows: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:
+    """Put rows together, padded on the left so that each one's last token is the last column.
+
+    Args:
+        rows: Encoded rows, B of them; any of them may lack sound or picture.
+        pad_id: The id that fills shorter rows.
+
+    Returns:
+        input_ids and attention_mask (B, L), position_ids (3, B, L) or (B, L); of the rows that have a
+        picture, pixel_values_videos (all patches, values) and video_grid_thw (n, 3); of those
+        that have sound, input_features (n, mel bins, mel frames) and feature_attention_mask
+        (n, mel frames). Of rows with kept tower outputs, seen and heard instead, each (all tokens,
+        channels). Of rows with answers, answers (B, A): `NO_ANSWER` and then a row's own ids, so that
+        they end where input_ids do.
+    """
+    length = max(len(row.input_ids) for row in rows)
+    batch = {
+        "input_ids": torch.stack([_left_pad(row.input_ids, length, pad_id) for row in rows]),
+        "attention_mask": torch.stack([_left_pad(torch.ones_like(row.input_ids), length, 0) for row in rows]),
+        "position_ids": torch.stack([_left_pad(row.position_ids, length, 1) for row in rows], dim=-2),
+    }
+    patches = [row.pixel_values_videos for row in rows if row.pixel_values_videos is not None]
+    if patches:
+        batch["pixel_values_videos"] = torch.cat(patches)
+        batch["video_grid_thw"] = torch.stack(
+            [row.video_grid_thw for row in rows if row.video_grid_thw is not None]
+        )
+    sounds = [row.input_features for row in rows if row.input_features is not None]
+    masks = [row.feature_attention_mask for row in rows if row.feature_attention_mask is not None]
+    if sounds:
+        batch["input_features"], batch["feature_attention_mask"] = padded(sounds), padded(masks)
+    return batch | _kept(rows) | _answers(rows)
+
+
+def _kept(rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+    """What frozen towers made of the rows that have it."""
+    seen = [row.seen for row in rows if row.seen is not None]
+    heard = [row.heard for row in rows if row.heard is not None]
+    return {name: torch.cat(kept) for name, kept in (("seen", seen), ("heard", heard)) if kept}
+
+
+def _answers(rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+    answers = [row.answer for row in rows if row.answer is not None]
+    if not answers:
+        return {}
+    assert len(answers) == len(rows), "all rows of a batch have an answer, or none has"
+    length = max(len(answer) for answer in answers)
+    return {"answers": torch.stack([_left_pad(answer, length, NO_ANSWER) for answer in answers])}
+
+
+def _left_pad(values: torch.Tensor, length: int, fill: int) -> torch.Tensor:
+    return torch.nn.functional.pad(values, (length - values.shape[-1], 0), value=fill)
+
+
+def padded(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Tensors (..., T) of several lengths as one, (n, ..., longest T), zeros behind the shorter ones."""
+    length = max(one.shape[-1] for one in values)
+    return torch.stack([torch.nn.functional.pad(one, (0, length - one.shape[-1])) for one in values])

@@ -1,0 +1,1 @@
+"""From a Hub id to a trained regressor: families, adapters, heads, saving."""

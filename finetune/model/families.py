@@ -1,0 +1,196 @@
+"""The models that can be fine-tuned: `FAMILIES` by the `model_type` of a configuration, and `TEXT_ONLY`.
+
+An entry says by which classes of transformers a family is loaded, how rows become its inputs, how its
+towers are asked, and where an adapter goes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import torch
+
+from finetune.inputs import chat_formats
+from finetune.inputs.chat_formats import Chat
+from finetune.model import tower_calls
+from finetune.model.parts import AUDIO_TOWER, LANGUAGE_MODEL, PROJECTOR, VISION_TOWER, language_model, place
+from finetune.settings import Modality, Part
+from pipelines.errors import UsageError
+
+See = Callable[[Any, torch.Tensor, torch.Tensor], list[torch.Tensor]]
+Hear = Callable[[Any, torch.Tensor, torch.Tensor], list[torch.Tensor]]
+
+
+class Place(NamedTuple):
+    """Linear layers of a model."""
+
+    part: str
+    """A name of `finetune.model.parts`."""
+    layers: str
+    """A regular expression of their names inside of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A kind of model."""
+
+    model_class: str
+    """In transformers."""
+    processor_class: str
+    chat: Chat
+    adapted: dict[Part, tuple[Place, ...]]
+    """Which linear layers get an adapter, by part; all below the head where none are named."""
+    see: See | None = None
+    """Asks the vision tower, as `finetune.model.towers.see`."""
+    hear: Hear | None = None
+    """Asks the audio tower, as `finetune.model.towers.hear`."""
+    decoder: Callable[[Any], Any] = language_model
+    """The language model below the head, of a model."""
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What the family reads. A row's other modalities are left out of its input."""
+        sees: tuple[Modality, ...] = ("video",) if self.see else ()
+        hears: tuple[Modality, ...] = ("audio",) if self.hear else ()
+        return ("text", *hears, *sees)
+
+
+_ALL_LINEAR = "all-linear"  # peft's name for all of them below the head
+# The same in a model with experts, without those by whose names peft would find the experts.
+_INNER = r".+\.(?!(?:gate|gate_proj|up_proj|down_proj|w[123])$)[^.]+"
+_ATTENTION = Place(LANGUAGE_MODEL, r"layers\.\d+\.self_attn\.[qkvo]_proj")
+_LANGUAGE = Place(LANGUAGE_MODEL, r"layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)")
+_AUDIO = Place(AUDIO_TOWER, r"layers\.\d+\.(self_attn\.\w+_proj|fc[12])")
+_SPLIT_VISION = Place(VISION_TOWER, r"blocks\.\d+\.(attn\.(q|k|v|proj)|mlp\.\w+_proj)")
+_FUSED_VISION = Place(VISION_TOWER, r"blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(\w+_proj|linear_fc[12]))")
+
+_QWEN2_5_OMNI = Family(
+    model_class="Qwen2_5OmniThinkerForConditionalGeneration",
+    processor_class="Qwen2_5OmniProcessor",
+    chat=chat_formats.QWEN2_5_OMNI,
+    see=tower_calls.see,
+    hear=tower_calls.hear_together,
+    adapted={
+        "language": (_LANGUAGE,),
+        "projectors": (Place(VISION_TOWER, r"merger\.mlp\.[02]"), Place(AUDIO_TOWER, "proj")),
+        "vision": (_SPLIT_VISION,),
+        "audio": (_AUDIO,),
+    },
+)
+_QWEN3_OMNI = Family(
+    model_class="Qwen3OmniMoeThinkerForConditionalGeneration",
+    processor_class="Qwen3OmniMoeProcessor",
+    chat=chat_formats.QWEN3_OMNI,
+    see=tower_calls.see_levels,
+    hear=tower_calls.hear_short_apart,
+    adapted={
+        # Attention alone: the experts are two parameters for all of them, no linear layers.
+        "language": (_ATTENTION,),
+        "projectors": (
+            Place(VISION_TOWER, r"(merger|merger_list\.\d+)\.mlp\.[02]"),
+            Place(AUDIO_TOWER, "proj[12]"),
+        ),
+        "vision": (_FUSED_VISION,),
+        "audio": (_AUDIO,),
+    },
+)
+_QWEN2_5_VL = Family(
+    model_class="Qwen2_5_VLForConditionalGeneration",
+    processor_class="Qwen2_5_VLProcessor",
+    chat=chat_formats.QWEN2_5_VL,
+    see=tower_calls.see,
+    adapted={
+        "language": (_LANGUAGE,),
+        "projectors": (Place(VISION_TOWER, r"merger\.mlp\.[02]"),),
+        "vision": (_FUSED_VISION,),
+    },
+)
+_QWEN3_VL = Family(
+    model_class="Qwen3VLForConditionalGeneration",
+    processor_class="Qwen3VLProcessor",
+    chat=chat_formats.QWEN3_VL,
+    see=tower_calls.see_levels,
+    adapted={
+        "language": (_LANGUAGE,),
+        "projectors": (Place(VISION_TOWER, r"(merger|deepstack_merger_list\.\d+)\.linear_fc[12]"),),
+        "vision": (_FUSED_VISION,),
+    },
+)
+_QWEN2_AUDIO = Family(
+    model_class="Qwen2AudioForConditionalGeneration",
+    processor_class="Qwen2AudioProcessor",
+    chat=chat_formats.QWEN2_AUDIO,
+    hear=tower_calls.hear_padded,
+    adapted={
+        "language": (_LANGUAGE,),
+        "projectors": (Place(PROJECTOR, "linear"),),
+        "audio": (_AUDIO,),
+    },
+)
+FAMILIES: dict[str, Family] = {
+    "qwen2_5_omni": _QWEN2_5_OMNI,  # thinker and talker together, as on the Hub; the thinker is loaded
+    "qwen2_5_omni_thinker": _QWEN2_5_OMNI,
+    "qwen3_omni_moe": _QWEN3_OMNI,
+    "qwen3_omni_moe_thinker": _QWEN3_OMNI,
+    "qwen2_5_vl": _QWEN2_5_VL,
+    "qwen3_vl": _QWEN3_VL,
+    "qwen2_audio": _QWEN2_AUDIO,
+}
+TEXT_ONLY = Family(
+    model_class="AutoModelForCausalLM",
+    processor_class="AutoTokenizer",
+    chat=chat_formats.TEXT,
+    decoder=tower_calls.base_model,
+    adapted={"language": ()},
+)
+
+
+def adapter_targets(family: Family, model: Any, parts: Sequence[Part]) -> str | list[str]:
+    """Which layers of a model get an adapter, as peft takes it.
+
+    Models with experts are given the layers' names, one by one: for these peft replaces a pattern by the
+    last parts of the names that it matches, which in a model with towers match there as well, and takes
+    names that experts had once for the experts themselves.
+
+    Raises:
+        UsageError: If the model has no layers where the family has a part's.
+    """
+    patterns = [layer_pattern(family, model, part) for part in parts]
+    linear = [name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)]
+    for part, pattern in zip(parts, patterns, strict=True):
+        if pattern != _ALL_LINEAR and not any(re.fullmatch(pattern, name) for name in linear):
+            raise UsageError(
+                f"finetune.adapt: got {part}, and transformers {version('transformers')} builds this model"
+                f" without linear layers {pattern}; take another version of transformers, or other parts"
+            )
+    if not any(name.endswith(".experts") for name, _ in model.named_modules()):
+        return "|".join(patterns)
+    wanted = re.compile("|".join(map(_inner, patterns)))
+    return [name for name in linear if wanted.fullmatch(name)]
+
+
+def layer_pattern(family: Family, model: Any, part: Part) -> str:
+    """A part's layers in a model, as peft takes them: a regular expression of full names, or `all-linear`."""
+    if not family.adapted[part]:
+        return _ALL_LINEAR
+    places = [(place(model, inside), layers) for inside, layers in family.adapted[part]]
+    return "|".join(rf"{re.escape(found)}\.({layers})" for found, layers in places if found)
+
+
+def _inner(pattern: str) -> str:
+    return _INNER if pattern == _ALL_LINEAR else pattern
+
+
+def family_of(config: Any) -> Family | None:
+    """The family of a configuration; None for a model that is not known here."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    if config.model_type in FAMILIES:
+        return FAMILIES[config.model_type]
+    # The mapping has encoders as well, which can be made to decode; they say that they do not.
+    causal = getattr(config, "is_decoder", True) and not getattr(config, "is_encoder_decoder", False)
+    return TEXT_ONLY if causal and config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else None

@@ -1,0 +1,278 @@
+"""A fine-tuned model's folder: adapter, head, and the record that tells how to use them.
+
+adapter_model.safetensors, adapter_config.json   as peft writes them
+head.safetensors                                 the read-out's head, if it has one
+model.json                                       base model, what it is shown, scale, settings
+metrics.json, predictions.parquet                on the test split
+README.md                                        the card
+checkpoints/, log.jsonl, status.json             of the training
+
+`daq-msa merge` makes a folder that needs no base model: in place of the adapter it has the whole
+model, config.json and model*.safetensors as transformers writes them, and its processor.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune.settings import FinetuneConfig
+from pipelines.atomic import write_json, write_text
+from pipelines.device import check_bfloat16, has_bfloat16, pick
+from pipelines.errors import UsageError
+from pipelines.sample import SPLITS
+from pipelines.store import StoreReader, committed_generation
+
+if TYPE_CHECKING:
+    import torch
+
+    from finetune.inputs.batch import Budget
+    from finetune.inputs.chat_encoder import ChatEncoder
+    from finetune.model.loading import BaseModel
+    from finetune.model.regressor import Rater
+
+RECORD = "model.json"
+FLASH = "flash_attention_2"
+# What holds for a setting that a record says nothing of.
+UNSAID: dict[str, Any] = {"audio_in_video": False}
+# What "before" is, by read-out and by where a regression head starts.
+BEFORE = {
+    "ridge": "with a ridge regression on its last token, fitted on the training originals",
+    "zero": "with a head that predicts the middle of the scale",
+    "classes": "with a head to which all classes are equal",
+    "levels": "asked for a digit",
+    "answer": "asked for a number",
+}
+
+
+def build(config: FinetuneConfig, scale: str, *, seed: int) -> tuple[Rater, ChatEncoder]:
+    """A fresh rater on the configured base model, on the CPU, and what makes rows its inputs."""
+    from finetune.model.loading import adapted, load_base
+
+    base = load_base(
+        config.model,
+        config.revision,
+        dtype=base_dtype(config),
+        max_pixels=config.max_pixels,
+        attention=config.attention,
+        quantize=config.quantize,
+    )
+    return adapted(base, config, scale, seed=seed), encoder_of(base, config)
+
+
+def encoder_of(base: BaseModel, config: FinetuneConfig) -> ChatEncoder:
+    """What makes rows a model's inputs, as configured."""
+    return base.encoder(budget_of(config), config.modalities, config.readout, config.audio_in_video)
+
+
+def budget_of(config: FinetuneConfig) -> Budget:
+    """How much of a clip the model is shown."""
+    from finetune.inputs.batch import Budget
+
+    return Budget(
+        video_fps=config.video_fps,
+        max_frames=config.max_frames,
+        max_audio_s=config.max_audio_s,
+        max_tokens=config.max_tokens,
+    )
+
+
+def base_dtype(config: FinetuneConfig) -> torch.dtype:
+    """Of the frozen model's parameters.
+
+    Raises:
+        UsageError: If the device lacks it, or the attention does not take it.
+    """
+    import torch
+
+    dtype = _dtype(config)
+    if dtype == torch.bfloat16:
+        check_bfloat16("finetune.precision: got bfloat16", pick(config.device), "auto or float32")
+    if dtype == torch.float32 and config.attention == FLASH:
+        raise UsageError(
+            f"finetune.attention: got {FLASH}, which takes no float32, and finetune.precision:"
+            f" {config.precision} is float32 on {pick(config.device)}; take sdpa, or bfloat16 on a GPU that"
+            " computes in it"
+        )
+    return dtype
+
+
+def told_dtype(config: FinetuneConfig) -> str:
+    """What the frozen model is in, and why where the device lacks what is usual."""
+    device = pick(config.device)
+    name = str(_dtype(config)).removeprefix("torch.")
+    return name if has_bfloat16(device) else f"{name} ({device} does not compute in bfloat16)"
+
+
+def _dtype(config: FinetuneConfig) -> torch.dtype:
+    import torch
+
+    if config.precision == "auto":
+        device = pick(config.device)
+        return torch.bfloat16 if device.startswith("cuda") and has_bfloat16(device) else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.precision]
+
+
+def _without_flash(config: FinetuneConfig) -> FinetuneConfig:
+    """Settings to rate by: where FlashAttention cannot be, other code computes the same."""
+    import torch
+
+    flash_is_there = pick(config.device).startswith("cuda") and _dtype(config) != torch.float32
+    return config if config.attention != FLASH or flash_is_there else replace(config, attention="auto")
+
+
+def write_record(directory: Path, record: dict[str, Any], scale: str) -> None:
+    """Write what a reader of the folder must know.
+
+    Args:
+        directory: The model's folder.
+        record: As `pipelines.provenance.record` makes it.
+        scale: The labels' scale.
+    """
+    write_json(directory / RECORD, record | {"scale": scale})
+
+
+def read_record(directory: Path, key: str = "--model") -> dict[str, Any]:
+    """What `model.json` of a model's folder says.
+
+    Raises:
+        UsageError: If the folder holds no fine-tuned model; `key` is the option that named it.
+    """
+    path = directory / RECORD
+    if not path.is_file():
+        raise UsageError(
+            f"{key}: {directory} holds no {RECORD}; give the --out folder of a finished finetune run"
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def open_model(directory: Path, device: str, **changes: Any) -> tuple[Rater, ChatEncoder, dict[str, Any]]:
+    """Load a fine-tuned model, merged or with its adapter.
+
+    Args:
+        directory: The model's folder.
+        device: Where it goes.
+        **changes: Settings over those that it was trained with, as `precision`.
+
+    Returns:
+        The model in evaluation mode on the device, what makes rows its inputs, and its record.
+
+    Raises:
+        UsageError: If the folder holds no fine-tuned model.
+    """
+    record = read_record(directory)
+    for_training: dict[str, Any] = {"gradient_checkpointing": False, "conflict": None}
+    settings = UNSAID | record["config"] | for_training | {"device": device} | changes
+    settings |= {name: tuple(settings[name]) for name in ("adapt", "modalities") if settings[name]}
+    config = _without_flash(FinetuneConfig(**settings))
+    if record.get("merged"):
+        model, encoder = _build_merged(directory, config, record["scale"])
+    else:
+        model, encoder = build(config, record["scale"], seed=record["seed"])
+        model.load(directory)
+    return model.to(pick(device)).eval(), encoder, record
+
+
+def _build_merged(directory: Path, config: FinetuneConfig, scale: str) -> tuple[Rater, ChatEncoder]:
+    """The rater in a folder that `daq-msa merge` wrote, on the CPU, and what makes rows its inputs."""
+    from finetune.model.loading import fresh_readout, load_base
+    from finetune.model.regressor import Rater
+
+    base = load_base(str(directory), None, dtype=base_dtype(config), max_pixels=config.max_pixels)
+    model = Rater(base.thinker, fresh_readout(base, config, scale))
+    model.load_head(directory)
+    return model, encoder_of(base, config)
+
+
+def described(reader: StoreReader) -> dict[str, Any]:
+    """A store in a card's words: its title, corpora, generation, and originals by split."""
+    path = reader.directory / "settings.json"
+    title = json.loads(path.read_text(encoding="utf-8")).get("title") if path.is_file() else None
+    rows = reader.table.select(["kind", "split", "corpus"]).to_pylist()
+    originals = Counter(row["split"] for row in rows if row["kind"] == "original")
+    return {
+        "title": title or reader.directory.name,
+        "corpora": sorted({str(row["corpus"]) for row in rows}),
+        "generation": committed_generation(reader.directory),
+        "originals": {split: originals[split] for split in SPLITS if originals[split]},
+    }
+
+
+def write_card(
+    directory: Path, record: dict[str, Any], rows: dict[str, Any], metrics: dict[str, Any]
+) -> None:
+    """Write the model's card.
+
+    Args:
+        directory: The model's folder.
+        record: As in `model.json`.
+        rows: What it was trained on: the `store`, as `described` tells of it, numbers by kind, weights.
+        metrics: What `metrics.json` holds: of the test split `before` and `after`; which epoch was `kept`,
+            if one was chosen.
+    """
+    config = record["config"]
+    before, after = metrics["test"]["before"], metrics["test"]["after"]
+    table = "\n".join(
+        f"| {name} | {_cell(before.get(name))} | {_cell(after.get(name))} |"
+        for name in dict.fromkeys([*before, *after])
+    )
+    shown = ", ".join(config["modalities"] or ["text, and sound and picture as far as the model reads them"])
+    start = config["head_start"] if config["readout"] == "regression" else config["readout"]
+    kinds = ", ".join(f"{count} {kind}" for kind, count in rows["kinds"].items())
+    versions = "\n".join(f"- {name} {version}" for name, version in record["versions"].items())
+    base = f"{config['model']}{'@' + config['revision'] if config['revision'] else ''}"
+    write_text(
+        directory / "README.md",
+        f"""---
+library_name: peft
+tags: [daq-msa, multimodal-sentiment-analysis, lora]
+---
+# LoRA adapter for rating sentiment
+
+On the base model `{base}`, read out by {config["readout"]}; rates clips on the scale
+`{record["scale"]}`, shown their {shown}.
+
+## Data and weights
+{_told(rows["store"])}
+{sum(rows["kinds"].values())} training rows: {kinds}.
+Arm `{config["arm"]}`: mean weight {rows["mean_weight"]:.3f},
+effective sample size {rows["effective_sample_size"]:.1f}. The loss is Σ w ℓ / Σ w over each optimizer step.
+
+## Test split
+
+| | before fine-tuning | after |
+|---|---|---|
+{table}
+
+The metrics are those of MMSA, by its names.
+{_kept(metrics.get("kept"))}
+Before: the base model as it is, {BEFORE[start]}.
+
+## Use
+`daq-msa evaluate --model {directory.name} --data STORE`; `daq-msa predict --model {directory.name} CLIP`.
+`model.json` has every setting and the command; `metrics.json` and `predictions.parquet` are of the test
+split.
+
+## Made by
+{versions}
+""",
+    )
+
+
+def _kept(kept: dict[str, Any] | None) -> str:
+    if kept is None or kept["epoch"] is None:
+        return "The last epoch was kept."
+    return f"Epoch {kept['epoch']} was kept, the best on the split valid by {kept['by']}."
+
+
+def _told(store: dict[str, Any]) -> str:
+    originals = ", ".join(f"{count} {split}" for split, count in store["originals"].items())
+    return f"""Store "{store["title"]}", generation `{store["generation"]}`, of the corpus
+{", ".join(store["corpora"])}; originals: {originals}."""
+
+
+def _cell(value: Any) -> str:
+    return "–" if value is None else f"{value:g}"

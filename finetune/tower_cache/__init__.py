@@ -1,0 +1,1 @@
+"""What frozen vision and audio towers make of each clip, kept on disk."""

@@ -1,0 +1,119 @@
+"""The settings of transformers' Trainer for ours, and what of its surroundings is refused.
+
+What `accelerate launch` was told reaches the Trainer by the environment.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from finetune.model.fsdp import check_fsdp
+from finetune.settings import FinetuneConfig
+from finetune.training.validation import GREATER_IS_BETTER
+from pipelines.device import pick
+from pipelines.errors import UsageError
+
+HALF = ("bf16", "fp16")
+"""Precisions, by accelerate's and DeepSpeed's names."""
+
+
+def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> TrainingArguments:
+    """The Trainer's settings for ours.
+
+    Raises:
+        UsageError: If a tracker is not installed, or the launcher asks for what is not supported.
+    """
+    _check_trackers(config.trackers)
+    check_fsdp(config)
+    chooses = config.best_by != "none"
+    arguments = TrainingArguments(
+        output_dir=str(out / "checkpoints"),
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.accumulation,
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        lr_scheduler_type="cosine",
+        warmup_steps=config.warmup,
+        logging_steps=config.log_every,
+        eval_strategy="no",  # `Milestones` tells when; the Trainer keeps the score
+        save_strategy="epoch",
+        save_total_limit=3 if chooses else 2,  # the best, the one that is being written, the one before it
+        metric_for_best_model=config.best_by if chooses else None,
+        greater_is_better=GREATER_IS_BETTER[config.best_by] if chooses else None,
+        seed=seed % 2**32,
+        use_cpu=pick(config.device) == "cpu",
+        remove_unused_columns=False,
+        logging_nan_inf_filter=False,  # `finetune.divergence` ends such a training
+        dataloader_pin_memory=False,
+        # A tower gets no gradient from a batch that has nothing for it.
+        ddp_find_unused_parameters=config.adapt != ("language",),
+        disable_tqdm=True,
+        report_to=list(config.trackers),
+        project="daq-msa",
+        run_name=out.resolve().name,
+    )
+    _check_launcher(arguments)
+    _use_one_gpu(arguments)
+    return arguments
+
+
+def _use_one_gpu(arguments: TrainingArguments) -> None:
+    """Let a process compute on one GPU, and not on all that it sees.
+
+    The Trainer would cut each batch up among them (`torch.nn.DataParallel`), along the first dimension of
+    every input, which of places and patches is not the rows.
+    """
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+
+
+def told_idle_gpus(arguments: TrainingArguments) -> Iterator[str]:
+    """A line that tells how to use all GPUs, where one process sees several."""
+    count = torch.cuda.device_count()
+    if count > 1 and arguments.world_size == 1 and not arguments.use_cpu:
+        yield (
+            f"finetune: uses 1 of {count} GPUs; `accelerate launch --multi_gpu --num_processes {count}"
+            " -m finetune` with the same options uses all"
+        )
+
+
+def _check_trackers(trackers: Sequence[str]) -> None:
+    for name in trackers:
+        if importlib.util.find_spec(name) is None:
+            raise UsageError(
+                f"finetune.trackers: got {name}, which is not installed; pip install 'daq-msa[trackers]'"
+            )
+
+
+def _check_launcher(arguments: TrainingArguments) -> None:
+    """Refuse what DeepSpeed is told to do, where it does not go with how a model is rated and trained."""
+    plugin = getattr(arguments, "deepspeed_plugin", None)
+    if plugin is None:
+        return
+    if plugin.zero_stage == 3:
+        raise UsageError(
+            "accelerate: got DeepSpeed ZeRO stage 3, which cuts up the towers, too, though each process asks"
+            " them at its own pace; take stage 1 or 2, or --use_fsdp --fsdp_version 2"
+        )
+    half = _half_precision(plugin.deepspeed_config)
+    if half:
+        raise UsageError(
+            f"accelerate: got mixed_precision: {half} under DeepSpeed, which would make adapter and head"
+            f" {half}, too; take no: finetune.precision says what the frozen model is computed in"
+        )
+
+
+def _half_precision(config: dict[str, Any]) -> str | None:
+    """What adapter and head would be turned into, by the launcher or by a configuration of DeepSpeed."""
+    enabled = [name for name in HALF if str(config.get(name, {}).get("enabled")).lower() == "true"]
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    return launched if launched in HALF else next(iter(enabled), None)
