@@ -102,7 +102,7 @@ def _parser() -> _Parser:
     convert = command(
         "convert",
         "Turn a feature pickle of MMSA into a safetensors file for the fusion model.",
-        settings="Takes what finetune.fusion.convert takes.",
+        settings="Takes what finetune.fusion.features.convert takes.",
     )
     convert.add_argument("pickle", type=Path, metavar="PICKLE")
     convert.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
@@ -176,7 +176,7 @@ def _convert(arguments: argparse.Namespace, rest: list[str]) -> None:
     from pipelines.run import launch
 
     named = [str(arguments.pickle), "--out", str(arguments.out)]
-    launch("convert", ["-m", "finetune.fusion.convert", *named, *rest])
+    launch("convert", ["-m", "finetune.fusion.features.convert", *named, *rest])
 
 
 def _report(arguments: argparse.Namespace, _: list[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from augment.__main__ import main as augment
 from finetune.evaluation import main as evaluate
-from finetune.fusion.extract import from_store
+from finetune.fusion.features.extract import from_store
 from finetune.fusion.settings import ExtractSettings
 from finetune.run import main as finetune
 from pipelines import media

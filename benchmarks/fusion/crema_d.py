@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune.fusion.features import FeatureError
+from finetune.fusion.features.arrays import FeatureError
 from pipelines.corpora.table import Faults, Line, read_table
 from pipelines.sample import SPLITS, row_seed
 

@@ -18,7 +18,7 @@ from finetune.fusion.run import load, read_features
 from pipelines.atomic import write_json
 
 if TYPE_CHECKING:
-    from finetune.fusion.features import FeatureSet, Split
+    from finetune.fusion.features.arrays import FeatureSet, Split
     from finetune.fusion.network import FusionNetwork
     from finetune.fusion.settings import FusionConfig
     from pipelines.settings import Invocation

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune.fusion.feature_file import from_file
-from finetune.fusion.features import FeatureSet
+from finetune.fusion.features.arrays import FeatureSet
+from finetune.fusion.features.file import from_file
 from finetune.fusion.settings import MODALITIES
 from pipelines.errors import call
 

@@ -28,13 +28,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finetune.fusion.features import FeatureError, Sequences, Split, checked
+from finetune.fusion.features.arrays import FeatureError, Sequences, Split, checked
 from pipelines.corpora.table import Faults, read_table
 from pipelines.errors import UsageError, call
 from pipelines.sample import SCALES, SPLITS, row_seed
 
 if TYPE_CHECKING:
-    from finetune.fusion.pretrained import TextEncoder
+    from finetune.fusion.features.pretrained import TextEncoder
 
 COLUMNS = ("video_id", "clip_id", "text", "label", "mode")
 SCALE = "mosi"
@@ -61,7 +61,7 @@ class Sentence:
 
 def main(argv: list[str]) -> None:
     """Make the set, and print what a ridge regression finds in it."""
-    from finetune.fusion.feature_file import checked_out
+    from finetune.fusion.features.file import checked_out
 
     options = _options(argv)
     noise = {"audio": options.audio_noise, "video": options.video_noise}
@@ -132,7 +132,7 @@ def made(
     """The features of all sentences."""
     from tqdm import tqdm
 
-    from finetune.fusion.extract import padded
+    from finetune.fusion.features.extract import padded
 
     directions = {
         name: np.random.default_rng(row_seed(seed, f"direction {name}")).standard_normal(size)
@@ -179,7 +179,7 @@ def _split_of(sentences: list[Sentence], features: dict[str, Sequences]) -> Spli
 
 
 def _encoder(options: argparse.Namespace) -> TextEncoder:
-    from finetune.fusion.pretrained import load_text
+    from finetune.fusion.features.pretrained import load_text
     from pipelines.device import pick
 
     return load_text(options.text, options.revision, pick(options.device), max_tokens=options.max_tokens)
@@ -191,7 +191,7 @@ def _write(
     latents: dict[str, dict[str, np.ndarray]],
     about: dict[str, Any],
 ) -> None:
-    from finetune.fusion.feature_file import write
+    from finetune.fusion.features.file import write
 
     more = {
         f"{split}/{name}/latent": values.astype(np.float32)
@@ -202,7 +202,7 @@ def _write(
 
 
 def _about(options: argparse.Namespace) -> dict[str, Any]:
-    from finetune.fusion.feature_file import named
+    from finetune.fusion.features.file import named
 
     model = Path(options.text)
     return {

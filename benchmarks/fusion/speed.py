@@ -26,9 +26,9 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from finetune.fusion.balancing.observation import Evidence
 from finetune.fusion.conflict import Conflict
-from finetune.fusion.evidence import Evidence
-from finetune.fusion.features import FeatureSet, Sequences, Split, cleaned
+from finetune.fusion.features.arrays import FeatureSet, Sequences, Split, cleaned
 from finetune.fusion.losses import Batch, batch_of
 from finetune.fusion.settings import (
     BalanceSettings,

@@ -29,8 +29,8 @@ from typing import Any
 
 import torch
 
-from finetune.fusion.processes import Total, alone
-from finetune.fusion.scaling import Encoders, Outputs, Scaling
+from finetune.fusion.distributed import Total, alone
+from finetune.fusion.gradient_scaling import Encoders, Outputs, Scaling
 from finetune.fusion.settings import check_conflict
 from pipelines.device import summing_dtype
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from finetune.fusion.features import Sequences, Split
+from finetune.fusion.features.arrays import Sequences, Split
 from finetune.fusion.network import Output
 from finetune.fusion.statistics import statistical_loss
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from finetune.fusion.conflict import Conflict
-from finetune.fusion.features import Split
+from finetune.fusion.features.arrays import Split
 from finetune.msa_metrics import METRICS
 
 

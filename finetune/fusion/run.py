@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finetune.fusion.extract import from_store
-from finetune.fusion.feature_file import SUFFIX, from_file
-from finetune.fusion.features import FeatureSet, from_pickle
+from finetune.fusion.distributed import gathered
+from finetune.fusion.features.arrays import FeatureSet, from_pickle
+from finetune.fusion.features.extract import from_store
+from finetune.fusion.features.file import SUFFIX, from_file
 from finetune.fusion.network import FusionNetwork, Inputs
-from finetune.fusion.processes import gathered
 from finetune.fusion.records import with_null
 from finetune.fusion.settings import FusionConfig, NetworkSettings
 from finetune.fusion.tracking import PROJECT, check_trackers, make_accelerator, report

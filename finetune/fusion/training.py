@@ -21,13 +21,10 @@ import numpy as np
 import torch
 
 from finetune.divergence import Diverged, listed
-from finetune.fusion.balance import make_balance
+from finetune.fusion.balancing.methods import make_balance
+from finetune.fusion.balancing.observation import Evidence
 from finetune.fusion.conflict import Conflict
-from finetune.fusion.evidence import Evidence
-from finetune.fusion.features import FeatureSet, Split
-from finetune.fusion.losses import Batch, Parts, batch_of, loss_parts, unimodal_errors
-from finetune.fusion.network import FusionNetwork, Inputs, Output
-from finetune.fusion.processes import (
+from finetune.fusion.distributed import (
     Total,
     alone,
     gathered,
@@ -35,6 +32,9 @@ from finetune.fusion.processes import (
     set_random_state,
     sum_in_place,
 )
+from finetune.fusion.features.arrays import FeatureSet, Split
+from finetune.fusion.losses import Batch, Parts, batch_of, loss_parts, unimodal_errors
+from finetune.fusion.network import FusionNetwork, Inputs, Output
 from finetune.fusion.records import epoch_record, rated, step_record
 from finetune.fusion.settings import (
     BalanceSettings,

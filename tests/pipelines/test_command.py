@@ -97,7 +97,7 @@ def test_a_run_hands_each_stage_its_own_overrides(tmp_path: Path, monkeypatch: p
             "finetune.merging --model M --out O --precision bfloat16",
         ),
         ("predict --model M --json C --text t", "finetune.prediction --model M --json C --text t"),
-        ("convert P --out F --scale sims", "finetune.fusion.convert P --out F --scale sims"),
+        ("convert P --out F --scale sims", "finetune.fusion.features.convert P --out F --scale sims"),
     ],
 )
 def test_commands_of_models_start_their_programs(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.fusion import ridge_baseline
-from finetune.fusion import convert
-from finetune.fusion.features import from_pickle
+from finetune.fusion.features import convert
+from finetune.fusion.features.arrays import from_pickle
 from tests.finetune.fusion.made import mmsa_content, write
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.fusion import crema_d, ridge_baseline, semi_synthetic
-from finetune.fusion.feature_file import from_file, read
+from finetune.fusion.features.file import from_file, read
 from pipelines.errors import RunError, UsageError
 from tests import tiny_encoders
 

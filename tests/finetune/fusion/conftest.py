@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.fusion.features import FeatureSet, from_pickle
+from finetune.fusion.features.arrays import FeatureSet, from_pickle
 from tests.finetune.fusion.made import mmsa_content, write
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune.fusion.features import FeatureSet
+from finetune.fusion.features.arrays import FeatureSet
 from pipelines import media
 from pipelines.sample import media as held
 from pipelines.sample import new_row

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from finetune.fusion.__main__ import main
-from finetune.fusion.processes import sum_in_place
+from finetune.fusion.distributed import sum_in_place
 from pipelines.errors import RunError
 from tests import processes
 

@@ -13,8 +13,8 @@ import torch
 import yaml
 
 from finetune.fusion.__main__ import main
-from finetune.fusion.convert import convert
-from finetune.fusion.features import FeatureError, from_pickle
+from finetune.fusion.features.arrays import FeatureError, from_pickle
+from finetune.fusion.features.convert import convert
 from finetune.fusion.losses import batch_of
 from finetune.fusion.run import load
 from finetune.msa_metrics import mosi

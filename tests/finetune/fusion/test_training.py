@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from finetune.divergence import Diverged
-from finetune.fusion.features import FeatureSet
+from finetune.fusion.features.arrays import FeatureSet
 from finetune.fusion.losses import Batch, batch_of, loss_parts
 from finetune.fusion.settings import (
     BalanceSettings,

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from finetune.fusion.conflict import factors
-from finetune.fusion.features import FeatureSet, from_pickle
+from finetune.fusion.features.arrays import FeatureSet, from_pickle
 from finetune.fusion.losses import batch_of, loss_parts
 from finetune.fusion.settings import (
     BalanceSettings,

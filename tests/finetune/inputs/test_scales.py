@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from finetune import evaluation, label_probability, run
-from finetune.fusion.extract import from_store
+from finetune.fusion.features.extract import from_store
 from finetune.fusion.settings import ExtractSettings
 from finetune.inputs.scales import common_scale
 from pipelines.errors import RunError, UsageError

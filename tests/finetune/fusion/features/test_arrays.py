@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune.fusion.features import FeatureError, from_pickle
+from finetune.fusion.features.arrays import FeatureError, from_pickle
 from tests.finetune.fusion.made import mmsa_content, write
 
 ALL = ("text", "audio", "video")

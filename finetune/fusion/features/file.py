@@ -24,14 +24,14 @@ from typing import Any
 
 import numpy as np
 
-from finetune.fusion.features import (
+from finetune.fusion.features.arrays import (
     FeatureError,
     FeatureSet,
     Split,
     checked,
     count_not_finite,
 )
-from finetune.fusion.features import Sequences as Steps
+from finetune.fusion.features.arrays import Sequences as Steps
 from finetune.fusion.settings import MODALITIES
 from finetune.objective import check_weights
 from pipelines.atomic import replacing
@@ -157,7 +157,7 @@ def _metadata(path: str, metadata: Mapping[str, str] | None) -> dict[str, Any]:
     if METADATA_KEY not in (metadata or {}):
         raise FeatureError(
             f"{path}: a safetensors file without {METADATA_KEY} in its metadata, so no features; make a"
-            " feature file by `daq-msa convert` or `python -m finetune.fusion.extract`"
+            " feature file by `daq-msa convert` or `python -m finetune.fusion.features.extract`"
         )
     try:
         content = json.loads((metadata or {})[METADATA_KEY])

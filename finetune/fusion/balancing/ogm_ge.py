@@ -6,9 +6,9 @@
 
 References:
     Peng et al. 2022, Balanced Multimodal Learning via On-the-fly Gradient Modulation, CVPR. Differs:
-    s_u is the likelihood of the labels (`finetune.fusion.evidence`) and not of classes; it is the
-    unimodal heads' and not that of a modality's share in one linear head; with three modalities ρ
-    is over the mean of the others; the noise has its own generator, so that all processes draw the
+    s_u is the likelihood of the labels (`finetune.fusion.balancing.observation`) and not of classes; it
+    is the unimodal heads' and not that of a modality's share in one linear head; with three modalities
+    ρ is over the mean of the others; the noise has its own generator, so that all processes draw the
     same; gradients of the statistical loss are not scaled.
 """
 
@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
+from finetune.fusion.balancing.observation import Evidence, Scores
 from finetune.fusion.conflict import ratios
-from finetune.fusion.evidence import Evidence, Scores
-from finetune.fusion.processes import Total, alone
-from finetune.fusion.scaling import Encoders
+from finetune.fusion.distributed import Total, alone
+from finetune.fusion.gradient_scaling import Encoders
 
 # Below it, an encoder counts as stopped when its gradients' spread before the scaling is looked for.
 SMALLEST_FACTOR = 1e-6

@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from finetune.fusion.feature_file import checked_out, named, write
-from finetune.fusion.features import Split, checked, count_not_finite, read_pickle
+from finetune.fusion.features.arrays import Split, checked, count_not_finite, read_pickle
+from finetune.fusion.features.file import checked_out, named, write
 from pipelines.errors import call
 from pipelines.sample import SCALES
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from finetune.fusion.processes import Total, alone, sum_in_place
+from finetune.fusion.distributed import Total, alone, sum_in_place
 
 Encoders = Mapping[str, Sequence[torch.nn.Parameter]]
 Outputs = Mapping[str, Sequence[torch.Tensor]]

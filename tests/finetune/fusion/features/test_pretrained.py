@@ -12,8 +12,8 @@ import pytest
 import torch
 import transformers
 
-from finetune.fusion import pretrained
-from finetune.fusion.encoders import load_encoders
+from finetune.fusion.features import pretrained
+from finetune.fusion.features.encoders import load_encoders
 from finetune.fusion.settings import ExtractSettings
 from pipelines.errors import UsageError
 from tests import tiny_encoders

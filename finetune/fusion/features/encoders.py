@@ -47,7 +47,7 @@ def _encoder(name: str, settings: ExtractSettings) -> Encoder:
     chosen: str = getattr(settings, name)
     if chosen == BUILT_IN[name]:
         return Encoder(partial(PLAIN[name], settings=settings), chosen)
-    from finetune.fusion import pretrained
+    from finetune.fusion.features import pretrained
 
     options: dict[str, Any] = {"batch_size": settings.batch_size} if name == "video" else {}
     revision, device = getattr(settings, f"{name}_revision"), pick(settings.device)
@@ -75,20 +75,20 @@ def frames_of(row: Row, settings: ExtractSettings, side_px: int) -> np.ndarray |
 
 
 def _words(row: Row, settings: ExtractSettings) -> np.ndarray | None:
-    from finetune.fusion.plain_features import word_vectors
+    from finetune.fusion.features.built_in import word_vectors
 
     return word_vectors(row["text"] or "", settings.word_dimensions)
 
 
 def _log_mel(row: Row, settings: ExtractSettings) -> np.ndarray | None:
-    from finetune.fusion.plain_features import spectra
+    from finetune.fusion.features.built_in import spectra
 
     samples = sound_of(row, settings)
     return None if samples is None else spectra(samples, settings.mel_bands, settings.audio_fps)
 
 
 def _edges(row: Row, settings: ExtractSettings) -> np.ndarray | None:
-    from finetune.fusion.plain_features import oriented_edges
+    from finetune.fusion.features.built_in import oriented_edges
 
     frames = frames_of(row, settings, 2 * settings.frame_px)
     return None if frames is None else oriented_edges(frames, settings.frame_px, settings.cells)

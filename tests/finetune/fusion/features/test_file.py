@@ -12,9 +12,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from finetune.fusion import convert
-from finetune.fusion.feature_file import METADATA_KEY, from_file, read
-from finetune.fusion.features import FeatureError, from_pickle
+from finetune.fusion.features import convert
+from finetune.fusion.features.arrays import FeatureError, from_pickle
+from finetune.fusion.features.file import METADATA_KEY, from_file, read
 from finetune.objective import WeightError
 from pipelines.errors import UsageError
 from tests.finetune.fusion.made import assert_equal, mmsa_content, write

@@ -6,11 +6,11 @@
 
 References:
     Guo et al. 2024, Classifier-guided Gradient Modulation for Enhanced Multimodal Learning, NeurIPS;
-    rate 1.3. Differs: s_m is the likelihood of the labels (`finetune.fusion.evidence`) and not the
-    accuracy; the classifiers are the unimodal heads, which the encoders learn from too; a modality
-    that got worse counts as one that stood still, since Σ d is else as often near 0 as not, and where
-    none improved all count alike; the loss of the gradients' directions is left out; gradients of
-    the statistical loss are not scaled.
+    rate 1.3. Differs: s_m is the likelihood of the labels (`finetune.fusion.balancing.observation`) and
+    not the accuracy; the classifiers are the unimodal heads, which the encoders learn from too; a
+    modality that got worse counts as one that stood still, since Σ d is else as often near 0 as not,
+    and where none improved all count alike; the loss of the gradients' directions is left out;
+    gradients of the statistical loss are not scaled.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from finetune.fusion.evidence import Evidence, Scores
-from finetune.fusion.processes import Total, alone
+from finetune.fusion.balancing.observation import Evidence, Scores
+from finetune.fusion.distributed import Total, alone
 
 
 class Cggm:

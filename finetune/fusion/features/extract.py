@@ -1,9 +1,11 @@
-"""Features of a store's clips, made once: `python -m finetune.fusion.extract --data STORE --out FILE`.
+"""Features of a store's clips, made once: `python -m finetune.fusion.features.extract --data STORE
+--out FILE`.
 
-`from_store` keeps what it has made as a feature file (`finetune.fusion.feature_file`), under a key of
-all that the features depend on, and reads it the next time: another run, seed or arm extracts
-nothing. The command makes such a file ahead, for `python -m finetune.fusion --data FILE`. Rows whose
-media cannot be read are kept with it as failures. `finetune.fusion.encoders` has what makes features.
+`from_store` keeps what it has made as a feature file (`finetune.fusion.features.file`), under a key of
+all that the features depend on, and reads it the next time: another run, seed or arm extracts nothing.
+The command makes such a file ahead, for `python -m finetune.fusion --data FILE`. Rows whose media
+cannot be read are kept with it as failures. `finetune.fusion.features.encoders` has what makes
+features.
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune.fusion import feature_file
-from finetune.fusion.encoders import BUILT_IN, Encoder, load_encoders
-from finetune.fusion.feature_file import Failures, from_file
-from finetune.fusion.features import FeatureSet, Sequences, Split, check_labels, checked
+from finetune.fusion.features import file
+from finetune.fusion.features.arrays import FeatureSet, Sequences, Split, check_labels, checked
+from finetune.fusion.features.encoders import BUILT_IN, Encoder, load_encoders
+from finetune.fusion.features.file import Failures, from_file
 from finetune.fusion.settings import ExtractSettings, FusionConfig
 from finetune.inputs.scales import common_scale
 from finetune.objective import check_weights
@@ -38,7 +40,9 @@ FREE = ("device", "batch_size")
 
 def main(argv: list[str]) -> None:
     """Make a store's feature file."""
-    print(extract(parse_stage(FusionConfig, "fusion", argv, prog="python -m finetune.fusion.extract")))
+    print(
+        extract(parse_stage(FusionConfig, "fusion", argv, prog="python -m finetune.fusion.features.extract"))
+    )
 
 
 def extract(invocation: Invocation[FusionConfig]) -> str:
@@ -48,7 +52,7 @@ def extract(invocation: Invocation[FusionConfig]) -> str:
         UsageError: If an encoder cannot be had, or `--out` cannot be a feature file.
         RunError: If rows cannot be used, or more failed than `--max-failures`.
     """
-    config, out = invocation.config, feature_file.checked_out(invocation.out)
+    config, out = invocation.config, file.checked_out(invocation.out)
     store = _Store(invocation.data, config.scale)
     failures = _written(out, store, config.modalities, config.extract)[1]
     found = f"{len(failures)} rows failed"
@@ -87,7 +91,7 @@ def from_store(
     if cache is None:
         splits, failures = _extracted(store, modalities, load_encoders(modalities, settings))
         return checked(str(directory), splits, store.scale), failures
-    path = cache / f"{_key(store, modalities, settings)}{feature_file.SUFFIX}"
+    path = cache / f"{_key(store, modalities, settings)}{file.SUFFIX}"
     if not path.is_file() and share().rank == 0:
         _written(path, store, modalities, settings)
     while not path.is_file():
@@ -125,7 +129,7 @@ def _key(store: _Store, modalities: tuple[str, ...], settings: ExtractSettings) 
     folders = [Path(own[name]) for name in sorted(modalities) if own[name] != BUILT_IN[name]]
     return digest(
         {
-            "version": feature_file.VERSION,
+            "version": file.VERSION,
             "store": committed_generation(store.directory),
             "scale": store.scale,
             "modalities": sorted(modalities),
@@ -141,12 +145,12 @@ def _written(
     encoders = load_encoders(modalities, settings)
     splits, failures = _extracted(store, modalities, encoders)
     about = {
-        "made_by": "finetune.fusion.extract",
+        "made_by": "finetune.fusion.features.extract",
         "store": committed_generation(store.directory),
         "encoders": {name: encoder.origin for name, encoder in encoders.items()},
         "settings": asdict(settings),
     }
-    feature_file.write(path, splits, scale=store.scale, about=about, failures=failures)
+    file.write(path, splits, scale=store.scale, about=about, failures=failures)
     return splits, failures
 
 

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import torch
 
-from finetune.fusion.processes import Total, alone
-from finetune.fusion.scaling import Outputs
+from finetune.fusion.distributed import Total, alone
+from finetune.fusion.gradient_scaling import Outputs
 from pipelines.device import summing_dtype
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from finetune.fusion.balance import METHODS, Balance, make_balance
-from finetune.fusion.cggm import shares_of_others
-from finetune.fusion.evidence import Evidence
-from finetune.fusion.mmpareto import balanced, task_share
-from finetune.fusion.ogm_ge import OgmGe
+from finetune.fusion.balancing.cggm import shares_of_others
+from finetune.fusion.balancing.methods import METHODS, Balance, make_balance
+from finetune.fusion.balancing.mmpareto import balanced, task_share
+from finetune.fusion.balancing.observation import Evidence
+from finetune.fusion.balancing.ogm_ge import OgmGe
 from finetune.fusion.settings import BalanceSettings, Balancing, ConflictSettings, FusionConfig, LossSettings
 
 NAMES = ("text", "audio", "video")

@@ -1,7 +1,7 @@
 """Features of a corpus as arrays: one sequence of vectors a modality and clip, with a mask.
 
 They come from a feature pickle in MMSA's layout (`from_pickle`), from a feature file
-(`finetune.fusion.feature_file`) or from a store's media and words (`finetune.fusion.extract`).
+(`finetune.fusion.features.file`) or from a store's media and words (`finetune.fusion.features.extract`).
 Keys, lengths and dimensions are read from the arrays. Values that are not finite are counted and
 take the training mean of their dimension; everything is standardised with the training split's
 statistics, inside the network.

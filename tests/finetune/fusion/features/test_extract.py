@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from finetune.fusion import extract
-from finetune.fusion.encoders import Encoder, load_encoders
-from finetune.fusion.extract import from_store, padded
-from finetune.fusion.feature_file import from_file
-from finetune.fusion.features import FeatureError
-from finetune.fusion.plain_features import WORD, oriented_edges, spectra, word_vector
+from finetune.fusion.features import extract
+from finetune.fusion.features.arrays import FeatureError
+from finetune.fusion.features.built_in import WORD, oriented_edges, spectra, word_vector
+from finetune.fusion.features.encoders import Encoder, load_encoders
+from finetune.fusion.features.extract import from_store, padded
+from finetune.fusion.features.file import from_file
 from finetune.fusion.settings import ExtractSettings
 from finetune.objective import WeightError
 from pipelines import media

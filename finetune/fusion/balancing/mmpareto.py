@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from finetune.fusion.evidence import Evidence
-from finetune.fusion.processes import Total, alone, sum_in_place
-from finetune.fusion.scaling import Encoders
+from finetune.fusion.balancing.observation import Evidence
+from finetune.fusion.distributed import Total, alone, sum_in_place
+from finetune.fusion.gradient_scaling import Encoders
 
 
 class MMPareto:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from finetune.fusion.cggm import Cggm
+from finetune.fusion.balancing.cggm import Cggm
+from finetune.fusion.balancing.mmpareto import MMPareto
+from finetune.fusion.balancing.observation import Evidence, Method
+from finetune.fusion.balancing.ogm_ge import OgmGe
 from finetune.fusion.conflict import Conflict, ConflictPenalty
-from finetune.fusion.evidence import Evidence, Method
-from finetune.fusion.mmpareto import MMPareto
-from finetune.fusion.ogm_ge import OgmGe
-from finetune.fusion.processes import Total, alone
-from finetune.fusion.scaling import Encoders, Scaling
+from finetune.fusion.distributed import Total, alone
+from finetune.fusion.gradient_scaling import Encoders, Scaling
 from finetune.fusion.settings import BalanceSettings, ConflictSettings
 
 # Beside `conflict_penalty` and `none`: a method of its own, from its settings, the encoders, the

@@ -1,0 +1,1 @@
+"""Published methods that balance modalities, to compare the conflict penalty with."""

@@ -1,0 +1,1 @@
+"""Features of the fusion model: read, converted, and made of a store."""
