@@ -149,13 +149,12 @@ class ModalityConflict:
         shares = self._shares()
         return gradient if shares is None else gradient * shares.to(gradient.dtype)
 
-    def _weigh(self, module: Any, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor | None:
-        """Behind an adapter's layer: the same values, with a share of their gradient."""
+    def _weigh(self, module: Any, args: tuple[Any, ...], output: torch.Tensor) -> None:
+        """Behind an adapter's layer: a share of the gradient; the output keeps every bit."""
         shares = self._shares()
-        if shares is None or not output.requires_grad:
-            return None
-        shares = shares.to(output.dtype)
-        return shares * output + (1 - shares) * output.detach()
+        if shares is not None and output.requires_grad:
+            shares = shares.to(output.dtype)
+            output.register_hook(lambda gradient: gradient * shares)
 
     def _shares(self) -> torch.Tensor | None:
         """k of each token, (B, L, 1); None where all are 1."""
