@@ -1,10 +1,10 @@
 """From raw signals to qualities: what a value is worth is read off this corpus' own clips.
 
 Originals that are changed without harm show what good is: the picture encoded again, the sound said by
-another voice (`score.voices`; encoded again, without loss, it would be a copy). Mismatched or spoiled
-pairs show what bad is. For each signal
-the 10 % quantile of the good ones is the anchor `good`, the median of the bad ones the anchor `bad`.
-With d = (good - s) / (good - bad), 0 at most where s is better than `good`,
+another voice (`score.voice_perturbation`; encoded again, without loss, it would be a copy). Mismatched
+or spoiled pairs show what bad is. For each signal the 10 % quantile of the good ones is the anchor
+`good`, the median of the bad ones the anchor `bad`. With d = (good - s) / (good - bad), 0 at most where
+s is better than `good`,
 
     quality = 1 / (1 + 9 d²)
 

@@ -13,7 +13,7 @@ from pipelines.atomic import replacing
 from pipelines.errors import RunError
 from pipelines.runner import Stage, Work
 from pipelines.sample import Row
-from score.measuring import schema
+from score.measurement import schema
 from score.signals.catalogue import SIGNALS, column
 
 FILE = "measures.parquet"

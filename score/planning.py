@@ -12,9 +12,9 @@ from pipelines.parts import committed_works
 from pipelines.runner import Work, work_key
 from pipelines.sample import MEDIA, Row, digest
 from pipelines.store import StoreReader
-from score.measuring import VERSION
-from score.observers import SEEN
-from score.picture import MODEL_SIDE
+from score.measurement import VERSION
+from score.media.video import MODEL_SIDE
+from score.models.observers import SEEN
 from score.signals.catalogue import judged
 
 

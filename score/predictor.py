@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipelines.sample import digest
-from score.clip import FEATURE_SIZES
+from score.media.clip import FEATURE_SIZES
 from score.signals.catalogue import Modality
 
 PENALTIES = tuple(float(10.0**power) for power in range(-2, 5))

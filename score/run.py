@@ -1,7 +1,7 @@
 """The stage: a store of originals and variants in, the same store with signals, qualities and weights out.
 
-    measure     each training row, in parts that resume (`score.measuring`)
-    judge       what a value is worth on this corpus (`score.judging`, `score.calibrate`)
+    measure     each training row, in parts that resume (`score.measurement`)
+    judge       what a value is worth on this corpus (`score.aggregation`, `score.calibrate`)
     weigh       qualities to weights (`score.weights`)
 
 Rows of valid and test are passed on as they are; nothing of them is decoded, fitted or measured.
@@ -26,8 +26,8 @@ from pipelines.errors import RunError, UsageError
 from pipelines.runner import Stage
 from pipelines.sample import Row
 from pipelines.store import StoreReader, committed_generation, made_by
-from score import calibrate, label_probability, measures, measuring, planning, plots
-from score.judging import Variants, judge, unscored, weigh
+from score import calibrate, label_probability, measurement, measures, planning, plots
+from score.aggregation import Variants, judge, unscored, weigh
 from score.models import loading
 from score.models.settings import ModelSettings
 from score.signals.catalogue import SIGNALS, column, of_models
@@ -109,7 +109,7 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     stage.perform(
         works,
         lambda work: planning.load(reader, work),
-        lambda: measuring.ScoreVariants(loading.load(names, config.models.device)),
+        lambda: measurement.ScoreVariants(loading.load(names, config.models.device)),
     )
     if not stage.leads:
         return {}
@@ -164,7 +164,7 @@ def reweigh(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
 
 
 def _stage(invocation: Invocation[ScoreConfig]) -> Stage:
-    return Stage("score", invocation.out, measuring.schema(), invocation.run_settings(batch_size=BATCH))
+    return Stage("score", invocation.out, measurement.schema(), invocation.run_settings(batch_size=BATCH))
 
 
 def _weigh(

@@ -16,8 +16,8 @@ import numpy as np
 
 from benchmarks.scorer.partners import Partner, Track
 from pipelines import pitch
-from score.picture import Picture, resized
-from score.voices import with_pitch
+from score.media.video import Picture, resized
+from score.voice_perturbation import with_pitch
 
 PIECE = 1600
 """Samples of one piece of speech that is dropped: 100 ms."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from score.picture import Pixels
+from score.media.video import Pixels
 
 SEEN_FPS = 12.5
 """Frames a second in which the face is looked for: syllables, 4 to 5 a second, are still seen."""

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.errors import UsageError
+from score.media.video import Pixels
 from score.models import hub
 from score.models.faces import SEEN_FPS, FaceFinder, crop
-from score.picture import Pixels
 
 EMBEDDED_FPS = 2.0
 """Frames a second that are embedded: what a picture shows changes slowly."""

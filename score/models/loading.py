@@ -9,10 +9,10 @@ from typing import Any
 
 from score.models.faces import load_face
 from score.models.images import load_expression, load_image
+from score.models.observers import Observers
 from score.models.quality import load_quality
 from score.models.speech import load_speech
 from score.models.voices import load_emotion, load_speaker
-from score.observers import Observers
 
 LOADERS: dict[str, Callable[..., Any]] = {
     "image": load_image,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from score.sound import SAMPLING_RATE, Sound
+from score.media.audio import SAMPLING_RATE, Sound
 
 WINDOW = 144_160
 """Samples that are rated at once, 9.01 s; shorter sounds are repeated."""

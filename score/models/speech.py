@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from score.media.audio import SAMPLING_RATE, Sound
 from score.models import hub
-from score.sound import SAMPLING_RATE, Sound
 
 PIECE_S = 30
 """Seconds that are recognised at once; Whisper hears no more."""

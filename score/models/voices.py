@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.errors import UsageError
+from score.media.audio import SAMPLING_RATE, Sound
 from score.models import hub
 from score.models.images import softmax
-from score.sound import SAMPLING_RATE, Sound
 
 SHORTEST_S, LONGEST_S = 0.5, 30.0
 """Shorter sounds are padded, as convolutions need their reach; of longer ones the start is heard."""

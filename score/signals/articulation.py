@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from score.clip import Clip
-from score.contours import pearson
+from score.media.clip import Clip
+from score.similarity import pearson
 
 
 def measure(variant: Clip, source: Clip) -> float:

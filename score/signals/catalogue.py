@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipelines.sample import MEDIA, Row, provenance
-from score.clip import Clip
-from score.observers import Observers
+from score.media.clip import Clip
+from score.models.observers import Observers
 from score.signals import (
     articulation,
     clarity,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from score.clip import Clip
-from score.sound import Sound
+from score.media.audio import Sound
+from score.media.clip import Clip
 
 NEAR_PEAK = 0.97
 """Of the loudest sample; where a sound was cut off, many samples are above this."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from score.clip import Clip
+from score.media.clip import Clip
 
 
 def measure(variant: Clip, source: Clip) -> float:

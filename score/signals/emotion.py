@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from score.clip import Clip
-from score.contours import agreement
+from score.media.clip import Clip
+from score.similarity import agreement
 
 
 def measure(variant: Clip, source: Clip) -> float:

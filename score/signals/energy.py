@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from score.clip import Clip
-from score.contours import concordance
+from score.media.clip import Clip
+from score.similarity import concordance
 
 
 def measure(variant: Clip, source: Clip) -> float:

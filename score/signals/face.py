@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from score.clip import Clip
-from score.contours import pearson
+from score.media.clip import Clip
 from score.models.faces import Faces
+from score.similarity import pearson
 
 MIN_FACES = 5
 """Frames of the source that must have a face."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from score.clip import Clip
-from score.contours import smoothed
-from score.picture import Picture, pooled
+from score.media.clip import Clip
+from score.media.video import Picture, pooled
+from score.similarity import smoothed
 
 STILL = 0.005
 """Change, in spreads of the brightness, that is too little to be seen."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from score.clip import Clip
+from score.media.clip import Clip
 
 MIN_FRAMES = 5
 STILL = 1e-6

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from score.clip import Clip
-from score.contours import concordance
+from score.media.clip import Clip
+from score.similarity import concordance
 
 MIN_VOICED = 6
 """Frames of 16 ms with a pitch that the source must have."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from score.clip import Clip
-from score.picture import Picture
+from score.media.clip import Clip
+from score.media.video import Picture
 
 SMOOTH = 1e-3
 """Fine detail, in spreads of the brightness, that is too little to be seen."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from score.clip import Clip
+from score.media.clip import Clip
 
 MIN_SYNC = 0.3
 """Correlation of mouth and sound that the source must have, or there is nothing to keep."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.words import edits, units
-from score.clip import Clip
+from score.media.clip import Clip
 
 UNDERSTOOD = 0.5
 """Errors of the source; with more the recogniser does not understand it, and nothing can be lost."""

@@ -22,7 +22,7 @@ from pipelines.errors import RunError, UsageError
 from pipelines.sample import digest
 from pipelines.store import StoreReader, commit, committed_generation
 from score.__main__ import main as score
-from score.measuring import ScoreVariants
+from score.measurement import ScoreVariants
 from tests import tiny
 
 Row = dict[str, Any]

@@ -11,9 +11,9 @@ import numpy as np
 from pipelines.media import encode_audio, encode_video
 from pipelines.sample import Row, media, new_row, variant_id
 from pipelines.store import commit
-from score.clip import Clip
-from score.picture import Picture, resized
-from score.sound import SAMPLING_RATE, Sound
+from score.media.audio import SAMPLING_RATE, Sound
+from score.media.clip import Clip
+from score.media.video import Picture, resized
 
 FPS = 12.5
 SIZE = 48

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from score.clip import Clip
-from score.picture import Picture, Pixels
+from score.media.clip import Clip
+from score.media.video import Picture, Pixels
 
 Box = tuple[int, int, int, int]
 

@@ -7,14 +7,14 @@ import pytest
 
 from pipelines.words import units
 from score.calibrate import calibrate
-from score.clip import Clip
-from score.contours import agreement
+from score.media.audio import Sound
+from score.media.clip import Clip
 from score.models.faces import FaceFinder, crop
+from score.models.observers import Observers
 from score.models.quality import HOP, WINDOW, WORST, SpeechQuality, windowed
-from score.observers import Observers
 from score.signals import content, emotion, expression, face, quality, speaker, words
 from score.signals.catalogue import measure
-from score.sound import Sound
+from score.similarity import agreement
 from tests.score.clips import voice, with_noise
 from tests.score.detector import Detector, picture, seen
 

@@ -13,15 +13,15 @@ import pytest
 
 from pipelines.errors import UsageError
 from pipelines.media import read_audio, read_video
-from score.clip import Clip, as_seen
+from score.media.audio import Sound
+from score.media.clip import Clip, as_seen
+from score.media.video import MODEL_SIDE, Pixels
 from score.models import loading
 from score.models.faces import FaceFinder, load_face
 from score.models.images import load_expression
 from score.models.quality import SpeechQuality, load_quality
 from score.models.speech import load_speech
-from score.picture import MODEL_SIDE, Pixels
 from score.signals.catalogue import SIGNALS, measure, of_models
-from score.sound import Sound
 from tests import tiny_encoders, tiny_observers
 from tests.score.clips import FPS, noisy, talking, with_noise
 from tests.score.detector import Detector, picture

@@ -16,11 +16,11 @@ from pipelines.runner import work_key
 from pipelines.sample import Row
 from pipelines.settings import Invocation, parse_stage
 from pipelines.store import StoreReader
-from score import measures, measuring, planning
-from score.clip import Clip, analysis_fps, read_picture
+from score import measurement, measures, planning
+from score.media.clip import Clip, analysis_fps, read_picture
+from score.media.video import MAX_SIDE, MODEL_SIDE, Pixels
 from score.models import loading
-from score.observers import Observers
-from score.picture import MAX_SIDE, MODEL_SIDE, Pixels
+from score.models.observers import Observers
 from score.run import ScoreConfig, run
 from score.signals.catalogue import SIGNALS, column, measure, of_models
 from tests import tiny_observers
@@ -80,12 +80,12 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each row was measured."""
     measured: Counter[str] = Counter()
 
-    class Counting(measuring.ScoreVariants):
+    class Counting(measurement.ScoreVariants):
         def __call__(self, rows: list[Row]) -> list[Row]:
             measured.update(row["id"] for row in rows)
             return super().__call__(rows)
 
-    monkeypatch.setattr(measuring, "ScoreVariants", Counting)
+    monkeypatch.setattr(measurement, "ScoreVariants", Counting)
     return measured
 
 
@@ -155,7 +155,7 @@ def test_without_models_keys_are_as_they_were(rows: list[Row], store: Path) -> N
         source = next(each for each in rows if each["id"] == row["source_id"])
         of = [row] if row is source else [row, source]
         inputs = [[each["id"], each["generator"]] for each in of]
-        assert work.key == work_key(row["id"], inputs, {"measuring": measuring.VERSION}, 3)
+        assert work.key == work_key(row["id"], inputs, {"measuring": measurement.VERSION}, 3)
 
 
 def test_measures_of_before_the_models_are_still_read(
@@ -186,7 +186,7 @@ def test_a_source_is_looked_at_once_and_a_track_that_stays_with_it(rows: list[Ro
         return np.ones((2, 1)) if isinstance(track, Pixels) else np.ones(1)
 
     source = rows[0]
-    operator = measuring.ScoreVariants(Observers({"image": look, "emotion": look}))
+    operator = measurement.ScoreVariants(Observers({"image": look, "emotion": look}))
     variants = [row for row in rows if row["source_id"] == source["id"] and row is not source]
     operator([row | {"source": source, "partner": None} for row in variants])
     assert len(variants) == 4
@@ -207,7 +207,7 @@ def test_a_variant_and_a_partner_of_other_sizes_are_looked_at_in_their_own(rows:
     smaller = encode_video(frames[:, :40, :36], FPS)
     made = variant(source, "video", 5, video=larger) | {"source": source, "partner": None}
     original = source | {"source": None, "partner": rows[5] | {"video": {"bytes": smaller, "path": None}}}
-    measured = measuring.ScoreVariants(Observers({"image": look}))([made, original])
+    measured = measurement.ScoreVariants(Observers({"image": look}))([made, original])
     assert measured[0]["score_video_content"] == 1
     assert sizes == {(48, 48), (96, 96), (40, 36)}
 

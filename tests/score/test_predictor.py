@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from score.clip import FEATURE_SIZES
+from score.media.clip import FEATURE_SIZES
 from score.predictor import (
     LEAST_KEPT,
     PENALTIES,

@@ -18,7 +18,7 @@ from pipelines.media import encode_audio, encode_video, read_audio, read_video
 from pipelines.sample import Row, features, media
 from pipelines.settings import Invocation, parse_stage
 from pipelines.store import StoreReader
-from score import measuring
+from score import measurement
 from score.__main__ import FLAGS, main
 from score.run import SCORES, ScoreConfig, reweigh, run
 from score.signals.catalogue import JUDGED
@@ -188,12 +188,12 @@ def test_scored_again_does_nothing_and_a_new_variant_is_measured_alone(
 ) -> None:
     measured: list[str] = []
 
-    class Counting(measuring.ScoreVariants):
+    class Counting(measurement.ScoreVariants):
         def __call__(self, rows: list[Row]) -> list[Row]:
             measured.extend(row["id"] for row in rows)
             return super().__call__(rows)
 
-    monkeypatch.setattr(measuring, "ScoreVariants", Counting)
+    monkeypatch.setattr(measurement, "ScoreVariants", Counting)
     late = next(row for row in rows if row["kind"] == "both")
     early = [row for row in rows if row is not late]
     score(write_store(tmp_path / "in", early), tmp_path / "out")
@@ -228,7 +228,7 @@ def test_weighing_again_equals_scoring_with_the_new_settings_and_decodes_nothing
 
     for name in ("read_video", "read_audio"):
         monkeypatch.setattr(clips_on_disk, name, refuse)
-    monkeypatch.setattr(measuring, "read_video", refuse)
+    monkeypatch.setattr(measurement, "read_video", refuse)
     main(["--out", str(tmp_path / "out"), "--reweigh", *FEW, *new])
     after = {row["id"]: row for row in StoreReader(tmp_path / "out").rows()}
     assert after == straight

@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks.scorer.corruptions import MEANS, overdriven, raised
 from pipelines.media import read_audio, read_video
-from score.clip import Clip
-from score.picture import MAX_SIDE, Picture
+from score.media.audio import Sound
+from score.media.clip import Clip
+from score.media.video import MAX_SIDE, Picture
 from score.signals.catalogue import JUDGED, SIGNALS, measure
-from score.sound import Sound
 from tests.score.clips import (
     blurred,
     noisy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from score.sound import FRAME_RATE, SAMPLING_RATE, Sound
+from score.media.audio import FRAME_RATE, SAMPLING_RATE, Sound
 from tests.score.clips import voice, with_noise
 
 

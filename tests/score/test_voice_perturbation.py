@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pipelines import pitch
-from score.contours import pearson
-from score.voices import OCTAVES, another_voice
+from score.similarity import pearson
+from score.voice_perturbation import OCTAVES, another_voice
 from tests.score.clips import voice
 
 

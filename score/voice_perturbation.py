@@ -1,7 +1,7 @@
 """Harmless changes of a voice: what a good variant may do to a sound, made without a model.
 
 A voice converter changes pitch, formants, timbre and level, and keeps the words and how they are
-said. Sounds that are changed so are the calibration's good pairs (`score.measuring`): a sound that
+said. Sounds that are changed so are the calibration's good pairs (`score.measurement`): a sound that
 is encoded again would be a copy, beside which everything is bad.
 """
 

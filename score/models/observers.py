@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from score.clip import Clip
+from score.media.clip import Clip
 
 SEEN = ("image", "face", "expression")
 """Models of the picture; the others listen."""

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from score import sound
-from score.contours import FLAT
-from score.picture import FEATURE_CELLS, MAX_FPS, MAX_SIDE, ORIENTATIONS, Picture, Pixels
-from score.sound import Sound
+from score.media import audio as sound
+from score.media.audio import Sound
+from score.media.video import FEATURE_CELLS, MAX_FPS, MAX_SIDE, ORIENTATIONS, Picture, Pixels
+from score.similarity import FLAT
 
 MOUTH_CELLS = 16
 """How many cells of the picture's grid the mouth is taken for."""

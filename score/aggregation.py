@@ -263,7 +263,7 @@ def _pairs(
 
 
 def _features(measured: Iterable[Row]) -> np.ndarray:
-    from score.clip import FEATURE_SIZES
+    from score.media.clip import FEATURE_SIZES
 
     vectors = [row["features"] for row in measured]
     return np.array(vectors, dtype=np.float64).reshape(len(vectors), sum(FEATURE_SIZES))

@@ -15,12 +15,12 @@ import numpy as np
 from pipelines.errors import RowError
 from pipelines.media import MediaError, encode_video, read_video
 from pipelines.sample import Row, row_seed
-from score.clip import Clip, analysis_fps, as_seen, read_picture, read_sound
-from score.observers import Observers
-from score.picture import MAX_SIDE, MODEL_SIDE, Picture, Pixels, resized
+from score.media.audio import SAMPLING_RATE
+from score.media.clip import Clip, analysis_fps, as_seen, read_picture, read_sound
+from score.media.video import MAX_SIDE, MODEL_SIDE, Picture, Pixels, resized
+from score.models.observers import Observers
 from score.signals.catalogue import SIGNALS, Modality, column, judged, measure
-from score.sound import SAMPLING_RATE
-from score.voices import another_voice
+from score.voice_perturbation import another_voice
 
 if TYPE_CHECKING:
     import pyarrow

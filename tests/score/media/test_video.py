@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from score.picture import Picture, pooled, resized
+from score.media.video import Picture, pooled, resized
 from tests.score.clips import face
 
 

@@ -1,0 +1,1 @@
+"""The decoded clip as signals see it: video and audio."""
