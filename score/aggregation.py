@@ -11,9 +11,9 @@ import numpy as np
 
 from pipelines.sample import QUALITIES, Row
 from score import label_probability
-from score.calibrate import MODALITIES, Calibration, calibrate
+from score.calibrate import Calibration, calibrate
 from score.predictor import Copies, Predictor, cross_fit, of_track
-from score.signals.catalogue import JUDGED, SIGNALS, Modality, column, judged
+from score.signals.catalogue import JUDGED, MODALITIES, SIGNALS, Modality, column, judged
 from score.weights import effective_size, newness, quantiles, weights
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Variants:
         """Those among the rows at these positions that are no originals; `measured` holds their signals."""
         chosen = [at for at in positions if rows[at]["kind"] != "original"]
         values = {
-            name: np.array([_number(measured[at][column(name)]) for at in chosen], dtype=np.float64)
+            name: np.array([_number(measured[at].get(column(name))) for at in chosen], dtype=np.float64)
             for name in SIGNALS
         }
         return cls(chosen, [rows[at]["id"] for at in chosen], [rows[at]["kind"] for at in chosen], values)
@@ -246,7 +246,7 @@ def _pairs(
     bad: dict[str, list[float]] = {name: [] for name in SIGNALS}
     for at in originals:
         for case in measured[at]["cases"]:
-            values = dict(zip(SIGNALS, case["signals"], strict=True))
+            values = dict.fromkeys(SIGNALS, float("nan")) | dict(case["signals"])
             for name, predictor in predictors.items():
                 made, source = (
                     of_track(_features([{"features": features}]), AGREEMENTS[name])

@@ -28,7 +28,7 @@ import numpy as np
 
 from pipelines.atomic import write_json
 from pipelines.errors import RunError
-from score.signals.catalogue import JUDGED, SIGNALS, Modality, Signal
+from score.signals.catalogue import JUDGED, MODALITIES, SIGNALS, Modality, Signal
 
 FILE = "calibration.json"
 MIN_PAIRS = 5
@@ -39,7 +39,6 @@ BAD_QUANTILE_OF_CHANCE = 0.25
 QUALITY_AT_BAD = 0.1
 MIN_GAP = 0.05
 """Good and bad anchors that are closer do not tell clips apart."""
-MODALITIES: tuple[Modality, ...] = ("video", "audio", "cross")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +64,11 @@ class Calibration:
 
     signals: dict[str, Anchors]
     left_out: dict[str, str]
+
+    def of(self, names: Collection[str]) -> Calibration:
+        """That of these signals alone."""
+        signals = {name: anchors for name, anchors in self.signals.items() if name in names}
+        return Calibration(signals=signals, left_out=self.left_out)
 
     def qualities(self, signals: Mapping[str, np.ndarray], kinds: Sequence[str]) -> dict[str, np.ndarray]:
         """Qualities of variants.

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.errors import RowError
+from pipelines.atomic import replacing
+from pipelines.errors import RowError, RunError
 from pipelines.media import MediaError, encode_video, read_video
+from pipelines.runner import Stage, Work
 from pipelines.sample import Row, row_seed
 from score.media.audio import SAMPLING_RATE
 from score.media.clip import Clip, analysis_fps, as_seen, read_picture, read_sound
@@ -25,8 +28,12 @@ from score.voice_perturbation import another_voice
 if TYPE_CHECKING:
     import pyarrow
 
-VERSION = 5
-"""Of what is measured: a change to a signal raises it, and rows are measured again."""
+FILE = "measures.parquet"
+"""What was measured of each row, beside the store, which has the signals alone: a run that adds variants
+measures those, and calibrates with what is here of the others."""
+VERSION = 6
+"""Of how clips are decoded and pairs made: a change raises it, and all rows are measured again. A change to a
+signal raises that signal's own version."""
 CACHED = 4  # clips kept decoded: a source's variants come one after the other
 SHORTER, SHORTER_S = 0.1, 0.5  # share and seconds by which a variant may differ in length from its source
 REENCODED_SIDE = 512  # pixels; larger pictures are shrunk before they are encoded again
@@ -43,7 +50,8 @@ def schema() -> pyarrow.Schema:
     import pyarrow
 
     number = pyarrow.list_(pyarrow.float32())
-    case = pyarrow.struct([("case", pyarrow.string()), ("signals", number), ("features", number)])
+    by_name = pyarrow.map_(pyarrow.string(), pyarrow.float32())
+    case = pyarrow.struct([("case", pyarrow.string()), ("signals", by_name), ("features", number)])
     signals = [(column(name), pyarrow.float32()) for name in SIGNALS]
     return pyarrow.schema([*signals, ("features", number), ("cases", pyarrow.list_(case))])
 
@@ -101,7 +109,7 @@ class ScoreVariants:
 
     def _cases(self, row: Row, clip: Clip) -> Iterator[dict[str, Any]]:
         for name, made, modalities in self._pairs(row, clip):
-            signals = list(measure(made, clip, modalities, self._observers).values())
+            signals = list(measure(made, clip, modalities, self._observers).items())
             yield {"case": name, "signals": signals, "features": made.features.tolist()}
 
     def _pairs(self, row: Row, clip: Clip) -> Iterator[tuple[str, Clip, Sequence[Modality]]]:
@@ -129,6 +137,43 @@ def result(signals: dict[str, float], clip: Clip, cases: list[dict[str, Any]]) -
     """What is kept of a measured row."""
     scores = {column(name): None if np.isnan(value) else value for name, value in signals.items()}
     return scores | {"features": clip.features.tolist(), "cases": cases}
+
+
+def collect(stage: Stage, works: Sequence[Work]) -> dict[int, Row]:
+    """The results of all works that are done, by the position of their row in the store that was read.
+
+    Raises:
+        RunError: If the file that holds those of an earlier run is gone.
+    """
+    kept = _read(stage.directory)
+    done = [work for work in works if stage.parts.done(work.key)]
+    # A signal that was not measured then, since it is of a model or was not there, could not be told.
+    missing = dict.fromkeys(column(name) for name in SIGNALS)
+    results = [missing | (kept.get(work.key) or stage.parts.get(work.key)) for work in done]
+    if any("features" not in result for result in results):
+        raise RunError(
+            f"{stage.directory / FILE}: lacks rows that the store beside it has; remove {stage.directory}"
+            " to measure them again"
+        )
+    _write(stage.directory, [{"key": work.key} | row for work, row in zip(done, results, strict=True)])
+    return {work.payload[0]: result for work, result in zip(done, results, strict=True)}
+
+
+def _read(directory: Path) -> dict[str, Row]:
+    import pyarrow.parquet
+
+    path = directory / FILE
+    rows = pyarrow.parquet.read_table(path).to_pylist() if path.exists() else []
+    return {row.pop("key"): row for row in rows}
+
+
+def _write(directory: Path, rows: list[Row]) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = schema().insert(0, pyarrow.field("key", pyarrow.string()))
+    with replacing(directory / FILE) as temporary:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=columns), temporary)
 
 
 def reencoded(row: Row, picture: Picture, *, max_side: int = MAX_SIDE) -> Picture:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pipelines.store import StoreReader
 from score.measurement import VERSION
 from score.media.video import MODEL_SIDE
 from score.models.observers import SEEN
-from score.signals.catalogue import judged
+from score.signals.catalogue import MODALITIES, judged, versions
 
 
 def plan(
@@ -49,18 +49,18 @@ def plan(
         source = None if row["kind"] == "original" else index_of.get(row["source_id"])
         partner = partners.get(index)
         inputs = [[rows[i]["id"], rows[i]["generator"]] for i in (index, source, partner) if i is not None]
-        settings = {"measuring": VERSION} | _touching(row, partner is not None, models or {})
+        settings = {"measuring": VERSION} | _measured(row, partner is not None, models or {})
         key = work_key(row["id"], inputs, settings, seed)
         works.append(Work(row["id"], key, (index, source, partner)))
     return works
 
 
-def _touching(row: Row, in_sample: bool, models: Mapping[str, str]) -> dict[str, Any]:
-    """What of the models a row's measures depend on: nothing where there are none."""
-    asked: Sequence[str] = judged(row) or (("video", "audio") if in_sample else ())
+def _measured(row: Row, in_sample: bool, models: Mapping[str, str]) -> dict[str, Any]:
+    """The signals and models that a row's result depends on."""
+    asked = judged(row) or (MODALITIES if in_sample else ())
     own = {name: model for name, model in models.items() if ("video" if name in SEEN else "audio") in asked}
     side = {"decoded_px": MODEL_SIDE} if any(name in SEEN for name in models) else {}
-    return side | ({"models": own} if own else {})
+    return {"signals": versions(asked, models), "models": own} | side
 
 
 def pair(originals: list[int], rows: list[Row], clips: int) -> dict[int, int]:

@@ -26,11 +26,11 @@ from pipelines.errors import RunError, UsageError
 from pipelines.runner import Stage
 from pipelines.sample import Row
 from pipelines.store import StoreReader, committed_generation, made_by
-from score import calibrate, label_probability, measurement, measures, planning, plots
+from score import calibrate, label_probability, measurement, planning, plots
 from score.aggregation import Variants, judge, unscored, weigh
 from score.models import loading
 from score.models.settings import ModelSettings
-from score.signals.catalogue import SIGNALS, column, of_models
+from score.signals.catalogue import SIGNALS, WEIGHED, column, of_models
 from score.weights import check_settings
 
 if TYPE_CHECKING:
@@ -60,6 +60,11 @@ class ScoreConfig:
     """Training originals that good and bad pairs are made of, 0 or more; spread over the corpus."""
     folds: int = 5
     """Models of the predictor, 2 or more; a clip is asked of the one that never saw its group."""
+    signals: tuple[str, ...] | None = None
+    """Signals that count towards the quality, by name (docs/scoring.md lists them); null takes all there are.
+    All are measured and stored, so that --reweigh can choose others."""
+    disabled_signals: tuple[str, ...] = ()
+    """Signals that do not count, by name."""
     label_probability: str | None = None
     """A Parquet file with `id` and `log_probability`, for `cross_label`: how probable a frozen multimodal
     model finds each row's label, as python -m finetune.label_probability writes it."""
@@ -73,6 +78,17 @@ class ScoreConfig:
             raise ValueError(f"calibration_clips: {self.calibration_clips} is negative; take 0 or more")
         if self.folds < 2:
             raise ValueError(f"folds: {self.folds} is not 2 or more")
+        for key in ("signals", "disabled_signals"):
+            unknown = [name for name in getattr(self, key) or () if name not in WEIGHED]
+            if unknown:
+                raise ValueError(f"{key}: got {', '.join(unknown)}; takes {', '.join(WEIGHED)}")
+        if not self.counted():
+            raise ValueError("disabled_signals: no signal is left that counts; disable fewer")
+
+    def counted(self) -> list[str]:
+        """The signals that count where they can be had."""
+        chosen = WEIGHED if self.signals is None else self.signals
+        return [name for name in chosen if name not in self.disabled_signals]
 
     def asked(self) -> set[str]:
         """The models that signals can be had of, by setting, `label` among them where a file is given."""
@@ -114,7 +130,7 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     if not stage.leads:
         return {}
     rows = reader.table.to_pylist()
-    measured = measures.collect(stage, works)
+    measured = measurement.collect(stage, works)
     judgement = judge(
         rows,
         measured,
@@ -150,8 +166,10 @@ def reweigh(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
         return {}
     out, reader = invocation.out, StoreReader(invocation.out)
     lacking = [name for name in SCORES if name not in reader.scores]
+    if len(lacking) == len(SCORES):
+        raise RunError(f"{out}: has no scores; score the store first, without --reweigh")
     if lacking:
-        raise RunError(f"{out}: lacks {', '.join(lacking)}; score the store first, without --reweigh")
+        logger.warning("%s was scored without %s; score it again to have them", out, ", ".join(lacking))
     rows = reader.table.to_pylist()
     variants = Variants.of(rows, range(len(rows)), dict(enumerate(rows)))
     judged = _weigh(invocation, variants, calibrate.load(out))
@@ -170,7 +188,9 @@ def _stage(invocation: Invocation[ScoreConfig]) -> Stage:
 def _weigh(
     invocation: Invocation[ScoreConfig], variants: Variants, calibration: calibrate.Calibration
 ) -> dict[int, Row]:
-    columns, summary = weigh(variants, calibration, **invocation.config.weighing())
+    counted = calibration.of(invocation.config.counted())
+    columns, summary = weigh(variants, counted, **invocation.config.weighing())
+    summary["signals"] = list(counted.signals)
     if summary["without_quality"]:
         logger.warning(
             "%d variants have no quality and the least weight: no signal could be told of them",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pipelines.sample import MEDIA, Row, provenance
 from score.media.clip import Clip
@@ -33,6 +33,7 @@ from score.signals import (
 )
 
 Modality = Literal["video", "audio", "cross"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
 # The two ways to make a bad pair from originals: another clip's track, or, where that would be as good
 # as the own, the own spoiled: the picture blurred and its frames shuffled, the sound in noise. Of
 # `neither` the values speak for themselves, and the usual ones hold everywhere.
@@ -77,6 +78,8 @@ class Signal:
     """Whether clips that have nothing to do with each other may have a good value by chance."""
     usual: tuple[float, float] | None = None
     """Bad and good value where a corpus has too few clips to find its own; None leaves it out there."""
+    version: int = 1
+    """Raised when what it measures changes: the rows that it applies to are then measured again."""
     model: str | None = None
     """The setting of the pre-trained model that it needs, `label` the file of what one said; without it the
     signal is left out."""
@@ -120,7 +123,6 @@ SIGNALS: dict[str, Signal] = {
     ),
     "cross_sync": Signal(modality="cross", measure=sync.measure, range=(-2, 2), usual=(-0.7, 0.0)),
     "cross_agreement": Signal(modality="cross", measure=None, range=(float("-inf"), 0), chance=True),
-    # Those of pre-trained models come last: what was measured without them is still read.
     "video_content": Signal(
         modality="video", measure=content.measure, range=(-1, 1), usual=(0.7, 0.97), model="image"
     ),
@@ -179,9 +181,22 @@ SIGNALS: dict[str, Signal] = {
 }
 
 
+WEIGHED = [name for name, signal in SIGNALS.items() if signal.direction != "none"]
+"""The signals that a quality is made of."""
+
+
 def column(name: str) -> str:
     """The store's column of a signal."""
     return f"score_{name}"
+
+
+def versions(modalities: Collection[Modality], models: Collection[str]) -> dict[str, int]:
+    """The version of each signal that is measured of these modalities, with these models."""
+    return {
+        name: signal.version
+        for name, signal in SIGNALS.items()
+        if signal.measure and signal.modality in modalities and signal.model in (None, *models)
+    }
 
 
 def of_models(settings: Collection[str]) -> list[str]:

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import score.run
 from pipelines.errors import UsageError
 from pipelines.media import encode_audio, encode_video, read_audio, read_video
-from pipelines.runner import work_key
 from pipelines.sample import Row
 from pipelines.settings import Invocation, parse_stage
 from pipelines.store import StoreReader
-from score import measurement, measures, planning
+from score import measurement, planning
 from score.media.clip import Clip, analysis_fps, read_picture
 from score.media.video import MAX_SIDE, MODEL_SIDE, Pixels
 from score.models import loading
 from score.models.observers import Observers
-from score.run import ScoreConfig, run
-from score.signals.catalogue import SIGNALS, column, measure, of_models
+from score.run import SCORES, ScoreConfig, run
+from score.signals.catalogue import SIGNALS, Signal, column, measure, of_models
 from tests import tiny_observers
 from tests.score.clips import FPS, blurred, original, restyled, variant, with_noise, write_store
 
@@ -149,33 +150,48 @@ def test_a_changed_model_measures_again_what_it_touches_and_nothing_else(
     assert changed == scored(store, tmp_path / "straight", image=other)
 
 
-def test_without_models_keys_are_as_they_were(rows: list[Row], store: Path) -> None:
-    works = planning.plan(StoreReader(store), calibration_clips=0, seed=3)
-    for work, row in zip(works, rows, strict=True):
-        source = next(each for each in rows if each["id"] == row["source_id"])
-        of = [row] if row is source else [row, source]
-        inputs = [[each["id"], each["generator"]] for each in of]
-        assert work.key == work_key(row["id"], inputs, {"measuring": measurement.VERSION}, 3)
-
-
-def test_measures_of_before_the_models_are_still_read(
-    store: Path, tmp_path: Path, counted: Counter[str]
+def test_a_changed_signal_measures_again_the_rows_that_it_applies_to(
+    rows: list[Row], store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pyarrow.parquet
+    def keys() -> dict[str, str]:
+        works = planning.plan(StoreReader(store), calibration_clips=0, seed=3)
+        return {work.id: work.key for work in works}
 
+    before = keys()
+    with monkeypatch.context() as patch:
+        patch.setitem(SIGNALS, "audio_pitch", replace(SIGNALS["audio_pitch"], version=2))
+        patch.setitem(SIGNALS, "video_face", replace(SIGNALS["video_face"], version=2))  # no model is set
+        changed = {row_id for row_id, key in keys().items() if key != before[row_id]}
+    assert changed == {row["id"] for row in rows if row["kind"] == "audio"}
+    reordered(monkeypatch)
+    assert keys() == before
+
+
+def test_what_was_measured_is_read_by_the_signals_names(
+    store: Path, tmp_path: Path, counted: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another order, and with one more in the middle, as a later version may have them."""
     before = scored(store, tmp_path)
+    anchors = calibration(tmp_path)["signals"]
     counted.clear()
-    path = tmp_path / measures.FILE
-    kept = pyarrow.parquet.read_table(path).drop_columns(
-        [column(name) for name in of_models(loading.LOADERS)]
-    )
-    old = kept.to_pylist()
-    for result in old:
-        for case in result["cases"]:
-            case["signals"] = case["signals"][: len(CORE)]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(old, schema=kept.schema), path)
-    assert scored(store, tmp_path) == before
+    reordered(monkeypatch, hum=replace(SIGNALS["audio_pitch"], measure=None))
+    for row_id, row in scored(store, tmp_path).items():
+        assert {name: row[name] for name in SCORES} == {name: before[row_id][name] for name in SCORES}
+        assert row["quality"] == pytest.approx(before[row_id]["quality"])
     assert not counted
+    found = calibration(tmp_path)["signals"]
+    assert {name: found[name] for name in anchors} == anchors
+
+
+def reordered(monkeypatch: pytest.MonkeyPatch, **more: Signal) -> None:
+    """Turn the table of signals round, with more of them in its middle."""
+    turned = list(reversed(SIGNALS.items()))
+    turned[len(turned) // 2 : len(turned) // 2] = more.items()
+    for name in list(SIGNALS):
+        monkeypatch.delitem(SIGNALS, name)
+    for name, signal in turned:
+        monkeypatch.setitem(SIGNALS, name, signal)
+    monkeypatch.setattr(score.run, "SCORES", [column(name) for name in SIGNALS])
 
 
 def test_a_source_is_looked_at_once_and_a_track_that_stays_with_it(rows: list[Row]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from datasets import load_dataset
 
@@ -18,7 +19,7 @@ from pipelines.media import encode_audio, encode_video, read_audio, read_video
 from pipelines.sample import Row, features, media
 from pipelines.settings import Invocation, parse_stage
 from pipelines.store import StoreReader
-from score import measurement
+from score import calibrate, measurement
 from score.__main__ import FLAGS, main
 from score.run import SCORES, ScoreConfig, reweigh, run
 from score.signals.catalogue import JUDGED
@@ -238,8 +239,67 @@ def test_weighing_again_equals_scoring_with_the_new_settings_and_decodes_nothing
 
 
 def test_weighing_again_refuses_a_store_without_signals(store: Path) -> None:
-    with pytest.raises(RunError, match=r"lacks score_video_flicker, .*score the store first"):
+    with pytest.raises(RunError, match=r"has no scores; score the store first"):
         reweigh(asked(store, store))
+
+
+def test_a_store_of_before_a_signal_came_to_be_is_weighed_again(
+    scored: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = shutil.copytree(scored, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
+    whole = {row["id"]: row for row in StoreReader(copy).rows()}
+    for file in (copy / "data").glob("*.parquet"):
+        table = pyarrow.parquet.read_table(file).drop_columns(["score_audio_pitch"])
+        pyarrow.parquet.write_table(table, file)
+    reweigh(asked(copy, copy, "--reweigh", "--score.gamma", "2"))
+    assert "was scored without score_audio_pitch; score it again to have them" in caplog.text
+    for row in StoreReader(copy).rows():
+        assert row["score_audio_pitch"] is None
+        same = {"video": ("quality_video", "score_video_motion"), "audio": ("score_audio_energy",)}
+        assert all(row[name] == whole[row["id"]][name] for name in same.get(row["kind"], ()))
+
+
+def test_signals_that_are_disabled_are_stored_and_do_not_count(store: Path, tmp_path: Path) -> None:
+    whole = score(store, tmp_path / "out")
+    disabled = ("--score.disabled_signals", "[video_motion,audio_pitch]")
+    without = score(store, tmp_path / "without", *disabled)
+    names = json.loads((tmp_path / "without" / "weights.json").read_text())["signals"]
+    assert not {"video_motion", "audio_pitch"} & set(names)
+    for row_id, row in without.items():
+        assert {name: row[name] for name in SCORES} == {name: whole[row_id][name] for name in SCORES}
+    assert any(row["quality_video"] != whole[row_id]["quality_video"] for row_id, row in without.items())
+    reweigh(asked(tmp_path / "out", tmp_path / "out", "--reweigh", *disabled))
+    assert {row["id"]: row for row in StoreReader(tmp_path / "out").rows()} == without
+
+
+def test_only_signals_that_are_chosen_count(store: Path, tmp_path: Path) -> None:
+    found = score(store, tmp_path, "--score.signals", "[video_structure]")
+    anchors = calibrate.load(tmp_path).signals["video_structure"]
+    for row in found.values():
+        if row["score_video_structure"] is None:
+            assert row["quality"] is None
+        else:
+            expected = anchors.quality(np.array([row["score_video_structure"]]))[0]
+            assert row["quality"] == row["quality_video"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"signals": ("video_moton",)}, "^signals: got video_moton; takes video_flicker, "),
+        (
+            {"disabled_signals": ("video_novelty",)},
+            "^disabled_signals: got video_novelty; takes ",
+        ),
+        (
+            {"signals": ("video_motion",), "disabled_signals": ("video_motion",)},
+            "^disabled_signals: no signal is left that counts",
+        ),
+    ],
+)
+def test_signals_that_there_are_not_are_refused(options: dict[str, tuple[str, ...]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ScoreConfig(**options)
 
 
 @pytest.mark.slow
