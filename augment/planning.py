@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from augment.audio import voice_sources
 from augment.audio.settings import AudioSettings
 from augment.audio.voice_sources import CORPUS
+from augment.checkpoints import STABLE_DIFFUSION, VOICE_CONVERTER
 from augment.classic.settings import ClassicSettings, Track
-from augment.settings import CHECKPOINTS, AugmentConfig
+from augment.settings import AugmentConfig
 from augment.video.settings import VideoSettings
 from pipelines import provenance
 from pipelines.runner import Work, work_key
@@ -21,7 +22,7 @@ from pipelines.sample import digest, row_seed, variant_id
 from pipelines.store import StoreReader
 
 # What `model: embedded` stands for.
-EMBEDDED = {VideoSettings: CHECKPOINTS / "stable_diffusion", AudioSettings: CHECKPOINTS / "voice_converter"}
+EMBEDDED = {VideoSettings: STABLE_DIFFUSION, AudioSettings: VOICE_CONVERTER}
 
 
 @dataclass(frozen=True, kw_only=True)

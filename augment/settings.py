@@ -6,14 +6,10 @@ Imports nothing heavy, so that `--help` and a mistyped recipe are answered at on
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from augment.audio.settings import AudioSettings
 from augment.classic.settings import ClassicSettings, Track
 from augment.video.settings import VideoSettings
-
-CHECKPOINTS = Path(__file__).parent / "checkpoints"
-"""The small models that are shipped."""
 
 
 @dataclass(frozen=True, kw_only=True)

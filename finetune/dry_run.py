@@ -82,7 +82,7 @@ def report(invocation: Invocation[FinetuneConfig]) -> Iterator[str]:
     ids = [*chosen.ids, *tested]
     scale = common_scale(reader, ids)
     base = blank(config)
-    shown = shown_modalities(base.family, base.name, config.modalities)
+    shown = shown_modalities(base.family.modalities, base.name, config.modalities)
     rows = {"rows to train on": chosen.ids, "originals of test": tested}
     check_shown(reader, rows, shown, named=config.modalities is not None)
     lengths = measure(base, config, reader, ids)

@@ -114,7 +114,8 @@ def _check_rows(
     rated = {f"originals of {split}": [row["id"] for row in rows] for split, rows in splits.items()}
     chosen = {"rows to train on": selection.ids} | rated
     scale = common_scale(reader, (row_id for ids in chosen.values() for row_id in ids))
-    shown = shown_modalities(load_family(config.model, config.revision), config.model, config.modalities)
+    family = load_family(config.model, config.revision)
+    shown = shown_modalities(family.modalities, config.model, config.modalities)
     check_shown(reader, chosen, shown, named=config.modalities is not None)
     return scale
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from augment.audio.settings import AudioSettings
-from augment.settings import CHECKPOINTS
+from augment.checkpoints import VOICE_CONVERTER
 from pipelines import media
 from pipelines.errors import UsageError
 
@@ -159,7 +159,7 @@ def load_converter(
     """
     from augment.voice_conversion import VoiceConversionPipeline
 
-    path = str(CHECKPOINTS / "voice_converter") if model == "embedded" else model
+    path = str(VOICE_CONVERTER) if model == "embedded" else model
     try:
         pipeline = VoiceConversionPipeline.from_pretrained(path, revision=revision, use_safetensors=True)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from augment.settings import CHECKPOINTS
+from augment.checkpoints import STABLE_DIFFUSION
 from augment.video.editor import Editor
 from augment.video.framing import Box, around_faces, chosen_frames, pasted, shown_frames
 from augment.video.settings import VideoSettings
@@ -182,7 +182,7 @@ def make_editor(settings: VideoSettings, device: str) -> Editor:
     """
     precision = _precision(settings, device)
     if settings.model == "embedded":
-        settings = replace(settings, model=str(CHECKPOINTS / "stable_diffusion"), styles=())
+        settings = replace(settings, model=str(STABLE_DIFFUSION), styles=())
     if settings.method == "fatezero":
         from augment.video.fatezero_editor import FateZeroEditor
 

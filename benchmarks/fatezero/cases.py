@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from augment.settings import CHECKPOINTS
+from augment.checkpoints import STABLE_DIFFUSION
 from augment.video import editor
 from augment.video.settings import VideoSettings
 from augment.video.styles import PUBLISHED
@@ -61,7 +61,7 @@ def load(setting: Setting) -> FateZeroPipeline:
     torch.backends.cudnn.allow_tf32 = False
     if setting.model is None:
         return seeded().to(setting.device)
-    path = str(CHECKPOINTS / "stable_diffusion") if setting.model == "embedded" else setting.model
+    path = str(STABLE_DIFFUSION) if setting.model == "embedded" else setting.model
     try:
         named = VideoSettings(model=path, method="fatezero")
         return editor.load(named, FateZeroPipeline.from_pretrained, setting.device, "float32")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from finetune.model.families import Family
 from finetune.settings import Modality
 from pipelines.errors import UsageError
 from pipelines.store import StoreReader
@@ -12,24 +11,25 @@ from pipelines.store import StoreReader
 NAMED = 5  # rows that a message names
 
 
-def shown_modalities(family: Family, model: str, asked: Sequence[Modality] | None) -> tuple[Modality, ...]:
+def shown_modalities(
+    readable: Sequence[Modality], model: str, asked: Sequence[Modality] | None
+) -> tuple[Modality, ...]:
     """What a model is shown of a row.
 
     Args:
-        family: The model's.
+        readable: What models of its family read.
         model: Its name, for the message.
-        asked: `finetune.modalities`; None for all that the family reads.
+        asked: `finetune.modalities`; None for all that it reads.
 
     Raises:
-        UsageError: If the family does not read one of them.
+        UsageError: If the model does not read one of them.
     """
-    readable = family.modalities
     unread = [name for name in asked or () if name not in readable]
     if unread:
         raise UsageError(
             f"finetune.modalities: {model!r} does not read {', '.join(unread)}; takes {', '.join(readable)}"
         )
-    return readable if asked is None else tuple(asked)
+    return tuple(readable if asked is None else asked)
 
 
 def check_shown(

@@ -74,7 +74,7 @@ class BaseModel:
             self.processor,
             _rope_index(self.thinker),
             budget,
-            shown_modalities(self.family, self.name, modalities),
+            shown_modalities(self.family.modalities, self.name, modalities),
             self.family.chat,
             self.max_pixels,
             readout,

@@ -26,7 +26,7 @@ from diffusers import StableDiffusionPipeline
 from torch import distributed as dist
 from torch.nn import functional as F
 
-from augment.settings import CHECKPOINTS
+from augment.checkpoints import STABLE_DIFFUSION
 from augment.training.diffusion.model import SIZE, Denoiser, assemble, build_scheduler, build_vae, draw_batch
 from augment.training.muon import Muon
 
@@ -210,9 +210,7 @@ def main(argv: list[str] | None = None) -> None:
     """Train what is left to train, then write the checkpoint."""
     parser = argparse.ArgumentParser(prog="python -m augment.training.diffusion.train", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for progress")
-    parser.add_argument(
-        "--out", type=Path, default=CHECKPOINTS / "stable_diffusion", help="folder for the checkpoint"
-    )
+    parser.add_argument("--out", type=Path, default=STABLE_DIFFUSION, help="folder for the checkpoint")
     parser.add_argument("--start", type=Path, help="a folder that this script wrote, to train on")
     parser.add_argument("--vae-minutes", type=float, default=35)
     parser.add_argument("--unet-minutes", type=float, default=35)

@@ -18,7 +18,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from augment.audio.variants import load_converter
-from augment.settings import CHECKPOINTS
+from augment.checkpoints import VOICE_CONVERTER
 from augment.training.voice import train, trainer
 from augment.training.voice.settings import TransformerSettings, VoiceTrainingConfig, parse
 from augment.training.voice.train import load_speech, main, run
@@ -236,7 +236,7 @@ def test_training_starts_from_a_converter(speech: Path, tmp_path: Path) -> None:
     started = begun(of(speech, start=str(tmp_path / "start")))
     assert torch.equal(started.transformer.inp.weight, converter().transformer.inp.weight)
     embedded = begun(of(speech, start="embedded"))
-    shipped = load_converter(str(CHECKPOINTS / "voice_converter"), None, "cpu")
+    shipped = load_converter(str(VOICE_CONVERTER), None, "cpu")
     assert torch.equal(embedded.transformer.inp.weight, shipped.transformer.inp.weight)
     with pytest.raises(UsageError, match="start: 'nowhere' cannot be loaded as a voice converter"):
         begun(of(speech, start="nowhere"))

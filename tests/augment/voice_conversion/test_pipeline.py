@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from augment.audio.variants import load_converter
-from augment.settings import CHECKPOINTS
+from augment.checkpoints import VOICE_CONVERTER
 from augment.voice_conversion import mel, pitch
 from augment.voice_conversion.conditioning import Frames, draft, envelope
 from augment.voice_conversion.encoders import Heard
@@ -320,7 +320,7 @@ def test_griffin_lim_keeps_spectrogram_and_pitch() -> None:
 
 
 def test_the_shipped_converter_is_small_and_moves_a_voice_to_the_targets_pitch() -> None:
-    weights = [*(CHECKPOINTS / "voice_converter").rglob("*.safetensors")]
+    weights = [*VOICE_CONVERTER.rglob("*.safetensors")]
     assert sum(file.stat().st_size for file in weights) < 12e6
     low, high = voiced(1.0, 110), voiced(1.0, 220)
     made = convert(load_converter("embedded", None, "cpu"), low, high, num_inference_steps=4)
