@@ -131,18 +131,9 @@ def settings(section: VideoSettings | AudioSettings | ClassicSettings) -> dict[s
     """The settings of a section that one of its variants depends on, the weights' contents among them."""
     if isinstance(section, ClassicSettings):
         return section.used()
-    if isinstance(section, AudioSettings):
-        return section.used() | {"weights": _contents([_place(section, name) for name in section.weights()])}
-    models = [_place(section, section.model)]
-    if section.captioner:
-        models.append(section.captioner)
-    if section.method == "animatediff":
-        models.append(section.video_to_video.motion_adapter)
+    embedded = str(EMBEDDED[type(section)])
+    models = [embedded if model == "embedded" else model for model in section.models()]
     return section.used() | {"weights": _contents(models)}
-
-
-def _place(section: VideoSettings | AudioSettings, model: str) -> str:
-    return str(EMBEDDED[type(section)]) if model == "embedded" else model
 
 
 def _contents(models: list[str]) -> list[str | None]:

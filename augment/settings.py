@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from augment.audio.settings import AudioSettings
 from augment.classic.settings import ClassicSettings, Track
+from augment.video.methods import METHODS
 from augment.video.settings import VideoSettings
 
 
@@ -80,5 +81,5 @@ class AugmentConfig:
 
     def strength(self, kind: str, attempt: int) -> float:
         """The factor on the strength of a variant's edit at an attempt, from 0 on."""
-        fixed = kind == "audio" or (kind != "classic" and self.video.method == "wan_vace")
+        fixed = kind == "audio" or (kind != "classic" and not METHODS[self.video.method].has_strength)
         return 1.0 if fixed else self.retries.strength**attempt

@@ -153,8 +153,8 @@ class AudioSettings:
         own = self.seed_vc.options() if self.method == "seed_vc" else {"watermark": self.chatterbox.watermark}
         return values | {self.method: own}
 
-    def weights(self) -> list[str]:
-        """The model, a Hub id, a folder or `embedded`, where it is known."""
+    def models(self) -> list[str]:
+        """The weights that a variant depends on, where they are known: a Hub id, a folder or `embedded`."""
         if self.method == "flow_matching":
             return [self.model]
         return [self.chatterbox.folder] if self.method == "chatterbox" and self.chatterbox.folder else []

@@ -8,37 +8,22 @@ window should be as long as the model takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 from PIL import Image
 
 from augment.video.editor import as_bytes, load, unet_unit, windows
+from augment.video.methods import METHODS
 from augment.video.settings import VideoSettings
 from augment.video.styles import Style
 from pipelines.errors import RowError, UsageError
 
 
-@dataclass(frozen=True, kw_only=True)
-class Method:
-    """How one of diffusers' pipelines is loaded and called."""
-
-    load: Callable[[VideoSettings, str, str], Any]
-    """From settings, device and precision."""
-    arguments: Callable[[VideoSettings, list[Image.Image]], dict[str, Any]]
-    """What it takes beside words, steps, guidance and size."""
-    unit: Callable[[Any], int]
-    """Of a loaded pipeline, what the frames' sides are multiples of."""
-    rhythm: int = 1
-    """A window has a multiple of this and one frame; the last frame is repeated to reach that."""
-    images: bool = False
-    """Whether it makes images, each from words and a generator of its own, and not a video."""
-
-
-class VideoToVideoEditor:
+class DiffusersEditor:
     """Holds the loaded pipeline.
 
     Raises:
@@ -47,10 +32,11 @@ class VideoToVideoEditor:
 
     def __init__(self, settings: VideoSettings, device: str, precision: str) -> None:
         self.settings, self.precision, self.method = settings, precision, METHODS[settings.method]
-        self.pipeline = self.method.load(settings, device, precision)
-        self.unit = self.method.unit(self.pipeline)
+        self.pipeline = _loaded(settings, device, precision)
+        has_unet = hasattr(self.pipeline, "unet")
+        self.unit = (unet_unit if has_unet else patch_unit)(self.pipeline)
         if settings.compile:
-            (getattr(self.pipeline, "unet", None) or self.pipeline.transformer).compile()
+            (self.pipeline.unet if has_unet else self.pipeline.transformer).compile()
 
     def check(self, style: Style, source_prompt: str) -> None:
         """Raise `ValueError` if the words of a style are more than the model takes."""
@@ -71,7 +57,7 @@ class VideoToVideoEditor:
         rng: np.random.Generator,
         strength: float = 1.0,
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Edit frames, as `video_editors.Editor` says; the noise is drawn."""
+        """Edit frames, as `augment.video.editor.Editor` says; the noise is drawn."""
         noise_seed = int(rng.integers(2**31))
         drawn: dict[str, Any] = {"noise_seed": noise_seed}
         settings, prompt = self.settings, style.prompt(source_prompt)
@@ -87,14 +73,15 @@ class VideoToVideoEditor:
         self, frames: np.ndarray, prompt: str, noise_seed: int, settings: VideoSettings
     ) -> np.ndarray:
         length = len(frames)
-        missing = -(length - 1) % self.method.rhythm
+        missing = -(length - 1) % self.method.temporal_stride
+        images = self.method.shown == "images"
         pictures = [Image.fromarray(frame) for frame in (*frames, *[frames[-1]] * missing)]
         words: dict[str, Any] = {
             "prompt": prompt,
             "negative_prompt": settings.video_to_video.negative_prompt,
             "generator": torch.Generator().manual_seed(noise_seed),
         }
-        if self.method.images:
+        if images:
             words = {name: [value] * len(pictures) for name, value in words.items()}
             words["generator"] = [torch.Generator().manual_seed(noise_seed) for _ in pictures]
         made = self.pipeline(
@@ -102,14 +89,14 @@ class VideoToVideoEditor:
             guidance_scale=settings.video_to_video.guidance_scale,
             output_type="np",
             **words,
-            **self.method.arguments(settings, pictures),
+            **SHOWN[self.method.shown](settings, pictures),
         )
-        if self.method.images and any(made.nsfw_content_detected or ()):
+        if images and any(made.nsfw_content_detected or ()):
             raise RowError(
                 f"video: the safety checker of {settings.model!r} blacked out frames of the edit; leave the"
                 " clip out, or take another style or a lower augment.video.video_to_video.strength"
             )
-        shown = made.images if self.method.images else made.frames[0]
+        shown = made.images if images else made.frames[0]
         return as_bytes(np.asarray(shown)[:length])
 
 
@@ -121,34 +108,34 @@ def weaker(settings: VideoSettings, strength: float) -> VideoSettings:
     return replace(settings, video_to_video=replace(own, strength=lowered))
 
 
-def _loader(name: str, exact: tuple[str, ...] = ()) -> Callable[[VideoSettings, str, str], Any]:
-    def loaded(settings: VideoSettings, device: str, precision: str) -> Any:
-        import diffusers
+def _loaded(settings: VideoSettings, device: str, precision: str) -> Any:
+    method = METHODS[settings.method]
+    parts = {"motion_adapter": _motion_adapter(settings, precision)} if method.motion_adapter else {}
+    open_ = getattr(diffusers, method.pipeline).from_pretrained
+    pipeline = load(settings, open_, device, precision, exact=method.float32, **parts)
+    if method.motion_adapter:
+        # The schedule that the published motion modules were trained with.
+        pipeline.scheduler = diffusers.DDIMScheduler.from_config(
+            pipeline.scheduler.config,
+            beta_schedule="linear",
+            clip_sample=False,
+            timestep_spacing="linspace",
+        )
+    return pipeline
 
-        return load(settings, getattr(diffusers, name).from_pretrained, device, precision, exact=exact)
 
-    return loaded
-
-
-def _load_animatediff(settings: VideoSettings, device: str, precision: str) -> Any:
-    from diffusers import AnimateDiffVideoToVideoPipeline, DDIMScheduler, MotionAdapter
-
+def _motion_adapter(settings: VideoSettings, precision: str) -> Any:
     name = settings.video_to_video.motion_adapter
     try:
-        adapter = MotionAdapter.from_pretrained(name, use_safetensors=True, dtype=getattr(torch, precision))
+        return diffusers.MotionAdapter.from_pretrained(
+            name, use_safetensors=True, dtype=getattr(torch, precision)
+        )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(
             f"augment.video.video_to_video.motion_adapter: {name!r} cannot be loaded ({reason});"
             " take a Hub id or a directory of a motion adapter for Stable Diffusion 1.5"
         ) from error
-    open_ = AnimateDiffVideoToVideoPipeline.from_pretrained
-    pipeline = load(settings, open_, device, precision, motion_adapter=adapter)
-    # The schedule that the published motion modules were trained with.
-    pipeline.scheduler = DDIMScheduler.from_config(
-        pipeline.scheduler.config, beta_schedule="linear", clip_sample=False, timestep_spacing="linspace"
-    )
-    return pipeline
 
 
 def patch_unit(pipeline: Any) -> int:
@@ -158,39 +145,28 @@ def patch_unit(pipeline: Any) -> int:
     return pipeline.vae_scale_factor_spatial * side
 
 
-def _from_video(settings: VideoSettings, pictures: list[Image.Image]) -> dict[str, Any]:
-    return {"video": pictures, "strength": settings.video_to_video.strength} | _size(pictures)
+def _as_video(settings: VideoSettings, frames: list[Image.Image]) -> dict[str, Any]:
+    return {"video": frames, "strength": settings.video_to_video.strength} | _size(frames)
 
 
-def _from_images(settings: VideoSettings, pictures: list[Image.Image]) -> dict[str, Any]:
-    return {"image": pictures, "strength": settings.video_to_video.strength}
+def _as_images(settings: VideoSettings, frames: list[Image.Image]) -> dict[str, Any]:
+    return {"image": frames, "strength": settings.video_to_video.strength}
 
 
-def _from_shade(settings: VideoSettings, pictures: list[Image.Image]) -> dict[str, Any]:
+def _as_shade(settings: VideoSettings, frames: list[Image.Image]) -> dict[str, Any]:
     """Light and shade of every frame, and a mask that says that all of it is to be made."""
-    white = Image.new("L", pictures[0].size, 255)
+    white = Image.new("L", frames[0].size, 255)
     return {
-        "video": [picture.convert("L").convert("RGB") for picture in pictures],
-        "mask": [white] * len(pictures),
-        "num_frames": len(pictures),
+        "video": [frame.convert("L").convert("RGB") for frame in frames],
+        "mask": [white] * len(frames),
+        "num_frames": len(frames),
         "conditioning_scale": settings.video_to_video.conditioning_scale,
-    } | _size(pictures)
+    } | _size(frames)
 
 
-def _size(pictures: list[Image.Image]) -> dict[str, Any]:
-    return {"height": pictures[0].height, "width": pictures[0].width}
+def _size(frames: list[Image.Image]) -> dict[str, Any]:
+    return {"height": frames[0].height, "width": frames[0].width}
 
 
-# Four frames of these video models are one step of their latents, but for the first.
-_FOURS: dict[str, Any] = {"rhythm": 4, "unit": patch_unit}
-# Its autoencoder is published for single precision.
-_WAN_EXACT = ("vae",)
-METHODS = {
-    "sdedit": Method(
-        load=_loader("StableDiffusionImg2ImgPipeline"), arguments=_from_images, unit=unet_unit, images=True
-    ),
-    "animatediff": Method(load=_load_animatediff, arguments=_from_video, unit=unet_unit),
-    "cogvideox": Method(load=_loader("CogVideoXVideoToVideoPipeline"), arguments=_from_video, **_FOURS),
-    "wan": Method(load=_loader("WanVideoToVideoPipeline", _WAN_EXACT), arguments=_from_video, **_FOURS),
-    "wan_vace": Method(load=_loader("WanVACEPipeline", _WAN_EXACT), arguments=_from_shade, **_FOURS),
-}
+SHOWN = {"video": _as_video, "images": _as_images, "shade": _as_shade}
+"""The arguments that a pipeline is given of the clip, by `Method.shown`."""

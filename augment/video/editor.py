@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from augment.video.settings import EXAMPLES, VideoSettings
+from augment.video.methods import METHODS
+from augment.video.settings import VideoSettings
 from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Editor(Protocol):
-    """Edits frames into a style."""
+    """Edits frames into a style; made of the settings, a device and a precision."""
 
     unit: int
     """Sides of the frames are multiples of this."""
@@ -80,7 +81,7 @@ def load(
         reason = str(error).strip().splitlines()[0]
         raise UsageError(
             f"augment.video.model: {settings.model!r} cannot be loaded for {settings.method} ({reason});"
-            f" take a directory or a Hub id of a checkpoint such as {EXAMPLES[settings.method]}"
+            f" take a directory or a Hub id of a checkpoint such as {METHODS[settings.method].checkpoint}"
         ) from error
     loaded.set_progress_bar_config(disable=True)
     loaded.to(device)

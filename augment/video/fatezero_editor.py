@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +63,13 @@ class FateZeroEditor:
         rng: np.random.Generator,
         strength: float = 1.0,
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Edit frames, as `video_editors.Editor` says; the guidance is drawn."""
+        """Edit frames, as `augment.video.editor.Editor` says; the guidance is drawn."""
         factor = 1 + self.settings.fatezero.guidance_spread * rng.uniform(-1, 1)
-        drawn = {}
         if strength < 1:
             style = style.weaker(strength)
-            drawn = {"cross_replace": style.cross_replace, "self_replace": style.self_replace}
-        guidance = max(1.0, round(factor * style.guidance_scale, 3))
-        return self.edit_with(frames, source_prompt, style, guidance), drawn | {"guidance_scale": guidance}
+        drawn = asdict(style) | {"guidance_scale": max(1.0, round(factor * style.guidance_scale, 3))}
+        del drawn["words"]
+        return self.edit_with(frames, source_prompt, style, drawn["guidance_scale"]), drawn
 
     def edit_with(
         self, frames: np.ndarray, source_prompt: str, style: Style, guidance_scale: float

@@ -8,18 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from augment.video.methods import METHODS, MethodName
 from augment.video.styles import styles_for
-
-Method = Literal["fatezero", "sdedit", "animatediff", "cogvideox", "wan", "wan_vace"]
-# A checkpoint that each is meant for.
-EXAMPLES: dict[Method, str] = {
-    "fatezero": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "sdedit": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "animatediff": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "cogvideox": "zai-org/CogVideoX-2b",
-    "wan": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
-    "wan_vace": "Wan-AI/Wan2.1-VACE-1.3B-diffusers",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +61,7 @@ class VideoSettings:
 
     variants: int = 1
     """Video variants of each training clip."""
-    method: Method = "fatezero"
+    method: MethodName = "fatezero"
     """What edits: `fatezero`; `sdedit`, Stable Diffusion image by image with one noise for all frames; or a
     video model, `animatediff`, `cogvideox`, `wan`, or `wan_vace`."""
     model: str = "embedded"
@@ -114,12 +104,13 @@ class VideoSettings:
                 raise ValueError(f"{name}: {getattr(self, name)} is too small; take {least} or more")
         if self.fps is not None and self.fps <= 0:
             raise ValueError(f"fps: {self.fps} is too small; take more than 0, or null")
-        if self.model == "embedded" and self.method not in ("fatezero", "sdedit"):
-            wanted = EXAMPLES[self.method]
+        method = METHODS[self.method]
+        if self.model == "embedded" and not method.takes_embedded:
             raise ValueError(
-                f"model: 'embedded' is no checkpoint for {self.method}; name one, such as {wanted}"
+                f"model: 'embedded' is no checkpoint for {self.method}; name one, such as {method.checkpoint}"
             )
-        if self.method not in ("fatezero", "wan_vace") and self.steps * self.video_to_video.strength < 1:
+        noised = method.section == "video_to_video" and method.has_strength
+        if noised and self.steps * self.video_to_video.strength < 1:
             raise ValueError(
                 f"video_to_video.strength: {self.video_to_video.strength} of {self.steps} steps is less than"
                 " one step; raise one of them"
@@ -135,5 +126,12 @@ class VideoSettings:
         values = asdict(self)
         values.pop("variants")
         values["fatezero"].pop("latents")
-        values.pop("video_to_video" if self.method == "fatezero" else "fatezero")
+        for section in ("fatezero", "video_to_video"):
+            if section != METHODS[self.method].section:
+                del values[section]
         return values
+
+    def models(self) -> list[str]:
+        """The weights that a variant depends on, each a Hub id, a folder or `embedded`."""
+        own = [self.video_to_video.motion_adapter] if METHODS[self.method].motion_adapter else []
+        return [self.model, *([self.captioner] if self.captioner else []), *own]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,12 @@ import numpy as np
 from augment.checkpoints import STABLE_DIFFUSION
 from augment.video.editor import Editor
 from augment.video.framing import Box, around_faces, chosen_frames, pasted, shown_frames
+from augment.video.methods import METHODS
 from augment.video.settings import VideoSettings
 from augment.video.styles import Style, styles_for
 from pipelines import media
 from pipelines.device import check_bfloat16, has_bfloat16
 from pipelines.errors import RowError, UsageError
-
-# Their published weights are in bfloat16, and overflow in float16.
-_BFLOAT16 = ("cogvideox", "wan", "wan_vace")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,13 +163,15 @@ class VideoVariants:
         return next(sides), next(sides)
 
     def _details(self, name: str, source: Source) -> dict[str, Any]:
-        values, style = self.settings.used(), self.styles[name]
+        values = self.settings.used()
         values.pop("styles")
-        if self.settings.method == "fatezero":
-            values |= {key: value for key, value in asdict(style).items() if key != "words"}
         if self.find_faces:
             values["box"] = [*source.box]
-        prompts = {"source_prompt": source.prompt, "style": name, "prompt": style.prompt(source.prompt)}
+        prompts = {
+            "source_prompt": source.prompt,
+            "style": name,
+            "prompt": self.styles[name].prompt(source.prompt),
+        }
         return values | prompts | {"precision": self.editor.precision}
 
 
@@ -183,13 +184,8 @@ def make_editor(settings: VideoSettings, device: str) -> Editor:
     precision = _precision(settings, device)
     if settings.model == "embedded":
         settings = replace(settings, model=str(STABLE_DIFFUSION), styles=())
-    if settings.method == "fatezero":
-        from augment.video.fatezero_editor import FateZeroEditor
-
-        return FateZeroEditor(settings, device, precision)
-    from augment.video.diffusers_editor import VideoToVideoEditor
-
-    return VideoToVideoEditor(settings, device, precision)
+    module, name = METHODS[settings.method].editor.split(":")
+    return getattr(import_module(module), name)(settings, device, precision)
 
 
 def _precision(settings: VideoSettings, device: str) -> str:
@@ -204,7 +200,7 @@ def _precision(settings: VideoSettings, device: str) -> str:
         return settings.precision
     if not device.startswith("cuda"):
         return "float32"
-    if settings.method not in _BFLOAT16:
+    if METHODS[settings.method].gpu_precision == "float16":
         return "float16"
     if has_bfloat16(device):
         return "bfloat16"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from augment.video.settings import Method, VideoSettings, VideoToVideoSettings
+from augment.video.settings import VideoSettings, VideoToVideoSettings
 from augment.video.styles import PUBLISHED
 from augment.video.variants import VideoVariants, make_editor
 from pipelines import media
@@ -17,7 +17,7 @@ from pipelines.errors import UsageError
 from tests import tiny_diffusion, tiny_video
 from tests.tiny_diffusion import with_safety_checker
 
-METHODS: tuple[Method, ...] = ("sdedit", "animatediff", "cogvideox", "wan", "wan_vace")
+METHODS = ("sdedit", "animatediff", "cogvideox", "wan", "wan_vace")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def settings(models: dict[str, Path], method: Method, **changes: Any) -> VideoSettings:
+def settings(models: dict[str, Path], method: str, **changes: Any) -> VideoSettings:
     own = {"motion_adapter": str(models["adapter"]), "negative_prompt": "", "strength": 0.5}
     own |= {name: changes.pop(name) for name in (*own, "conditioning_scale") if name in changes}
     plain = {"size": 32, "steps": 2, "window": 8, "source_prompt": "a", "styles": ("monet",)}
@@ -55,7 +55,7 @@ def clip(frames: int, width: int, height: int) -> np.ndarray:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_variant_keeps_frames_rate_and_size_and_follows_its_seed(
-    models: dict[str, Path], method: Method
+    models: dict[str, Path], method: str
 ) -> None:
     # 11 frames: windows of 6 and 5, of which one needs frames beside its own, of four and one.
     source = {"id": "x", "video": {"bytes": media.encode_video(clip(11, 48, 34), 12.5), "path": None}}
@@ -91,7 +91,7 @@ def test_frames_that_a_safety_checker_blacks_out_are_an_error(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_half_precision_is_that_of_the_networks_that_take_it(models: dict[str, Path], method: Method) -> None:
+def test_half_precision_is_that_of_the_networks_that_take_it(models: dict[str, Path], method: str) -> None:
     editor: Any = make_editor(settings(models, method, precision="bfloat16"), "cpu")
     denoiser = getattr(editor.pipeline, "unet", None) or editor.pipeline.transformer
     assert denoiser.dtype == torch.bfloat16
@@ -104,7 +104,7 @@ def test_half_precision_is_that_of_the_networks_that_take_it(models: dict[str, P
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "wan_vace"])
-def test_a_small_strength_stays_near_the_source(models: dict[str, Path], method: Method) -> None:
+def test_a_small_strength_stays_near_the_source(models: dict[str, Path], method: str) -> None:
     frames, style = clip(5, 32, 32), PUBLISHED["monet"]
     edits = [
         make_editor(settings(models, method, steps=10, strength=strength), "cpu").edit(
@@ -117,7 +117,7 @@ def test_a_small_strength_stays_near_the_source(models: dict[str, Path], method:
 
 
 @pytest.mark.parametrize("method", ["sdedit", "wan"])
-def test_a_weaker_edit_is_one_of_less_strength(models: dict[str, Path], method: Method) -> None:
+def test_a_weaker_edit_is_one_of_less_strength(models: dict[str, Path], method: str) -> None:
     given = (clip(5, 32, 32), "a", PUBLISHED["monet"])
     strong, weak = (
         make_editor(settings(models, method, steps=10, strength=strength), "cpu") for strength in (0.6, 0.3)
@@ -150,7 +150,7 @@ def test_vace_follows_the_light_of_the_source_and_not_its_colours(models: dict[s
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_another_models_checkpoint_is_refused(models: dict[str, Path], method: Method) -> None:
+def test_another_models_checkpoint_is_refused(models: dict[str, Path], method: str) -> None:
     other = "wan" if method in ("sdedit", "animatediff") else "sdedit"
     wrong = settings(models | {method: models[other]}, method)
     with pytest.raises(UsageError, match=rf"augment.video.model: .* cannot be loaded for {method} "):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from augment.video.fatezero_editor import FateZeroEditor
-from augment.video.settings import FateZeroSettings, Method, VideoSettings, VideoToVideoSettings
+from augment.video.settings import FateZeroSettings, VideoSettings, VideoToVideoSettings
 from augment.video.styles import PUBLISHED
 from augment.video.variants import VideoVariants, _precision, make_editor
 from pipelines import media
@@ -208,7 +208,7 @@ def test_an_inversion_of_other_frames_is_refused(checkpoint: Path) -> None:
 def test_bfloat16_is_for_gpus_that_have_it(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    method: Method,
+    method: str,
     on_old: str,
     on_new: str,
 ) -> None:
