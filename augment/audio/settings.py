@@ -8,6 +8,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from augment.audio.methods import METHODS, MethodName
+
+FLOW_MATCHING = ("model", "revision", "steps", "guidance_scale", "temperature", "batch_size")
+"""The settings that only `flow_matching` reads."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VoiceDatasetSettings:
@@ -78,6 +83,15 @@ class SeedVCSettings:
         apart = ("python", "weights", "timeout_s", "start_timeout_s", "restarts")
         return {name: value for name, value in asdict(self).items() if name not in apart}
 
+    def models(self) -> list[str]:
+        """The folders of weights that are known: none, the program finds its own."""
+        return []
+
+    @property
+    def note(self) -> str:
+        """For the card of a dataset with such variants."""
+        return "The sound of variants was made by Seed-VC, a program under the GPL 3.0."
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChatterboxSettings:
@@ -89,6 +103,28 @@ class ChatterboxSettings:
     """Whether the mark that some releases put on all they make is left out or kept. Originals have none, so a
     kept one tells variants from originals."""
 
+    def options(self) -> dict[str, Any]:
+        """What a result depends on."""
+        return {"watermark": self.watermark}
+
+    def models(self) -> list[str]:
+        """The folder of weights, where it is one."""
+        return [self.folder] if self.folder else []
+
+    @property
+    def note(self) -> str:
+        """For the card of a dataset with such variants."""
+        return f"The sound of variants was made by Chatterbox (MIT). {WATERMARKS[self.watermark]}"
+
+
+WATERMARKS = {
+    "off": "It bears no watermark: the one that Chatterbox can set was left out, so that it does not tell"
+    " variants from originals.",
+    "keep": "Where the installed release sets one, it bears Chatterbox' inaudible watermark"
+    " (`audio.watermark` in a row's `generator` says so), and originals do not: a model can learn to"
+    " tell them apart by it.",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class AudioSettings:
@@ -96,7 +132,7 @@ class AudioSettings:
 
     variants: int = 1
     """Audio variants of each training clip."""
-    method: Literal["flow_matching", "seed_vc", "chatterbox"] = "flow_matching"
+    method: MethodName = "flow_matching"
     """What converts: the project's own pipeline; Seed-VC, a program in an environment of its own; or the
     package chatterbox."""
     model: str = "embedded"
@@ -137,24 +173,31 @@ class AudioSettings:
                 raise ValueError(f"{name}: {getattr(self, name)} is too small; take {least} or more")
         if not 0 <= self.temperature <= 1:
             raise ValueError(f"temperature: {self.temperature} is outside [0, 1]")
-        if self.method == "seed_vc" and self.reference_s > 25:
-            raise ValueError(f"reference_s: {self.reference_s} is more than seed_vc hears; take 1 to 25")
+        longest = METHODS[self.method].longest_reference_s
+        if self.reference_s > longest:
+            raise ValueError(
+                f"reference_s: {self.reference_s} is more than {self.method} hears; take 1 to {longest:g}"
+            )
+
+    def own(self) -> SeedVCSettings | ChatterboxSettings | None:
+        """The settings that the method reads in place of those of `flow_matching`."""
+        section = METHODS[self.method].section
+        return getattr(self, section) if section else None
 
     def used(self) -> dict[str, Any]:
         """What a variant depends on: neither how many there are, nor another method's settings, nor how a
         dataset of voices, whose contents count, is read."""
         values = asdict(self) | {"variants": None, "reference": "speech"}
         del values["seed_vc"], values["chatterbox"], values["voices_dataset"]
-        if self.method == "flow_matching":
+        own = self.own()
+        if own is None:
             del values["method"]
             return values
-        for name in ("model", "revision", "steps", "guidance_scale", "temperature", "batch_size"):
+        for name in FLOW_MATCHING:
             del values[name]
-        own = self.seed_vc.options() if self.method == "seed_vc" else {"watermark": self.chatterbox.watermark}
-        return values | {self.method: own}
+        return values | {self.method: own.options()}
 
     def models(self) -> list[str]:
         """The weights that a variant depends on, where they are known: a Hub id, a folder or `embedded`."""
-        if self.method == "flow_matching":
-            return [self.model]
-        return [self.chatterbox.folder] if self.method == "chatterbox" and self.chatterbox.folder else []
+        own = self.own()
+        return [self.model] if own is None else own.models()

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from augment.audio.methods import METHODS
 from augment.audio.settings import AudioSettings
-from augment.checkpoints import VOICE_CONVERTER
 from pipelines import media
-from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
     from augment.audio.voice_bank import VoiceBank
-    from augment.voice_conversion import VoiceConversionPipeline
 
 SAMPLING_RATE = 16_000
-RECORDED = ("model", "revision", "steps", "guidance_scale", "temperature", "batch_size")
-"""Settings of `flow_matching` that stand in a variant's record as they are."""
 
 
 class Converter(Protocol):
-    """Gives a clip another voice."""
+    """Gives a clip another voice; made of the settings and a device."""
 
     def __call__(
-        self, source: np.ndarray, reference: np.ndarray, sampling_rate: int, *, seed: int
+        self, source: np.ndarray, reference: np.ndarray, sampling_rate: int, *, seed: int, **more: Any
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """What is made, float32 of the source's shape and rate, and what made it; ValueError if nothing."""
+        """Convert a clip.
+
+        Args:
+            source: float32 mono (samples,) in [-1, 1].
+            reference: The target voice, like `source`.
+            sampling_rate: Of both, in Hz.
+            seed: Of all that is drawn.
+            more: `pitch_shift`, in octaves, where the method's entry asks for it; None where a voice has no
+                pitch.
+
+        Returns:
+            float32 of the source's shape and rate, and what made it.
+
+        Raises:
+            ValueError: If the clip cannot be converted.
+        """
 
 
 class AudioVariants:
@@ -35,7 +46,9 @@ class AudioVariants:
 
     def __init__(self, settings: AudioSettings, device: str, bank: VoiceBank) -> None:
         self.settings, self.bank = settings, bank
-        self.converter: Converter | FlowMatching = CONVERTERS[settings.method](settings, device)
+        self.method = METHODS[settings.method]
+        module, name = self.method.converter.split(":")
+        self.converter: Converter = getattr(import_module(module), name)(settings, device)
 
     def __call__(self, row: dict[str, Any], number: int, seed: int) -> tuple[bytes, dict[str, Any]]:
         """Make a variant.
@@ -57,7 +70,7 @@ class AudioVariants:
         samples = media.read_audio(row["audio"]["bytes"])
         target = self.bank.draw(row, np.random.default_rng(seed))
         more = {}
-        if isinstance(self.converter, FlowMatching):
+        if self.method.pitch_shift:
             more["pitch_shift"] = self.bank.apart(row["group"], target.speaker)
         made, made_by = self.converter(samples, target.samples, SAMPLING_RATE, seed=seed, **more)
         details = made_by | {
@@ -70,103 +83,7 @@ class AudioVariants:
         return media.encode_audio(made, SAMPLING_RATE), details
 
 
-class FlowMatching:
-    """The project's own pipeline, which is also told how far apart the two voices are."""
-
-    def __init__(self, settings: AudioSettings, device: str) -> None:
-        self.settings = settings
-        self.pipeline = load_converter(settings.model, settings.revision, device)
-
-    def __call__(
-        self,
-        source: np.ndarray,
-        reference: np.ndarray,
-        sampling_rate: int,
-        *,
-        seed: int,
-        pitch_shift: float | None = None,
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """As `Converter`; `pitch_shift` in octaves, None where a voice has no pitch."""
-        import torch
-
-        settings = self.settings
-        made = self.pipeline(
-            source,
-            reference,
-            sampling_rate=sampling_rate,
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance_scale,
-            temperature=settings.temperature,
-            pitch_shift=pitch_shift,
-            batch_size=settings.batch_size,
-            generator=torch.Generator().manual_seed(seed),
-        )
-        details = {name: getattr(settings, name) for name in RECORDED}
-        return made, details | {"method": "voice_conversion", "pitch_shift_octaves": pitch_shift}
-
-
-def _seed_vc(settings: AudioSettings, device: str) -> Converter:
-    from augment.audio.seed_vc import SeedVC
-
-    return SeedVC(settings, device)
-
-
-def _chatterbox(settings: AudioSettings, device: str) -> Converter:
-    from augment.audio.chatterbox import Chatterbox
-
-    return Chatterbox(settings, device)
-
-
-CONVERTERS: dict[str, Callable[[AudioSettings, str], Converter | FlowMatching]] = {
-    "flow_matching": FlowMatching,
-    "seed_vc": _seed_vc,
-    "chatterbox": _chatterbox,
-}
-
-
 def notes(settings: AudioSettings) -> list[str]:
     """What readers of a dataset with such variants should know, for its card."""
-    if settings.method == "seed_vc":
-        return ["The sound of variants was made by Seed-VC, a program under the GPL 3.0."]
-    if settings.method == "chatterbox":
-        watermark = WATERMARKS[settings.chatterbox.watermark]
-        return [f"The sound of variants was made by Chatterbox (MIT). {watermark}"]
-    return []
-
-
-WATERMARKS = {
-    "off": "It bears no watermark: the one that Chatterbox can set was left out, so that it does not tell"
-    " variants from originals.",
-    "keep": "Where the installed release sets one, it bears Chatterbox' inaudible watermark"
-    " (`audio.watermark` in a row's `generator` says so), and originals do not: a model can learn to"
-    " tell them apart by it.",
-}
-
-
-def load_converter(
-    model: str, revision: str | None, device: str, setting: str = "augment.audio.model"
-) -> VoiceConversionPipeline:
-    """Load a voice converter in single precision.
-
-    Args:
-        model: embedded, a directory or a Hub id.
-        revision: Of a Hub id.
-        device: A torch device.
-        setting: That named the model, for messages.
-
-    Raises:
-        UsageError: If it is not there or is no voice converter.
-    """
-    from augment.voice_conversion import VoiceConversionPipeline
-
-    path = str(VOICE_CONVERTER) if model == "embedded" else model
-    try:
-        pipeline = VoiceConversionPipeline.from_pretrained(path, revision=revision, use_safetensors=True)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(
-            f"{setting}: {model!r} cannot be loaded as a voice converter ({reason});"
-            " take embedded, a directory or a Hub id of one"
-        ) from error
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    own = settings.own()
+    return [own.note] if own else []

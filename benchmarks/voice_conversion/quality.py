@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from augment.audio.variants import load_converter
+from augment.audio.flow_matching import load_converter
 from augment.training.voice import spectrogram_sheet
 from benchmarks.voice_conversion.metrics import figures
 from benchmarks.voice_conversion.models import Judges, moonshine, resemblyzer

@@ -59,7 +59,7 @@ def begun(config: VoiceTrainingConfig) -> VoiceConversionPipeline:
         UsageError: If a converter or an encoder cannot be had.
     """
     if config.start is not None:
-        from augment.audio.variants import load_converter
+        from augment.audio.flow_matching import load_converter
 
         return load_converter(config.start, None, "cpu", setting="start")
     torch.manual_seed(config.seed)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from augment.audio.flow_matching import load_converter
 from augment.audio.settings import AudioSettings
-from augment.audio.variants import AudioVariants, load_converter
+from augment.audio.variants import AudioVariants
 from augment.audio.voice_bank import VoiceBank
 from pipelines import media
 from pipelines.errors import UsageError

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from augment.audio.variants import load_converter
+from augment.audio.flow_matching import load_converter
 from augment.checkpoints import VOICE_CONVERTER
 from augment.training.voice import train, trainer
 from augment.training.voice.settings import TransformerSettings, VoiceTrainingConfig, parse

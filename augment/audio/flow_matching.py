@@ -1,0 +1,78 @@
+"""Voices converted by the project's own pipeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from augment.audio.settings import FLOW_MATCHING, AudioSettings
+from augment.checkpoints import VOICE_CONVERTER
+from pipelines.errors import UsageError
+
+if TYPE_CHECKING:
+    from augment.voice_conversion import VoiceConversionPipeline
+
+
+class FlowMatching:
+    """Holds the loaded pipeline."""
+
+    def __init__(self, settings: AudioSettings, device: str) -> None:
+        self.settings = settings
+        self.pipeline = load_converter(settings.model, settings.revision, device)
+
+    def __call__(
+        self,
+        source: np.ndarray,
+        reference: np.ndarray,
+        sampling_rate: int,
+        *,
+        seed: int,
+        pitch_shift: float | None = None,
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """As an `augment.audio.variants.Converter`; `pitch_shift` is in octaves, None without a pitch."""
+        import torch
+
+        settings = self.settings
+        made = self.pipeline(
+            source,
+            reference,
+            sampling_rate=sampling_rate,
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance_scale,
+            temperature=settings.temperature,
+            pitch_shift=pitch_shift,
+            batch_size=settings.batch_size,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        details = {name: getattr(settings, name) for name in FLOW_MATCHING}
+        return made, details | {"method": "voice_conversion", "pitch_shift_octaves": pitch_shift}
+
+
+def load_converter(
+    model: str, revision: str | None, device: str, setting: str = "augment.audio.model"
+) -> VoiceConversionPipeline:
+    """Load a voice converter in single precision.
+
+    Args:
+        model: embedded, a directory or a Hub id.
+        revision: Of a Hub id.
+        device: A torch device.
+        setting: That named the model, for messages.
+
+    Raises:
+        UsageError: If it is not there or is no voice converter.
+    """
+    from augment.voice_conversion import VoiceConversionPipeline
+
+    path = str(VOICE_CONVERTER) if model == "embedded" else model
+    try:
+        pipeline = VoiceConversionPipeline.from_pretrained(path, revision=revision, use_safetensors=True)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"{setting}: {model!r} cannot be loaded as a voice converter ({reason});"
+            " take embedded, a directory or a Hub id of one"
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
