@@ -7,12 +7,13 @@ What a command needs is imported when it runs; `--help` imports nothing heavy.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pipelines.corpora.readers import READERS
 from pipelines.errors import UsageError, call
-
-CORPORA = ("mosi", "mosei", "sims", "mustard", "meld", "folder")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,12 +24,26 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What `daq-msa NAME` takes, and what it starts."""
+
+    help: str
+    start: Callable[[argparse.Namespace, list[str]], None]
+    """Given the arguments, and all that is left of the line where `settings` says so."""
+    arguments: Sequence[tuple[str, dict[str, Any]]] = ()
+    """As of `add_argument`."""
+    settings: str | None = None
+    """Which `--section.key VALUE` it takes besides."""
+
+
 def main(argv: list[str]) -> None:
     """Run one command."""
     arguments, rest = _parser().parse_known_args(argv)
-    if rest and not arguments.takes_settings:
+    command = COMMANDS[arguments.command]
+    if rest and not command.settings:
         raise UsageError(f"unrecognized arguments: {' '.join(rest)}; see daq-msa {arguments.command} --help")
-    COMMANDS[arguments.command](arguments, rest)
+    command.start(arguments, rest)
 
 
 def _parser() -> _Parser:
@@ -38,90 +53,11 @@ def _parser() -> _Parser:
         epilog="Stages alone: python -m augment, score or finetune.fusion; accelerate launch -m finetune.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-
-    def command(name: str, text: str, *, settings: str | None = None) -> argparse.ArgumentParser:
-        epilog = f"{settings} Values are given as --section.key VALUE." if settings else None
-        added = commands.add_parser(name, help=text, description=text, epilog=epilog)
-        added.set_defaults(takes_settings=settings is not None)
-        return added
-
-    demo = command(
-        "demo",
-        "The whole pipeline on the embedded puppets: no GPU, no downloads.",
-        settings="Takes what run takes.",
-    )
-    demo.add_argument(
-        "--out", type=Path, default=Path("runs/demo"), help="working folder (default: runs/demo)"
-    )
-
-    importer = command(
-        "import", "Turn a corpus on disk into a store.", settings="Settings of the section `corpus`."
-    )
-    importer.add_argument("corpus", choices=CORPORA)
-    importer.add_argument("src", type=Path, metavar="SRC", help="the corpus' folder; of `folder` its CSV")
-    importer.add_argument("--out", type=Path, required=True, metavar="STORE")
-    importer.add_argument("--strict", action="store_true", help="refuse a table that has a bad line")
-
-    run = command(
-        "run",
-        "All stages of a recipe: import, augment, score, finetune.",
-        settings="Settings over the recipe.",
-    )
-    run.add_argument("--config", type=Path, required=True, metavar="RECIPE.yaml")
-    run.add_argument("--work", type=Path, help="working folder (default: the recipe's `work`)")
-
-    status = command("status", "How far the stages in a folder are.")
-    status.add_argument("dir", type=Path, metavar="DIR", help="a store, or the working folder of a run")
-
-    evaluate = command(
-        "evaluate",
-        "Metrics of a fine-tuned model on a store.",
-        settings="Takes what finetune.evaluation takes.",
-    )
-    evaluate.add_argument("--model", type=Path, required=True, metavar="DIR")
-    evaluate.add_argument("--data", type=Path, required=True, metavar="STORE")
-    evaluate.add_argument(
-        "--against", type=Path, metavar="DIR2", help="compare with this model, by bootstrap"
-    )
-
-    predict = command(
-        "predict",
-        "Rate one clip with a fine-tuned model.",
-        settings="Takes what finetune.prediction takes: CLIP, --text, --language, --json.",
-    )
-    predict.add_argument("--model", type=Path, required=True, metavar="DIR")
-
-    merge = command(
-        "merge",
-        "Add a fine-tuned model's adapter to its base model's weights.",
-        settings="Takes what finetune.merging takes.",
-    )
-    merge.add_argument("--model", type=Path, required=True, metavar="DIR")
-    merge.add_argument("--out", type=Path, required=True, metavar="DIR2")
-
-    convert = command(
-        "convert",
-        "Turn a feature pickle of MMSA into a safetensors file for the fusion model.",
-        settings="Takes what finetune.fusion.features.convert takes.",
-    )
-    convert.add_argument("pickle", type=Path, metavar="PICKLE")
-    convert.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
-
-    report = command("report", "A static page with originals beside their variants.")
-    report.add_argument("store", type=Path, metavar="STORE")
-    report.add_argument("--out", type=Path, required=True, metavar="DIR")
-    report.add_argument("--model", type=Path, metavar="DIR", help="a fine-tuned model, to show its metrics")
-    report.add_argument("--limit", type=int, help="show only so many originals")
-
-    push = command("push", "Upload a store to the Hub.")
-    push.add_argument("store", type=Path, metavar="STORE")
-    push.add_argument("repo", metavar="USER/NAME")
-    push.add_argument("--public", action="store_true", help="make the repository public (default: private)")
-    push.add_argument("--dry-run", action="store_true", help="print files and bytes, upload nothing")
-    push.add_argument("--i-have-the-rights", action="store_true", help="push a corpus whose terms forbid it")
-
-    doctor = command("doctor", "What is installed, what is not, and what to type to have it.")
-    doctor.add_argument("--config", type=Path, metavar="RECIPE.yaml", help="what it asks for must be there")
+    for name, command in COMMANDS.items():
+        epilog = f"{command.settings} Values are given as --section.key VALUE." if command.settings else None
+        added = commands.add_parser(name, help=command.help, description=command.help, epilog=epilog)
+        for flag, options in command.arguments:
+            added.add_argument(flag, **options)
     return parser
 
 
@@ -203,18 +139,106 @@ def _doctor(arguments: argparse.Namespace, _: list[str]) -> None:
     examine(arguments.config)
 
 
+def _folder(metavar: str, **options: Any) -> dict[str, Any]:
+    return {"type": Path, "metavar": metavar, **options}
+
+
+def _needed(metavar: str) -> dict[str, Any]:
+    return _folder(metavar, required=True)
+
+
+def _flag(text: str) -> dict[str, Any]:
+    return {"action": "store_true", "help": text}
+
+
 COMMANDS = {
-    "demo": _demo,
-    "import": _import,
-    "run": _run,
-    "status": _status,
-    "evaluate": _evaluate,
-    "predict": _predict,
-    "merge": _merge,
-    "convert": _convert,
-    "report": _report,
-    "push": _push,
-    "doctor": _doctor,
+    "demo": Command(
+        help="The whole pipeline on the embedded puppets: no GPU, no downloads.",
+        start=_demo,
+        arguments=[
+            ("--out", {"type": Path, "default": "runs/demo", "help": "working folder (default: %(default)s)"})
+        ],
+        settings="Takes what run takes.",
+    ),
+    "import": Command(
+        help="Turn a corpus on disk into a store.",
+        start=_import,
+        arguments=[
+            ("corpus", {"choices": tuple(READERS)}),
+            ("src", _folder("SRC", help="the corpus' folder; of `folder` its CSV")),
+            ("--out", _needed("STORE")),
+            ("--strict", _flag("refuse a table that has a bad line")),
+        ],
+        settings="Settings of the section `corpus`.",
+    ),
+    "run": Command(
+        help="All stages of a recipe: import, augment, score, finetune.",
+        start=_run,
+        arguments=[
+            ("--config", _needed("RECIPE.yaml")),
+            ("--work", {"type": Path, "help": "working folder (default: the recipe's `work`)"}),
+        ],
+        settings="Settings over the recipe.",
+    ),
+    "status": Command(
+        help="How far the stages in a folder are.",
+        start=_status,
+        arguments=[("dir", _folder("DIR", help="a store, or the working folder of a run"))],
+    ),
+    "evaluate": Command(
+        help="Metrics of a fine-tuned model on a store.",
+        start=_evaluate,
+        arguments=[
+            ("--model", _needed("DIR")),
+            ("--data", _needed("STORE")),
+            ("--against", _folder("DIR2", help="compare with this model, by bootstrap")),
+        ],
+        settings="Takes what finetune.evaluation takes.",
+    ),
+    "predict": Command(
+        help="Rate one clip with a fine-tuned model.",
+        start=_predict,
+        arguments=[("--model", _needed("DIR"))],
+        settings="Takes what finetune.prediction takes: CLIP, --text, --language, --json.",
+    ),
+    "merge": Command(
+        help="Add a fine-tuned model's adapter to its base model's weights.",
+        start=_merge,
+        arguments=[("--model", _needed("DIR")), ("--out", _needed("DIR2"))],
+        settings="Takes what finetune.merging takes.",
+    ),
+    "convert": Command(
+        help="Turn a feature pickle of MMSA into a safetensors file for the fusion model.",
+        start=_convert,
+        arguments=[("pickle", _folder("PICKLE")), ("--out", _needed("FILE.safetensors"))],
+        settings="Takes what finetune.fusion.features.convert takes.",
+    ),
+    "report": Command(
+        help="A static page with originals beside their variants.",
+        start=_report,
+        arguments=[
+            ("store", _folder("STORE")),
+            ("--out", _needed("DIR")),
+            ("--model", _folder("DIR", help="a fine-tuned model, to show its metrics")),
+            ("--limit", {"type": int, "help": "show only so many originals"}),
+        ],
+    ),
+    "push": Command(
+        help="Upload a store to the Hub.",
+        start=_push,
+        arguments=[
+            ("store", _folder("STORE")),
+            ("repo", {"metavar": "USER/NAME"}),
+            ("--public", _flag("make the repository public (default: private)")),
+            ("--dry-run", _flag("print files and bytes, upload nothing")),
+            ("--i-have-the-rights", _flag("push a corpus whose terms forbid it")),
+        ],
+    ),
+    "doctor": Command(
+        help="What is installed, what is not, and what to type to have it.",
+        start=_doctor,
+        arguments=[("--config", _folder("RECIPE.yaml", help="what it asks for must be there"))],
+    ),
 }
 
 

@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines import provenance
+from pipelines.corpora.readers import READERS
 from pipelines.errors import RowError, UsageError, call
 from pipelines.sample import Row, media, new_row
 
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CorpusName = Literal["puppets", "mosi", "mosei", "sims", "mustard", "meld", "folder"]
+if TYPE_CHECKING:
+    CorpusName = str
+else:
+    CorpusName = Literal["puppets", *READERS]
 
 MAX_FPS = 30.0  # of clips whose rate is not set
 MIN_PUPPETS = 8
@@ -63,8 +67,8 @@ class ImportConfig:
     """Frames a second; null keeps a clip's own average rate, at most 30."""
 
     def __post_init__(self) -> None:
-        if self.name not in get_args(CorpusName):
-            raise ValueError(f"name: {self.name!r} is none of {', '.join(get_args(CorpusName))}")
+        if self.name not in ("puppets", *READERS):
+            raise ValueError(f"name: {self.name!r} is none of puppets, {', '.join(READERS)}")
         if (self.path is None) != (self.name == "puppets"):
             wanted = "puppets have none" if self.path else f"give the folder or CSV of {self.name}"
             raise ValueError(f"path: got {self.path}; {wanted}")
@@ -252,8 +256,7 @@ def read_corpus(config: ImportConfig, puppets: Path, seed: int) -> Corpus:
         puppets: Where puppets are made, if they are asked for.
         seed: Of the puppets.
     """
-    from pipelines.corpora import folder
-    from pipelines.corpora.readers import CORPORA
+    from pipelines.corpora import folder, readers
 
     if config.path is None:
         return folder.read(_make_puppets(puppets, config.clips, seed), name="puppets")
@@ -263,7 +266,7 @@ def read_corpus(config: ImportConfig, puppets: Path, seed: int) -> Corpus:
     options: dict[str, Any] = {"strict": config.strict}
     if config.name == "mustard":
         options |= {"fold": config.fold, "speaker_independent": config.speaker_independent}
-    return CORPORA[config.name](src, **options)
+    return readers.read(config.name, src, **options)
 
 
 def plan(corpus: Corpus, config: ImportConfig) -> list[Work]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     import datasets
 
 Row = dict[str, Any]
-Kind = Literal["original", "video", "audio", "both", "classic"]
+Modality = Literal["text", "audio", "video"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
+VariantKind = Literal["video", "audio", "both", "classic"]
+VARIANT_KINDS: tuple[VariantKind, ...] = get_args(VariantKind)
+Kind = Literal["original", VariantKind]
 
-KINDS: tuple[str, ...] = ("original", "video", "audio", "both", "classic")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 SPLITS = ("train", "valid", "test")
 MEDIA = ("video", "audio")
 QUALITIES = ("quality_video", "quality_audio", "quality_cross", "quality")

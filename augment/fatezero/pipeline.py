@@ -52,6 +52,19 @@ class Inversion:
 class FateZeroPipeline(DiffusionPipeline):
     """Loads any Stable Diffusion 1.x checkpoint.
 
+    The attention of an edit, as a call's arguments set it, with T steps:
+
+    - `cross_replace`: cross-attention follows the source in steps below int(share * (T + 1)).
+    - `self_replace`: self-attention is the source's in steps below int(share * T).
+    - `reweight`: factors on the attention of words of the prompt, within `cross_replace`.
+    - `blend_words`: words of the source prompt; where they are, the edit keeps its own self-attention,
+      elsewhere it borrows the source's. None borrows everywhere.
+    - `blend_threshold`: share of a frame's strongest attention that counts as being there. -
+    `key_frames`: frames that each frame's self-attention looks at: "first", "mid", "last", or an offset
+    from
+      the own frame.
+    - `key_frame_min_channels`: narrower blocks look at each frame alone.
+
     Raises:
         ValueError: If the components are not those of Stable Diffusion 1.x.
     """
@@ -113,15 +126,9 @@ class FateZeroPipeline(DiffusionPipeline):
             prompt: What it shall show; of a list, each is an edit of the same inversion.
             num_inference_steps: T.
             guidance_scale: 1 runs without the unconditional branch.
-            cross_replace: Cross-attention follows the source in steps below int(share * (T + 1)).
-            self_replace: Self-attention is the source's in steps below int(share * T).
-            reweight: Factors on the attention of words of the prompt, within `cross_replace`.
-            blend_words: Words of the source prompt; where they are, the edit keeps its own
-                self-attention, elsewhere it borrows the source's. None borrows everywhere.
-            blend_threshold: Share of a frame's strongest attention that counts as being there.
-            key_frames: Frames that each frame's self-attention looks at: "first", "mid", "last",
-                or an offset from the own frame.
-            key_frame_min_channels: Narrower blocks look at each frame alone.
+            cross_replace, self_replace, reweight: How closely the edit follows the source; see the class.
+            blend_words, blend_threshold: Where it does not; see the class.
+            key_frames, key_frame_min_channels: What holds the frames together; see the class.
             generator: Draws from the autoencoder's posterior; None takes its mode.
             output_type: "np", or "pt" for a tensor of the same shape.
             inversion: What `invert` gave for the same frames, source prompt, steps, key frames and
@@ -145,16 +152,10 @@ class FateZeroPipeline(DiffusionPipeline):
         _check_inversion(inversion, len(frames), num_inference_steps, bool(blend_words))
         control = self._control(inversion.latents[0], key_frames, key_frame_min_channels)
         control.threshold = blend_threshold or 0.0
-        self.scheduler.set_timesteps(num_inference_steps, device=self.unet.device)
-        words = self._embed(["", source_prompt, *prompts])
         windows = (int(cross_replace * (num_inference_steps + 1)), int(num_inference_steps * self_replace))
-        with controlled(self.unet, control):
-            edits = [
-                self._edit(inversion, words[[1, 0, 2 + i]], control, plan, windows, guidance_scale)
-                for i, plan in enumerate(plans)
-            ]
-        pictures = torch.stack([self._decode(edit) for edit in edits])
-        made = pictures if len(plans) > 1 or not isinstance(prompt, str) else pictures[0]
+        words = self._embed(["", source_prompt, *prompts])
+        clips = self._edits(inversion, words, control, plans, windows, guidance_scale)
+        made = clips[0] if isinstance(prompt, str) else clips
         return FateZeroOutput(
             frames=made.numpy() if output_type == "np" else made, inverted_latents=inversion.latents[-1]
         )
@@ -180,6 +181,24 @@ class FateZeroPipeline(DiffusionPipeline):
         self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
         with controlled(self.unet, control):
             return self._invert(latents, words, control, blended)
+
+    def _edits(
+        self,
+        inversion: Inversion,
+        words: torch.Tensor,
+        control: Control,
+        plans: list[WordPlan],
+        windows: tuple[int, int],
+        guidance_scale: float,
+    ) -> torch.Tensor:
+        """Edited clips, (plans, F, H, W, 3); `words` are of no prompt, the source's and each plan's."""
+        self.scheduler.set_timesteps(len(inversion.latents) - 1, device=self.unet.device)
+        with controlled(self.unet, control):
+            edits = [
+                self._edit(inversion, words[[1, 0, 2 + i]], control, plan, windows, guidance_scale)
+                for i, plan in enumerate(plans)
+            ]
+        return torch.stack([self._decode(edit) for edit in edits])
 
     def _control(
         self, latents: torch.Tensor, key_frames: Sequence[str | int], key_frame_min_channels: int

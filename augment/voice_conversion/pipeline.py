@@ -120,12 +120,7 @@ class VoiceConversionPipeline(DiffusionPipeline):
             ValueError: If a sound is not mono, empty, silent or not finite, or if a number is out of
                 its range.
         """
-        if guidance_scale < 0:
-            raise ValueError(f"guidance_scale: {guidance_scale} is negative; take 0 to 2")
-        if not 0 <= temperature <= 1:
-            raise ValueError(f"temperature: {temperature} is outside [0, 1]")
-        if batch_size < 1:
-            raise ValueError(f"batch_size: {batch_size} is not positive; take 1 or more")
+        _check(guidance_scale, temperature, batch_size)
         source = self._heard("audio", audio, sampling_rate)
         target = self._heard("reference", reference, sampling_rate)
         if pitch_shift is None:
@@ -141,11 +136,7 @@ class VoiceConversionPipeline(DiffusionPipeline):
         made = self._chained(said, prompt, num_inference_steps, guidance_scale, batch_size)
         samples = self._waveform(self.transformer.mel(made, base), pulses)[: len(source.samples)]
         return waveform.as_given(
-            samples,
-            SAMPLING_RATE,
-            wanted_level=source.level,
-            sampling_rate=sampling_rate,
-            length=len(audio),
+            samples, SAMPLING_RATE, wanted_level=source.level, sampling_rate=sampling_rate, length=len(audio)
         )
 
     def _heard(self, name: str, sound: np.ndarray, sampling_rate: int) -> _Sound:
@@ -250,3 +241,12 @@ class VoiceConversionPipeline(DiffusionPipeline):
         if self.vocoder is None:
             return griffin_lim(mel, pulses)
         return self.vocoder(self._placed(mel)).float().cpu()
+
+
+def _check(guidance_scale: float, temperature: float, batch_size: int) -> None:
+    if guidance_scale < 0:
+        raise ValueError(f"guidance_scale: {guidance_scale} is negative; take 0 to 2")
+    if not 0 <= temperature <= 1:
+        raise ValueError(f"temperature: {temperature} is outside [0, 1]")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: {batch_size} is not positive; take 1 or more")

@@ -15,8 +15,8 @@ import numpy as np
 
 from finetune.fusion.features.arrays import FeatureSet
 from finetune.fusion.features.file import from_file
-from finetune.fusion.settings import MODALITIES
 from pipelines.errors import call
+from pipelines.sample import MODALITIES
 
 STRENGTHS = tuple(10.0**power for power in range(-2, 6))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-Modality = Literal["text", "audio", "video"]
+from pipelines.sample import MODALITIES, Modality
+
 Balancing = Literal["conflict_penalty", "none", "ogm_ge", "cggm", "mmpareto", "constant"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
-MODALITIES: tuple[Modality, ...] = ("text", "audio", "video")
 # Methods that judge a modality by its unimodal head.
 JUDGING: tuple[Balancing, ...] = ("ogm_ge", "cggm", "mmpareto")
 

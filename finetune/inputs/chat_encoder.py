@@ -29,8 +29,9 @@ from finetune.inputs.chat_formats import (
 from finetune.inputs.decoding import side_by_side
 from finetune.inputs.prompts import answer_format, quoted, rating_question
 from finetune.inputs.tokenization import Words
-from finetune.settings import MODALITIES, Modality, ReadoutName
+from finetune.settings import ReadoutName
 from pipelines import media
+from pipelines.sample import MODALITIES, Modality
 
 if TYPE_CHECKING:
     from pipelines.sample import Row

@@ -12,9 +12,9 @@ from torch.utils.data import Dataset, Sampler
 
 from finetune.inputs.batch import Encoded, RowEncoder, collate
 from finetune.objective import check_weights
-from finetune.settings import VARIANT_KINDS, Arm
+from finetune.settings import Arm
 from pipelines.errors import RunError, UsageError
-from pipelines.sample import KINDS, Row
+from pipelines.sample import KINDS, VARIANT_KINDS, Row
 from pipelines.store import StoreReader
 
 STAND_IN = len(KINDS)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from finetune.settings import Modality
 from pipelines.errors import UsageError
+from pipelines.sample import Modality
 from pipelines.store import StoreReader
 
 NAMED = 5  # rows that a message names

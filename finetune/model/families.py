@@ -18,8 +18,9 @@ from finetune.inputs import chat_formats
 from finetune.inputs.chat_formats import Chat
 from finetune.model import tower_calls
 from finetune.model.parts import AUDIO_TOWER, LANGUAGE_MODEL, PROJECTOR, VISION_TOWER, language_model, place
-from finetune.settings import Modality, Part
+from finetune.settings import Part
 from pipelines.errors import UsageError
+from pipelines.sample import Modality
 
 See = Callable[[Any, torch.Tensor, torch.Tensor], list[torch.Tensor]]
 Hear = Callable[[Any, torch.Tensor, torch.Tensor], list[torch.Tensor]]

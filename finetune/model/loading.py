@@ -22,8 +22,9 @@ from finetune.model.families import FAMILIES, Family, adapter_targets, family_of
 from finetune.model.heads import Readout, build_readout
 from finetune.model.quantization import keep_trainable, quantization
 from finetune.model.regressor import Rater
-from finetune.settings import Attention, FinetuneConfig, Modality, Quantize, ReadoutName
+from finetune.settings import Attention, FinetuneConfig, Quantize, ReadoutName
 from pipelines.errors import UsageError
+from pipelines.sample import Modality
 
 EMBEDDED = "embedded"
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"

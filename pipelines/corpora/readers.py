@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pipelines.corpora import folder, meld, mmsa, mustard
-from pipelines.corpora.table import Corpus
+if TYPE_CHECKING:
+    from pipelines.corpora.table import Corpus
 
-# Each takes the corpus' folder (of `folder`: the CSV) and its own options, and returns its clips.
-CORPORA: dict[str, Callable[..., Corpus]] = {
-    "mosi": mmsa.mosi,
-    "mosei": mmsa.mosei,
-    "sims": mmsa.sims,
-    "mustard": mustard.read,
-    "meld": meld.read,
-    "folder": folder.read,
+# Each reader takes the corpus' folder (of `folder`: the CSV) and its own options.
+READERS = {
+    "mosi": "mmsa:mosi",
+    "mosei": "mmsa:mosei",
+    "sims": "mmsa:sims",
+    "mustard": "mustard:read",
+    "meld": "meld:read",
+    "folder": "folder:read",
 }
+
+
+def read(name: str, src: Path, **options: Any) -> Corpus:
+    """The clips of a corpus."""
+    module, function = READERS[name].split(":")
+    return getattr(import_module(f"pipelines.corpora.{module}"), function)(src, **options)

@@ -370,10 +370,3 @@ def test_wrong_settings_name_their_key(tmp_path: Path, arguments: list[str], mes
     with pytest.raises(UsageError) as caught:
         main([*arguments, "--out", str(tmp_path / "store")])
     assert message in str(caught.value)
-
-
-def test_the_command_knows_the_same_corpora() -> None:
-    from pipelines.__main__ import CORPORA as COMMAND
-    from pipelines.corpora.readers import CORPORA
-
-    assert set(COMMAND) == set(CORPORA) == set(importing.get_args(importing.CorpusName)) - {"puppets"}

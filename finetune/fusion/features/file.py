@@ -32,12 +32,11 @@ from finetune.fusion.features.arrays import (
     count_not_finite,
 )
 from finetune.fusion.features.arrays import Sequences as Steps
-from finetune.fusion.settings import MODALITIES
 from finetune.objective import check_weights
 from pipelines.atomic import replacing
 from pipelines.errors import UsageError
 from pipelines.provenance import versions
-from pipelines.sample import SCALES, SPLITS
+from pipelines.sample import MODALITIES, SCALES, SPLITS
 
 SUFFIX = ".safetensors"
 METADATA_KEY = "daq_msa_features"

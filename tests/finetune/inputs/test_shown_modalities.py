@@ -10,8 +10,8 @@ import pytest
 from finetune import evaluation
 from finetune.inputs.shown_modalities import check_shown
 from finetune.run import main
-from finetune.settings import Modality
 from pipelines.errors import UsageError
+from pipelines.sample import Modality
 from pipelines.store import StoreReader
 from tests import tiny, tiny_families
 from tests.finetune.test_run import arguments

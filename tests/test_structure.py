@@ -1,0 +1,72 @@
+"""The public names stay where they are, and every room stays small enough to be searched by eye."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("augment", "score", "finetune", "pipelines", "benchmarks")
+FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
+MODULES_IN_A_FOLDER = {"pipelines": 28, "score/signals": 20}
+"""More than the 14 that every other folder may hold."""
+
+PUBLIC = {
+    "augment.fatezero": ("FateZeroPipeline",),
+    "augment.voice_conversion": ("VoiceConversionPipeline",),
+    "score.weights": ("weights",),
+    "score.calibrate": ("calibrate",),
+    "finetune.msa_metrics": ("mosi", "sims", "mustard"),
+    "finetune.objective": ("weighted_mean",),
+    "finetune.fusion.conflict": ("ConflictPenalty",),
+    "finetune.fusion.statistics": ("statistical_loss",),
+    "pipelines.store": ("open_store",),
+    "pipelines.media": ("read_video", "read_audio", "encode_video", "encode_audio"),
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_names_are_imported_from_where_they_were(module: str) -> None:
+    imported = importlib.import_module(module)
+    for name in PUBLIC[module]:
+        assert callable(getattr(imported, name))
+
+
+@pytest.mark.parametrize("command", ["augment", "score", "finetune", "finetune.fusion"])
+def test_help_needs_no_torch(command: str) -> None:
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv = ['{command}', '--help']\n"
+        f"try: runpy.run_module('{command}', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit as end: assert not end.code, end\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_folder_is_crowded() -> None:
+    folders = {file.parent for file in FILES}
+    counts = {folder.relative_to(ROOT).as_posix(): len(list(folder.glob("*.py"))) for folder in folders}
+    assert {
+        folder: count for folder, count in counts.items() if count > MODULES_IN_A_FOLDER.get(folder, 14)
+    } == {}
+
+
+def test_no_module_and_no_function_is_long() -> None:
+    long = []
+    for file in FILES:
+        source = file.read_text(encoding="utf-8")
+        if len(source.splitlines()) > 500:
+            long.append(f"{file.relative_to(ROOT)}: {len(source.splitlines())} lines")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 60:  # type: ignore[operator]
+                long.append(f"{file.relative_to(ROOT)}:{node.lineno} {node.name}")
+    assert long == []
