@@ -27,8 +27,10 @@ EMBEDDED = {VideoSettings: STABLE_DIFFUSION, AudioSettings: VOICE_CONVERTER}
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One way of making a variant: what the operator is told."""
+    """One way of making a variant."""
 
+    index: int
+    """Of its source in the store that is read."""
     kind: str
     tracks: tuple[Track, ...]
     """What is replaced, the picture first."""
@@ -66,6 +68,7 @@ class Variant:
     def attempt(self, number: int) -> Attempt:
         """How it is made for the first time, 0, and how again."""
         return Attempt(
+            index=self.index,
             kind=self.kind,
             tracks=self.tracks,
             variant=self.number,
@@ -84,7 +87,7 @@ class Variant:
         attempt = self.attempt(number)
         again = {"again": [number, attempt.strength]} if number else {}
         key = work_key(self.id, self.inputs, self.settings | again, self.seed)
-        return Work(self.id, key, (self.index, attempt), digest(self.source_id))
+        return Work(self.id, key, attempt, digest(self.source_id))
 
 
 def plan(reader: StoreReader, config: AugmentConfig, seed: int) -> list[Variant]:

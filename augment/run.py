@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,15 @@ States = dict[str, retries.State]
 """Where each variant stands, by its id."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Making:
+    """A variant to be made."""
+
+    row: Row
+    """Its source's."""
+    attempt: Attempt
+
+
 class MakeVariants:
     """Makes one variant of each row; a model is loaded when the first row needs it."""
 
@@ -51,8 +61,8 @@ class MakeVariants:
         _settle(self.device)
         self.versions = provenance.versions()
 
-    def __call__(self, rows: list[Row]) -> list[Row]:
-        return [self._variant(row) for row in rows]
+    def __call__(self, variants: Sequence[Making]) -> list[Row]:
+        return [self._variant(each.row, each.attempt) for each in variants]
 
     @cached_property
     def _video(self) -> video_variants.VideoVariants:
@@ -72,8 +82,7 @@ class MakeVariants:
             maker = self._video
         return maker(row, attempt.variant, attempt.seed, attempt.strength)
 
-    def _variant(self, row: Row) -> Row:
-        attempt: Attempt = row["attempt"]
+    def _variant(self, row: Row, attempt: Attempt) -> Row:
         made: Row = dict.fromkeys(MEDIA)
         details: dict[str, Any] = {"seed": attempt.seed, "versions": self.versions}
         if attempt.number:
@@ -127,7 +136,7 @@ def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:
     bank = VoiceBank(config.audio, reader) if config.converts else None
     stage.perform(
         works,
-        lambda work: reader.row(work.payload[0]) | {"attempt": work.payload[1]},
+        lambda work: Making(row=reader.row(work.payload.index), attempt=work.payload),
         lambda: MakeVariants(config, bank),
     )
     if not stage.leads:
@@ -235,13 +244,13 @@ def _rows(
     """Each original with its finished variants behind it."""
     variants: dict[int, list[Work]] = {}
     for work in works:
-        variants.setdefault(work.payload[0], []).append(work)
+        variants.setdefault(work.payload.index, []).append(work)
     for index in range(len(reader)):
         source = reader.row(index)
         yield source
         for work in variants.get(index, []):
             if stage.parts.done(work.key):
-                attempt: Attempt = work.payload[1]
+                attempt: Attempt = work.payload
                 made = stage.parts.get(work.key)
                 replaced = {name: made[name] for name in attempt.tracks}
                 generator = retries.write(made["generator"], states[work.id].tries)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from pipelines.sample import Row, media, new_row
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipelines.corpora.table import Clip, Corpus
+    from pipelines.corpora.table import BadLine, Clip, Corpus
     from pipelines.media_types import MediaInfo
     from pipelines.runner import Stage, Work
     from pipelines.settings import Invocation
@@ -116,6 +116,18 @@ class Summary:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a row is made of."""
+
+    line: Clip | BadLine
+    """Of the table."""
+    sha256: str | None = None
+    """Of the media file, in hex; None where there is none."""
+    name: str | None = None
+    """The file's path in the corpus."""
+
+
 class ImportClips:
     """The operator: lines of the tables with their media files in, rows out.
 
@@ -129,38 +141,34 @@ class ImportClips:
         self._threads = ThreadPoolExecutor(batch_size())
         self._made: dict[str, Future[Row]] = {}
 
-    def __call__(self, rows: list[Row]) -> list[Row]:
+    def __call__(self, sources: Sequence[Source]) -> list[Row]:
         """Decode, check and encode.
-
-        Args:
-            rows: Each with `line`, a `Clip` or a `BadLine`, and of a clip `sha256` of its file and
-                `source_name`, its path in the corpus.
 
         Raises:
             MediaError: If a file is rejected; the message says why.
             MissingClip: If there is no file where the table names one.
             MalformedLine: If the line is a bad one.
         """
-        ids = [row["line"].id for row in rows]
+        ids = [source.line.id for source in sources]
         if not set(ids) <= set(self._made):
-            self._made = {row["line"].id: self._threads.submit(self._row, row) for row in rows}
+            self._made = {source.line.id: self._threads.submit(self._row, source) for source in sources}
             wait(self._made.values())
         return [self._made[line_id].result() for line_id in ids]
 
-    def _row(self, loaded: Row) -> Row:
+    def _row(self, source: Source) -> Row:
         from pipelines.corpora.table import BadLine
 
-        line: Clip | BadLine = loaded["line"]
+        line = source.line
         if isinstance(line, BadLine):
             raise MalformedLine(line.reasons)
         if line.path is None and line.media_name is not None:
             raise MissingClip(f"{line.id}: the table has it, but there is no media file {line.media_name}")
-        tracks, notes, source = self._tracks(line.path) if line.path else ({}, ["no media"], None)
+        tracks, notes, info = self._tracks(line.path) if line.path else ({}, ["no media"], None)
         made = {
             "method": "import",
-            "media_sha256": loaded["sha256"],
-            "source_name": loaded["source_name"],
-            "source": source,
+            "media_sha256": source.sha256,
+            "source_name": source.name,
+            "source": info,
             "settings": self.config.decoding(),
             "notes": notes,
             "versions": self.versions,
@@ -228,7 +236,7 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
         logger.warning("%s: %d of %d rows have no transcript", corpus.name, silent, len(corpus.clips))
     works = plan(corpus, config)
     stage = Stage("import", out, features().arrow_schema, invocation.run_settings(batch_size()))
-    stage.perform(works, _load, lambda: ImportClips(config))
+    stage.perform(works, lambda work: work.payload, lambda: ImportClips(config))
     if not stage.leads:
         return Summary(read=0, done=0, rejected=0, missing=0, malformed=0)
     settings = provenance.record(
@@ -275,19 +283,20 @@ def plan(corpus: Corpus, config: ImportConfig) -> list[Work]:
 
     works = []
     for clip in corpus.clips:
-        payload: Row = {"line": clip, "sha256": None, "source_name": None}
+        source = Source(line=clip)
         if clip.path is not None:
             with clip.path.open("rb") as file:
-                payload["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-            payload["source_name"] = Path(os.path.relpath(clip.path, corpus.root)).as_posix()
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            name = Path(os.path.relpath(clip.path, corpus.root)).as_posix()
+            source = Source(line=clip, sha256=sha256, name=name)
         # A row of text alone is another one than a clip of the same words whose file is missing.
-        named = payload["source_name"] if clip.media_name is not None else ""
-        said = asdict(clip) | {"path": named, "sha256": payload["sha256"]}
+        named = source.name if clip.media_name is not None else ""
+        said = asdict(clip) | {"path": named, "sha256": source.sha256}
         del said["media_name"]
         # An import draws nothing, so no seed is in the key.
-        works.append(Work(clip.id, work_key(clip.id, said, config.decoding(), 0), payload))
+        works.append(Work(clip.id, work_key(clip.id, said, config.decoding(), 0), source))
     for bad in corpus.bad_lines:
-        works.append(Work(bad.id, work_key(bad.id, bad.reasons, None, 0), {"line": bad}))
+        works.append(Work(bad.id, work_key(bad.id, bad.reasons, None, 0), Source(line=bad)))
     return works
 
 
@@ -302,10 +311,6 @@ def main(argv: list[str]) -> None:
 
     invocation = parse_stage(ImportConfig, "corpus", argv, prog="daq-msa import", needs=("out",))
     print(f"{invocation.config.name}: {run(invocation)}; {invocation.out}")
-
-
-def _load(work: Work) -> Row:
-    return work.payload
 
 
 def _rows(works: Iterable[Work], stage: Stage) -> Iterator[Row]:

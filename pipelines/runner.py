@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pipelines.atomic import write_json_lines
 from pipelines.device import Share, share
@@ -37,7 +37,11 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.5  # how often the first process looks whether the others have ended
 
 
-class Operator(Protocol):
+Input = TypeVar("Input")
+Loaded = TypeVar("Loaded", contravariant=True)
+
+
+class Operator(Protocol[Loaded]):
     """Holds a loaded model and turns loaded works into results, one for one.
 
     A call raises for a batch with a row that it cannot do; the rows are then tried one by one. A
@@ -45,7 +49,7 @@ class Operator(Protocol):
     row, and ends it, and so does any other error that the first rows all share.
     """
 
-    def __call__(self, rows: list[Row]) -> list[Row]: ...
+    def __call__(self, inputs: Sequence[Loaded], /) -> list[Row]: ...
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,8 @@ class Stage:
     def perform(
         self,
         works: Sequence[Work],
-        load: Callable[[Work], Row],
-        make_operator: Callable[[], Operator],
+        load: Callable[[Work], Input],
+        make_operator: Callable[[], Operator[Input]],
     ) -> None:
         """Do what is not done yet of this process' share; then, in the first process, wait for the rest.
 
@@ -200,7 +204,11 @@ class Stage:
         return self.settings.retry_failed or self.parts.failure(work.key) is None
 
     def _attempt(
-        self, batch: list[Work], load: Callable[[Work], Row], operator: Operator, progress: Progress
+        self,
+        batch: list[Work],
+        load: Callable[[Work], Input],
+        operator: Operator[Input],
+        progress: Progress,
     ) -> None:
         """Do a batch, row by row where it fails as a whole."""
         try:

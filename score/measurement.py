@@ -76,7 +76,7 @@ class ScoreVariants:
         self._max_side = MODEL_SIDE if self._observers.sees else MAX_SIDE
         self._clips: dict[str, Clip] = {}
 
-    def __call__(self, rows: list[Row]) -> list[Row]:
+    def __call__(self, rows: Sequence[Row]) -> list[Row]:
         return [self._original(row) if row["kind"] == "original" else self._variant(row) for row in rows]
 
     def _original(self, row: Row) -> Row:

@@ -13,6 +13,7 @@ from augment import retries
 from augment import run as stage
 from augment.__main__ import main
 from augment.classic.settings import ClassicSettings, ClassicSoundSettings
+from augment.planning import Attempt
 from augment.settings import AugmentConfig, RetrySettings
 from augment.video.diffusers_editor import weaker
 from augment.video.settings import VideoSettings, VideoToVideoSettings
@@ -118,9 +119,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     done: list[tuple[str, int]] = []
     compute = stage.MakeVariants._variant
 
-    def variant(self: stage.MakeVariants, row: Row) -> Row:
-        done.append((f"{row['id']}#classic-0", row["attempt"].number))
-        return compute(self, row)
+    def variant(self: stage.MakeVariants, row: Row, attempt: Attempt) -> Row:
+        done.append((f"{row['id']}#classic-0", attempt.number))
+        return compute(self, row, attempt)
 
     monkeypatch.setattr(stage.MakeVariants, "_variant", variant)
     return done
@@ -205,10 +206,10 @@ def test_interrupted_and_started_again_equals_straight(
     straight.again()
     compute, limit = stage.MakeVariants._variant, len(made) + 2
 
-    def interrupted(self: stage.MakeVariants, row: Row) -> Row:
+    def interrupted(self: stage.MakeVariants, row: Row, attempt: Attempt) -> Row:
         if len(made) == limit:
             raise KeyboardInterrupt
-        return compute(self, row)
+        return compute(self, row, attempt)
 
     with monkeypatch.context() as patch:
         patch.setattr(stage.MakeVariants, "_variant", interrupted)
@@ -270,10 +271,10 @@ def test_an_attempt_that_fails_leaves_the_one_before(
     first = loop.augment()
     compute = stage.MakeVariants._variant
 
-    def failing(self: stage.MakeVariants, row: Row) -> Row:
-        if row["attempt"].number == 1:
+    def failing(self: stage.MakeVariants, row: Row, attempt: Attempt) -> Row:
+        if attempt.number == 1:
             raise ValueError("blacked out")
-        return compute(self, row)
+        return compute(self, row, attempt)
 
     monkeypatch.setattr(stage.MakeVariants, "_variant", failing)
     loop.score(of(TABLE))

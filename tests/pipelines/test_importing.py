@@ -281,7 +281,7 @@ def test_only_changed_files_are_done_again(
     monkeypatch.setattr(
         importing.ImportClips,
         "_row",
-        lambda self, loaded: done.append(loaded["source_name"]) or row(self, loaded),
+        lambda self, loaded: done.append(loaded.name) or row(self, loaded),
     )
     assert import_folder(good / "label.csv", tmp_path / "store") == before
     assert done == []
@@ -303,7 +303,7 @@ def test_a_rejected_clip_does_not_make_its_neighbours_twice(
     monkeypatch.setattr(
         importing.ImportClips,
         "_row",
-        lambda self, loaded: done.append(loaded["source_name"]) or row(self, loaded),
+        lambda self, loaded: done.append(loaded.name) or row(self, loaded),
     )
     monkeypatch.setattr(importing, "batch_size", lambda: 4)
     (good / "text.mp4").write_text("no clip")
