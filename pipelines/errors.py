@@ -19,6 +19,12 @@ class RowError(ValueError):
     """What is wrong with one row's own content: it costs that row alone, however many rows have it."""
 
 
+def reason(error: BaseException) -> str:
+    """The first line of what an error says; its kind where it says nothing."""
+    said = (line.strip() for line in str(error).splitlines())
+    return next((line for line in said if line), type(error).__name__)
+
+
 def call(main: Callable[[list[str]], None]) -> NoReturn:
     """Run a program's `main` on its arguments and leave with its exit code: 0 where it was done."""
     try:

@@ -10,7 +10,7 @@ import numpy as np
 from augment.audio.settings import AudioSettings
 from augment.checkpoints import VOICE_CONVERTER
 from pipelines import media
-from pipelines.errors import UsageError
+from pipelines.pretrained import Pretrained
 
 if TYPE_CHECKING:
     from augment.audio.voice_bank import VoiceBank
@@ -160,13 +160,13 @@ def load_converter(
     from augment.voice_conversion import VoiceConversionPipeline
 
     path = str(VOICE_CONVERTER) if model == "embedded" else model
-    try:
+    source = Pretrained(
+        setting=setting,
+        name=model,
+        purpose="as a voice converter",
+        advice="take embedded, a directory or a Hub id of one",
+    )
+    with source.explained():
         pipeline = VoiceConversionPipeline.from_pretrained(path, revision=revision, use_safetensors=True)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(
-            f"{setting}: {model!r} cannot be loaded as a voice converter ({reason});"
-            " take embedded, a directory or a Hub id of one"
-        ) from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)

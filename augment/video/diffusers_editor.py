@@ -19,7 +19,8 @@ from PIL import Image
 from augment.video.editor import as_bytes, load, unet_unit, windows
 from augment.video.settings import VideoSettings
 from augment.video.styles import Style
-from pipelines.errors import RowError, UsageError
+from pipelines.errors import RowError
+from pipelines.pretrained import Pretrained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,15 +134,15 @@ def _loader(name: str, exact: tuple[str, ...] = ()) -> Callable[[VideoSettings, 
 def _load_animatediff(settings: VideoSettings, device: str, precision: str) -> Any:
     from diffusers import AnimateDiffVideoToVideoPipeline, DDIMScheduler, MotionAdapter
 
-    name = settings.video_to_video.motion_adapter
-    try:
-        adapter = MotionAdapter.from_pretrained(name, use_safetensors=True, dtype=getattr(torch, precision))
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(
-            f"augment.video.video_to_video.motion_adapter: {name!r} cannot be loaded ({reason});"
-            " take a Hub id or a directory of a motion adapter for Stable Diffusion 1.5"
-        ) from error
+    source = Pretrained(
+        setting="augment.video.video_to_video.motion_adapter",
+        name=settings.video_to_video.motion_adapter,
+        advice="take a Hub id or a directory of a motion adapter for Stable Diffusion 1.5",
+    )
+    with source.explained():
+        adapter = MotionAdapter.from_pretrained(
+            source.name, use_safetensors=True, dtype=getattr(torch, precision)
+        )
     open_ = AnimateDiffVideoToVideoPipeline.from_pretrained
     pipeline = load(settings, open_, device, precision, motion_adapter=adapter)
     # The schedule that the published motion modules were trained with.
