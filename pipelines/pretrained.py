@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.errors import UsageError, reason
+from pipelines.errors import UsageError, listed, reason
 
 SAFE: dict[str, Any] = {"trust_remote_code": False}
 SAFE_WEIGHTS: dict[str, Any] = SAFE | {"use_safetensors": True}
@@ -72,7 +72,7 @@ class Pretrained:
         if lacking:
             raise UsageError(
                 f"{self.setting}: {self.name!r} has no weights for {len(lacking)} parts of its"
-                f" {type(loaded).__name__} ({', '.join(lacking[:3])}), which would be random; {self.advice}"
+                f" {type(loaded).__name__} ({listed(lacking, 3)}), which would be random; {self.advice}"
             )
         return made, loaded.eval().requires_grad_(False).to(device)
 
