@@ -12,6 +12,7 @@ import numpy as np
 
 from pipelines import pitch
 from pipelines.puppets import face, script, voice
+from pipelines.ridge import Decomposed
 
 FACE = (slice(14, 58), slice(12, 52))
 """Rows and columns of a 64 px frame that the face is in."""
@@ -39,11 +40,11 @@ class FaceProbe:
             picture = frame.astype(np.float32) / 255
             features.append(_light((style(picture, rng) if style else picture)[None])[0])
             valences.append(valence)
-        self._weights = _ridge(np.stack(features), np.array(valences), ridge)
+        self._weights, self._intercept = Decomposed(np.stack(features), np.array(valences)).fit(ridge)
 
     def __call__(self, frames: np.ndarray) -> float:
         """The mean over the frames, uint8 RGB (F, 64, 64, 3), of what it reads; about [-1, 1]."""
-        return float((_light(frames.astype(np.float32) / 255) @ self._weights).mean())
+        return float((_light(frames.astype(np.float32) / 255) @ self._weights + self._intercept).mean())
 
 
 class VoiceProbe:
@@ -61,29 +62,23 @@ class VoiceProbe:
             features.append(_prosody(voice.speak(text, who, valence=float(valence), rng=rng)))
         x = np.stack(features)
         self._mean, self._scale = x.mean(axis=0), x.std(axis=0)
-        self._weights = _ridge(self._standardised(x), valences, ridge)
+        self._weights, self._intercept = Decomposed(self._standardised(x), valences).fit(ridge)
 
     def __call__(self, samples: np.ndarray) -> float:
         """What it reads in mono sound at 16 kHz, float32 (samples,); about [-1, 1]."""
-        return float(self._standardised(_prosody(samples)[None])[0] @ self._weights)
+        return float(self._standardised(_prosody(samples)) @ self._weights + self._intercept)
 
     def _standardised(self, prosody: np.ndarray) -> np.ndarray:
-        scaled = np.clip((prosody - self._mean) / self._scale, -3, 3)
-        return np.concatenate([scaled, np.ones((len(scaled), 1))], axis=1)
-
-
-def _ridge(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
-    return np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ y)
+        return np.clip((prosody - self._mean) / self._scale, -3, 3)
 
 
 def _light(frames: np.ndarray) -> np.ndarray:
-    """Standardised light of each face at half resolution, (F, features) with a constant."""
+    """Standardised light of each face at half resolution, (F, features)."""
     light = frames[:, *FACE].mean(axis=-1)
     small = (light[:, ::2, ::2] + light[:, 1::2, ::2] + light[:, ::2, 1::2] + light[:, 1::2, 1::2]).reshape(
         len(light), -1
     )
-    small = (small - small.mean(axis=1, keepdims=True)) / (small.std(axis=1, keepdims=True) + 1e-6)
-    return np.concatenate([small, np.ones((len(small), 1))], axis=1)
+    return (small - small.mean(axis=1, keepdims=True)) / (small.std(axis=1, keepdims=True) + 1e-6)
 
 
 def _prosody(samples: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ import numpy as np
 from finetune.bootstrap import drawn_units, draws, metrics_of_draws
 from finetune.msa_metrics import Definition, definition_of
 from pipelines.atomic import write_json
-from pipelines.errors import RunError, UsageError, call
+from pipelines.errors import RunError, UsageError, call, reason
 
 RESAMPLES = 10_000
 SEED = 1111
@@ -91,7 +91,7 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
         found = pyarrow.parquet.read_table(path)
     except (OSError, pyarrow.ArrowInvalid) as error:
         raise RunError(
-            f"{path}: cannot be read ({str(error).splitlines()[0]}); wants a model's predictions.parquet"
+            f"{path}: cannot be read ({reason(error)}); wants a model's predictions.parquet"
         ) from error
     lacking = [name for name in COLUMNS if name not in found.column_names]
     if lacking:

@@ -14,10 +14,7 @@ import torch
 from transformers import TrainerCallback
 
 from finetune.model.heads import Answer
-from pipelines.errors import RunError
-
-SHOWN = 8
-"""Rows that a message names."""
+from pipelines.errors import RunError, listed
 
 Seen = tuple[torch.Tensor, torch.Tensor]
 """Of a micro-batch, the rows' indices and whether their losses are finite, both (B,), on the device."""
@@ -93,7 +90,7 @@ class DivergenceWatch(TrainerCallback):
         checkpoint = self.newest()
         kept = f"{checkpoint} is the last whole checkpoint" if checkpoint else "there is no checkpoint yet"
         raise Diverged(
-            f"finetune: {what} is not finite in step {step}, with the row{listed(named)}; the training ends"
+            f"finetune: {what} is not finite in step {step}, with the {rows_named(named)}; the training ends"
             f" before it is used, and {kept}; look at these rows, or lower finetune.learning_rate and"
             " finetune.head_learning_rate and begin in another --out"
         )
@@ -115,15 +112,14 @@ def check_ratings(model: Any, ids: Sequence[str], values: Sequence[Any]) -> None
     bad = [row for row, value in zip(ids, values, strict=True) if not torch.tensor(value).isfinite().all()]
     if bad:
         raise Diverged(
-            f"finetune: the model's output is not finite for the row{listed(bad)}, so it has no rating;"
+            f"finetune: the model's output is not finite for the {rows_named(bad)}, so it has no rating;"
             " look at these rows, take an earlier checkpoint, or set finetune.precision to float32"
         )
 
 
-def listed(ids: Sequence[str]) -> str:
-    """Ids behind a singular noun: the first ones, and how many more there are."""
-    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
-    return f"{'s' if len(ids) > 1 else ''} {', '.join(ids[:SHOWN])}{more}"
+def rows_named(ids: Sequence[str]) -> str:
+    """Rows as a message names them."""
+    return f"row{'s' if len(ids) > 1 else ''} {listed(ids, 8)}"
 
 
 def _finite(values: Sequence[torch.Tensor]) -> torch.Tensor | None:

@@ -97,8 +97,9 @@ def blank(config: FinetuneConfig) -> BaseModel:
     import torch
     import transformers
 
-    from finetune.model.loading import SAFE, BaseModel, load_processor, source_of
+    from finetune.model.loading import BaseModel, load_processor, source_of
     from finetune.model.saved_model import base_dtype
+    from pipelines.pretrained import SAFE
 
     family, processor = load_processor(config.model, config.revision)
     model_class = getattr(transformers, family.model_class)

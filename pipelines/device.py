@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, reason
 
 if TYPE_CHECKING:
     import torch
@@ -58,8 +58,9 @@ def pick(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"device: {device!r} cannot be used here ({reason}); take auto or cpu") from error
+        raise UsageError(
+            f"device: {device!r} cannot be used here ({reason(error)}); take auto or cpu"
+        ) from error
     return device
 
 

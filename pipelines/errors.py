@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 
@@ -17,6 +17,19 @@ class UsageError(ValueError):
 
 class RowError(ValueError):
     """What is wrong with one row's own content: it costs that row alone, however many rows have it."""
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what an error says; its kind where it says nothing."""
+    said = (line.strip() for line in str(error).splitlines())
+    return next((line for line in said if line), type(error).__name__)
+
+
+def listed(values: Iterable[str], most: int = 5) -> str:
+    """The first values, and how many more there are."""
+    values = list(values)
+    more = f" and {len(values) - most} more" if len(values) > most else ""
+    return f"{', '.join(values[:most])}{more}"
 
 
 def call(main: Callable[[list[str]], None]) -> NoReturn:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, reason
 
 NAME = "cross_label"
 """The signal: how much less probable the label is with the variant than with its source."""
@@ -31,7 +31,7 @@ def read(path: Path) -> dict[str, float]:
         table = pyarrow.parquet.read_table(path, columns=["id", "log_probability"])
     except (OSError, pyarrow.ArrowException) as error:
         raise UsageError(
-            f"{setting}: {path} cannot be read ({str(error).splitlines()[0]}); give a Parquet file with the"
+            f"{setting}: {path} cannot be read ({reason(error)}); give a Parquet file with the"
             " columns id and log_probability, as python -m finetune.label_probability writes it"
         ) from error
     found = dict(zip(table["id"].to_pylist(), table["log_probability"].to_pylist(), strict=True))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipelines.ridge import Decomposed
 from pipelines.sample import digest
 from score.media.clip import FEATURE_SIZES
 from score.signals.catalogue import Modality
@@ -162,23 +163,13 @@ def fit(features: np.ndarray, labels: np.ndarray, clips: np.ndarray) -> Ridge:
         features: (n, d); NaN where a track lacks.
         labels: (n,).
         clips: The clip of each row, (n,); a clip and its copies have the same.
-
-    References:
-        Allen 1974: residuals that are left out together are (I - H)^-1 times the residuals, H the hat
-        matrix's block of them.
     """
     mean, scale = _moments(features)
     x = _standardised(features, mean, scale)
-    intercept = float(labels.mean())
-    u, s, vt = np.linalg.svd(x, full_matrices=False)
-    projected = u.T @ (labels - intercept)
     together = [np.flatnonzero(clips == clip) for clip in np.unique(clips)]
-    penalty = min(
-        PENALTIES,
-        key=lambda candidate: _left_out_error(u, s, projected, labels - intercept, candidate, together),
-    )
-    coefficients = vt.T @ (s / (s * s + penalty) * projected)
-    return Ridge(mean, scale, coefficients, intercept)
+    rows = Decomposed(x, labels)
+    penalty = min(PENALTIES, key=lambda each: rows.left_out_error(each, together, LEAST_KEPT))
+    return Ridge(mean, scale, *rows.fit(penalty))
 
 
 def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -196,24 +187,6 @@ def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     deviation[:cells] = np.sqrt((deviation[:cells] ** 2).mean())
     scale = np.maximum(deviation, 1e-6) * np.sqrt(np.repeat(FEATURE_SIZES, (cells, numbers)))
     return mean, scale
-
-
-def _left_out_error(
-    u: np.ndarray,
-    s: np.ndarray,
-    projected: np.ndarray,
-    labels: np.ndarray,
-    penalty: float,
-    together: list[np.ndarray],
-) -> float:
-    shrink = s * s / (s * s + penalty)
-    residual = labels - u @ (shrink * projected)
-    total = 0.0
-    for rows in together:
-        hat = (u[rows] * shrink) @ u[rows].T + 1 / len(labels)  # the intercept's is 1 / n
-        kept = np.eye(len(rows)) * (1 + LEAST_KEPT) - hat
-        total += float((np.linalg.solve(kept, residual[rows]) ** 2).sum())
-    return total / len(labels)
 
 
 def _standardised(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from augment import waveform
 from augment.audio.settings import AudioSettings
 from pipelines import media, provenance
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, reason
 
 MODEL = "ResembleAI/chatterbox"
 PACKAGES = ("chatterbox-light", "chatterbox-tts")
@@ -106,10 +106,9 @@ def load(folder: str | None, device: str) -> Any:
             return ChatterboxVC.from_pretrained(device)
         return ChatterboxVC.from_local(Path(folder), device)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[:1]
         raise UsageError(
             f"augment.audio.chatterbox.folder: its weights cannot be loaded from {folder or MODEL}"
-            f" ({''.join(reason)}); take a folder with s3gen.safetensors, or null for those of the Hub"
+            f" ({reason(error)}); take a folder with s3gen.safetensors, or null for those of the Hub"
         ) from error
 
 

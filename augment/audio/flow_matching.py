@@ -8,7 +8,7 @@ import numpy as np
 
 from augment.audio.settings import FLOW_MATCHING, AudioSettings
 from augment.checkpoints import VOICE_CONVERTER
-from pipelines.errors import UsageError
+from pipelines.pretrained import Pretrained
 
 if TYPE_CHECKING:
     from augment.voice_conversion import VoiceConversionPipeline
@@ -66,13 +66,13 @@ def load_converter(
     from augment.voice_conversion import VoiceConversionPipeline
 
     path = str(VOICE_CONVERTER) if model == "embedded" else model
-    try:
+    source = Pretrained(
+        setting=setting,
+        name=model,
+        purpose="as a voice converter",
+        advice="take embedded, a directory or a Hub id of one",
+    )
+    with source.explained():
         pipeline = VoiceConversionPipeline.from_pretrained(path, revision=revision, use_safetensors=True)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(
-            f"{setting}: {model!r} cannot be loaded as a voice converter ({reason});"
-            " take embedded, a directory or a Hub id of one"
-        ) from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)

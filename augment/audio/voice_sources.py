@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines import provenance
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, reason
 from pipelines.sample import digest
 
 if TYPE_CHECKING:
@@ -145,11 +145,10 @@ def of_dataset(name: str, settings: VoiceDatasetSettings) -> list[Clip]:
         dataset = _loaded(name, settings)
         rows = list(islice(dataset, settings.clips))
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UsageError(
             f"augment.audio.voices: {name!r} is no folder, and cannot be loaded as a dataset either"
-            f" ({reason}); take {CORPUS}, a folder of speech, or a dataset's name, with its subset, split and"
-            " revision in augment.audio.voices_dataset"
+            f" ({reason(error)}); take {CORPUS}, a folder of speech, or a dataset's name, with its subset,"
+            " split and revision in augment.audio.voices_dataset"
         ) from error
     speaker = _speaker_column(name, rows)
     named = getattr(dataset.features.get("gender") if dataset.features else None, "names", None)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from pipelines.errors import UsageError
+from pipelines.pretrained import Pretrained
 
 _TOKENS = 24
 """The longest caption, so that with a style's words it stays within the 77 tokens of CLIP."""
@@ -20,19 +18,16 @@ class Captioner:
     """
 
     def __init__(self, model: str, revision: str | None, device: str) -> None:
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-
-        try:
-            self.processor: Any = AutoProcessor.from_pretrained(model, revision=revision)
-            loader: Any = AutoModelForImageTextToText
-            self.model: Any = loader.from_pretrained(model, revision=revision, use_safetensors=True)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UsageError(
-                f"augment.video.captioner: {model!r} cannot be loaded as an image captioner ({reason});"
-                " take one such as Salesforce/blip-image-captioning-base, or null"
-            ) from error
-        self.model = self.model.to(device).eval()
+        source = Pretrained(
+            setting="augment.video.captioner",
+            name=model,
+            revision=revision,
+            purpose="as an image captioner",
+            advice="take one such as Salesforce/blip-image-captioning-base, or null",
+        )
+        self.processor, self.model = source.load(
+            processor="AutoProcessor", model="AutoModelForImageTextToText", device=device
+        )
 
     def __call__(self, frame: np.ndarray) -> str:
         """A caption of a frame, uint8 RGB (H, W, 3), in lower case and without a full stop."""

@@ -20,7 +20,8 @@ from augment.video.editor import as_bytes, load, unet_unit, windows
 from augment.video.methods import METHODS
 from augment.video.settings import VideoSettings
 from augment.video.styles import Style
-from pipelines.errors import RowError, UsageError
+from pipelines.errors import RowError
+from pipelines.pretrained import Pretrained
 
 
 class DiffusersEditor:
@@ -125,17 +126,15 @@ def _loaded(settings: VideoSettings, device: str, precision: str) -> Any:
 
 
 def _motion_adapter(settings: VideoSettings, precision: str) -> Any:
-    name = settings.video_to_video.motion_adapter
-    try:
+    source = Pretrained(
+        setting="augment.video.video_to_video.motion_adapter",
+        name=settings.video_to_video.motion_adapter,
+        advice="take a Hub id or a directory of a motion adapter for Stable Diffusion 1.5",
+    )
+    with source.explained():
         return diffusers.MotionAdapter.from_pretrained(
-            name, use_safetensors=True, dtype=getattr(torch, precision)
+            source.name, use_safetensors=True, dtype=getattr(torch, precision)
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(
-            f"augment.video.video_to_video.motion_adapter: {name!r} cannot be loaded ({reason});"
-            " take a Hub id or a directory of a motion adapter for Stable Diffusion 1.5"
-        ) from error
 
 
 def patch_unit(pipeline: Any) -> int:

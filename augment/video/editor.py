@@ -9,7 +9,7 @@ import numpy as np
 
 from augment.video.methods import METHODS
 from augment.video.settings import VideoSettings
-from pipelines.errors import UsageError
+from pipelines.pretrained import Pretrained
 
 if TYPE_CHECKING:
     from augment.video.styles import Style
@@ -73,16 +73,16 @@ def load(
     import torch
 
     dtypes = {"default": getattr(torch, precision)} | dict.fromkeys(exact, torch.float32)
-    try:
+    source = Pretrained(
+        setting="augment.video.model",
+        name=settings.model,
+        purpose=f"for {settings.method}",
+        advice=f"take a directory or a Hub id of a checkpoint such as {METHODS[settings.method].checkpoint}",
+    )
+    with source.explained():
         loaded = pipeline(
             settings.model, revision=settings.revision, use_safetensors=True, dtype=dtypes, **parts
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(
-            f"augment.video.model: {settings.model!r} cannot be loaded for {settings.method} ({reason});"
-            f" take a directory or a Hub id of a checkpoint such as {METHODS[settings.method].checkpoint}"
-        ) from error
     loaded.set_progress_bar_config(disable=True)
     loaded.to(device)
     return loaded

@@ -19,6 +19,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from augment.voice_conversion.mel import SAMPLING_RATE
 from pipelines.errors import UsageError
+from pipelines.pretrained import Pretrained
 
 WINDOW_S = 30
 """Whisper takes windows of this length; the others get long sounds in such windows too."""
@@ -26,7 +27,6 @@ SHORTEST_S = 0.5
 """A shorter sound is repeated until it is as long, before an x-vector is taken of it."""
 CONVOLVING = ("wav2vec2", "hubert", "wavlm", "unispeech-sat")
 """Model types that read samples by convolutions."""
-_UNUSED = ("masked_spec_embed",)  # weights of training alone, which many checkpoints lack
 
 
 class WhisperContentEncoder(WhisperEncoder):
@@ -54,16 +54,12 @@ def load_content(name: str, setting: str = "content_encoder") -> tuple[PreTraine
     Raises:
         UsageError: If it cannot be loaded or is no such model.
     """
-    from transformers import AutoConfig, AutoModel
-
-    wanted = "a Hub id or directory of Whisper, wav2vec2, HuBERT or WavLM"
-    try:
-        kind = AutoConfig.from_pretrained(name, trust_remote_code=False).model_type
-    except (OSError, ValueError, KeyError) as error:
-        raise _cannot(setting, name, error, wanted) from error
+    advice = "wanted a Hub id or directory of Whisper, wav2vec2, HuBERT or WavLM"
+    source = Pretrained(setting=setting, name=name, advice=advice)
+    kind = source.config().model_type
     if kind != "whisper" and kind not in CONVOLVING:
-        raise UsageError(f"{setting}: {name!r} is a model of type {kind}; wanted {wanted}")
-    model, extractor = _loaded(AutoModel, name, setting, wanted)
+        raise UsageError(f"{setting}: {name!r} is a model of type {kind}; {advice}")
+    model, extractor = _loaded(source, "AutoModel")
     return (_without_decoder(model) if kind == "whisper" else model), extractor
 
 
@@ -83,39 +79,14 @@ def load_speaker(name: str, setting: str = "speaker_encoder") -> tuple[PreTraine
     Raises:
         UsageError: If it cannot be loaded, is no such model, or lacks the weights of one.
     """
-    from transformers import AutoModelForAudioXVector
-
-    wanted = "a Hub id or directory of an x-vector model, such as microsoft/wavlm-base-plus-sv"
-    return _loaded(AutoModelForAudioXVector, name, setting, wanted)
+    advice = "wanted a Hub id or directory of an x-vector model, such as microsoft/wavlm-base-plus-sv"
+    return _loaded(Pretrained(setting=setting, name=name, advice=advice), "AutoModelForAudioXVector")
 
 
-def _loaded(loader: Any, name: str, setting: str, wanted: str) -> tuple[Any, Any]:
-    from transformers import AutoFeatureExtractor
-
-    try:
-        extractor = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
-        model, report = loader.from_pretrained(
-            name, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise _cannot(setting, name, error, wanted) from error
-    lacking = sorted(key for key in report["missing_keys"] if not any(word in key for word in _UNUSED))
-    if lacking:
-        raise UsageError(
-            f"{setting}: {name!r} has no weights for {len(lacking)} parts of its {type(model).__name__}"
-            f" ({', '.join(lacking[:3])}), which would be random; wanted {wanted}"
-        )
-    if extractor.sampling_rate != SAMPLING_RATE:
-        raise UsageError(
-            f"{setting}: {name!r} hears sound at {extractor.sampling_rate} Hz; wanted {wanted}, at"
-            f" {SAMPLING_RATE} Hz"
-        )
-    return model.eval().requires_grad_(False), extractor
-
-
-def _cannot(setting: str, name: str, error: Exception, wanted: str) -> UsageError:
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return UsageError(f"{setting}: {name!r} cannot be loaded ({reason}); wanted {wanted}")
+def _loaded(source: Pretrained, model_class: str) -> tuple[Any, Any]:
+    extractor, model = source.load(processor="AutoFeatureExtractor", model=model_class)
+    source.check_hearing(extractor, SAMPLING_RATE)
+    return model, extractor
 
 
 def size(encoder: Any) -> int:

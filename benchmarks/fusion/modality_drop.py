@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from finetune.fusion.losses import batch_of
-from finetune.fusion.records import rated, with_null
+from finetune.fusion.records import rated
 from finetune.fusion.run import load, read_features
 from pipelines.atomic import write_json
 
@@ -48,10 +48,10 @@ def read_without(run: Path, seed: int) -> dict[str, dict[str, float | None]]:
     return json.loads((run / f"seed-{seed}" / FILE).read_text(encoding="utf-8"))
 
 
-def _rated_without(network: FusionNetwork, features: FeatureSet) -> dict[str, dict[str, float | None]]:
+def _rated_without(network: FusionNetwork, features: FeatureSet) -> dict[str, dict[str, float]]:
     test = features.splits["test"]
     return {
-        "+".join(out): with_null(rated(predicted_without(network, test, out), test, features.scale))
+        "+".join(out): rated(predicted_without(network, test, out), test, features.scale)
         for out in subsets(network.names)
     }
 

@@ -16,6 +16,7 @@ import numpy as np
 from finetune.fusion.features.arrays import FeatureSet
 from finetune.fusion.features.file import from_file
 from pipelines.errors import call
+from pipelines.ridge import Decomposed
 from pipelines.sample import MODALITIES
 
 STRENGTHS = tuple(10.0**power for power in range(-2, 6))
@@ -49,10 +50,11 @@ def rated(features: FeatureSet, modalities: list[str]) -> tuple[float, float]:
         for split in features.splits
     }
     labels = {split: found.labels.astype(np.float64) for split, found in features.splits.items()}
-    fits = [ridge(inputs["train"], labels["train"], strength) for strength in STRENGTHS]
-    errors = [np.abs(inputs["valid"] @ fit[1:] + fit[0] - labels["valid"]).mean() for fit in fits]
-    best = fits[int(np.argmin(errors))]
-    found = inputs["test"] @ best[1:] + best[0]
+    train = Decomposed(inputs["train"], labels["train"])
+    fits = [train.fit(strength) for strength in STRENGTHS]
+    errors = [np.abs(inputs["valid"] @ fit[0] + fit[1] - labels["valid"]).mean() for fit in fits]
+    weights, intercept = fits[int(np.argmin(errors))]
+    found = inputs["test"] @ weights + intercept
     return float(np.corrcoef(found, labels["test"])[0, 1]), float(np.abs(found - labels["test"]).mean())
 
 
@@ -62,15 +64,6 @@ def pooled(features: FeatureSet, split: str, name: str) -> np.ndarray:
     shown = steps.mask[..., None]
     total = np.where(shown, (steps.values - standard.mean) / standard.deviation, 0).sum(1, dtype=np.float64)
     return total / np.maximum(steps.mask.sum(1), 1)[:, None]
-
-
-def ridge(inputs: np.ndarray, labels: np.ndarray, strength: float) -> np.ndarray:
-    """Intercept, which is not punished, and coefficients, (1 + d,)."""
-    mean, level = inputs.mean(0), labels.mean()
-    centred = inputs - mean
-    square = centred.T @ centred + strength * np.eye(inputs.shape[1])
-    coefficients = np.linalg.solve(square, centred.T @ (labels - level))
-    return np.concatenate([[level - mean @ coefficients], coefficients])
 
 
 if __name__ == "__main__":

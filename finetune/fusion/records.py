@@ -17,11 +17,6 @@ def rated(predictions: np.ndarray, split: Split, scale: str) -> dict[str, float]
     return {"MAE": round(float(np.abs(predictions - split.labels).mean()), 4)} | metrics
 
 
-def with_null(metrics: dict[str, float]) -> dict[str, float | None]:
-    """Metrics without a value (a correlation of constants) as null, which JSON can hold."""
-    return {name: value if np.isfinite(value) else None for name, value in metrics.items()}
-
-
 def step_record(epoch: int, conflict: Conflict) -> dict[str, Any]:
     """A step's row, flat, as a table has it."""
     columns = {"ratio": conflict.ratios, "factor": conflict.factors}

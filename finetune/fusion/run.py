@@ -28,7 +28,6 @@ from finetune.fusion.features.arrays import FeatureSet, from_pickle
 from finetune.fusion.features.extract import from_store
 from finetune.fusion.features.file import SUFFIX, from_file
 from finetune.fusion.network import FusionNetwork, Inputs
-from finetune.fusion.records import with_null
 from finetune.fusion.settings import FusionConfig, NetworkSettings
 from finetune.fusion.tracking import PROJECT, check_trackers, make_accelerator, report
 from finetune.fusion.training import Trained, Trainer, inputs_of, make_network, train
@@ -208,7 +207,7 @@ def _seed_record(trained: Trained) -> dict[str, Any]:
         "epochs": len(trained.history),
         "conflict_rate": round(float(np.mean(rates)), 4),
         "modality_weights": trained.network.modality_weights(),
-        **{split: with_null(found) for split, found in trained.metrics.items()},
+        **trained.metrics,
     }
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from finetune.divergence import Diverged, listed
+from finetune.divergence import Diverged, rows_named
 from finetune.fusion.balancing.methods import make_balance
 from finetune.fusion.balancing.observation import Evidence
 from finetune.fusion.conflict import Conflict
@@ -217,7 +217,7 @@ class Trainer:
         rows = [row for own in gathered(clips) for row in own]
         raise Diverged(
             f"fusion: {'the loss' if lost else 'a gradient'} is not finite in epoch {self.epoch}, with the"
-            f" row{listed(rows)}; the training ends before it is used; look at these rows, or lower"
+            f" {rows_named(rows)}; the training ends before it is used; look at these rows, or lower"
             " training.learning_rate and begin in another --out"
         )
 
@@ -263,7 +263,7 @@ class Trainer:
         lost = [clips.ids[row] for row in np.flatnonzero(~np.isfinite(predictions))]
         if lost:
             raise Diverged(
-                f"fusion: the rating is not finite in epoch {self.epoch} for the row{listed(lost)} of the"
+                f"fusion: the rating is not finite in epoch {self.epoch} for the {rows_named(lost)} of the"
                 f" split {split}; the training ends; lower training.learning_rate and begin in another --out"
             )
         return predictions

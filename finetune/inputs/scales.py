@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pipelines.errors import RunError
+from pipelines.errors import RunError, listed
 from pipelines.sample import SCALES
 from pipelines.store import StoreReader
-
-SHOWN = 3
-"""Ids of a scale that a message names."""
 
 
 def common_scale(reader: StoreReader, ids: Iterable[str]) -> str:
@@ -29,14 +26,10 @@ def common_scale(reader: StoreReader, ids: Iterable[str]) -> str:
         if row["id"] in chosen:
             found.setdefault(str(row["scale"]), []).append(row["id"])
     if len(found) > 1 or not found.keys() <= SCALES.keys():
-        told = "; ".join(f"{len(rows)} of {scale} ({_first(rows)})" for scale, rows in found.items())
+        told = "; ".join(f"{len(rows)} of {scale} ({listed(rows, 3)})" for scale, rows in found.items())
         raise RunError(
             f"{reader.directory}: the labels' scales are {told}; takes one of {', '.join(SCALES)} for all"
             " rows that are trained on and rated; import each corpus into a store of its own, or bring the"
             " labels to one scale in the table that `daq-msa import folder` reads (columns label and scale)"
         )
     return next(iter(found))
-
-
-def _first(ids: list[str]) -> str:
-    return ", ".join(ids[:SHOWN]) + (", …" if len(ids) > SHOWN else "")

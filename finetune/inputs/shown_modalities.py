@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, listed
 from pipelines.sample import Modality
 from pipelines.store import StoreReader
-
-NAMED = 5  # rows that a message names
 
 
 def shown_modalities(
@@ -50,11 +48,10 @@ def check_shown(
         held = _held(reader, ids)
         without = [row_id for row_id in ids if not held[row_id] & set(shown)]
         if without:
-            more = f" and {len(without) - NAMED} more" if len(without) > NAMED else ""
             key = "finetune.modalities: got" if named else "finetune.model: it reads"
             raise UsageError(
                 f"{key} {', '.join(shown)}, and {len(without)} of the {len(ids)} {what} in {reader.directory}"
-                f" have none of it: {', '.join(without[:NAMED])}{more}; leave them out of the store, or show"
+                f" have none of it: {listed(without)}; leave them out of the store, or show"
                 " what they have"
             )
         nowhere = [name for name in shown if not any(name in held[row_id] for row_id in ids)]

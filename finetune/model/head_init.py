@@ -9,17 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from finetune.model.fsdp import like
 from finetune.model.heads import Regression
 from pipelines.errors import RunError
+from pipelines.ridge import Decomposed
 
 if TYPE_CHECKING:
     from finetune.model.regressor import Rater
 
 # Penalties tried, in units of the features' mean variance times the number of rows.
 PENALTIES = tuple(10.0**power for power in range(-4, 4))
+# Added to 1 - leverage: of features that outnumber the rows, little is left of it.
+LEAST_KEPT = 1e-6
 
 
 def ridge(features: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -32,26 +36,16 @@ def ridge(features: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, 
     Returns:
         Weights (d,) and intercept (), float32. With one row, or features that are all alike, the
         weights are 0 and the intercept is the mean.
-
-    References:
-        Leave-one-out residuals in closed form: residual / (1 - leverage).
     """
-    x, y = features.double(), targets.double()
-    middle, mean = x.mean(0), y.mean()
-    left, spread, right = torch.linalg.svd(x - middle, full_matrices=False)
-    scale = (spread**2).sum() / x.shape[1]
+    x, y = features.double().numpy(force=True), targets.double().numpy(force=True)
+    rows = Decomposed(x, y)
+    scale = (rows.spread**2).sum() / x.shape[1]
     if len(y) < 2 or scale == 0:
-        return torch.zeros(x.shape[1]), mean.float()
-    projected = left.T @ (y - mean)
-    errors = []
-    for penalty in PENALTIES:
-        shrunk = spread**2 / (spread**2 + penalty * scale)
-        residuals = y - mean - left @ (shrunk * projected)
-        leverage = (left**2 @ shrunk) + 1 / len(y)
-        errors.append(float(((residuals / (1 - leverage).clamp(min=1e-6)) ** 2).mean()))
-    penalty = PENALTIES[errors.index(min(errors))]
-    weights = right.T @ (spread / (spread**2 + penalty * scale) * projected)
-    return weights.float(), (mean - middle @ weights).float()
+        return torch.zeros(x.shape[1]), torch.tensor(rows.level)
+    alone = np.arange(len(y))[:, None]
+    penalty = min(PENALTIES, key=lambda each: rows.left_out_error(each * scale, alone, LEAST_KEPT))
+    weights, intercept = rows.fit(penalty * scale)
+    return torch.from_numpy(weights).float(), torch.tensor(intercept)
 
 
 def start_head(model: Rater, features: torch.Tensor, labels: Sequence[float]) -> None:

@@ -23,14 +23,12 @@ from finetune.model.heads import Readout, build_readout
 from finetune.model.quantization import keep_trainable, quantization
 from finetune.model.regressor import Rater
 from finetune.settings import Attention, FinetuneConfig, Quantize, ReadoutName
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, reason
+from pipelines.pretrained import SAFE, SAFE_WEIGHTS, Pretrained
 from pipelines.sample import Modality
 
 EMBEDDED = "embedded"
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
-# Nothing that comes with a model is run, and nothing is unpickled.
-SAFE: dict[str, Any] = {"trust_remote_code": False}
-SAFE_WEIGHTS: dict[str, Any] = SAFE | {"use_safetensors": True}
 
 
 @dataclass(frozen=True)
@@ -159,15 +157,9 @@ def load_family(name: str, revision: str | None) -> Family:
     Raises:
         UsageError: If it cannot be found, or is of no known family.
     """
-    import transformers
-
-    try:
-        config = transformers.AutoConfig.from_pretrained(source_of(name), revision=revision, **SAFE)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"finetune.model: {name!r} cannot be loaded ({reason}); take a Hub id or a folder"
-        ) from error
+    config = Pretrained(
+        setting="finetune.model", name=source_of(name), revision=revision, advice="take a Hub id or a folder"
+    ).config()
     family = family_of(config)
     if family is None:
         raise UsageError(
@@ -229,8 +221,7 @@ def adapted(base: BaseModel, config: FinetuneConfig, scale: str, *, seed: int) -
         try:
             model = get_peft_model(base.thinker, lora)
         except ValueError as error:  # of an architecture that peft does not adapt, such as Mamba
-            reason = str(error).splitlines()[0]
-            raise UsageError(f"finetune.model: {base.name!r} takes no adapter ({reason})") from error
+            raise UsageError(f"finetune.model: {base.name!r} takes no adapter ({reason(error)})") from error
         return Rater(model, fresh_readout(base, config, scale))
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pipelines.errors import RunError
+from pipelines.errors import RunError, listed
 from pipelines.sample import SCALES
 
 # What corpora call their splits, in lower case.
@@ -27,7 +27,6 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-SHOWN = 5  # lines named for each kind of fault
 
 
 class CorpusError(RunError):
@@ -242,7 +241,7 @@ class Faults:
             places: dict[str, list[str]] = defaultdict(list)
             for fault in self._found:
                 places[fault.reason].append(f"{fault.place} ({fault.found})" if fault.found else fault.place)
-            kinds = [f"{reason}: line{_listed(lines)}" for reason, lines in places.items()]
+            kinds = [f"{reason}: line {listed(lines)}" for reason, lines in places.items()]
             raise CorpusError(
                 f"{self.path}: the table is malformed and nothing was imported; {'; '.join(kinds)}"
             )
@@ -297,7 +296,7 @@ def checked(corpus: Corpus) -> Corpus:
     if corpus.crossing and not corpus.official_split:
         groups = [f"{group} ({', '.join(splits)})" for group, splits in corpus.crossing.items()]
         raise CorpusError(
-            f"{corpus.root}: groups in more than one split, {len(groups)} of them:{_listed(groups)}; a test"
+            f"{corpus.root}: groups in more than one split, {len(groups)} of them: {listed(groups)}; a test"
             " on known speakers says little, so put each group into one split"
         )
     return corpus
@@ -307,13 +306,6 @@ def _check_header(path: Path, header: Sequence[str], required: Sequence[str]) ->
     lacking = [name for name in required if name not in header]
     twice = sorted({name for name in header if header.count(name) > 1})
     if lacking:
-        raise CorpusError(f"{path}: the column{_listed(lacking)} is missing; the header has{_listed(header)}")
+        raise CorpusError(f"{path}: the column {listed(lacking)} is missing; the header has {listed(header)}")
     if twice:
-        raise CorpusError(f"{path}: the column{_listed(twice)} stands in the header more than once")
-
-
-def _listed(values: Iterable[str]) -> str:
-    """The first values, and how many more there are."""
-    values = list(values)
-    more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
-    return f" {', '.join(values[:SHOWN])}{more}"
+        raise CorpusError(f"{path}: the column {listed(twice)} stands in the header more than once")

@@ -9,8 +9,8 @@ import numpy as np
 
 from pipelines.errors import UsageError
 from score.media.video import Pixels
-from score.models import hub
 from score.models.faces import SEEN_FPS, FaceFinder, crop
+from score.models.hub import named
 
 EMBEDDED_FPS = 2.0
 """Frames a second that are embedded: what a picture shows changes slowly."""
@@ -67,8 +67,8 @@ def load_image(name: str, device: str) -> ImageEmbedder:
     Raises:
         UsageError: If it cannot be had, or does not embed images.
     """
-    processor, model = hub.load(
-        "image", name, processor="AutoImageProcessor", model="AutoModel", device=device
+    processor, model = named("image", name).load(
+        processor="AutoImageProcessor", model="AutoModel", device=device
     )
     if not hasattr(model, "get_image_features"):
         raise UsageError(
@@ -85,7 +85,7 @@ def load_expression(name: str, device: str, faces: FaceFinder | None) -> Express
         UsageError: If it cannot be had, or is no classifier.
     """
     classes = {"processor": "AutoImageProcessor", "model": "AutoModelForImageClassification"}
-    return ExpressionReader(*hub.load("expression", name, **classes, device=device), faces)
+    return ExpressionReader(*named("expression", name).load(**classes, device=device), faces)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from score.media.audio import SAMPLING_RATE, Sound
-from score.models import hub
+from score.models.hub import named
 
 PIECE_S = 30
 """Seconds that are recognised at once; Whisper hears no more."""
@@ -51,9 +51,10 @@ def load_speech(name: str, device: str) -> Recogniser:
     import torch
     import transformers
 
-    ctc = type(hub.config("speech", name)) in transformers.MODEL_FOR_CTC_MAPPING
+    source = named("speech", name)
+    ctc = type(source.config()) in transformers.MODEL_FOR_CTC_MAPPING
     model_class = "AutoModelForCTC" if ctc else "AutoModelForSpeechSeq2Seq"
-    processor, model = hub.load("speech", name, processor="AutoProcessor", model=model_class, device=device)
+    processor, model = source.load(processor="AutoProcessor", model=model_class, device=device)
     return Recogniser(
         transformers.AutomaticSpeechRecognitionPipeline(
             model=model,

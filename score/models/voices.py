@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.errors import UsageError
 from score.media.audio import SAMPLING_RATE, Sound
-from score.models import hub
+from score.models.hub import named
 from score.models.images import softmax
 
 SHORTEST_S, LONGEST_S = 0.5, 30.0
@@ -64,12 +63,9 @@ def load_emotion(name: str, device: str) -> EmotionReader:
 
 
 def _load(key: str, name: str, model_class: str, device: str) -> tuple[Any, Any]:
-    extractor, model = hub.load(key, name, processor="AutoFeatureExtractor", model=model_class, device=device)
-    if extractor.sampling_rate != SAMPLING_RATE:
-        raise UsageError(
-            f"score.models.{key}: {name!r} hears sound at {extractor.sampling_rate} Hz; takes a model for"
-            f" {SAMPLING_RATE} Hz"
-        )
+    source = named(key, name)
+    extractor, model = source.load(processor="AutoFeatureExtractor", model=model_class, device=device)
+    source.check_hearing(extractor, SAMPLING_RATE)
     return extractor, model
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipelines.ridge import Decomposed
 from score.media.clip import FEATURE_SIZES
 from score.predictor import (
     LEAST_KEPT,
     PENALTIES,
     Copies,
     Predictor,
-    _left_out_error,
     _moments,
     assign_folds,
     cross_fit,
@@ -73,11 +73,8 @@ def test_the_error_of_clips_left_out_with_their_copies_is_that_of_fitting_again(
     features, labels, clips = with_copies()
     mean, scale = _moments(features)
     x = (features - mean) / scale
-    x = x - x.mean(axis=0)
-    u, s, _ = np.linalg.svd(x, full_matrices=False)
-    y = labels - labels.mean()
     together = [np.flatnonzero(clips == clip) for clip in np.unique(clips)]
-    found = _left_out_error(u, s, u.T @ y, y, penalty, together)
+    found = Decomposed(x, labels).left_out_error(penalty, together, LEAST_KEPT)
     assert found == pytest.approx(refitted_error(x, labels, clips, penalty), rel=10 * LEAST_KEPT)
 
 

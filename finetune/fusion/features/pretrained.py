@@ -4,14 +4,11 @@
     audio   an encoder of waveforms (WavLM, HuBERT, wav2vec2): hidden states, averaged to so many a second
     video   an encoder of images (CLIP, SigLIP, ViT, DINOv2): a vector for each frame
 
-An encoder looks at one clip alone, so that what is beside it in a batch changes nothing. Nothing
-that comes with a model is run, and weights are read from safetensors alone. A model some of whose
-weights are not in its checkpoint is refused: they would be random.
+An encoder looks at one clip alone, so that what is beside it in a batch changes nothing.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +17,7 @@ import numpy as np
 import torch
 
 from pipelines.errors import UsageError
+from pipelines.pretrained import Pretrained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 SAMPLING_RATE = 16_000
 MAX_TOKENS = 512  # of a transcript; encoders with learned positions have no more
 SHORTEST = 800  # samples, 50 ms: convolutions need more than their reach
-# Weights that the vectors taken here do not depend on, and that many checkpoints leave out.
-UNUSED = ("pooler.", "masked_spec_embed", "mask_token")
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,8 @@ def load_text(name: str, revision: str | None, device: str, max_tokens: int = MA
     Raises:
         UsageError: If it cannot be had, or is no such encoder.
     """
-    tokenizer, model = _loaded("text", "AutoTokenizer", name, revision, device)
+    source = _named("text", name, revision)
+    tokenizer, model = source.load(processor="AutoTokenizer", model="AutoModel", device=device)
     _check_input("text", name, model, "input_ids", "BERT, DeBERTa or MiniLM")
     return TextEncoder(tokenizer, model, max_tokens)
 
@@ -135,13 +132,10 @@ def load_audio(name: str, revision: str | None, device: str) -> AudioEncoder:
     Raises:
         UsageError: If it cannot be had, or is no such encoder.
     """
-    extractor, model = _loaded("audio", "AutoFeatureExtractor", name, revision, device)
+    source = _named("audio", name, revision)
+    extractor, model = source.load(processor="AutoFeatureExtractor", model="AutoModel", device=device)
     _check_input("audio", name, model, "input_values", "WavLM, HuBERT or wav2vec2")
-    if extractor.sampling_rate != SAMPLING_RATE:
-        raise UsageError(
-            f"fusion.extract.audio: {name!r} hears sound at {extractor.sampling_rate} Hz; takes a model for"
-            f" {SAMPLING_RATE} Hz"
-        )
+    source.check_hearing(extractor, SAMPLING_RATE)
     return AudioEncoder(extractor, model)
 
 
@@ -151,7 +145,8 @@ def load_video(name: str, revision: str | None, device: str, batch_size: int) ->
     Raises:
         UsageError: If it cannot be had, or is no such encoder.
     """
-    processor, model = _loaded("video", "AutoImageProcessor", name, revision, device)
+    source = _named("video", name, revision)
+    processor, model = source.load(processor="AutoImageProcessor", model="AutoModel", device=device)
     if not hasattr(model, "get_image_features"):
         _check_input("video", name, model, "pixel_values", "CLIP, ViT or DINOv2")
     return ImageEncoder(processor, model, batch_size)
@@ -160,42 +155,15 @@ def load_video(name: str, revision: str | None, device: str, batch_size: int) ->
 LOADERS: dict[str, Callable[..., Any]] = {"text": load_text, "audio": load_audio, "video": load_video}
 
 
-def _loaded(key: str, processor_class: str, name: str, revision: str | None, device: str) -> tuple[Any, Any]:
-    import transformers
-
-    if not sys.stderr.isatty():
-        transformers.logging.disable_progress_bar()
-    settings: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-    try:
-        processor = getattr(transformers, processor_class).from_pretrained(name, **settings)
-        model, report = transformers.AutoModel.from_pretrained(
-            name, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **settings
-        )
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise UsageError(_reason(key, name, error)) from error
-    lacking = sorted(each for each in report["missing_keys"] if not any(part in each for part in UNUSED))
-    if lacking:
-        raise UsageError(
-            f"fusion.extract.{key}: {name!r} has no weights for {len(lacking)} parts of its"
-            f" {type(model).__name__} ({', '.join(lacking[:3])}), which would be random; takes a checkpoint"
-            " of the whole encoder"
-        )
-    return processor, model.eval().requires_grad_(False).to(device)
-
-
-def _reason(key: str, name: str, error: Exception) -> str:
-    said = str(error)
-    first = next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
-    if any(package in said.lower() for package in ("sentencepiece", "tiktoken", "protobuf")):
-        first = "its tokenizer needs packages that are not here"
-        advice = "pip install sentencepiece protobuf"
-    elif isinstance(error, ImportError):
-        advice = "install the package that is missing"
-    elif "safetensors" in said:
-        advice = f"takes weights as safetensors; fusion.extract.{key}_revision may name a revision with them"
-    else:
-        advice = "takes a built-in encoder, a Hub id or a folder with config, weights and processor"
-    return f"fusion.extract.{key}: {name!r} cannot be loaded ({first}); {advice}"
+def _named(key: str, name: str, revision: str | None) -> Pretrained:
+    setting = f"fusion.extract.{key}"
+    return Pretrained(
+        setting=setting,
+        name=name,
+        revision=revision,
+        advice="takes a built-in encoder, a Hub id or a folder, and takes weights as safetensors;"
+        f" {setting}_revision may name a revision with them",
+    )
 
 
 def _check_input(key: str, name: str, model: Any, wanted: str, examples: str) -> None:

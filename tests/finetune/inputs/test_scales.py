@@ -52,8 +52,8 @@ def test_splits_that_are_each_of_one_scale_must_be_of_the_same(store: Store, tmp
     rows = [tiny.row(n, split) for split in ("train", "valid") for n in range(4)]
     data = tiny.store(tmp_path / "apart", [*rows, tiny.row(0, "test", **SIMS)])
     wanted = (
-        r"8 of mosi \(tiny/train/0, tiny/train/1, tiny/train/2, …\); 1 of sims \(tiny/test/0\); takes one of"
-        " mosi, sims, binary for all rows .*; import each corpus into a store of its own"
+        r"8 of mosi \(tiny/train/0, tiny/train/1, tiny/train/2 and 5 more\); 1 of sims \(tiny/test/0\);"
+        " takes one of mosi, sims, binary for all rows .*; import each corpus into a store of its own"
     )
     with pytest.raises(RunError, match=wanted):
         run.main(["--data", str(data), "--out", str(tmp_path / "out"), "--finetune.best_by", "MAE"])

@@ -1,0 +1,109 @@
+"""Loads pre-trained models that settings name, through transformers.
+
+Nothing that comes with a model is run, and weights are read from safetensors alone. A model some of
+whose weights are not in its checkpoint is refused: they would be random, and so would what it says.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.errors import UsageError, listed, reason
+
+SAFE: dict[str, Any] = {"trust_remote_code": False}
+SAFE_WEIGHTS: dict[str, Any] = SAFE | {"use_safetensors": True}
+# Weights that nothing here depends on, and that many checkpoints leave out.
+UNUSED = ("pooler.", "masked_spec_embed", "mask_token")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """A model by name."""
+
+    setting: str
+    """That names it, for messages."""
+    name: str
+    """A Hub id or a folder."""
+    revision: str | None = None
+    """Of a Hub id."""
+    purpose: str = ""
+    """What it is loaded as or for, behind `cannot be loaded` in messages."""
+    advice: str
+    """What the setting takes, for the end of messages."""
+
+    def config(self) -> Any:
+        """Its configuration.
+
+        Raises:
+            UsageError: If it cannot be had.
+        """
+        import transformers
+
+        with self.explained():
+            return transformers.AutoConfig.from_pretrained(self.name, revision=self.revision, **SAFE)
+
+    def load(self, *, processor: str, model: str, device: str = "cpu") -> tuple[Any, Any]:
+        """Its processor, and the model in float32, frozen.
+
+        Args:
+            processor: The Auto class of the processor.
+            model: The Auto class of the model.
+            device: The torch device that it runs on.
+
+        Raises:
+            UsageError: If it cannot be had, is of another kind, or lacks weights.
+        """
+        import torch
+        import transformers
+
+        if not sys.stderr.isatty():
+            transformers.logging.disable_progress_bar()
+        where = {"pretrained_model_name_or_path": self.name, "revision": self.revision}
+        with self.explained():
+            made = getattr(transformers, processor).from_pretrained(**where, **SAFE)
+            loaded, report = getattr(transformers, model).from_pretrained(
+                **where, **SAFE_WEIGHTS, dtype=torch.float32, output_loading_info=True
+            )
+        lacking = sorted(part for part in report["missing_keys"] if not any(word in part for word in UNUSED))
+        if lacking:
+            raise UsageError(
+                f"{self.setting}: {self.name!r} has no weights for {len(lacking)} parts of its"
+                f" {type(loaded).__name__} ({listed(lacking, 3)}), which would be random; {self.advice}"
+            )
+        return made, loaded.eval().requires_grad_(False).to(device)
+
+    def check_hearing(self, extractor: Any, sampling_rate: int) -> None:
+        """Refuse a model for sound at another rate.
+
+        Raises:
+            UsageError: If it is one.
+        """
+        if extractor.sampling_rate != sampling_rate:
+            raise UsageError(
+                f"{self.setting}: {self.name!r} hears sound at {extractor.sampling_rate} Hz;"
+                f" takes a model for {sampling_rate} Hz"
+            )
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turns what a library raises while it loads the model into one line."""
+        from huggingface_hub.errors import StrictDataclassError
+
+        try:
+            yield
+        except (
+            OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError,
+            StrictDataclassError,
+        ) as error:  # fmt: skip
+            said, advice = reason(error), self.advice
+            if any(package in str(error).lower() for package in ("sentencepiece", "tiktoken", "protobuf")):
+                said = "its tokenizer needs packages that are not here"
+                advice = "pip install sentencepiece protobuf"
+            purpose = f" {self.purpose}" if self.purpose else ""
+            raise UsageError(
+                f"{self.setting}: {self.name!r} cannot be loaded{purpose} ({said}); {advice}"
+            ) from error
