@@ -49,6 +49,11 @@ class Picture:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def seen(self, model: str) -> Any:
+        """What a pre-trained model saw."""
+        assert self.pixels is not None
+        return self.pixels.observed[model]
+
     @cached_property
     def luma(self) -> np.ndarray:
         """Brightness in [0, 1], float32 (F, H, W)."""
