@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetune.inputs.scales import common_scale
-from pipelines.atomic import replacing, write_json
+from pipelines.atomic import write_json, write_table
 from pipelines.device import join_group, leave_group, pick, share
 from pipelines.errors import RunError, UsageError, call
 from pipelines.sample import SCALES, SPLITS
@@ -199,7 +199,6 @@ def metrics_of(rows: Sequence[dict[str, Any]], predictions: np.ndarray) -> RESUL
 def write_predictions(path: Path, rows: Sequence[dict[str, Any]], predictions: np.ndarray) -> None:
     """A table of predictions with what is needed to compare them with another model's."""
     import pyarrow
-    import pyarrow.parquet
 
     table = pyarrow.table(
         {
@@ -208,8 +207,7 @@ def write_predictions(path: Path, rows: Sequence[dict[str, Any]], predictions: n
             "prediction": pyarrow.array(predictions, pyarrow.float32()),
         }
     )
-    with replacing(path) as temporary:
-        pyarrow.parquet.write_table(table, temporary)
+    write_table(path, table)
 
 
 def _read(path: Path) -> RESULT:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, Literal
+import math
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     import datasets
 
 Row = dict[str, Any]
-Kind = Literal["original", "video", "audio", "both", "classic"]
 
 KINDS: tuple[str, ...] = ("original", "video", "audio", "both", "classic")
 SPLITS = ("train", "valid", "test")
@@ -70,6 +70,13 @@ def media(encoded: bytes | None) -> dict[str, Any] | None:
 def variant_id(source_id: str, kind: str, number: int) -> str:
     """The id of the `number`-th variant of a kind, `<source>#<kind>-<number>`."""
     return f"{source_id}#{kind}-{number}"
+
+
+def effective_size(weights: Iterable[float]) -> float:
+    """(Σw)² / Σw²: so many rows of weight 1 would count as much; 0 where no weight is above 0."""
+    weights = [*weights]
+    squares = math.fsum(weight * weight for weight in weights)
+    return math.fsum(weights) ** 2 / squares if squares else 0.0
 
 
 def digest(value: Any) -> str:

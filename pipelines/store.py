@@ -26,7 +26,6 @@ from pipelines.errors import RunError
 from pipelines.sample import MEDIA, SPLITS, Row, features
 
 if TYPE_CHECKING:
-    import datasets
     import pyarrow
     import pyarrow.parquet
 
@@ -38,18 +37,6 @@ GENERATION_DIGITS = 12
 
 class StoreError(RunError):
     """A folder is not a store, or a store lacks what was asked of it."""
-
-
-def open_store(directory: str | Path) -> datasets.Dataset:
-    """All rows of a store as one dataset, media undecoded.
-
-    Raises:
-        StoreError: If the folder holds no store.
-    """
-    import datasets
-
-    files = [str(path) for path in shards(Path(directory))]
-    return datasets.load_dataset("parquet", data_files=files, split="train")
 
 
 class StoreReader:

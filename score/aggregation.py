@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.sample import QUALITIES, Row
+from pipelines.sample import QUALITIES, Row, effective_size
 from score import label_probability
 from score.calibrate import Calibration, calibrate
 from score.predictor import Copies, Predictor, cross_fit, of_track
 from score.signals.catalogue import JUDGED, MODALITIES, SIGNALS, Modality, column, judged
-from score.weights import effective_size, newness, quantiles, weights
+from score.weights import newness, quantiles, weights
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.atomic import replacing
+from pipelines.atomic import write_table
 from pipelines.errors import RowError, RunError
 from pipelines.media import MediaError, encode_video, read_video
 from pipelines.runner import Stage, Work
@@ -169,11 +169,9 @@ def _read(directory: Path) -> dict[str, Row]:
 
 def _write(directory: Path, rows: list[Row]) -> None:
     import pyarrow
-    import pyarrow.parquet
 
     columns = schema().insert(0, pyarrow.field("key", pyarrow.string()))
-    with replacing(directory / FILE) as temporary:
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=columns), temporary)
+    write_table(directory / FILE, pyarrow.Table.from_pylist(rows, schema=columns))
 
 
 def reencoded(row: Row, picture: Picture, *, max_side: int = MAX_SIDE) -> Picture:

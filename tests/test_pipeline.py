@@ -12,7 +12,7 @@ import pytest
 from datasets import load_dataset
 
 from pipelines.sample import features
-from pipelines.store import StoreReader, open_store
+from pipelines.store import StoreReader
 from tests.hub_server import StandInHub
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,7 +99,7 @@ def test_the_scored_store_pushed_and_loaded_back_is_equal(demo: tuple[Path, str]
         )
         subprocess.run([sys.executable, "-c", read], env=os.environ | there, check=True)
     back = load_dataset("parquet", data_files=str(tmp_path / "b"), split="train", cache_dir=str(tmp_path))
-    assert back.to_list() == open_store(demo[0] / "scored").to_list()
+    assert back.to_list() == list(StoreReader(demo[0] / "scored").rows())
 
 
 def test_a_finished_run_does_nothing_again(demo: tuple[Path, str]) -> None:

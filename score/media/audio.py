@@ -61,9 +61,12 @@ class Sound:
     @cached_property
     def bands(self) -> np.ndarray:
         """Mel spectrum in dB below the clip's loudest band, in [-60, 0], (T, BANDS)."""
+        from transformers.audio_utils import mel_filter_bank
+
+        filters = mel_filter_bank(257, BANDS, 60.0, 7600.0, SAMPLING_RATE, mel_scale="htk")  # (257, BANDS)
         frames = _frames(self.samples, WINDOW) * np.hanning(WINDOW)
         power = np.abs(np.fft.rfft(frames, 512)) ** 2
-        level = 10 * np.log10(np.maximum(power @ _mel_filters(), 1e-10))
+        level = 10 * np.log10(np.maximum(power @ filters, 1e-10))
         return np.maximum(level - level.max(), -60.0)
 
     @cached_property
@@ -107,13 +110,3 @@ def _frames(samples: np.ndarray, window: int) -> np.ndarray:
     half = window // 2
     padded = np.pad(samples, (half, half + HOP))
     return np.lib.stride_tricks.sliding_window_view(padded, window)[::HOP][:count].astype(np.float64)
-
-
-def _mel_filters() -> np.ndarray:
-    """Triangular filters of equal width on the mel scale, (257, BANDS)."""
-    low, high = (2595 * np.log10(1 + hertz / 700) for hertz in (60.0, 7600.0))
-    centres = 700 * (10 ** (np.linspace(low, high, BANDS + 2) / 2595) - 1)
-    hertz = np.linspace(0, SAMPLING_RATE / 2, 257)[:, None]
-    rising = (hertz - centres[:-2]) / (centres[1:-1] - centres[:-2])
-    falling = (centres[2:] - hertz) / (centres[2:] - centres[1:-1])
-    return np.maximum(0.0, np.minimum(rising, falling))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines.words import edits, units
+from pipelines.words import units
 from score.media.audio import Sound
 from score.media.video import Picture
 from score.similarity import agreement
@@ -56,7 +56,9 @@ def words(variant: Sound, source: Sound) -> float:
 
 def errors(found: Sequence[str], wanted: Sequence[str]) -> float:
     """Edits from what is wanted to what is found, over the number wanted, at most 1."""
-    return min(1.0, edits(found, wanted) / len(wanted))
+    from torchaudio.functional import edit_distance
+
+    return min(1.0, edit_distance(found, wanted) / len(wanted))
 
 
 def quality(variant: Sound, source: Sound) -> float:
