@@ -1,5 +1,7 @@
 """Where a weight meets the loss: sum of weight times loss over sum of weights.
 
+DaQ-MSA (arXiv:2601.06870) weighs variants by their quality; the formula is ours.
+
 The denominator belongs to the whole optimizer step, every micro-batch on every rank: taken per
 micro-batch, the weights of small batches would cancel (Σ w ℓ / Σ w = ℓ for a batch of one).
 """
@@ -26,22 +28,6 @@ ROW_LOSSES: dict[RowLoss, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] 
 
 class WeightError(RunError):
     """A weight that cannot be used. The message names the row."""
-
-
-def weighted_mean(losses: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Σ w ℓ / Σ w.
-
-    Args:
-        losses: Each sample's own mean loss, (N,).
-        weights: Their weights, at least 0, (N,).
-
-    Returns:
-        A scalar; 0, with a gradient of 0, where all weights are 0.
-
-    References:
-        DaQ-MSA (arXiv:2601.06870) weighs variants by their quality; the formula is ours.
-    """
-    return weighted_share(losses, weights, weights.sum())
 
 
 def weighted_share(losses: torch.Tensor, weights: torch.Tensor, total: torch.Tensor) -> torch.Tensor:

@@ -185,6 +185,13 @@ def _inner(pattern: str) -> str:
     return _INNER if pattern == _ALL_LINEAR else pattern
 
 
+def known_family(model: Any) -> Family:
+    """That of a model that `load_base` has taken."""
+    family = family_of(model.config)
+    assert family is not None, f"load_base takes no {model.config.model_type}"
+    return family
+
+
 def family_of(config: Any) -> Family | None:
     """The family of a configuration; None for a model that is not known here."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES

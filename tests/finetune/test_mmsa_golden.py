@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
-from finetune.msa_metrics import meld, mosi, mustard, sims
+from finetune.msa_metrics import DEFINITIONS, OF_CORPUS, measured
 from tests.finetune import mmsa_golden
 from tests.finetune.mmsa_golden import Case, asked, cases
 
+mosi, sims, mustard = (partial(measured, DEFINITIONS[scale]) for scale in ("mosi", "sims", "binary"))
+meld = partial(measured, OF_CORPUS["meld"])
 OURS: dict[str, Callable[[np.ndarray, np.ndarray], dict[str, float]]] = {
     "MOSI": mosi,
     "MOSEI": mosi,
