@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,11 +21,9 @@ from pipelines.errors import RowError, UsageError, call
 from pipelines.sample import Row, media, new_row
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from pipelines.corpora.table import Clip, Corpus
     from pipelines.media_types import MediaInfo
-    from pipelines.runner import Stage, Work
+    from pipelines.runner import Work
     from pipelines.settings import Invocation
 
 logger = logging.getLogger(__name__)
@@ -195,7 +192,7 @@ class ImportClips:
         if not info.has_audio:
             return None, "no audio stream"
         samples = read_audio(path, sampling_rate=SAMPLING_RATE, max_duration_s=self.config.max_duration_s)
-        if _is_silence(samples):
+        if abs(samples).max() * 32768 < 0.5:  # every sample is 0 once it has 16 bits
             return None, "digital silence"
         return encode_audio(samples, SAMPLING_RATE), None
 
@@ -224,7 +221,7 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
         logger.warning("%s: %d of %d rows have no transcript", corpus.name, silent, len(corpus.clips))
     works = plan(corpus, config)
     stage = Stage("import", out, features().arrow_schema, invocation.run_settings(batch_size()))
-    stage.perform(works, _load, lambda: ImportClips(config))
+    stage.perform(works, lambda work: work.payload, lambda: ImportClips(config))
     if not stage.leads:
         return Summary(read=0, done=0, rejected=0, missing=0, malformed=0)
     settings = provenance.record(
@@ -234,7 +231,8 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
         description=f"The clips of {corpus.name}, encoded alike; originals, before augmentation.",
         inputs={"crossing_groups": corpus.crossing, "missing": list(corpus.missing)},
     )
-    done = sum(stage.commit(works, _rows(works, stage), settings).values())
+    rows = (stage.parts.get(work.key) for work in works if stage.parts.done(work.key))
+    done = sum(stage.commit(works, rows, settings).values())
     return Summary(
         read=len(works),
         done=done,
@@ -301,14 +299,6 @@ def main(argv: list[str]) -> None:
     print(f"{invocation.config.name}: {run(invocation)}; {invocation.out}")
 
 
-def _load(work: Work) -> Row:
-    return work.payload
-
-
-def _rows(works: Iterable[Work], stage: Stage) -> Iterator[Row]:
-    return (stage.parts.get(work.key) for work in works if stage.parts.done(work.key))
-
-
 def original(clip: Clip, **media_columns: Any) -> Row:
     """The row of a clip: what its table says, and the columns that its media gave."""
     labels = {name: getattr(clip, name) for name in ("label", "label_text", "label_audio", "label_video")}
@@ -323,11 +313,6 @@ def _picture_notes(info: MediaInfo, fps: float, width: int, height: int) -> list
     if width % 2 or height % 2:
         notes.append(f"odd size {width}x{height}, cropped to {width - width % 2}x{height - height % 2}")
     return notes
-
-
-def _is_silence(samples: np.ndarray) -> bool:
-    """Whether every sample is 0 once it has 16 bits."""
-    return bool(abs(samples).max() * 32768 < 0.5)
 
 
 def _make_puppets(folder: Path, clips: int, seed: int) -> Path:

@@ -12,7 +12,8 @@ def units(text: str, language: str | None) -> list[str]:
     """Words, or characters, without case, punctuation and width."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     plain = "".join(_plain(character) for character in folded)
-    return list("".join(plain.split())) if _spaceless(language) else plain.split()
+    spaceless = (language or "").split("-")[0].lower() in SPACELESS
+    return list("".join(plain.split())) if spaceless else plain.split()
 
 
 def _plain(character: str) -> str:
@@ -20,7 +21,3 @@ def _plain(character: str) -> str:
     if character in "'’":
         return ""
     return " " if unicodedata.category(character)[0] in "PSZC" else character
-
-
-def _spaceless(language: str | None) -> bool:
-    return (language or "").split("-")[0].lower() in SPACELESS

@@ -204,7 +204,7 @@ def weigh(
         weight *= newness(new, low=low, high=high, floor=floor) ** novelty
     columns = {column(name): values for name, values in variants.signals.items()} | qualities
     rows = {
-        at: {name: _nullable(values[index]) for name, values in columns.items()}
+        at: {name: float(each[index]) if np.isfinite(each[index]) else None for name, each in columns.items()}
         | {"weight": float(weight[index])}
         for index, at in enumerate(variants.positions)
     }
@@ -271,7 +271,3 @@ def _features(measured: Iterable[Row]) -> np.ndarray:
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else value
-
-
-def _nullable(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -81,7 +81,14 @@ class ScoreVariants:
 
     def _original(self, row: Row) -> Row:
         clip = self._clip(row)
-        cases = [] if row["partner"] is None else list(self._cases(row, clip))
+        cases = [
+            {
+                "case": name,
+                "signals": list(measure(made, clip, modalities, self._observers).items()),
+                "features": made.features.tolist(),
+            }
+            for name, made, modalities in (self._pairs(row, clip) if row["partner"] else ())
+        ]
         return result(dict.fromkeys(SIGNALS, float("nan")), clip, cases)
 
     def _variant(self, row: Row) -> Row:
@@ -106,11 +113,6 @@ class ScoreVariants:
             picture = read_picture(row, analysis_fps(row), max_side=self._max_side)
             self._clips[row["id"]] = Clip(picture, read_sound(row))
         return self._clips[row["id"]]
-
-    def _cases(self, row: Row, clip: Clip) -> Iterator[dict[str, Any]]:
-        for name, made, modalities in self._pairs(row, clip):
-            signals = list(measure(made, clip, modalities, self._observers).items())
-            yield {"case": name, "signals": signals, "features": made.features.tolist()}
 
     def _pairs(self, row: Row, clip: Clip) -> Iterator[tuple[str, Clip, Sequence[Modality]]]:
         """What is made of a clip to calibrate with, its name, and what is judged of it."""

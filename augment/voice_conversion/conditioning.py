@@ -6,7 +6,6 @@ import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -124,7 +123,6 @@ def envelope(mel: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
 @lru_cache(maxsize=1)
 def _cosines(bands: int) -> torch.Tensor:
     """Orthonormal columns of the cosine transform, (bands, coefficients)."""
-    order = np.arange(_COEFFICIENTS[1] + 1)
-    basis = np.cos((np.arange(bands) + 0.5)[:, None] * order * math.pi / bands) * (2 / bands) ** 0.5
-    basis[:, 0] /= 2**0.5
-    return torch.from_numpy(basis).float()
+    from torchaudio.functional import create_dct
+
+    return create_dct(_COEFFICIENTS[1] + 1, bands, "ortho")

@@ -9,14 +9,18 @@ train), flow matching makes what the result differs by from the draft, and all i
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import apply_rotary_emb, get_1d_rotary_pos_embed, get_timestep_embedding
 from torch import nn
 from torch.nn import functional
+from torchaudio.functional import create_dct
+
+# Cosines and sines of rotary embeddings, (frames, size of a head) each.
+Turns = tuple[torch.Tensor, torch.Tensor]
 
 
 class Condition(NamedTuple):
@@ -58,7 +62,9 @@ class ContentEncoder(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, bands: int = 80, coefficients: int = 20, size: int = 128, layers: int = 3) -> None:
         super().__init__()
-        self.register_buffer("cosines", _cosines(bands, coefficients), persistent=False)
+        # Columns of the cosine transform after the constant one, (bands, coefficients).
+        cosines = create_dct(coefficients + 1, bands, None)[:, 1:] * 2 / bands
+        self.register_buffer("cosines", cosines, persistent=False)
         self.inp = nn.Conv1d(coefficients, size, 5, padding=2)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.GroupNorm(1, size), nn.SiLU(), nn.Conv1d(size, size, 5, padding=2))
@@ -72,12 +78,6 @@ class ContentEncoder(ModelMixin, ConfigMixin):
         for block in self.blocks:
             hidden = hidden + block(hidden)
         return hidden.transpose(1, 2)
-
-
-def _cosines(bands: int, coefficients: int) -> torch.Tensor:
-    """Columns of the cosine transform after the constant one, (bands, coefficients)."""
-    angles = (torch.arange(bands) + 0.5)[:, None] * torch.arange(1, coefficients + 1) * math.pi / bands
-    return torch.cos(angles) * 4 / bands
 
 
 class SpeakerEncoder(ModelMixin, ConfigMixin):
@@ -176,8 +176,12 @@ class VoiceTransformer(ModelMixin, ConfigMixin):
         """The velocity (batch, frames, bands) of states like it at times (batch,)."""
         speaker = condition.speaker[:, None].expand(-1, noisy.shape[1], -1)
         hidden = self.inp(torch.cat([noisy, *condition[:4], speaker], 2))
-        at = self.time(_waves(time, 128))
-        turns = _rotations(noisy.shape[1], self.config.width // self.config.heads, noisy.device)
+        waves = get_timestep_embedding(time, 128, downscale_freq_shift=0, scale=1000)  # (batch, 128)
+        at = self.time(waves.to(time.dtype))
+        places = torch.arange(noisy.shape[1], device=noisy.device)
+        turns = get_1d_rotary_pos_embed(
+            self.config.width // self.config.heads, places, use_real=True, repeat_interleave_real=False
+        )
         kept: list[torch.Tensor] = []
         for number, block in enumerate(self.blocks):
             depth = number - (len(self.blocks) - len(self.skips))
@@ -209,7 +213,7 @@ class _Block(nn.Module):
         self.gate_and_value = nn.Linear(width, 2 * feedforward, bias=False)
         self.out = nn.Linear(feedforward, width, bias=False)
 
-    def forward(self, hidden: torch.Tensor, at: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, at: torch.Tensor, turns: Turns) -> torch.Tensor:
         hidden = hidden + self.attention(self.attention_norm(hidden, at), turns)
         gate, value = self.gate_and_value(self.feedforward_norm(hidden, at)).chunk(2, -1)
         return hidden + self.out(functional.silu(gate) * value)
@@ -222,14 +226,13 @@ class _Attention(nn.Module):
         self.queries_keys_values = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
-    def forward(self, hidden: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, turns: Turns) -> torch.Tensor:
         batch, frames, width = hidden.shape
         # (batch, frames, 3 * width) -> 3 of (batch, heads, frames, head_size)
         split = self.queries_keys_values(hidden).view(batch, frames, 3, self.heads, self.head_size)
         queries, keys, values = split.permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(
-            _rotated(queries, turns), _rotated(keys, turns), values
-        )
+        queries, keys = (apply_rotary_emb(each, turns, use_real_unbind_dim=-2) for each in (queries, keys))
+        mixed = functional.scaled_dot_product_attention(queries, keys, values)
         return self.out(mixed.transpose(1, 2).reshape(batch, frames, width))
 
 
@@ -245,24 +248,3 @@ class _AdaptiveNorm(nn.Module):
     def forward(self, hidden: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         scale, shift = self.modulation(at)[:, None].chunk(2, -1)
         return functional.rms_norm(hidden, hidden.shape[-1:]) * (1 + scale) + shift
-
-
-def _waves(time: torch.Tensor, size: int) -> torch.Tensor:
-    """Sines and cosines of times (batch,) in [0, 1], (batch, size)."""
-    octaves = torch.arange(size // 2, device=time.device) * (-math.log(10_000) / (size // 2))
-    angles = 1000 * time[:, None] * octaves.exp()
-    return torch.cat([angles.sin(), angles.cos()], 1).to(time.dtype)
-
-
-def _rotations(frames: int, size: int, device: torch.device) -> torch.Tensor:
-    """Cosines and sines of rotary embeddings, (2, frames, size // 2)."""
-    octaves = torch.arange(size // 2, device=device) * (-math.log(10_000) / (size // 2))
-    angles = torch.arange(frames, device=device)[:, None] * octaves.exp()
-    return torch.stack([angles.cos(), angles.sin()])
-
-
-def _rotated(parts: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding of (batch, heads, frames, size)."""
-    cos, sin = turns.to(parts.dtype)
-    first, second = parts.chunk(2, -1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)

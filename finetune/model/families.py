@@ -169,7 +169,7 @@ def adapter_targets(family: Family, model: Any, parts: Sequence[Part]) -> str | 
             )
     if not any(name.endswith(".experts") for name, _ in model.named_modules()):
         return "|".join(patterns)
-    wanted = re.compile("|".join(map(_inner, patterns)))
+    wanted = re.compile("|".join(_INNER if pattern == _ALL_LINEAR else pattern for pattern in patterns))
     return [name for name in linear if wanted.fullmatch(name)]
 
 
@@ -179,10 +179,6 @@ def layer_pattern(family: Family, model: Any, part: Part) -> str:
         return _ALL_LINEAR
     places = [(place(model, inside), layers) for inside, layers in family.adapted[part]]
     return "|".join(rf"{re.escape(found)}\.({layers})" for found, layers in places if found)
-
-
-def _inner(pattern: str) -> str:
-    return _INNER if pattern == _ALL_LINEAR else pattern
 
 
 def known_family(model: Any) -> Family:

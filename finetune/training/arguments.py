@@ -61,18 +61,11 @@ def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> Training
         run_name=out.resolve().name,
     )
     _check_launcher(arguments)
-    _use_one_gpu(arguments)
-    return arguments
-
-
-def _use_one_gpu(arguments: TrainingArguments) -> None:
-    """Let a process compute on one GPU, and not on all that it sees.
-
-    The Trainer would cut each batch up among them (`torch.nn.DataParallel`), along the first dimension of
-    every input, which of places and patches is not the rows.
-    """
     if arguments.n_gpu > 1:
+        # The Trainer would cut each batch up among all GPUs that it sees (`torch.nn.DataParallel`), along the
+        # first dimension of every input, which of places and patches is not the rows.
         arguments._n_gpu = 1
+    return arguments
 
 
 def told_idle_gpus(arguments: TrainingArguments) -> Iterator[str]:
