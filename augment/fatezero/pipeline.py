@@ -18,7 +18,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMInverseScheduler,
+    DDIMScheduler,
+    DiffusionPipeline,
+    UNet2DConditionModel,
+)
 from diffusers.utils import BaseOutput
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -177,9 +183,10 @@ class FateZeroPipeline(DiffusionPipeline):
         words = self._embed([source_prompt])[0]
         latents = self._encode(frames, generator)
         control = self._control(latents, key_frames, key_frame_min_channels)
-        self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
+        inverse = DDIMInverseScheduler.from_config(self.scheduler.config)
+        inverse.set_timesteps(num_inference_steps, device=latents.device)
         with controlled(self.unet, control):
-            return self._invert(latents, words, control, blended)
+            return self._invert(latents, words, control, blended, inverse)
 
     def _control(
         self, latents: torch.Tensor, key_frames: Sequence[str | int], key_frame_min_channels: int
@@ -191,15 +198,14 @@ class FateZeroPipeline(DiffusionPipeline):
         )
 
     def _invert(
-        self, latents: torch.Tensor, words: torch.Tensor, control: Control, blended: list[int]
+        self, latents: torch.Tensor, words: torch.Tensor, control: Control, blended: list[int], inverse: Any
     ) -> Inversion:
         """DDIM backwards, without guidance: the latent at t - step goes in together with t."""
         kept, attended = [latents], []
         control.blended = blended
-        for timestep in reversed(self.scheduler.timesteps):
+        for timestep in inverse.timesteps:
             noise = self._noise(latents, timestep, words[None], control)
-            before, after = self._alphas(timestep)
-            latents = _move(latents, noise, before, after)
+            latents = inverse.step(noise, timestep, latents).prev_sample
             kept.append(latents)
             if blended:
                 attended.append(torch.stack(control.recorded).mean(dim=0))
@@ -237,8 +243,7 @@ class FateZeroPipeline(DiffusionPipeline):
             guided = noise[-1]
             if streams[1]:
                 guided = noise[-2] + guidance_scale * (noise[-1] - noise[-2])
-            before, after = self._alphas(timestep)
-            latents = _move(latents, guided, after, before)
+            latents = self.scheduler.step(guided, timestep, latents).prev_sample
         control.words, control.borrow_self, control.attended = None, False, None
         return latents
 
@@ -248,13 +253,6 @@ class FateZeroPipeline(DiffusionPipeline):
         """The noise that the UNet sees in streams of frames, one embedding a stream."""
         told = words.repeat_interleave(control.frames, dim=0)
         return self.unet(latents.to(words), timestep, encoder_hidden_states=told).sample.float()
-
-    def _alphas(self, timestep: torch.Tensor) -> tuple[float, float]:
-        """Cumulative alphas one step below a timestep, and at it."""
-        at = int(timestep)
-        below = at - self.scheduler.config.num_train_timesteps // len(self.scheduler.timesteps)
-        alphas = self.scheduler.alphas_cumprod
-        return float(alphas[below] if below >= 0 else self.scheduler.final_alpha_cumprod), float(alphas[at])
 
     def _embed(self, prompts: list[str]) -> torch.Tensor:
         for prompt in prompts:
@@ -278,12 +276,6 @@ class FateZeroPipeline(DiffusionPipeline):
         scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
         parts = [self.vae.decode(part).sample for part in scaled.split(_FRAMES_A_TIME)]
         return (torch.cat(parts).float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
-
-
-def _move(latents: torch.Tensor, noise: torch.Tensor, alpha_from: float, alpha_to: float) -> torch.Tensor:
-    """A DDIM step without noise of its own, in either direction."""
-    clean = (latents - (1 - alpha_from) ** 0.5 * noise) / alpha_from**0.5
-    return alpha_to**0.5 * clean + (1 - alpha_to) ** 0.5 * noise
 
 
 def _check_components(vae: Any, text_encoder: Any, unet: Any, scheduler: Any) -> None:
