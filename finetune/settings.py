@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from finetune.fusion.settings import ConflictSettings
+from finetune.fusion.settings import ConflictSettings, Modality, Tracker
 
-Modality = Literal["text", "audio", "video"]
-MODALITIES: tuple[Modality, ...] = ("text", "audio", "video")
 RowLoss = Literal["l1", "l2", "huber"]
 Arm = Literal["weighted", "uniform", "originals", "shuffled"]
 VariantKind = Literal["video", "audio", "both", "classic"]
@@ -17,7 +15,6 @@ BestBy = Literal[
     "none", "MAE", "Corr", "Has0_acc_2", "Has0_F1_score", "Non0_acc_2", "Non0_F1_score", "Mult_acc_2",
     "Mult_acc_3", "Mult_acc_5", "Mult_acc_7", "F1_score", "Accuracy", "Precision", "Recall",
 ]  # fmt: skip
-Tracker = Literal["tensorboard", "wandb", "trackio"]
 Precision = Literal["auto", "float32", "bfloat16"]
 ReadoutName = Literal["regression", "classes", "levels", "answer"]
 HeadStart = Literal["ridge", "zero"]

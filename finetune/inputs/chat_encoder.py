@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from finetune.fusion.settings import MODALITIES
 from finetune.inputs import token_budget
 from finetune.inputs.audio_in_video import Interleaving, Tokens
 from finetune.inputs.batch import Budget, Encoded, InputError
@@ -29,7 +30,7 @@ from finetune.inputs.chat_formats import (
 from finetune.inputs.decoding import side_by_side
 from finetune.inputs.prompts import answer_format, quoted, rating_question
 from finetune.inputs.tokenization import Words
-from finetune.settings import MODALITIES, Modality, ReadoutName
+from finetune.settings import Modality, ReadoutName
 from pipelines import media
 
 if TYPE_CHECKING:

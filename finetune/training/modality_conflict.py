@@ -28,7 +28,7 @@ from accelerate import PartialState
 from accelerate.utils import reduce
 from transformers import TrainerCallback
 
-from finetune.fusion.conflict import Conflict, factors, ratios
+from finetune.fusion.conflict import Conflict, judged
 from finetune.fusion.settings import ConflictSettings
 from finetune.model.families import known_family
 from finetune.training.milestones import steps_per_epoch
@@ -115,13 +115,8 @@ class ModalityConflict:
 
     def conflict(self) -> Conflict:
         """What the averages amount to, and what they make of the next step."""
-        found = ratios(self.averages)
         own = self.settings
-        scaled = (
-            factors(found, own.threshold, own.alpha, own.floor) if self.active else dict.fromkeys(found, 1.0)
-        )
-        detected = max(found.values(), default=0.0) > own.threshold
-        return Conflict(norms=dict(self.averages), ratios=found, factors=scaled, detected=detected)
+        return judged(self.averages, own.threshold, own.alpha, own.floor, scales=self.active)
 
     def _nothing(self) -> torch.Tensor:
         """By modality: the sum of its rows' norms, and how many rows have it, (modalities, 2)."""
