@@ -30,7 +30,7 @@ from finetune.fusion.features.file import SUFFIX, from_file
 from finetune.fusion.network import FusionNetwork, Inputs
 from finetune.fusion.records import with_null
 from finetune.fusion.settings import FusionConfig, NetworkSettings
-from finetune.fusion.tracking import PROJECT, check_trackers, make_accelerator, report
+from finetune.fusion.tracking import PROJECT, check_trackers, flat, make_accelerator
 from finetune.fusion.training import Trained, Trainer, inputs_of, make_network, train
 from pipelines.atomic import replacing, write_json, write_json_lines, write_table
 from pipelines.device import share
@@ -173,7 +173,11 @@ def _train_seed(seed: int, features: FeatureSet, config: FusionConfig, folder: P
         accelerator=accelerator,
         seed=seed,
     )
-    trained = train(trainer, folder / "checkpoint.pt", lambda record: report(accelerator, record))
+    trained = train(
+        trainer,
+        folder / "checkpoint.pt",
+        lambda record: accelerator.log(flat(record), step=record["epoch"]),
+    )
     if accelerator.is_main_process:
         _write_seed(seed, trained, features, folder)
     accelerator.end_training()

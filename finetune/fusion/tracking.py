@@ -46,11 +46,6 @@ def make_accelerator(training: TrainingSettings, folder: Path) -> Accelerator:
     )
 
 
-def report(accelerator: Accelerator, record: dict[str, Any]) -> None:
-    """Tell the trackers an epoch's record."""
-    accelerator.log(flat(record), step=record["epoch"])
-
-
 def flat(record: dict[str, Any]) -> dict[str, float]:
     """`{"losses": {"task": 1.0}}` as `{"losses/task": 1.0}`; what has no value is left out."""
     found: dict[str, float] = {}
