@@ -52,9 +52,10 @@ def evaluate(options: argparse.Namespace) -> None:
     if share().rank:
         return
     metrics = metrics_of(rows, predictions)
-    known = _read(options.model / "metrics.json")
+    path = options.model / "metrics.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     known[options.split] = known.get(options.split, {}) | {"after": metrics}
-    write_json(options.model / "metrics.json", known)
+    write_json(path, known)
     write_predictions(options.model / "predictions.parquet", rows, predictions)
     print(json.dumps({options.split: metrics}, indent=2))
     if other is not None:
@@ -208,10 +209,6 @@ def write_predictions(path: Path, rows: Sequence[dict[str, Any]], predictions: n
         }
     )
     write_table(path, table)
-
-
-def _read(path: Path) -> RESULT:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _options(argv: list[str]) -> argparse.Namespace:
