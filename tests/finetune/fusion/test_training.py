@@ -273,7 +273,7 @@ def test_a_device_without_float64_is_asked_for_none(
     """And trains as others do: the device is the CPU, which is taken for one of MPS."""
     usual = trainer(features, method=method)
     usual.run_epoch()
-    for module in ("conflict", "evidence", "training"):
+    for module in ("conflict", "balancing.observation", "training"):
         monkeypatch.setattr(f"finetune.fusion.{module}.summing_dtype", lambda device: torch.float32)
     single = trainer(features, method=method)
     with NoFloat64():
