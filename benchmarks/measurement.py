@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
+import psutil
+
 from benchmarks import process_memory
 from pipelines.errors import RunError
 
@@ -80,7 +82,7 @@ def free_bytes(device: str) -> int:
     """Memory that can still be taken."""
     if device.startswith("cuda"):
         return _cuda().mem_get_info(device)[0]
-    return process_memory.free_bytes()
+    return psutil.virtual_memory().available
 
 
 def start(device: str) -> int:
@@ -103,7 +105,7 @@ def held(device: str) -> int:
     """Memory held now."""
     if device.startswith("cuda"):
         return _cuda().memory_allocated(device)
-    return process_memory.held_bytes()
+    return psutil.Process().memory_info().rss
 
 
 def wait(device: str) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,23 +49,6 @@ class Pairs:
     """The other's."""
     definition: Definition
     """Of the metrics."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """One metric of both models; None where it has no value."""
-
-    model: float | None
-    against: float | None
-    difference: float | None
-    """The model's less the other's."""
-    low: float | None
-    """Lower end of the interval."""
-    high: float | None
-    p: float | None
-    """Two-sided, against no difference."""
-    resamples: int
-    """On how many of the resamples both have a value."""
 
 
 def main(argv: list[str]) -> None:
@@ -140,7 +123,8 @@ def compare(pairs: Pairs, *, resamples: int = RESAMPLES, seed: int = SEED) -> di
 
     Returns:
         `unit` (`group` or `row`), `units`, `rows`, `resamples`, `seed`, `confidence`, and by name
-        in `metrics` what a `Difference` holds.
+        in `metrics` each metric of `model` and `against`, their `difference`, the ends of its interval, `low`
+        and `high`, its two-sided `p`, and the `resamples` on which both have a value; None where it has none.
     """
     unit, units = drawn_units(pairs.groups)
     count = int(units.max()) + 1
@@ -149,7 +133,7 @@ def compare(pairs: Pairs, *, resamples: int = RESAMPLES, seed: int = SEED) -> di
         _on_both(pairs, units, counts) for counts in draws(count, resamples, seed)
     ]
     metrics = {
-        name: asdict(_difference(values[0][name][:, 0], np.hstack([chunk[name] for chunk in values[1:]])))
+        name: _difference(values[0][name][:, 0], np.hstack([chunk[name] for chunk in values[1:]]))
         for name in values[0]
     }
     about = {"unit": unit, "units": count, "rows": len(units), "resamples": resamples, "seed": seed}
@@ -165,28 +149,21 @@ def _on_both(pairs: Pairs, units: np.ndarray, counts: np.ndarray) -> dict[str, n
     return {name: np.stack([model[name], against[name]]) for name in model}
 
 
-def _difference(values: np.ndarray, resampled: np.ndarray) -> Difference:
+def _difference(values: np.ndarray, resampled: np.ndarray) -> dict[str, float | None]:
     """From both models' values, (2,), and theirs on resamples, (2, B)."""
-    model, against = (_rounded(value) for value in values)
+    told = dict.fromkeys(("model", "against", "difference", "low", "high", "p"))
+    told |= {"model": _rounded(values[0]), "against": _rounded(values[1])}
     found = resampled[0] - resampled[1]
     found = found[np.isfinite(found)]
     difference = _rounded(values[0] - values[1])
     if difference is None or not len(found):
-        return Difference(
-            model=model, against=against, difference=None, low=None, high=None, p=None, resamples=0
-        )
+        return told | {"resamples": 0}
     outside = (1 - CONFIDENCE) / 2
     low, high = np.quantile(found, [outside, 1 - outside])
     rarer = min(np.sum(found <= 0), np.sum(found >= 0))
-    return Difference(
-        model=model,
-        against=against,
-        difference=difference,
-        low=_rounded(low),
-        high=_rounded(high),
-        p=_rounded(min(1.0, 2 * (rarer + 1) / (len(found) + 1))),
-        resamples=len(found),
-    )
+    p = _rounded(min(1.0, 2 * (rarer + 1) / (len(found) + 1)))
+    interval = {"low": _rounded(low), "high": _rounded(high)}
+    return told | interval | {"difference": difference, "p": p, "resamples": len(found)}
 
 
 def _rounded(value: float) -> float | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetune.inputs.scales import common_scale
-from pipelines.atomic import replacing, write_json
+from pipelines.atomic import write_json, write_table
 from pipelines.device import join_group, leave_group, pick, share
 from pipelines.errors import RunError, UsageError, call
 from pipelines.sample import SCALES, SPLITS
@@ -52,9 +52,10 @@ def evaluate(options: argparse.Namespace) -> None:
     if share().rank:
         return
     metrics = metrics_of(rows, predictions)
-    known = _read(options.model / "metrics.json")
+    path = options.model / "metrics.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     known[options.split] = known.get(options.split, {}) | {"after": metrics}
-    write_json(options.model / "metrics.json", known)
+    write_json(path, known)
     write_predictions(options.model / "predictions.parquet", rows, predictions)
     print(json.dumps({options.split: metrics}, indent=2))
     if other is not None:
@@ -199,7 +200,6 @@ def metrics_of(rows: Sequence[dict[str, Any]], predictions: np.ndarray) -> RESUL
 def write_predictions(path: Path, rows: Sequence[dict[str, Any]], predictions: np.ndarray) -> None:
     """A table of predictions with what is needed to compare them with another model's."""
     import pyarrow
-    import pyarrow.parquet
 
     table = pyarrow.table(
         {
@@ -208,12 +208,7 @@ def write_predictions(path: Path, rows: Sequence[dict[str, Any]], predictions: n
             "prediction": pyarrow.array(predictions, pyarrow.float32()),
         }
     )
-    with replacing(path) as temporary:
-        pyarrow.parquet.write_table(table, temporary)
-
-
-def _read(path: Path) -> RESULT:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    write_table(path, table)
 
 
 def _options(argv: list[str]) -> argparse.Namespace:

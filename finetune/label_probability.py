@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.settings import FinetuneConfig
-from pipelines.atomic import replacing
+from pipelines.atomic import write_table
 from pipelines.errors import UsageError, call
 from pipelines.settings import Invocation, parse_stage
 from pipelines.store import StoreReader
@@ -89,12 +89,9 @@ def log_probabilities(model: Rater, batch: dict[str, Any]) -> list[float]:
 
 def _write(path: Path, ids: Sequence[str], found: Sequence[float]) -> None:
     import pyarrow
-    import pyarrow.parquet
 
     table = pyarrow.table({"id": ids, "log_probability": pyarrow.array(found, pyarrow.float32())})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        pyarrow.parquet.write_table(table, temporary)
+    write_table(path, table)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Metrics of multimodal sentiment analysis: the numbers, names and rounding of MMSA.
 
-`mosi` (also of MOSEI) and `sims` (also of SIMS v2) give what `MetricsTop("regression")` of the MMSA
+Those of MOSI (also of MOSEI) and SIMS (also of SIMS v2) are what `MetricsTop("regression")` of the MMSA
 package gives for the same tensors, to its 4 decimals; `tests/finetune/mmsa_golden.py` compares. Like
 MMSA they compute in float32, which matters: a float32 0.1 lies on the edge 0.1 of a bin, and taken
 to float64 it would lie beyond. Three things differ. Numbers that are not finite are refused. Where
@@ -14,7 +14,7 @@ corpora's papers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -56,18 +56,6 @@ class Definition:
         return values if self.bound is None else np.clip(values, -self.bound, self.bound)
 
 
-def _not_negative(values: np.ndarray) -> np.ndarray:
-    return values >= 0
-
-
-def _positive(values: np.ndarray) -> np.ndarray:
-    return values > 0
-
-
-def _sarcastic(values: np.ndarray) -> np.ndarray:
-    return values >= 0.5
-
-
 def _nearest(values: np.ndarray, bound: int) -> np.ndarray:
     """The nearest whole number within ±bound; of a half the even one."""
     return np.round(np.clip(values, -bound, bound))
@@ -78,11 +66,16 @@ def _binned(values: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
     return np.searchsorted(np.asarray(edges, dtype=values.dtype), values, side="left")
 
 
+# Of CMU-MOSI and CMU-MOSEI, labels in [-3, 3]. `Has0_acc_2` tells negative from not negative over all
+# samples; `Non0_acc_2` leaves samples with label 0 out and tells positive from not positive. `Mult_acc_7`,
+# `_5` and `_3` clip both to ±3, ±2 and ±1 and round half to even. MAE and Corr are unclipped.
 _MOSI = Definition(
     gradings=(
-        Grading(classify=_not_negative, names={"accuracy": "Has0_acc_2", "f1": "Has0_F1_score"}),
+        Grading(classify=lambda values: values >= 0, names={"accuracy": "Has0_acc_2", "f1": "Has0_F1_score"}),
         Grading(
-            classify=_positive, names={"accuracy": "Non0_acc_2", "f1": "Non0_F1_score"}, without_zeros=True
+            classify=lambda values: values > 0,
+            names={"accuracy": "Non0_acc_2", "f1": "Non0_F1_score"},
+            without_zeros=True,
         ),
         *(
             Grading(classify=partial(_nearest, bound=bound), names={"accuracy": f"Mult_acc_{2 * bound + 1}"})
@@ -90,6 +83,8 @@ _MOSI = Definition(
         ),
     )
 )
+# Of CH-SIMS and SIMS v2, labels in [-1, 1]. Both are clipped to it first, also for MAE and Corr. The bins are
+# closed on the right: 2 with the edge 0, 3 with ±0.1, 5 with ±0.1 and ±0.7. `F1_score` is of the 2.
 _SIMS = Definition(
     bound=1.0,
     gradings=(
@@ -98,15 +93,17 @@ _SIMS = Definition(
         Grading(classify=partial(_binned, edges=(-0.7, -0.1, 0.1, 0.7)), names={"accuracy": "Mult_acc_5"}),
     ),
 )
+# Of MUStARD, labels 0 or 1: sarcastic from 0.5 on.
 _MUSTARD = Definition(
     distances=(),
     gradings=(
         Grading(
-            classify=_sarcastic,
+            classify=lambda values: values >= 0.5,
             names={"accuracy": "Accuracy", "precision": "Precision", "recall": "Recall", "f1": "F1_score"},
         ),
     ),
 )
+# Of MELD's sentiments, labels -1, 0 or 1. A prediction belongs to the nearest of them; ±0.5 belongs to 0.
 _MELD = Definition(
     bound=1.0,
     gradings=(
@@ -125,16 +122,13 @@ def definition_of(scale: str, corpora: set[str]) -> Definition:
     return OF_CORPUS.get(corpus) or DEFINITIONS[scale]
 
 
-def mosi(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Metrics of CMU-MOSI and CMU-MOSEI.
-
-    `Has0_acc_2` tells negative from not negative over all samples; `Non0_acc_2` leaves samples
-    with label 0 out and tells positive from not positive. `Mult_acc_7`, `_5` and `_3` clip both
-    to ±3, ±2 and ±1 and round half to even. F1 is weighted by support. MAE and Corr are unclipped.
+def measured(definition: Definition, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The metrics that a definition tells of.
 
     Args:
+        definition: Of the metrics.
         predictions: Any real numbers, (N,).
-        labels: On the scale [-3, 3], (N,).
+        labels: On the definition's scale, (N,).
 
     Returns:
         Rounded to 4 decimals. Corr of constants is NaN.
@@ -142,97 +136,52 @@ def mosi(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     Raises:
         ValueError: If there is no sample, the shapes differ, or a number is not finite.
     """
-    return measured(_MOSI, predictions, labels)
-
-
-def sims(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Metrics of CH-SIMS and SIMS v2.
-
-    Both are clipped to [-1, 1] first, also for MAE and Corr. The bins are closed on the right: 2
-    with the edge 0, 3 with ±0.1, 5 with ±0.1 and ±0.7. `F1_score` is weighted, of the 2.
-
-    Args, returns and errors as `mosi`, with labels on the scale [-1, 1].
-    """
-    return measured(_SIMS, predictions, labels)
-
-
-def mustard(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Metrics of MUStARD: accuracy and support-weighted precision, recall and F1 of being sarcastic.
-
-    Args:
-        predictions: Scores, sarcastic from 0.5 on, (N,).
-        labels: 0 or 1, (N,).
-
-    Returns, raises:
-        As `mosi`.
-    """
-    return measured(_MUSTARD, predictions, labels)
-
-
-def meld(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Metrics of MELD's sentiments: accuracy and weighted F1 of its three classes, MAE and Corr.
-
-    A prediction belongs to the nearest of -1, 0 and 1; ±0.5 belongs to 0.
-
-    Args, returns and errors as `mosi`, with labels -1, 0 or 1.
-    """
-    return measured(_MELD, predictions, labels)
-
-
-Metrics = Callable[[np.ndarray, np.ndarray], dict[str, float]]
-# By the name in a row's `scale`.
-METRICS: dict[str, Metrics] = {"mosi": mosi, "sims": sims, "binary": mustard}
-
-
-def measured(definition: Definition, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The metrics that a definition tells of; arguments, returns and errors as `mosi`."""
     found, wanted = (definition.clipped(values) for values in _checked(predictions, labels))
     values: dict[str, float] = {}
     for grading in definition.gradings:
         counted = grading.counted(wanted)
         scores = _scores(grading.classify(found[counted]), grading.classify(wanted[counted]))
         values |= {name: scores[score] for score, name in grading.names.items()}
-    distances = {"MAE": _mean_distance, "Corr": _correlation}
-    values |= {name: distances[name](found, wanted) for name in definition.distances}
+    # In float32, as MMSA's.
+    distances = {"MAE": float(np.mean(np.abs(found - wanted))), "Corr": _correlation(found, wanted)}
+    values |= {name: distances[name] for name in definition.distances}
     return {name: round(float(value), 4) for name, value in values.items()}
 
 
-def weighted_f1(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """Each class' F1, averaged by the class' share of the labels; NaN without samples."""
-    return _scores(np.asarray(predictions), np.asarray(labels))["f1"]
+def mosi(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Metrics of CMU-MOSI and CMU-MOSEI, labels in [-3, 3]; see `measured`."""
+    return measured(_MOSI, predictions, labels)
 
 
-@dataclass
-class _ByClass:
-    """Scores of each class of the labels, and how many labels it has."""
+def sims(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Metrics of CH-SIMS and SIMS v2, labels in [-1, 1]; see `measured`."""
+    return measured(_SIMS, predictions, labels)
 
-    support: list[int] = field(default_factory=list)
-    precision: list[float] = field(default_factory=list)
-    recall: list[float] = field(default_factory=list)
-    f1: list[float] = field(default_factory=list)
 
-    def mean(self, scores: list[float]) -> float:
-        return float(np.average(scores, weights=self.support))
+def mustard(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Metrics of MUStARD, labels 0 or 1; see `measured`."""
+    return measured(_MUSTARD, predictions, labels)
+
+
+def meld(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Metrics of MELD's sentiments, labels -1, 0 or 1; see `measured`."""
+    return measured(_MELD, predictions, labels)
 
 
 def _scores(found: np.ndarray, wanted: np.ndarray) -> dict[Score, float]:
     """Accuracy and support-weighted precision, recall and F1; a ratio of 0 to 0 is 0."""
     if len(wanted) == 0:
         return dict.fromkeys(("accuracy", "precision", "recall", "f1"), float("nan"))
-    each = _ByClass()
-    for kind in np.unique(wanted):
-        both = int(np.sum((found == kind) & (wanted == kind)))
-        said, is_so = int(np.sum(found == kind)), int(np.sum(wanted == kind))
-        each.support.append(is_so)
-        each.precision.append(both / said if said else 0.0)
-        each.recall.append(both / is_so)
-        each.f1.append(2 * both / (said + is_so))
-    return {
-        "accuracy": float(np.mean(found == wanted)),
-        "precision": each.mean(each.precision),
-        "recall": each.mean(each.recall),
-        "f1": each.mean(each.f1),
+    kinds, support = np.unique(wanted, return_counts=True)
+    says = found[:, None] == kinds  # (N, kinds)
+    both, said = (says & (wanted[:, None] == kinds)).sum(0), says.sum(0)
+    by_class: dict[Score, np.ndarray] = {
+        "precision": both / np.maximum(said, 1),
+        "recall": both / support,
+        "f1": 2 * both / (said + support),
     }
+    weighted = {score: float(np.average(values, weights=support)) for score, values in by_class.items()}
+    return {"accuracy": float(np.mean(found == wanted)), **weighted}
 
 
 def _checked(predictions: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -247,10 +196,6 @@ def _checked(predictions: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, n
         if not np.isfinite(values).all():
             raise ValueError(f"{name}[{int(np.argmin(np.isfinite(values)))}] is not finite")
     return found, wanted
-
-
-def _mean_distance(found: np.ndarray, wanted: np.ndarray) -> float:
-    return float(np.mean(np.abs(found - wanted)))  # in float32, as MMSA's
 
 
 def _correlation(found: np.ndarray, wanted: np.ndarray) -> float:

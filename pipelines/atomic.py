@@ -8,7 +8,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 @contextmanager
@@ -47,6 +50,14 @@ def write_json(path: Path, value: Any) -> None:
 def write_json_lines(path: Path, values: list[dict[str, Any]]) -> None:
     """Put one JSON object a line at `path`."""
     write_text(path, "".join(strict_json(value) + "\n" for value in values))
+
+
+def write_table(path: Path, table: pyarrow.Table) -> None:
+    """Put a table at `path` as Parquet."""
+    import pyarrow.parquet
+
+    with replacing(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary)
 
 
 def strict_json(value: Any, indent: int | None = None) -> str:

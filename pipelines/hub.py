@@ -176,7 +176,8 @@ def _send(uploads: list[Upload], repo_id: str, *, private: bool, token: str | No
     additions = [CommitOperationAdd(upload.path_in_repo, upload.path) for upload in uploads]
     kept = {upload.path_in_repo for upload in uploads}
     # Of an earlier push. Files that are not this program's (.gitattributes, a licence) stay.
-    stale = {path for path in _remote_files(api, repo_id, "main") if _ours(path)} - kept
+    there = _remote_files(api, repo_id, "main")
+    stale = {path for path in there if path in RECORDS or re.fullmatch(r"data/[^/]+\.parquet", path)} - kept
     commit = api.create_commit(
         repo_id,
         [*additions, *(CommitOperationDelete(path) for path in sorted(stale))],
@@ -185,10 +186,6 @@ def _send(uploads: list[Upload], repo_id: str, *, private: bool, token: str | No
     )
     _verify(api, repo_id, commit.oid, additions)
     return commit
-
-
-def _ours(path: str) -> bool:
-    return path in RECORDS or bool(re.fullmatch(r"data/[^/]+\.parquet", path))
 
 
 def _check_visibility(api: HfApi, repo_id: str, private: bool) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,11 +23,9 @@ from pipelines.errors import RowError, UsageError, call
 from pipelines.sample import Row, media, new_row
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from pipelines.corpora.table import BadLine, Clip, Corpus
     from pipelines.media_types import MediaInfo
-    from pipelines.runner import Stage, Work
+    from pipelines.runner import Work
     from pipelines.settings import Invocation
 
 logger = logging.getLogger(__name__)
@@ -207,7 +205,7 @@ class ImportClips:
         if not info.has_audio:
             return None, "no audio stream"
         samples = read_audio(path, sampling_rate=SAMPLING_RATE, max_duration_s=self.config.max_duration_s)
-        if _is_silence(samples):
+        if abs(samples).max() * 32768 < 0.5:  # every sample is 0 once it has 16 bits
             return None, "digital silence"
         return encode_audio(samples, SAMPLING_RATE), None
 
@@ -246,7 +244,8 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
         description=f"The clips of {corpus.name}, encoded alike; originals, before augmentation.",
         inputs={"crossing_groups": corpus.crossing, "missing": list(corpus.missing)},
     )
-    done = sum(stage.commit(works, _rows(works, stage), settings).values())
+    rows = (stage.parts.get(work.key) for work in works if stage.parts.done(work.key))
+    done = sum(stage.commit(works, rows, settings).values())
     return Summary(
         read=len(works),
         done=done,
@@ -313,10 +312,6 @@ def main(argv: list[str]) -> None:
     print(f"{invocation.config.name}: {run(invocation)}; {invocation.out}")
 
 
-def _rows(works: Iterable[Work], stage: Stage) -> Iterator[Row]:
-    return (stage.parts.get(work.key) for work in works if stage.parts.done(work.key))
-
-
 def original(clip: Clip, **media_columns: Any) -> Row:
     """The row of a clip: what its table says, and the columns that its media gave."""
     labels = {name: getattr(clip, name) for name in ("label", "label_text", "label_audio", "label_video")}
@@ -331,11 +326,6 @@ def _picture_notes(info: MediaInfo, fps: float, width: int, height: int) -> list
     if width % 2 or height % 2:
         notes.append(f"odd size {width}x{height}, cropped to {width - width % 2}x{height - height % 2}")
     return notes
-
-
-def _is_silence(samples: np.ndarray) -> bool:
-    """Whether every sample is 0 once it has 16 bits."""
-    return bool(abs(samples).max() * 32768 < 0.5)
 
 
 def _make_puppets(folder: Path, clips: int, seed: int) -> Path:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.atomic import read_json_lines, replacing, write_json, write_json_lines
+from pipelines.atomic import read_json_lines, write_json, write_json_lines, write_table
 from pipelines.sample import Row, digest
 from pipelines.store import GENERATION_DIGITS, StoreReader, committed_generation
 
@@ -101,14 +101,12 @@ class Parts:
     def put(self, keys: Sequence[str], rows: Sequence[Row]) -> None:
         """Record the results of a batch."""
         import pyarrow
-        import pyarrow.parquet
 
         table = pyarrow.Table.from_pylist(
             [{"key": key, **row} for key, row in zip(keys, rows, strict=True)], schema=self.schema
         )
         path = self._path(digest(list(keys)), ".parquet")
-        with replacing(path) as temporary:
-            pyarrow.parquet.write_table(table, temporary)
+        write_table(path, table)
         self._where |= {key: (path, index) for index, key in enumerate(keys)}
         self._seen.add(path)
 

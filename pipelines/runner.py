@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -143,8 +142,9 @@ class Stage:
         tally = Tally(done=done, failed=len(mine) - len(todo) - done, left=len(todo))
         with Progress(self.directory, self.name, self.share, tally) as progress:
             operator = make_operator() if todo else None
-            for batch in _batches(todo, self.settings.batch_size):
+            for start in range(0, len(todo), self.settings.batch_size):
                 assert operator is not None
+                batch = todo[start : start + self.settings.batch_size]
                 self._attempt(batch, load, operator, progress)
                 self._check_failures(works)
             if self._first.held:
@@ -290,9 +290,3 @@ class Stage:
             time.sleep(POLL_S)
             self.parts.refresh()
             progress.show()
-
-
-def _batches(works: Sequence[Work], size: int) -> Iterator[list[Work]]:
-    remaining = iter(works)
-    while batch := list(islice(remaining, size)):
-        yield batch

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
@@ -74,6 +75,13 @@ def media(encoded: bytes | None) -> dict[str, Any] | None:
 def variant_id(source_id: str, kind: str, number: int) -> str:
     """The id of the `number`-th variant of a kind, `<source>#<kind>-<number>`."""
     return f"{source_id}#{kind}-{number}"
+
+
+def effective_size(weights: Iterable[float]) -> float:
+    """(Σw)² / Σw²: so many rows of weight 1 would count as much; 0 where no weight is above 0."""
+    weights = [*weights]
+    squares = math.fsum(weight * weight for weight in weights)
+    return math.fsum(weights) ** 2 / squares if squares else 0.0
 
 
 def digest(value: Any) -> str:

@@ -143,7 +143,8 @@ def commit(
     """
     directory = Path(directory)
     if committed_generation(directory) == generation[:GENERATION_DIGITS]:
-        return _counts(directory)
+        written = StoreReader(directory).table["split"].to_pylist()
+        return {split: written.count(split) for split in SPLITS if split in written}
     name = generation[:GENERATION_DIGITS]
     writers = {split: _SplitWriter(directory / "data", f"{split}-{name}", scores) for split in SPLITS}
     for row in rows:
@@ -247,11 +248,6 @@ def _without_media(file: pyarrow.parquet.ParquetFile) -> pyarrow.Table:
         index = table.column_names.index(name)
         table = table.set_column(index, f"has_{name}", table[name].is_valid())
     return table.replace_schema_metadata(None)
-
-
-def _counts(directory: Path) -> dict[str, int]:
-    splits = StoreReader(directory).table["split"].to_pylist()
-    return {split: splits.count(split) for split in SPLITS if split in splits}
 
 
 def _sweep(folder: Path, keep: set[Path]) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.sample import QUALITIES, Row
+from pipelines.sample import QUALITIES, Row, effective_size
 from score import label_probability
 from score.calibrate import Calibration, calibrate
 from score.predictor import Copies, Predictor, cross_fit, of_track
 from score.signals.catalogue import JUDGED, MODALITIES, SIGNALS, Modality, column, judged
-from score.weights import effective_size, newness, quantiles, weights
+from score.weights import newness, quantiles, weights
 
 logger = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ def weigh(
         weight *= newness(new, low=low, high=high, floor=floor) ** novelty
     columns = {column(name): values for name, values in variants.signals.items()} | qualities
     rows = {
-        at: {name: _nullable(values[index]) for name, values in columns.items()}
+        at: {name: float(each[index]) if np.isfinite(each[index]) else None for name, each in columns.items()}
         | {"weight": float(weight[index])}
         for index, at in enumerate(variants.positions)
     }
@@ -271,7 +271,3 @@ def _features(measured: Iterable[Row]) -> np.ndarray:
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else value
-
-
-def _nullable(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.atomic import replacing
+from pipelines.atomic import write_table
 from pipelines.errors import RowError, RunError
 from pipelines.media import MediaError, encode_video, read_video
 from pipelines.runner import Stage, Work
@@ -81,7 +81,14 @@ class ScoreVariants:
 
     def _original(self, row: Row) -> Row:
         clip = self._clip(row)
-        cases = [] if row["partner"] is None else list(self._cases(row, clip))
+        cases = [
+            {
+                "case": name,
+                "signals": list(measure(made, clip, modalities, self._observers).items()),
+                "features": made.features.tolist(),
+            }
+            for name, made, modalities in (self._pairs(row, clip) if row["partner"] else ())
+        ]
         return result(dict.fromkeys(SIGNALS, float("nan")), clip, cases)
 
     def _variant(self, row: Row) -> Row:
@@ -106,11 +113,6 @@ class ScoreVariants:
             picture = read_picture(row, analysis_fps(row), max_side=self._max_side)
             self._clips[row["id"]] = Clip(picture, read_sound(row))
         return self._clips[row["id"]]
-
-    def _cases(self, row: Row, clip: Clip) -> Iterator[dict[str, Any]]:
-        for name, made, modalities in self._pairs(row, clip):
-            signals = list(measure(made, clip, modalities, self._observers).items())
-            yield {"case": name, "signals": signals, "features": made.features.tolist()}
 
     def _pairs(self, row: Row, clip: Clip) -> Iterator[tuple[str, Clip, Sequence[Modality]]]:
         """What is made of a clip to calibrate with, its name, and what is judged of it."""
@@ -169,11 +171,9 @@ def _read(directory: Path) -> dict[str, Row]:
 
 def _write(directory: Path, rows: list[Row]) -> None:
     import pyarrow
-    import pyarrow.parquet
 
     columns = schema().insert(0, pyarrow.field("key", pyarrow.string()))
-    with replacing(directory / FILE) as temporary:
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=columns), temporary)
+    write_table(directory / FILE, pyarrow.Table.from_pylist(rows, schema=columns))
 
 
 def reencoded(row: Row, picture: Picture, *, max_side: int = MAX_SIDE) -> Picture:

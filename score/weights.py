@@ -97,12 +97,6 @@ def quantiles(qualities: np.ndarray, *, low: float, high: float) -> tuple[float,
     return float(q_low), float(q_high)
 
 
-def effective_size(weights: np.ndarray) -> float:
-    """(Σw)² / Σw²: as many rows of weight 1 have the same spread; 0 where no weight is above 0."""
-    squares = float((weights * weights).sum())
-    return float(weights.sum()) ** 2 / squares if squares > 0 else 0.0
-
-
 def check_settings(*, low: float, high: float, gamma: float, floor: float) -> None:
     """Refuse settings out of range.
 

@@ -92,7 +92,8 @@ def of_folder(
     if (folder / LIST).is_file():
         clips = _listed(folder, setting)
     else:
-        clips = [_found(folder, file) for file in sorted(folder.rglob("*")) if _is_sound(file)]
+        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        clips = [_found(folder, file) for file in files]
     if not clips:
         raise UsageError(
             f"{setting}: {folder} holds no {', '.join(SUFFIXES)} file; put speech there, a"
@@ -206,10 +207,6 @@ def _is_dataset(voices: str) -> bool:
     if path.is_dir():
         return not (path / LIST).is_file() and any(path.rglob("*.parquet"))
     return not path.exists() and not path.is_absolute() and voices[:1] not in (".", "~")
-
-
-def _is_sound(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES
 
 
 def _gender(tag: object) -> str | None:

@@ -12,7 +12,7 @@ from augment.training.voice.spectrogram_sheet import mel
 from augment.voice_conversion import pitch
 from benchmarks.voice_conversion.models import Judges
 from benchmarks.voice_conversion.pairs import Converted
-from pipelines.words import edits, units
+from pipelines.words import units
 
 SOFTEST = 2.5
 """Decades below a sound's loudest frame that frames count in, where loudness is compared."""
@@ -107,11 +107,13 @@ def _word_errors(
 ) -> dict[str, float]:
     if understood is None:
         return {}
+    from torchaudio.functional import edit_distance
+
     said, wrong, wrong_of_source = 0, 0, 0
     for pair in pairs:
         source, result = (units(understood(sound), "en") for sound in (pair.source, pair.result))
         wanted = source if pair.text is None else units(pair.text, "en")
         said += len(wanted)
-        wrong += edits(result, wanted)
-        wrong_of_source += edits(source, wanted)
+        wrong += edit_distance(result, wanted)
+        wrong_of_source += edit_distance(source, wanted)
     return {"word_errors": wrong / max(said, 1), "word_errors_source": wrong_of_source / max(said, 1)}

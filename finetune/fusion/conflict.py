@@ -152,15 +152,7 @@ class ConflictPenalty:
 
     def detect(self) -> Conflict:
         """What the micro-batches since the last `apply` amount to; changes nothing."""
-        norms = self._norms()
-        found = ratios(norms)
-        detected = max(found.values(), default=0.0) > self.threshold
-        scaled = (
-            factors(found, self.threshold, self.alpha, self.floor)
-            if self.active
-            else dict.fromkeys(found, 1.0)
-        )
-        return Conflict(norms=norms, ratios=found, factors=scaled, detected=detected)
+        return judged(self._norms(), self.threshold, self.alpha, self.floor, scales=self.active)
 
     def apply(self, encoders: Encoders) -> Conflict:
         """End a step: scale the dominant encoder's gradients in place, what was kept apart excepted.
@@ -209,6 +201,16 @@ def ratios(norms: Mapping[str, float]) -> dict[str, float]:
         mean = sum(others) / len(others) if others else norm
         found[name] = norm / mean if mean else (math.inf if norm else 1.0)
     return found
+
+
+def judged(
+    norms: Mapping[str, float], threshold: float, alpha: float, floor: float, *, scales: bool
+) -> Conflict:
+    """What norms amount to; without `scales`, no gradient is scaled for it."""
+    found = ratios(norms)
+    scaled = factors(found, threshold, alpha, floor) if scales else dict.fromkeys(found, 1.0)
+    detected = max(found.values(), default=0.0) > threshold
+    return Conflict(norms=dict(norms), ratios=found, factors=scaled, detected=detected)
 
 
 def factors(found: Mapping[str, float], threshold: float, alpha: float, floor: float) -> dict[str, float]:

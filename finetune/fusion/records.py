@@ -8,12 +8,12 @@ import numpy as np
 
 from finetune.fusion.conflict import Conflict
 from finetune.fusion.features.arrays import Split
-from finetune.msa_metrics import METRICS
+from finetune.msa_metrics import DEFINITIONS, measured
 
 
 def rated(predictions: np.ndarray, split: Split, scale: str) -> dict[str, float]:
     """A split's metrics, and the MAE for every scale."""
-    metrics = METRICS[scale](predictions, split.labels)
+    metrics = measured(DEFINITIONS[scale], predictions, split.labels)
     return {"MAE": round(float(np.abs(predictions - split.labels).mean()), 4)} | metrics
 
 

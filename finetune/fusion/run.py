@@ -17,7 +17,7 @@ its share of a step's clips, and the first one writes.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +29,9 @@ from finetune.fusion.features.extract import from_store
 from finetune.fusion.features.file import SUFFIX, from_file
 from finetune.fusion.network import FusionNetwork, Inputs
 from finetune.fusion.settings import FusionConfig, NetworkSettings
-from finetune.fusion.tracking import PROJECT, check_trackers, make_accelerator, report
+from finetune.fusion.tracking import PROJECT, check_trackers, flat, make_accelerator
 from finetune.fusion.training import Trained, Trainer, inputs_of, make_network, train
-from pipelines.atomic import replacing, write_json, write_json_lines
+from pipelines.atomic import replacing, write_json, write_json_lines, write_table
 from pipelines.device import share
 from pipelines.errors import RunError, UsageError
 from pipelines.provenance import record
@@ -55,7 +55,7 @@ def run(invocation: Invocation[FusionConfig]) -> dict[str, Any]:
         RunError: If the data cannot be used.
     """
     out, config = invocation.out, invocation.config
-    check_trackers(config.training.trackers)
+    check_trackers("fusion.training.trackers", config.training.trackers)
     fingerprint = claimed(invocation)
     features, failures = read_features(invocation.data, config, out)
     first = share().rank == 0
@@ -113,9 +113,7 @@ def claimed(invocation: Invocation[FusionConfig]) -> str:
     """The digest of what a seed's result depends on; the folder must be of the same, or new."""
     config, data = invocation.config, invocation.data
     config = replace(config, training=replace(config.training, trackers=()))
-    matter = {
-        name.name: _plain(getattr(config, name.name)) for name in fields(config) if name.name not in FREE
-    }
+    matter = {name: value for name, value in asdict(config).items() if name not in FREE}
     fingerprint = digest({"settings": matter, "data": data_digest(data)})
     path = invocation.out / "config.json"
     if path.is_file():
@@ -126,10 +124,6 @@ def claimed(invocation: Invocation[FusionConfig]) -> str:
                 " remove it"
             )
     return fingerprint
-
-
-def _plain(value: Any) -> Any:
-    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
 
 
 def _describe(invocation: Invocation[FusionConfig], features: FeatureSet, fingerprint: str) -> None:
@@ -178,14 +172,18 @@ def _train_seed(seed: int, features: FeatureSet, config: FusionConfig, folder: P
         accelerator=accelerator,
         seed=seed,
     )
-    trained = train(trainer, folder / "checkpoint.pt", lambda record: report(accelerator, record))
+    trained = train(
+        trainer,
+        folder / "checkpoint.pt",
+        lambda record: accelerator.log(flat(record), step=record["epoch"]),
+    )
     if accelerator.is_main_process:
         _write_seed(seed, trained, features, folder)
     accelerator.end_training()
 
 
 def _write_seed(seed: int, trained: Trained, features: FeatureSet, folder: Path) -> None:
-    from pyarrow import Table, parquet
+    from pyarrow import Table
     from safetensors.torch import save_file
 
     with replacing(folder / "model.safetensors") as temporary:
@@ -193,8 +191,7 @@ def _write_seed(seed: int, trained: Trained, features: FeatureSet, folder: Path)
             {name: value.contiguous() for name, value in trained.network.state_dict().items()}, temporary
         )
     write_json_lines(folder / "history.jsonl", trained.history)
-    with replacing(folder / "steps.parquet") as temporary:
-        parquet.write_table(Table.from_pylist(trained.steps), temporary)
+    write_table(folder / "steps.parquet", Table.from_pylist(trained.steps))
     _write_predictions(folder / "predictions.parquet", seed, trained, features)
     write_json(folder / "metrics.json", _seed_record(trained))  # last: it says that the seed is done
     (folder / "checkpoint.pt").unlink()
@@ -213,7 +210,6 @@ def _seed_record(trained: Trained) -> dict[str, Any]:
 
 def _write_predictions(path: Path, seed: int, trained: Trained, features: FeatureSet) -> None:
     import pyarrow
-    import pyarrow.parquet
 
     tables = [
         pyarrow.table(
@@ -227,8 +223,7 @@ def _write_predictions(path: Path, seed: int, trained: Trained, features: Featur
         )
         for split, found in trained.predictions.items()
     ]
-    with replacing(path) as temporary:
-        pyarrow.parquet.write_table(pyarrow.concat_tables(tables), temporary)
+    write_table(path, pyarrow.concat_tables(tables))
 
 
 def _read(out: Path, seed: int) -> dict[str, Any]:
@@ -258,8 +253,7 @@ def _summarise(out: Path, config: FusionConfig, features: FeatureSet, failed: in
     }
     folders = [out / f"seed-{seed}" for seed in seeds]
     tables = [pyarrow.parquet.read_table(folder / "predictions.parquet") for folder in folders]
-    with replacing(out / "predictions.parquet") as temporary:
-        pyarrow.parquet.write_table(pyarrow.concat_tables(tables), temporary)
+    write_table(out / "predictions.parquet", pyarrow.concat_tables(tables))
     with replacing(out / "model.safetensors") as temporary:
         temporary.write_bytes((out / f"seed-{best}" / "model.safetensors").read_bytes())
     write_json(out / "metrics.json", summary)

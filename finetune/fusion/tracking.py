@@ -16,18 +16,15 @@ if TYPE_CHECKING:
 PROJECT = "daq-msa-fusion"  # as trackers know it
 
 
-def check_trackers(names: tuple[Tracker, ...]) -> None:
+def check_trackers(key: str, names: tuple[Tracker, ...]) -> None:
     """Refuse a tracker that is not installed, which accelerate would leave out.
 
     Raises:
-        UsageError: With its name.
+        UsageError: With its name and the setting, `key`.
     """
     for name in names:
         if importlib.util.find_spec(name) is None:
-            raise UsageError(
-                f"fusion.training.trackers: got {name}, which is not installed;"
-                " pip install 'daq-msa[trackers]'"
-            )
+            raise UsageError(f"{key}: got {name}, which is not installed; pip install 'daq-msa[trackers]'")
 
 
 def make_accelerator(training: TrainingSettings, folder: Path) -> Accelerator:
@@ -47,11 +44,6 @@ def make_accelerator(training: TrainingSettings, folder: Path) -> Accelerator:
         log_with=list(training.trackers) or None,
         project_dir=folder,
     )
-
-
-def report(accelerator: Accelerator, record: dict[str, Any]) -> None:
-    """Tell the trackers an epoch's record."""
-    accelerator.log(flat(record), step=record["epoch"])
 
 
 def flat(record: dict[str, Any]) -> dict[str, float]:

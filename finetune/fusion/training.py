@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from transformers import get_cosine_schedule_with_warmup
 
 from finetune.divergence import Diverged, rows_named
 from finetune.fusion.balancing.methods import make_balance
@@ -91,13 +92,6 @@ def make_network(features: FeatureSet, settings: NetworkSettings) -> FusionNetwo
     return network
 
 
-def rate_share(step: int, warm_up: int, steps: int) -> float:
-    """The learning rate at a step as a share of its highest: up in a line, then down in half a cosine."""
-    if step < warm_up:
-        return step / warm_up
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, steps - warm_up))))
-
-
 def steps_of(clips: int, training: TrainingSettings, processes: int) -> int:
     """Optimizer steps in an epoch."""
     return math.ceil(clips / (training.batch_size * training.accumulation * processes))
@@ -136,10 +130,7 @@ class Trainer:
             self.total = lambda value: accelerator.reduce(value, reduction="sum")
         in_epoch = steps_of(len(features.splits["train"]), training, accelerator.num_processes)
         steps = training.epochs * in_epoch
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer,
-            lambda step: rate_share(step, steps // 10, steps),
-        )
+        self.schedule = get_cosine_schedule_with_warmup(self.optimizer, steps // 10, steps)
         self.balance = make_balance(
             balance,
             conflict,

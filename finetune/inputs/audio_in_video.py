@@ -97,11 +97,6 @@ class Interleaving:
         return torch.arange(count, dtype=self.dtype).expand(3, -1)
 
 
-def each_in_its_time(times: torch.Tensor) -> torch.Tensor:
-    """A token's turn is its time."""
-    return times
-
-
 def chunks(places: int) -> Turns:
     """A token's turn is the chunk of so many places that it lies in.
 
@@ -138,6 +133,6 @@ def qwen3_omni(config: Any) -> Interleaving:
         end="<|audio_end|><|vision_end|>",
         mark_step=1,
         places_per_s=config.position_id_per_seconds,
-        turns=each_in_its_time,
+        turns=lambda times: times,
         dtype=torch.float32,
     )

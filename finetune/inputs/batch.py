@@ -5,7 +5,7 @@ Rows in a batch may lack sound or picture. How a row becomes an input is in `fin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -113,24 +113,11 @@ def collate(rows: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:
         "attention_mask": torch.stack([_left_pad(torch.ones_like(row.input_ids), length, 0) for row in rows]),
         "position_ids": torch.stack([_left_pad(row.position_ids, length, 1) for row in rows], dim=-2),
     }
-    patches = [row.pixel_values_videos for row in rows if row.pixel_values_videos is not None]
-    if patches:
-        batch["pixel_values_videos"] = torch.cat(patches)
-        batch["video_grid_thw"] = torch.stack(
-            [row.video_grid_thw for row in rows if row.video_grid_thw is not None]
-        )
-    sounds = [row.input_features for row in rows if row.input_features is not None]
-    masks = [row.feature_attention_mask for row in rows if row.feature_attention_mask is not None]
-    if sounds:
-        batch["input_features"], batch["feature_attention_mask"] = padded(sounds), padded(masks)
-    return batch | _kept(rows) | _answers(rows)
-
-
-def _kept(rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-    """What frozen towers made of the rows that have it."""
-    seen = [row.seen for row in rows if row.seen is not None]
-    heard = [row.heard for row in rows if row.heard is not None]
-    return {name: torch.cat(kept) for name, kept in (("seen", seen), ("heard", heard)) if kept}
+    for name, join in JOINS.items():
+        there = [value for row in rows if (value := getattr(row, name)) is not None]
+        if there:
+            batch[name] = join(there)
+    return batch | _answers(rows)
 
 
 def _answers(rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:
@@ -150,3 +137,14 @@ def padded(values: Sequence[torch.Tensor]) -> torch.Tensor:
     """Tensors (..., T) of several lengths as one, (n, ..., longest T), zeros behind the shorter ones."""
     length = max(one.shape[-1] for one in values)
     return torch.stack([torch.nn.functional.pad(one, (0, length - one.shape[-1])) for one in values])
+
+
+# How what not every row has is put together.
+JOINS: dict[str, Callable[[list[torch.Tensor]], torch.Tensor]] = {
+    "pixel_values_videos": torch.cat,
+    "video_grid_thw": torch.stack,
+    "input_features": padded,
+    "feature_attention_mask": padded,
+    "seen": torch.cat,
+    "heard": torch.cat,
+}

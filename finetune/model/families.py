@@ -170,7 +170,7 @@ def adapter_targets(family: Family, model: Any, parts: Sequence[Part]) -> str | 
             )
     if not any(name.endswith(".experts") for name, _ in model.named_modules()):
         return "|".join(patterns)
-    wanted = re.compile("|".join(map(_inner, patterns)))
+    wanted = re.compile("|".join(_INNER if pattern == _ALL_LINEAR else pattern for pattern in patterns))
     return [name for name in linear if wanted.fullmatch(name)]
 
 
@@ -182,8 +182,11 @@ def layer_pattern(family: Family, model: Any, part: Part) -> str:
     return "|".join(rf"{re.escape(found)}\.({layers})" for found, layers in places if found)
 
 
-def _inner(pattern: str) -> str:
-    return _INNER if pattern == _ALL_LINEAR else pattern
+def known_family(model: Any) -> Family:
+    """That of a model that `load_base` has taken."""
+    family = family_of(model.config)
+    assert family is not None, f"load_base takes no {model.config.model_type}"
+    return family
 
 
 def family_of(config: Any) -> Family | None:

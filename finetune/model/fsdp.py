@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from finetune.model.families import family_of
+from finetune.model.families import known_family
 from finetune.model.parts import IN_TOWERS
 from pipelines.errors import UsageError
 
@@ -122,9 +122,7 @@ def _name_layers(plugin: Any, rater: Rater) -> None:
     """Make each layer of the language model a unit, and nothing of the towers."""
     from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
-    family = family_of(rater.base.config)
-    assert family is not None, f"load_base takes no {rater.base.config.model_type}"
-    layers = layers_of(family.decoder(rater.base))
+    layers = layers_of(known_family(rater.base).decoder(rater.base))
     plugin.auto_wrap_policy = transformer_auto_wrap_policy
     plugin.transformer_cls_names_to_wrap = sorted({type(layer).__name__ for layer in layers})
 

@@ -24,7 +24,7 @@ from pipelines.atomic import write_json, write_text
 from pipelines.device import check_bfloat16, has_bfloat16, pick
 from pipelines.errors import UsageError
 from pipelines.sample import SPLITS
-from pipelines.store import StoreReader, committed_generation
+from pipelines.store import StoreReader, committed_generation, made_by
 
 if TYPE_CHECKING:
     import torch
@@ -189,12 +189,10 @@ def _build_merged(directory: Path, config: FinetuneConfig, scale: str) -> tuple[
 
 def described(reader: StoreReader) -> dict[str, Any]:
     """A store in a card's words: its title, corpora, generation, and originals by split."""
-    path = reader.directory / "settings.json"
-    title = json.loads(path.read_text(encoding="utf-8")).get("title") if path.is_file() else None
     rows = reader.table.select(["kind", "split", "corpus"]).to_pylist()
     originals = Counter(row["split"] for row in rows if row["kind"] == "original")
     return {
-        "title": title or reader.directory.name,
+        "title": made_by(reader.directory).get("title") or reader.directory.name,
         "corpora": sorted({str(row["corpus"]) for row in rows}),
         "generation": committed_generation(reader.directory),
         "originals": {split: originals[split] for split in SPLITS if originals[split]},

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from finetune.model.families import Family, family_of
+from finetune.model.families import known_family
 from finetune.model.parts import AUDIO_TOWER, PROJECTOR, VISION_TOWER, part
 
 
@@ -29,7 +29,7 @@ def see(model: Any, pixel_values_videos: torch.Tensor, video_grid_thw: torch.Ten
         One tensor a clip, (tokens, channels), in the order of the placeholders. Channels are the language
         model's width, times 1 + the levels that a family passes on to deeper layers.
     """
-    ask = _family(model).see
+    ask = known_family(model).see
     assert ask is not None, "this family sees nothing"
     with _gradients(part(model, VISION_TOWER)):
         return ask(model, pixel_values_videos, video_grid_thw)
@@ -48,7 +48,7 @@ def hear(
     Returns:
         One tensor a clip, (tokens, width): the rows that stand in for its placeholders.
     """
-    ask = _family(model).hear
+    ask = known_family(model).hear
     assert ask is not None, "this family hears nothing"
     with _gradients(part(model, AUDIO_TOWER), part(model, PROJECTOR)):
         return ask(model, input_features, feature_attention_mask)
@@ -85,7 +85,7 @@ def read(
         embedded = _filled(embedded, place, first)
         if deeper:
             more = {"visual_pos_masks": place, "deepstack_visual_embeds": deeper}
-    decoder = _family(model).decoder(model)
+    decoder = known_family(model).decoder(model)
     # Language models without places for tokens, such as BLOOM, take none.
     if "position_ids" in inspect.signature(decoder.forward).parameters:
         more["position_ids"] = position_ids
@@ -117,12 +117,6 @@ def asked_once(model: Any, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         assert "heard" not in left, "a batch has its sounds as spectrograms or as what was heard, not both"
         left["heard"] = torch.cat(hear(model, left.pop("input_features"), left.pop("feature_attention_mask")))
     return left
-
-
-def _family(model: Any) -> Family:
-    family = family_of(model.config)
-    assert family is not None, f"load_base takes no {model.config.model_type}"
-    return family
 
 
 def _gradients(*towers: Any) -> Any:

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from finetune.inputs.batch import Encoded, collate
+from finetune.inputs.batch import Encoded, collate, padded
 from finetune.inputs.chat_encoder import ChatEncoder
 from finetune.inputs.chat_formats import Picture, Sound
 from finetune.inputs.prompts import quoted, rating_question
@@ -81,11 +80,9 @@ class Teacher:
 
     def voices(self, numbers: np.ndarray) -> dict[str, torch.Tensor]:
         """Spectrograms as the audio tower takes them."""
-        mels = [self.sounds[number].mel for number in numbers]
-        longest = max(mel.shape[1] for mel in mels)
-        padded = [nn.functional.pad(mel, (0, longest - mel.shape[1])) for mel in mels]
-        mask = torch.tensor([[int(frame < mel.shape[1]) for frame in range(longest)] for mel in mels])
-        return {"input_features": torch.stack(padded), "feature_attention_mask": mask}
+        sounds = [self.sounds[number] for number in numbers]
+        mels, masks = padded([sound.mel for sound in sounds]), padded([sound.mask for sound in sounds])
+        return {"input_features": mels, "feature_attention_mask": masks}
 
     @torch.no_grad()
     def look_and_listen(self, thinker: Any, at_once: int = 48) -> None:
@@ -122,7 +119,7 @@ class Teacher:
         measures = np.concatenate([self.measures[voice, : len(VOICE)], self.measures[face, len(VOICE) :]])
         features = {"video": self.features["video"][face]} if sees else {}
         return Lesson(
-            encoded=_extended(prompt, answer),
+            encoded=prompt.answered(answer),
             answer_length=len(answer),
             features=features | ({"audio": self.features["audio"][voice]} if hears else {}),
             measures=np.where(shown, measures, np.nan),
@@ -163,12 +160,3 @@ def _shown(rng: np.random.Generator) -> list[bool]:
         shown = [bool(draw >= DROP) for draw in rng.random(3)]
         if any(shown):
             return shown
-
-
-def _extended(prompt: Encoded, answer: list[int]) -> Encoded:
-    """A prompt with the answer's tokens behind it."""
-    after = prompt.position_ids.max() + 1 + torch.arange(len(answer))
-    return Encoded(
-        input_ids=torch.cat([prompt.input_ids, torch.tensor(answer, dtype=torch.long)]),
-        position_ids=torch.cat([prompt.position_ids, after.expand(3, -1)], dim=1),
-    )

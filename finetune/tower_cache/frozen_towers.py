@@ -77,7 +77,9 @@ class FrozenTowers:
     def _encoded(self, row: Row, entries: dict[str, Any]) -> Encoded:
         video, audio = entries.get("video"), entries.get("audio")
         picture = None if video is None else Picture(None, video["grid"], float(video["fps"]))
-        sound = None if audio is None else _unheard(int(audio["frames"]))
+        # Of a sound that no tower needs to hear, the number of its frames is told.
+        frames = 0 if audio is None else int(audio["frames"])
+        sound = None if audio is None else Sound(torch.empty(0, frames), frames)
         encoded = self.encoder.asked(row, picture, sound)
         if token_budget.excess(self.encoder.budget, encoded) > 0:
             return self._shortened(row)
@@ -202,11 +204,6 @@ def _at_rest(model: Any) -> Iterator[torch.device]:
     finally:
         for tower in asked:
             tower.train()
-
-
-def _unheard(frames: int) -> Sound:
-    """A sound of so many frames that no tower needs to hear."""
-    return Sound(torch.empty(0, frames), frames)
 
 
 def instead_of_media(encoded: Encoded, seen: torch.Tensor | None, heard: torch.Tensor | None) -> Encoded:

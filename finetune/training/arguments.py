@@ -5,18 +5,17 @@ What `accelerate launch` was told reaches the Trainer by the environment.
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
+from finetune.fusion.tracking import check_trackers
 from finetune.model.fsdp import check_fsdp
 from finetune.settings import FinetuneConfig
-from finetune.training.validation import GREATER_IS_BETTER
 from pipelines.device import pick
 from pipelines.errors import UsageError
 
@@ -30,7 +29,7 @@ def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> Training
     Raises:
         UsageError: If a tracker is not installed, or the launcher asks for what is not supported.
     """
-    _check_trackers(config.trackers)
+    check_trackers("finetune.trackers", config.trackers)
     check_fsdp(config)
     chooses = config.best_by != "none"
     arguments = TrainingArguments(
@@ -48,7 +47,7 @@ def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> Training
         save_strategy="epoch",
         save_total_limit=3 if chooses else 2,  # the best, the one that is being written, the one before it
         metric_for_best_model=config.best_by if chooses else None,
-        greater_is_better=GREATER_IS_BETTER[config.best_by] if chooses else None,
+        greater_is_better=config.best_by != "MAE" if chooses else None,
         seed=seed % 2**32,
         use_cpu=pick(config.device) == "cpu",
         remove_unused_columns=False,
@@ -62,18 +61,11 @@ def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> Training
         run_name=out.resolve().name,
     )
     _check_launcher(arguments)
-    _use_one_gpu(arguments)
-    return arguments
-
-
-def _use_one_gpu(arguments: TrainingArguments) -> None:
-    """Let a process compute on one GPU, and not on all that it sees.
-
-    The Trainer would cut each batch up among them (`torch.nn.DataParallel`), along the first dimension of
-    every input, which of places and patches is not the rows.
-    """
     if arguments.n_gpu > 1:
+        # The Trainer would cut each batch up among all GPUs that it sees (`torch.nn.DataParallel`), along the
+        # first dimension of every input, which of places and patches is not the rows.
         arguments._n_gpu = 1
+    return arguments
 
 
 def told_idle_gpus(arguments: TrainingArguments) -> Iterator[str]:
@@ -84,14 +76,6 @@ def told_idle_gpus(arguments: TrainingArguments) -> Iterator[str]:
             f"finetune: uses 1 of {count} GPUs; `accelerate launch --multi_gpu --num_processes {count}"
             " -m finetune` with the same options uses all"
         )
-
-
-def _check_trackers(trackers: Sequence[str]) -> None:
-    for name in trackers:
-        if importlib.util.find_spec(name) is None:
-            raise UsageError(
-                f"finetune.trackers: got {name}, which is not installed; pip install 'daq-msa[trackers]'"
-            )
 
 
 def _check_launcher(arguments: TrainingArguments) -> None:

@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from finetune.model import towers
-from finetune.model.families import family_of
+from finetune.model.families import known_family
 from finetune.model.fsdp import layers_of
 from pipelines.errors import RunError
 
@@ -95,9 +95,7 @@ class Rehearsal:
 
     def __init__(self, rater: Rater, *, shallow: bool) -> None:
         self.rater = rater.train()
-        family = family_of(rater.base.config)
-        assert family is not None, f"load_base takes no {rater.base.config.model_type}"
-        self._layers = layers_of(family.decoder(rater.base))
+        self._layers = layers_of(known_family(rater.base).decoder(rater.base))
         self._depth = len(self._layers)
         if shallow and _are_equal(self._layers):
             del self._layers[DEPTHS[0] :]

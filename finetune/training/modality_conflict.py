@@ -28,9 +28,9 @@ from accelerate import PartialState
 from accelerate.utils import reduce
 from transformers import TrainerCallback
 
-from finetune.fusion.conflict import Conflict, factors, ratios
+from finetune.fusion.conflict import Conflict, judged
 from finetune.fusion.settings import ConflictSettings
-from finetune.model.families import family_of
+from finetune.model.families import known_family
 from finetune.training.milestones import steps_per_epoch
 
 NAMES = ("text", "audio", "video")
@@ -51,15 +51,13 @@ class ModalityConflict:
     """
 
     def __init__(self, model: Any, settings: ConflictSettings) -> None:
-        family = family_of(model.config)
-        assert family is not None, f"load_base takes no {model.config.model_type}"
         self.settings, self.model = settings, model
         self.epoch = 0
         self.averages: dict[str, float] = {}
         self._places: torch.Tensor | None = None
         self._steps: list[Conflict] = []
         self._sums = self._nothing()
-        decoder = family.decoder(model)
+        decoder = known_family(model).decoder(model)
         decoder.register_forward_pre_hook(self._watch, with_kwargs=True)
         if settings.penalty:
             for name, module in decoder.named_modules():
@@ -117,13 +115,8 @@ class ModalityConflict:
 
     def conflict(self) -> Conflict:
         """What the averages amount to, and what they make of the next step."""
-        found = ratios(self.averages)
         own = self.settings
-        scaled = (
-            factors(found, own.threshold, own.alpha, own.floor) if self.active else dict.fromkeys(found, 1.0)
-        )
-        detected = max(found.values(), default=0.0) > own.threshold
-        return Conflict(norms=dict(self.averages), ratios=found, factors=scaled, detected=detected)
+        return judged(self.averages, own.threshold, own.alpha, own.floor, scales=self.active)
 
     def _nothing(self) -> torch.Tensor:
         """By modality: the sum of its rows' norms, and how many rows have it, (modalities, 2)."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetune import evaluation
-from finetune.msa_metrics import METRICS
+from finetune.msa_metrics import DEFINITIONS, measured
 from finetune.settings import BestBy
 from pipelines.errors import RunError, UsageError
 from pipelines.store import StoreReader
@@ -21,24 +21,6 @@ if TYPE_CHECKING:
     from finetune.model.regressor import Rater
 
 Row = dict[str, Any]
-
-# By the name of a metric, whether more of it is better.
-GREATER_IS_BETTER: dict[str, bool] = {
-    "MAE": False,
-    "Corr": True,
-    "Has0_acc_2": True,
-    "Has0_F1_score": True,
-    "Non0_acc_2": True,
-    "Non0_F1_score": True,
-    "Mult_acc_2": True,
-    "Mult_acc_3": True,
-    "Mult_acc_5": True,
-    "Mult_acc_7": True,
-    "F1_score": True,
-    "Accuracy": True,
-    "Precision": True,
-    "Recall": True,
-}
 
 
 @dataclass(frozen=True)
@@ -88,4 +70,4 @@ def validation_rows(reader: StoreReader, best_by: BestBy) -> list[Row]:
 
 def metric_names(scale: str) -> list[str]:
     """The metrics of a scale."""
-    return list(METRICS[scale](np.array([0.0, 1.0]), np.array([0.0, 1.0])))
+    return list(measured(DEFINITIONS[scale], np.array([0.0, 1.0]), np.array([0.0, 1.0])))

@@ -56,7 +56,7 @@ def draw_family(rows: Sequence[Row]) -> Image.Image:
     """
     lines = [_line(row, rows[0]) for row in rows]
     width = max(line.width for line in lines)
-    top = MARGIN + _text_height(34) + GAP
+    top = MARGIN + round(1.3 * 34) + GAP  # below a line of text
     height = top + len(lines) * (ROW_HEIGHT + GAP) - GAP + MARGIN
     picture = Image.new("RGB", (width + 2 * MARGIN, height), PAPER)
     text = ImageDraw.Draw(picture)
@@ -90,14 +90,10 @@ def _label(row: Row, original: Row) -> Image.Image:
     draw = ImageDraw.Draw(image)
     name = "original" if row["kind"] == "original" else row["id"].rpartition("#")[2].replace("-", " ")
     draw.text((0, ROW_HEIGHT / 2 - 20), name, fill=COLOURS[row["kind"]], font=_font(32), anchor="lm")
-    new = [word for medium, word in MEDIUM_WORDS.items() if _differs(row, original, medium)]
+    new = [word for medium, word in MEDIUM_WORDS.items() if row[medium] not in (None, original[medium])]
     below = f"new {' and '.join(new)}" if new else "as recorded"
     draw.text((0, ROW_HEIGHT / 2 + 20), below, fill=SOFT, font=_font(22), anchor="lm")
     return image
-
-
-def _differs(row: Row, original: Row, medium: str) -> bool:
-    return row[medium] is not None and row[medium] != original[medium]
 
 
 def _weight(row: Row) -> Image.Image:
@@ -113,10 +109,6 @@ def _weight(row: Row) -> Image.Image:
 
 def _font(size: int) -> Any:
     return ImageFont.load_default(size)
-
-
-def _text_height(size: int) -> int:
-    return round(1.3 * size)
 
 
 def _cut(text: str, width: int, size: int) -> str:

@@ -39,13 +39,7 @@ def strip(frames: np.ndarray, count: int, height: int) -> Image.Image:
         height: Of the result, in px.
     """
     middles = (np.arange(count) + 0.5) * len(frames) / count
-    shown = [scaled(frames[int(middle)], height) for middle in middles]
-    joined = Image.new("RGB", (sum(frame.width for frame in shown), height))
-    left = 0
-    for frame in shown:
-        joined.paste(frame, (left, 0))
-        left += frame.width
-    return joined
+    return Image.fromarray(np.hstack([np.asarray(scaled(frames[int(middle)], height)) for middle in middles]))
 
 
 def strip_jpeg(frames: np.ndarray) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ from typing import Any
 
 from pipelines.atomic import read_json_lines
 from pipelines.errors import RunError
-from pipelines.sample import KINDS, SPLITS
-from pipelines.store import StoreReader
+from pipelines.sample import KINDS, SPLITS, effective_size
+from pipelines.store import StoreReader, made_by
 
 BINS = 20  # of the weights' histogram, over [0, 1]
 FAILURES_SHOWN = 50
@@ -99,7 +98,7 @@ def summarize(reader: StoreReader, model: Path | None) -> Summary:
     weights = [float(weight) for weight in table["weight"].to_pylist()]
     groups = [_group(kind, kinds, splits, weights) for kind in KINDS if kind in kinds]
     varied = [weight for weight, kind in zip(weights, kinds, strict=True) if kind != "original"]
-    settings = _read_settings(reader.directory)
+    settings = made_by(reader.directory)
     failures = read_json_lines(reader.directory / "failures.jsonl")
     reasons = Counter(f"{failure['stage']}: {failure['error']}" for failure in failures)
     return Summary(
@@ -125,12 +124,6 @@ def _group(kind: str, kinds: Sequence[str], splits: Sequence[str], weights: Sequ
         histogram[min(int(weight * BINS), BINS - 1)] += 1
     counts = Counter(splits[index] for index in chosen)
     return Group(kind, dict(counts), sum(own) / len(own), effective_size(own), histogram)
-
-
-def effective_size(weights: Sequence[float]) -> float:
-    """(Σw)² / Σw²: how many rows of equal weight tell as much; 0 where all weights are 0."""
-    squares = math.fsum(weight * weight for weight in weights)
-    return math.fsum(weights) ** 2 / squares if squares else 0.0
 
 
 def read_metrics(model: Path) -> Metrics:
@@ -177,11 +170,6 @@ def _numbers(values: Any) -> dict[str, float]:
         for name, value in values.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
-
-
-def _read_settings(store: Path) -> dict[str, Any]:
-    path = store / "settings.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def flat(value: Any, name: str = "") -> list[tuple[str, str]]:

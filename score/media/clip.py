@@ -41,16 +41,6 @@ class Clip:
         """The picture as pre-trained models see it."""
         return None if self.picture is None else self.picture.pixels
 
-    def seen(self, model: str) -> Any:
-        """What a model of the picture, named by its setting, made of it."""
-        assert self.pixels is not None
-        return self.pixels.observed[model]
-
-    def heard(self, model: str) -> Any:
-        """What a model of the sound, named by its setting, made of it."""
-        assert self.sound is not None
-        return self.sound.observed[model]
-
     @cached_property
     def mouth(self) -> Mouth | None:
         """The cells that move with the sound; None without a track, in silence or stillness.

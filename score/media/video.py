@@ -49,6 +49,11 @@ class Picture:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def seen(self, model: str) -> Any:
+        """What a pre-trained model saw."""
+        assert self.pixels is not None
+        return self.pixels.observed[model]
+
     @cached_property
     def luma(self) -> np.ndarray:
         """Brightness in [0, 1], float32 (F, H, W)."""
@@ -96,16 +101,10 @@ def gradient(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def pooled(images: np.ndarray, cells: int) -> np.ndarray:
     """Means over a grid of cells, (F, H, W) to (F, cells, cells); cells overlap where H or W is small."""
-    for axis in (1, 2):
-        size = images.shape[axis]
-        edges = np.linspace(0, size, cells + 1)
-        sums = np.cumsum(images, axis=axis, dtype=np.float64)
-        sums = np.concatenate([np.zeros_like(np.take(sums, [0], axis=axis)), sums], axis=axis)
-        starts = np.minimum(np.floor(edges[:-1]).astype(int), size - 1)
-        ends = np.maximum(np.ceil(edges[1:]).astype(int), starts + 1)
-        counts = (ends - starts).reshape([-1 if a == axis else 1 for a in range(3)])
-        images = (np.take(sums, ends, axis=axis) - np.take(sums, starts, axis=axis)) / counts
-    return images.astype(np.float32)
+    import torch
+
+    wide = torch.from_numpy(np.asarray(images, dtype=np.float64))[:, None]
+    return torch.nn.functional.adaptive_avg_pool2d(wide, cells)[:, 0].float().numpy()
 
 
 def resized(picture: Picture, height: int, width: int) -> Picture:

@@ -45,6 +45,8 @@ class ExpressionReader:
 
     def __call__(self, pixels: Pixels) -> np.ndarray:
         """Class probabilities of each frame at `SEEN_FPS`, (n, classes); NaN where it has no face."""
+        import torch
+
         frames = list(pixels.at(SEEN_FPS))
         if self.faces is not None:
             boxes = self.faces.of(pixels).boxes
@@ -57,7 +59,7 @@ class ExpressionReader:
         if there:
             shown = [frames[index] for index in there]
             logits = _through(self.processor, self.model, shown, self.model.device)
-            found[there] = softmax(logits)
+            found[there] = torch.from_numpy(logits).softmax(-1).numpy()
         return found
 
 
@@ -86,12 +88,6 @@ def load_expression(name: str, device: str, faces: FaceFinder | None) -> Express
     """
     classes = {"processor": "AutoImageProcessor", "model": "AutoModelForImageClassification"}
     return ExpressionReader(*named("expression", name).load(**classes, device=device), faces)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities over the last axis."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def _through(processor: Any, call: Any, frames: list[np.ndarray], device: Any) -> np.ndarray:

@@ -9,7 +9,6 @@ import numpy as np
 
 from score.media.audio import SAMPLING_RATE, Sound
 from score.models.hub import named
-from score.models.images import softmax
 
 SHORTEST_S, LONGEST_S = 0.5, 30.0
 """Shorter sounds are padded, as convolutions need their reach; of longer ones the start is heard."""
@@ -41,7 +40,7 @@ class EmotionReader:
     def __call__(self, sound: Sound) -> np.ndarray | None:
         """Class probabilities, (classes,); None of silence."""
         made = _through(self.extractor, self.model, sound)
-        return None if made is None else softmax(made.logits[0].float().cpu().numpy())
+        return None if made is None else made.logits[0].float().softmax(-1).cpu().numpy()
 
 
 def load_speaker(name: str, device: str) -> SpeakerEmbedder:

@@ -1,1 +1,1 @@
-"""One module a signal; `catalogue` lists them. What a signal's value is worth is decided later."""
+"""How a variant differs from its source; `catalogue` lists the signals. What one is worth comes later."""

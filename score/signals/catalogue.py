@@ -7,30 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pipelines.sample import MEDIA, Row, provenance
 from score.media.clip import Clip
 from score.models.observers import Observers
-from score.signals import (
-    articulation,
-    clarity,
-    content,
-    emotion,
-    energy,
-    expression,
-    face,
-    flicker,
-    motion,
-    novelty,
-    pitch,
-    quality,
-    sharpness,
-    speaker,
-    structure,
-    sync,
-    words,
-)
+from score.signals import face, observed, picture, sound, sync
 
 Modality = Literal["video", "audio", "cross"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -67,10 +49,9 @@ class Signal:
 
     modality: Modality
     """It applies to the kinds of rows whose `JUDGED` names this."""
-    measure: Callable[[Clip, Clip], float] | None
-    """From variant and source; None for the agreements, which are computed once all rows are measured, and
-    for what is read from a file."""
-    range: tuple[float, float]
+    measure: Callable[[Any, Any], float] | None
+    """From the track of variant and source, of `cross` from the clips; None for the agreements, which are
+    computed once all rows are measured, and for what is read from a file."""
     direction: Literal["higher", "none"] = "higher"
     """Which values are better; of `none` the signal tells how much is new, and is no part of a quality."""
     bad: Bad = "mismatched"
@@ -89,95 +70,42 @@ class Signal:
         """Whether another clip may have as good a value: it speaks against a variant, and not for it."""
         return self.chance or self.bad != "mismatched"
 
-    def kinds(self) -> list[str]:
-        """The kinds of rows that it applies to."""
-        return [kind for kind, modalities in JUDGED.items() if self.modality in modalities]
-
 
 SIGNALS: dict[str, Signal] = {
-    "video_flicker": Signal(
-        modality="video", measure=flicker.measure, range=(0, 1), bad="spoiled", usual=(0.3, 0.97)
-    ),
-    "video_structure": Signal(modality="video", measure=structure.measure, range=(-1, 1), usual=(0.3, 0.97)),
-    "video_motion": Signal(modality="video", measure=motion.measure, range=(-1, 1), usual=(0.0, 0.97)),
-    "video_sharpness": Signal(
-        modality="video", measure=sharpness.measure, range=(0, 1), bad="spoiled", usual=(0.3, 0.97)
-    ),
-    "video_agreement": Signal(modality="video", measure=None, range=(float("-inf"), 0), chance=True),
-    "video_novelty": Signal(modality="video", measure=novelty.measure_video, range=(0, 1), direction="none"),
-    "audio_pitch": Signal(modality="audio", measure=pitch.measure, range=(-1, 1), usual=(0.0, 0.99)),
-    "audio_energy": Signal(modality="audio", measure=energy.measure, range=(-1, 1), usual=(0.1, 0.99)),
-    "audio_articulation": Signal(
-        modality="audio", measure=articulation.measure, range=(-1, 1), usual=(0.1, 0.99)
-    ),
-    "audio_clarity": Signal(
-        modality="audio",
-        measure=clarity.measure,
-        range=(float("-inf"), 0),
-        bad="spoiled",
-        usual=(-22, -4),
-    ),
-    "audio_agreement": Signal(modality="audio", measure=None, range=(float("-inf"), 0), chance=True),
-    "audio_novelty": Signal(
-        modality="audio", measure=novelty.measure_audio, range=(0, float("inf")), direction="none"
-    ),
-    "cross_sync": Signal(modality="cross", measure=sync.measure, range=(-2, 2), usual=(-0.7, 0.0)),
-    "cross_agreement": Signal(modality="cross", measure=None, range=(float("-inf"), 0), chance=True),
-    "video_content": Signal(
-        modality="video", measure=content.measure, range=(-1, 1), usual=(0.7, 0.97), model="image"
-    ),
+    "video_flicker": Signal(modality="video", measure=picture.flicker, bad="spoiled", usual=(0.3, 0.97)),
+    "video_structure": Signal(modality="video", measure=picture.structure, usual=(0.3, 0.97)),
+    "video_motion": Signal(modality="video", measure=picture.motion, usual=(0.0, 0.97)),
+    "video_sharpness": Signal(modality="video", measure=picture.sharpness, bad="spoiled", usual=(0.3, 0.97)),
+    "video_agreement": Signal(modality="video", measure=None, chance=True),
+    "video_novelty": Signal(modality="video", measure=picture.novelty, direction="none"),
+    "audio_pitch": Signal(modality="audio", measure=sound.pitch, usual=(0.0, 0.99)),
+    "audio_energy": Signal(modality="audio", measure=sound.energy, usual=(0.1, 0.99)),
+    "audio_articulation": Signal(modality="audio", measure=sound.articulation, usual=(0.1, 0.99)),
+    "audio_clarity": Signal(modality="audio", measure=sound.clarity, bad="spoiled", usual=(-22, -4)),
+    "audio_agreement": Signal(modality="audio", measure=None, chance=True),
+    "audio_novelty": Signal(modality="audio", measure=sound.novelty, direction="none"),
+    "cross_sync": Signal(modality="cross", measure=sync.measure, usual=(-0.7, 0.0)),
+    "cross_agreement": Signal(modality="cross", measure=None, chance=True),
+    "video_content": Signal(modality="video", measure=observed.content, usual=(0.7, 0.97), model="image"),
     "video_face": Signal(
-        modality="video",
-        measure=face.measure_found,
-        range=(0, 1),
-        bad="neither",
-        usual=(0.5, 0.9),
-        model="face",
+        modality="video", measure=face.measure_found, bad="neither", usual=(0.5, 0.9), model="face"
     ),
     "video_landmarks": Signal(
-        modality="video", measure=face.measure_landmarks, range=(-1, 1), usual=(0.1, 0.65), model="face"
+        modality="video", measure=face.measure_landmarks, usual=(0.1, 0.65), model="face"
     ),
-    "video_mouth": Signal(
-        modality="video", measure=face.measure_mouth, range=(-1, 1), usual=(0.3, 0.75), model="face"
-    ),
+    "video_mouth": Signal(modality="video", measure=face.measure_mouth, usual=(0.3, 0.75), model="face"),
     "video_expression": Signal(
-        modality="video",
-        measure=expression.measure,
-        range=(0, 1),
-        chance=True,
-        usual=(0.5, 0.95),
-        model="expression",
+        modality="video", measure=observed.expression, chance=True, usual=(0.5, 0.95), model="expression"
     ),
-    "audio_words": Signal(
-        modality="audio", measure=words.measure, range=(-1, 0), usual=(-0.8, -0.1), model="speech"
-    ),
+    "audio_words": Signal(modality="audio", measure=observed.words, usual=(-0.8, -0.1), model="speech"),
     "audio_quality": Signal(
-        modality="audio",
-        measure=quality.measure,
-        range=(-4, 0),
-        bad="spoiled",
-        usual=(-1.1, -0.4),
-        model="quality",
+        modality="audio", measure=observed.quality, bad="spoiled", usual=(-1.1, -0.4), model="quality"
     ),
     "audio_emotion": Signal(
-        modality="audio",
-        measure=emotion.measure,
-        range=(0, 1),
-        chance=True,
-        usual=(0.5, 0.95),
-        model="emotion",
+        modality="audio", measure=observed.emotion, chance=True, usual=(0.5, 0.95), model="emotion"
     ),
-    "audio_speaker": Signal(
-        modality="audio", measure=speaker.measure, range=(0, 2), direction="none", model="speaker"
-    ),
-    "cross_label": Signal(
-        modality="cross",
-        measure=None,
-        range=(float("-inf"), 0),
-        bad="neither",
-        usual=(-1.6, -0.2),
-        model="label",
-    ),
+    "audio_speaker": Signal(modality="audio", measure=observed.speaker, direction="none", model="speaker"),
+    "cross_label": Signal(modality="cross", measure=None, bad="neither", usual=(-1.6, -0.2), model="label"),
 }
 
 
@@ -218,14 +146,23 @@ def measure(
     observers = observers or Observers()
     values = dict.fromkeys(SIGNALS, float("nan"))
     for name, signal in SIGNALS.items():
-        if signal.measure is None or signal.modality not in modalities or not _has(variant, source, signal):
+        compared = _compared(variant, source, signal.modality)
+        if signal.measure is None or signal.modality not in modalities or compared is None:
             continue
         if signal.model is not None and not observers.observe(signal.model, (variant, source)):
             continue
-        values[name] = signal.measure(variant, source)
+        values[name] = signal.measure(*compared)
     return values
 
 
-def _has(variant: Clip, source: Clip, signal: Signal) -> bool:
-    tracks = {"video": ("picture",), "audio": ("sound",), "cross": ("picture", "sound")}[signal.modality]
-    return all(getattr(clip, track) is not None for clip in (variant, source) for track in tracks)
+def _compared(variant: Clip, source: Clip, modality: Modality) -> tuple[Any, Any] | None:
+    """What a signal is measured from; None where a track lacks, or the source's sound is silent."""
+    names = {"video": ("picture",), "audio": ("sound",), "cross": ("picture", "sound")}[modality]
+    if any(getattr(clip, name) is None for clip in (variant, source) for name in names):
+        return None
+    if modality == "cross":
+        return variant, source
+    if modality == "video":
+        return variant.picture, source.picture
+    assert source.sound is not None
+    return None if source.sound.silent else (variant.sound, source.sound)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from score.media.clip import Clip
+from score.media.video import Picture
 from score.models.faces import Faces
 from score.similarity import pearson
 
@@ -18,7 +18,7 @@ STILL = 1e-8
 """Variance of a landmark's place, in heights of the picture; below this it stands still."""
 
 
-def measure_found(variant: Clip, source: Clip) -> float:
+def measure_found(variant: Picture, source: Picture) -> float:
     """The smaller over the larger side of the face, 0 where it is lost, in [0, 1]; 1 is kept.
 
     The mean over the frames where the source has a face.
@@ -30,7 +30,7 @@ def measure_found(variant: Clip, source: Clip) -> float:
     return float(np.nan_to_num(np.minimum(ratio, 1 / ratio)).mean())
 
 
-def measure_landmarks(variant: Clip, source: Clip) -> float:
+def measure_landmarks(variant: Picture, source: Picture) -> float:
     """Correlation over time of each landmark's place with the source's, in [-1, 1]; 1 is kept.
 
     The mean over eyes, nose and corners of the mouth, across and down, each weighed by how much it
@@ -51,7 +51,7 @@ def measure_landmarks(variant: Clip, source: Clip) -> float:
     return float(np.average(correlations, weights=moved)) * share
 
 
-def measure_mouth(variant: Clip, source: Clip) -> float:
+def measure_mouth(variant: Picture, source: Picture) -> float:
     """Correlation over time of the mouth's form with the source's, in [-1, 1]; 1 is kept.
 
     The mean of two curves', the width of the mouth and its distance from the nose, both in distances
@@ -68,7 +68,7 @@ def measure_mouth(variant: Clip, source: Clip) -> float:
     return float(np.mean([pearson(x, y) for x, y in zip(*forms, strict=True)])) * share
 
 
-def _faces(variant: Clip, source: Clip) -> tuple[Faces, Faces]:
+def _faces(variant: Picture, source: Picture) -> tuple[Faces, Faces]:
     """Of the frames that both have."""
     found: tuple[Faces, Faces] = (variant.seen("face"), source.seen("face"))
     length = min(len(each.boxes) for each in found)

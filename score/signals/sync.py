@@ -11,11 +11,8 @@ MIN_SYNC = 0.3
 def measure(variant: Clip, source: Clip) -> float:
     """Correlation of mouth and loudness less the source's own, in [-2, 2]; 0 is kept, less is worse.
 
-    The mouth is where the source's picture goes with the source's sound. NaN where a track lacks,
-    or where nothing in the source's picture goes with its sound.
+    The mouth is where the source's picture goes with the source's sound. NaN where nothing does.
     """
-    if variant.picture is None or variant.sound is None or source.mouth is None:
-        return float("nan")
-    if source.mouth.sync < MIN_SYNC:
+    if source.mouth is None or source.mouth.sync < MIN_SYNC:
         return float("nan")
     return variant.sync(source.mouth.weights) - source.mouth.sync

@@ -20,7 +20,7 @@ from pipelines.media import encode_audio, encode_video
 from pipelines.report import picture
 from pipelines.report.page import duration, number, write_report
 from pipelines.report.pictures import SPECTROGRAM_SIZE, spectrogram, strip
-from pipelines.report.summary import effective_size, flat, read_metrics
+from pipelines.report.summary import flat, read_metrics
 from pipelines.sample import digest, media, new_row, variant_id
 from pipelines.store import StoreError, StoreReader, commit
 
@@ -239,13 +239,6 @@ def test_strip_runs_through_the_clip() -> None:
     image = np.asarray(strip(frames, 5, 8))
     assert image.shape == (8, 40, 3)
     assert image[0, ::8, 0].tolist() == [25, 75, 125, 175, 225]
-
-
-@pytest.mark.parametrize(
-    ("weights", "wanted"), [([1, 1, 1], 3), ([0.5, 0.5], 2), ([1, 0, 0], 1), ([0, 0], 0), ([], 0)]
-)
-def test_effective_size(weights: list[float], wanted: float) -> None:
-    assert effective_size(weights) == pytest.approx(wanted)
 
 
 def test_numbers_and_names() -> None:

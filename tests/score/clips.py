@@ -141,3 +141,32 @@ def variant(
 def write_store(directory: Path, rows: list[Row], *, generation: str = "0" * 12) -> Path:
     commit(directory, rows, generation=generation, settings=SETTINGS)
     return directory
+
+
+# By signal, the least and the greatest value.
+RANGES = {
+    "video_flicker": (0, 1),
+    "video_structure": (-1, 1),
+    "video_motion": (-1, 1),
+    "video_sharpness": (0, 1),
+    "video_agreement": (float("-inf"), 0),
+    "video_novelty": (0, 1),
+    "audio_pitch": (-1, 1),
+    "audio_energy": (-1, 1),
+    "audio_articulation": (-1, 1),
+    "audio_clarity": (float("-inf"), 0),
+    "audio_agreement": (float("-inf"), 0),
+    "audio_novelty": (0, float("inf")),
+    "cross_sync": (-2, 2),
+    "cross_agreement": (float("-inf"), 0),
+    "video_content": (-1, 1),
+    "video_face": (0, 1),
+    "video_landmarks": (-1, 1),
+    "video_mouth": (-1, 1),
+    "video_expression": (0, 1),
+    "audio_words": (-1, 0),
+    "audio_quality": (-4, 0),
+    "audio_emotion": (0, 1),
+    "audio_speaker": (0, 2),
+    "cross_label": (float("-inf"), 0),
+}

@@ -9,10 +9,11 @@ from pipelines.words import units
 from score.calibrate import calibrate
 from score.media.audio import Sound
 from score.media.clip import Clip
+from score.media.video import Picture
 from score.models.faces import FaceFinder, crop
 from score.models.observers import Observers
 from score.models.quality import HOP, WINDOW, WORST, SpeechQuality, windowed
-from score.signals import content, emotion, expression, face, quality, speaker, words
+from score.signals import face, observed
 from score.signals.catalogue import measure
 from score.similarity import agreement
 from tests.score.clips import voice, with_noise
@@ -28,20 +29,21 @@ OF_FACES = ("video_face", "video_landmarks", "video_mouth")
 def faces(variant: Clip, source: Clip) -> dict[str, float]:
     Observers({"face": FaceFinder(Detector())}).observe("face", (variant, source))
     measures = (face.measure_found, face.measure_landmarks, face.measure_mouth)
-    return dict(zip(OF_FACES, (of(variant, source) for of in measures), strict=True))
+    return dict(zip(OF_FACES, (of(variant.picture, source.picture) for of in measures), strict=True))
 
 
-def heard(model: str, observation: object, *, text: str = "", language: str | None = None) -> Clip:
+def heard(model: str, observation: object, *, text: str = "", language: str | None = None) -> Sound:
     sound = Sound(voice(0, seconds=0.2), text, language)
     sound.observed[model] = observation
-    return Clip(None, sound)
+    return sound
 
 
-def looked_at(model: str, observation: object) -> Clip:
+def looked_at(model: str, observation: object) -> Picture:
     clip = seen(np.zeros((2, 8, 8, 3), dtype=np.uint8))
     assert clip.pixels is not None
     clip.pixels.observed[model] = observation
-    return clip
+    assert clip.picture is not None
+    return clip.picture
 
 
 @pytest.fixture
@@ -103,8 +105,8 @@ def test_a_face_is_cut_out_with_its_margin_and_within_the_picture() -> None:
 
 def test_content_is_the_cosine_of_the_frames_that_both_have() -> None:
     a, b = np.eye(3)[[0, 1, 1]], np.eye(3)[[0, 1]]
-    assert content.measure(looked_at("image", a), looked_at("image", b)) == 1
-    assert content.measure(looked_at("image", np.eye(3)[[0, 2]]), looked_at("image", b)) == 0.5
+    assert observed.content(looked_at("image", a), looked_at("image", b)) == 1
+    assert observed.content(looked_at("image", np.eye(3)[[0, 2]]), looked_at("image", b)) == 0.5
 
 
 def test_agreement_of_probabilities_has_its_known_values() -> None:
@@ -118,21 +120,20 @@ def test_agreement_of_probabilities_has_its_known_values() -> None:
 def test_expression_counts_lost_faces_as_disagreement() -> None:
     sure, none = [1.0, 0.0], [np.nan, np.nan]
     known = looked_at("expression", np.array([sure, sure, none]))
-    assert expression.measure(known, known) == 1
-    assert expression.measure(looked_at("expression", np.array([sure, none, sure])), known) == 0.5
-    assert np.isnan(expression.measure(known, looked_at("expression", np.array([none, none]))))
+    assert observed.expression(known, known) == 1
+    assert observed.expression(looked_at("expression", np.array([sure, none, sure])), known) == 0.5
+    assert np.isnan(observed.expression(known, looked_at("expression", np.array([none, none]))))
 
 
 def test_emotion_and_speaker_do_not_apply_to_silence() -> None:
     sad, glad = heard("emotion", np.array([1.0, 0.0])), heard("emotion", np.array([0.0, 1.0]))
-    assert emotion.measure(sad, sad) == 1
-    assert emotion.measure(glad, sad) == pytest.approx(0)
-    assert emotion.measure(heard("emotion", None), sad) == 0
-    assert np.isnan(emotion.measure(sad, heard("emotion", None)))
+    assert observed.emotion(sad, sad) == 1
+    assert observed.emotion(glad, sad) == pytest.approx(0)
+    assert observed.emotion(heard("emotion", None), sad) == 0
     one, two = heard("speaker", np.array([1.0, 0.0])), heard("speaker", np.array([0.6, 0.8]))
-    assert speaker.measure(one, one) == 0
-    assert speaker.measure(two, one) == pytest.approx(0.4)
-    assert np.isnan(speaker.measure(one, heard("speaker", None)))
+    assert observed.speaker(one, one) == 0
+    assert observed.speaker(two, one) == pytest.approx(0.4)
+    assert np.isnan(observed.speaker(heard("speaker", None), one))
 
 
 @pytest.mark.parametrize(
@@ -151,24 +152,31 @@ def test_errors_are_counted_in_words_or_characters(
     found: str, wanted: str, language: str, expected: float
 ) -> None:
     said = units(wanted, language)
-    assert words.errors(units(found, language), said) == pytest.approx(expected)
+    assert observed.errors(units(found, language), said) == pytest.approx(expected)
 
 
 def test_words_are_judged_beyond_the_source_s_own_errors() -> None:
     text = "one two three four five six seven eight nine ten"
     source = heard("speech", "one two three four five six seven eight nine", text=text, language="en")
-    assert words.measure(source, source) == 0
-    assert words.measure(heard("speech", text), source) == 0
-    assert words.measure(heard("speech", "one two three four"), source) == pytest.approx(-0.5)
-    assert words.measure(heard("speech", ""), source) == pytest.approx(-0.9)
+    assert observed.words(source, source) == 0
+    assert observed.words(heard("speech", text), source) == 0
+    assert observed.words(heard("speech", "one two three four"), source) == pytest.approx(-0.5)
+    assert observed.words(heard("speech", ""), source) == pytest.approx(-0.9)
 
 
 def test_words_do_not_apply_without_words_or_where_the_source_is_not_understood() -> None:
     for text, said in (("", "one"), ("?!", "one"), ("one two three", "something else")):
-        assert np.isnan(words.measure(heard("speech", said), heard("speech", said, text=text)))
+        assert np.isnan(observed.words(heard("speech", said), heard("speech", said, text=text)))
+
+
+def test_no_signal_of_the_sound_applies_where_the_source_is_silent() -> None:
     silent = Clip(None, Sound(np.zeros(9_600, dtype=np.float32), "one two"))
-    silent.sound.observed["speech"] = ""  # type: ignore[union-attr]
-    assert np.isnan(words.measure(heard("speech", "one two"), silent))
+    models = {"speech": "one two", "quality": 3.0, "emotion": np.ones(1), "speaker": np.ones(1)}
+    observers = Observers({name: lambda sound, told=told: told for name, told in models.items()})
+    spoken = Clip(None, Sound(voice(0), "one two"))
+    assert all(np.isnan(value) for value in measure(spoken, silent, ("audio",), observers).values())
+    told = measure(silent, spoken, ("audio",), observers)
+    assert np.isfinite([told["audio_words"], told["audio_quality"], told["audio_clarity"]]).all()
 
 
 class Session:
@@ -191,8 +199,7 @@ def test_quality_falls_with_noise_and_is_the_worst_in_silence() -> None:
     ]
     assert values[0] == 0
     assert all(np.diff(values) < 0), values
-    assert silent.heard("quality") == WORST
-    assert np.isnan(quality.measure(source, silent))
+    assert silent.sound.observed["quality"] == WORST  # type: ignore[union-attr]
 
 
 def test_a_sound_is_rated_in_windows_of_nine_seconds_a_second_apart() -> None:

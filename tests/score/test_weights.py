@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from score.weights import effective_size, newness, weights
+from pipelines.sample import effective_size
+from score.weights import newness, weights
 
 USUAL = {"low": 0.1, "high": 0.9, "gamma": 1.0, "floor": 0.1}
 
@@ -65,4 +66,5 @@ def test_newness_is_the_best_of_what_is_known_between_the_quantiles() -> None:
 def test_effective_size_counts_rows_of_equal_weight() -> None:
     assert effective_size(np.array([1.0, 1.0, 0.0, 0.0])) == 2.0
     assert effective_size(np.array([0.5, 0.5, 0.5])) == pytest.approx(3.0)
-    assert effective_size(np.zeros(3)) == 0.0
+    assert effective_size(np.zeros(3)) == effective_size([]) == 0.0
+    assert effective_size([1.0, 0.0, 0.0]) == 1.0

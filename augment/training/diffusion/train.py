@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from augment.checkpoints import STABLE_DIFFUSION
 from augment.training.diffusion.model import SIZE, Denoiser, assemble, build_scheduler, build_vae, draw_batch
 from augment.training.muon import Muon
+from pipelines.atomic import replacing
 
 NO_CAPTION = 0.1
 """Share of empty captions, which guidance needs."""
@@ -156,7 +157,8 @@ def fit(
                 "step": step,
                 "spent_s": spent_s,
             }
-            _save(path, state)
+            with replacing(path) as temporary:
+                torch.save(state, temporary)
     return averaged
 
 
@@ -187,12 +189,6 @@ def _average_gradients(model: torch.nn.Module, ranks: int, spent_s: float) -> fl
 def _average_weights(averaged: torch.nn.Module, model: torch.nn.Module, keep: float) -> None:
     weights = [weight.detach() for weight in model.parameters()]
     torch._foreach_lerp_([*averaged.parameters()], weights, 1 - keep)
-
-
-def _save(path: Path, state: dict) -> None:
-    unfinished = path.with_suffix(".tmp")
-    torch.save(state, unfinished)
-    unfinished.replace(path)
 
 
 def _begin(start: Path | None) -> tuple[Any, Denoiser]:

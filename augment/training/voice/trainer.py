@@ -135,19 +135,6 @@ class _Objective(nn.Module):
         return flow_loss(self.networks, batch, generator, DROPPED)
 
 
-class _Progress:
-    """Steps taken, as accelerate saves and loads them."""
-
-    def __init__(self) -> None:
-        self.step = 0
-
-    def state_dict(self) -> dict[str, int]:
-        return {"step": self.step}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.step = state["step"]
-
-
 class Training:
     """A converter on its way, with all that a stopped training needs to go on.
 
@@ -178,16 +165,12 @@ class Training:
             torch.optim.AdamW(other, lr=config.adam_rate, betas=(0.9, 0.98), weight_decay=0.01),
         )
         self.parameters = list(trained.parameters())
-        self._progress = _Progress()
-        accelerator.register_for_checkpointing(self.averaged, self._progress)
+        self.step = 0
+        accelerator.register_for_checkpointing(self.averaged)
         newest = max(folder.glob("step-*"), default=None)
         if newest is not None:
             accelerator.load_state(str(newest))
-
-    @property
-    def step(self) -> int:
-        """Steps taken."""
-        return self._progress.step
+            self.step = int(newest.name.removeprefix("step-"))
 
     @property
     def share(self) -> float:
@@ -211,7 +194,7 @@ class Training:
         self._check_finite(self.accelerator.clip_grad_norm_(self.parameters, 1.0))
         for optimizer in self.optimizers:
             optimizer.step()
-        self._progress.step += 1
+        self.step += 1
         self._average()
         return loss.detach()
 

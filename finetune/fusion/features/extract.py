@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -157,10 +156,13 @@ def _written(
 def _extracted(
     store: _Store, modalities: tuple[str, ...], encoders: dict[str, Encoder]
 ) -> tuple[dict[str, Split], Failures]:
-    rows: dict[str, list[_Features]] = {split: [] for split in SPLITS}
+    from tqdm import tqdm
+
+    rows: dict[str, list[Row]] = {split: [] for split in SPLITS}
     failures: Failures = []
     seen = _Seen(encoders)
-    for row in _progress(store.reader.rows(row["id"] for row in store.chosen), len(store.chosen)):
+    clips = store.reader.rows(row["id"] for row in store.chosen)
+    for row in tqdm(clips, total=len(store.chosen), desc="features", unit="clip", disable=None):
         try:
             rows[row["split"]].append(_features(row, seen))
         except media.MediaError as error:
@@ -185,23 +187,17 @@ class _Seen:
         return self.known[key]
 
 
-@dataclass(frozen=True)
-class _Features:
-    row: Row
-    features: dict[str, np.ndarray | None]
-
-
-def _features(row: Row, seen: _Seen) -> _Features:
+def _features(row: Row, seen: _Seen) -> Row:
+    """What training needs of a row, the features in the place of what they are of."""
     features = {name: seen.encode(name, row) for name in seen.encoders}
     kept = ("id", "label", "weight", *(f"label_{name}" for name in features))
-    return _Features({key: row[key] for key in kept}, features)
+    return {key: row[key] for key in kept} | features
 
 
-def _stacked(found: list[_Features], modalities: tuple[str, ...]) -> Split:
-    rows = [each.row for each in found]
+def _stacked(rows: list[Row], modalities: tuple[str, ...]) -> Split:
     return Split(
         ids=[row["id"] for row in rows],
-        features={name: padded([each.features[name] for each in found]) for name in modalities},
+        features={name: padded([row[name] for row in rows]) for name in modalities},
         labels=_column(rows, "label"),
         unimodal={name: _column(rows, f"label_{name}") for name in modalities},
         weights=_column(rows, "weight"),
@@ -225,12 +221,6 @@ def padded(sequences: list[np.ndarray | None]) -> Sequences:
             values[index, : len(sequence)] = sequence
             mask[index, : len(sequence)] = True
     return Sequences(values=values, mask=mask)
-
-
-def _progress(rows: Iterator[Row], total: int) -> Iterator[Row]:
-    from tqdm import tqdm
-
-    return iter(tqdm(rows, total=total, desc="features", unit="clip", disable=None))
 
 
 if __name__ == "__main__":

@@ -268,7 +268,7 @@ def test_the_rates_rise_and_fall(tmp_path: Path) -> None:
     training = Training(converter(), VoiceTrainingConfig(steps=1000), Accelerator(), tmp_path)
     shares = []
     for step in range(1000):
-        training._progress.step = step
+        training.step = step
         shares.append(training.share)
     peak = int(np.argmax(shares))
     assert peak == trainer.WARM_UP - 1

@@ -17,7 +17,7 @@ from finetune.fusion.features.arrays import FeatureError, from_pickle
 from finetune.fusion.features.convert import convert
 from finetune.fusion.losses import batch_of
 from finetune.fusion.run import load
-from finetune.msa_metrics import mosi
+from finetune.msa_metrics import DEFINITIONS, measured
 from pipelines.errors import RunError, UsageError
 from pipelines.sample import media as held
 from tests.finetune.fusion.made import mmsa_content, row, rows, store, write
@@ -74,9 +74,9 @@ def test_what_it_leaves_is_what_it_rated(done: Path, data: Path) -> None:
     table = pyarrow.parquet.read_table(done / "predictions.parquet").to_pandas()
     best = table[(table.seed == summary["best_seed"]) & (table.split == "test")]
     found = summary["seeds"][str(summary["best_seed"])]["test"]
-    assert {name: found[name] for name in mosi(best.prediction, best.label)} == mosi(
-        best.prediction, best.label
-    )
+    assert {
+        name: found[name] for name in measured(DEFINITIONS["mosi"], best.prediction, best.label)
+    } == measured(DEFINITIONS["mosi"], best.prediction, best.label)
     test = from_pickle(data, ("text", "audio", "video")).splits["test"]
     batch = batch_of(test, np.arange(len(test)), torch.device("cpu"))
     with torch.no_grad():

@@ -28,7 +28,7 @@ from finetune.fusion.settings import (
     NetworkSettings,
     TrainingSettings,
 )
-from finetune.fusion.training import Trainer, inputs_of, make_network, rate_share, train
+from finetune.fusion.training import Trainer, inputs_of, make_network, train
 
 Precision = Literal["no", "bf16"]
 SMALL = NetworkSettings(width=8, heads=2, dropout=0.1, steps=6)
@@ -254,12 +254,6 @@ def test_every_method_trains_in_mixed_precision_nearly_as_without(
         losses.append([epoch["losses"]["task"] for epoch in found.history])
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
     assert losses[1] != losses[0]
-
-
-def test_the_rate_rises_in_a_line_and_falls_in_a_cosine() -> None:
-    shares = [rate_share(step, 10, 110) for step in (0, 5, 10, 60, 110, 200)]
-    assert shares == pytest.approx([0, 0.5, 1, 0.5, 0, 0])
-    assert rate_share(0, 0, 1) == 1
 
 
 class NoFloat64(TorchDispatchMode):

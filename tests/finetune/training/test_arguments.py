@@ -39,7 +39,7 @@ def test_a_tracker_that_is_not_installed_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Before anything is written, with the line that installs it."""
-    monkeypatch.setattr(trainer_settings.importlib.util, "find_spec", lambda found: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda found: None)
     store = tiny.store(tmp_path / "store", [tiny.row(0), tiny.row(1, "test")])
     wanted = rf"finetune.trackers: got {name}, which is not installed; pip install 'daq-msa\[trackers\]'"
     with pytest.raises(UsageError, match=wanted):
