@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from pipelines.sample import MEDIA, Row, provenance
 from score.media.clip import Clip
 from score.models.observers import Observers
-from score.signals import face, observed, picture, sound, sync
+from score.signals import audio, face, pretrained, sync, video
 
 Modality = Literal["video", "audio", "cross"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -72,21 +72,21 @@ class Signal:
 
 
 SIGNALS: dict[str, Signal] = {
-    "video_flicker": Signal(modality="video", measure=picture.flicker, bad="spoiled", usual=(0.3, 0.97)),
-    "video_structure": Signal(modality="video", measure=picture.structure, usual=(0.3, 0.97)),
-    "video_motion": Signal(modality="video", measure=picture.motion, usual=(0.0, 0.97)),
-    "video_sharpness": Signal(modality="video", measure=picture.sharpness, bad="spoiled", usual=(0.3, 0.97)),
+    "video_flicker": Signal(modality="video", measure=video.flicker, bad="spoiled", usual=(0.3, 0.97)),
+    "video_structure": Signal(modality="video", measure=video.structure, usual=(0.3, 0.97)),
+    "video_motion": Signal(modality="video", measure=video.motion, usual=(0.0, 0.97)),
+    "video_sharpness": Signal(modality="video", measure=video.sharpness, bad="spoiled", usual=(0.3, 0.97)),
     "video_agreement": Signal(modality="video", measure=None, chance=True),
-    "video_novelty": Signal(modality="video", measure=picture.novelty, direction="none"),
-    "audio_pitch": Signal(modality="audio", measure=sound.pitch, usual=(0.0, 0.99)),
-    "audio_energy": Signal(modality="audio", measure=sound.energy, usual=(0.1, 0.99)),
-    "audio_articulation": Signal(modality="audio", measure=sound.articulation, usual=(0.1, 0.99)),
-    "audio_clarity": Signal(modality="audio", measure=sound.clarity, bad="spoiled", usual=(-22, -4)),
+    "video_novelty": Signal(modality="video", measure=video.novelty, direction="none"),
+    "audio_pitch": Signal(modality="audio", measure=audio.pitch, usual=(0.0, 0.99)),
+    "audio_energy": Signal(modality="audio", measure=audio.energy, usual=(0.1, 0.99)),
+    "audio_articulation": Signal(modality="audio", measure=audio.articulation, usual=(0.1, 0.99)),
+    "audio_clarity": Signal(modality="audio", measure=audio.clarity, bad="spoiled", usual=(-22, -4)),
     "audio_agreement": Signal(modality="audio", measure=None, chance=True),
-    "audio_novelty": Signal(modality="audio", measure=sound.novelty, direction="none"),
+    "audio_novelty": Signal(modality="audio", measure=audio.novelty, direction="none"),
     "cross_sync": Signal(modality="cross", measure=sync.measure, usual=(-0.7, 0.0)),
     "cross_agreement": Signal(modality="cross", measure=None, chance=True),
-    "video_content": Signal(modality="video", measure=observed.content, usual=(0.7, 0.97), model="image"),
+    "video_content": Signal(modality="video", measure=pretrained.content, usual=(0.7, 0.97), model="image"),
     "video_face": Signal(
         modality="video", measure=face.measure_found, bad="neither", usual=(0.5, 0.9), model="face"
     ),
@@ -95,16 +95,16 @@ SIGNALS: dict[str, Signal] = {
     ),
     "video_mouth": Signal(modality="video", measure=face.measure_mouth, usual=(0.3, 0.75), model="face"),
     "video_expression": Signal(
-        modality="video", measure=observed.expression, chance=True, usual=(0.5, 0.95), model="expression"
+        modality="video", measure=pretrained.expression, chance=True, usual=(0.5, 0.95), model="expression"
     ),
-    "audio_words": Signal(modality="audio", measure=observed.words, usual=(-0.8, -0.1), model="speech"),
+    "audio_words": Signal(modality="audio", measure=pretrained.words, usual=(-0.8, -0.1), model="speech"),
     "audio_quality": Signal(
-        modality="audio", measure=observed.quality, bad="spoiled", usual=(-1.1, -0.4), model="quality"
+        modality="audio", measure=pretrained.quality, bad="spoiled", usual=(-1.1, -0.4), model="quality"
     ),
     "audio_emotion": Signal(
-        modality="audio", measure=observed.emotion, chance=True, usual=(0.5, 0.95), model="emotion"
+        modality="audio", measure=pretrained.emotion, chance=True, usual=(0.5, 0.95), model="emotion"
     ),
-    "audio_speaker": Signal(modality="audio", measure=observed.speaker, direction="none", model="speaker"),
+    "audio_speaker": Signal(modality="audio", measure=pretrained.speaker, direction="none", model="speaker"),
     "cross_label": Signal(modality="cross", measure=None, bad="neither", usual=(-1.6, -0.2), model="label"),
 }
 

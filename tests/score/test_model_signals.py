@@ -13,7 +13,7 @@ from score.media.video import Picture
 from score.models.faces import FaceFinder, crop
 from score.models.observers import Observers
 from score.models.quality import HOP, WINDOW, WORST, SpeechQuality, windowed
-from score.signals import face, observed
+from score.signals import face, pretrained
 from score.signals.catalogue import measure
 from score.similarity import agreement
 from tests.score.clips import voice, with_noise
@@ -105,8 +105,8 @@ def test_a_face_is_cut_out_with_its_margin_and_within_the_picture() -> None:
 
 def test_content_is_the_cosine_of_the_frames_that_both_have() -> None:
     a, b = np.eye(3)[[0, 1, 1]], np.eye(3)[[0, 1]]
-    assert observed.content(looked_at("image", a), looked_at("image", b)) == 1
-    assert observed.content(looked_at("image", np.eye(3)[[0, 2]]), looked_at("image", b)) == 0.5
+    assert pretrained.content(looked_at("image", a), looked_at("image", b)) == 1
+    assert pretrained.content(looked_at("image", np.eye(3)[[0, 2]]), looked_at("image", b)) == 0.5
 
 
 def test_agreement_of_probabilities_has_its_known_values() -> None:
@@ -120,20 +120,20 @@ def test_agreement_of_probabilities_has_its_known_values() -> None:
 def test_expression_counts_lost_faces_as_disagreement() -> None:
     sure, none = [1.0, 0.0], [np.nan, np.nan]
     known = looked_at("expression", np.array([sure, sure, none]))
-    assert observed.expression(known, known) == 1
-    assert observed.expression(looked_at("expression", np.array([sure, none, sure])), known) == 0.5
-    assert np.isnan(observed.expression(known, looked_at("expression", np.array([none, none]))))
+    assert pretrained.expression(known, known) == 1
+    assert pretrained.expression(looked_at("expression", np.array([sure, none, sure])), known) == 0.5
+    assert np.isnan(pretrained.expression(known, looked_at("expression", np.array([none, none]))))
 
 
 def test_emotion_and_speaker_do_not_apply_to_silence() -> None:
     sad, glad = heard("emotion", np.array([1.0, 0.0])), heard("emotion", np.array([0.0, 1.0]))
-    assert observed.emotion(sad, sad) == 1
-    assert observed.emotion(glad, sad) == pytest.approx(0)
-    assert observed.emotion(heard("emotion", None), sad) == 0
+    assert pretrained.emotion(sad, sad) == 1
+    assert pretrained.emotion(glad, sad) == pytest.approx(0)
+    assert pretrained.emotion(heard("emotion", None), sad) == 0
     one, two = heard("speaker", np.array([1.0, 0.0])), heard("speaker", np.array([0.6, 0.8]))
-    assert observed.speaker(one, one) == 0
-    assert observed.speaker(two, one) == pytest.approx(0.4)
-    assert np.isnan(observed.speaker(heard("speaker", None), one))
+    assert pretrained.speaker(one, one) == 0
+    assert pretrained.speaker(two, one) == pytest.approx(0.4)
+    assert np.isnan(pretrained.speaker(heard("speaker", None), one))
 
 
 @pytest.mark.parametrize(
@@ -152,21 +152,21 @@ def test_errors_are_counted_in_words_or_characters(
     found: str, wanted: str, language: str, expected: float
 ) -> None:
     said = units(wanted, language)
-    assert observed.errors(units(found, language), said) == pytest.approx(expected)
+    assert pretrained.errors(units(found, language), said) == pytest.approx(expected)
 
 
 def test_words_are_judged_beyond_the_source_s_own_errors() -> None:
     text = "one two three four five six seven eight nine ten"
     source = heard("speech", "one two three four five six seven eight nine", text=text, language="en")
-    assert observed.words(source, source) == 0
-    assert observed.words(heard("speech", text), source) == 0
-    assert observed.words(heard("speech", "one two three four"), source) == pytest.approx(-0.5)
-    assert observed.words(heard("speech", ""), source) == pytest.approx(-0.9)
+    assert pretrained.words(source, source) == 0
+    assert pretrained.words(heard("speech", text), source) == 0
+    assert pretrained.words(heard("speech", "one two three four"), source) == pytest.approx(-0.5)
+    assert pretrained.words(heard("speech", ""), source) == pytest.approx(-0.9)
 
 
 def test_words_do_not_apply_without_words_or_where_the_source_is_not_understood() -> None:
     for text, said in (("", "one"), ("?!", "one"), ("one two three", "something else")):
-        assert np.isnan(observed.words(heard("speech", said), heard("speech", said, text=text)))
+        assert np.isnan(pretrained.words(heard("speech", said), heard("speech", said, text=text)))
 
 
 def test_no_signal_of_the_sound_applies_where_the_source_is_silent() -> None:
