@@ -11,7 +11,7 @@ from augment.planning import Variant
 from augment.settings import AugmentConfig
 from pipelines.atomic import read_json_lines
 from pipelines.errors import RunError
-from pipelines.parts import committed_works
+from pipelines.parts import committed_tasks
 from pipelines.store import StoreReader, committed_generation, is_store, made_by
 
 
@@ -24,11 +24,11 @@ def held(variants: Sequence[Variant], out: Path, config: AugmentConfig) -> dict[
     states = {variant.id: retries.State() for variant in variants}
     if config.retries.attempts == 0 or not is_store(out):
         return states
-    made, generators = committed_works(out), _column(StoreReader(out), "generator")
+    made, generators = committed_tasks(out), _column(StoreReader(out), "generator")
     for variant in variants:
         if variant.id in generators:
             state = retries.read(generators[variant.id])
-            if variant.work(state.attempt).key in made:
+            if variant.task(state.attempt).key in made:
                 states[variant.id] = state
     return states
 
@@ -57,7 +57,7 @@ def qualities(
     scored, holds = made_by(scores).get("inputs"), committed_generation(out) if is_store(out) else "nothing"
     if scored == holds:
         _check_made(out, variants, states, step)
-        rows, found = set(committed_works(out).values()), _column(reader, "quality")
+        rows, found = set(committed_tasks(out).values()), _column(reader, "quality")
         judged = [each for each in variants if each.id in rows and each.source_id in found]
         return {each.id: found.get(each.id) for each in judged}
     if scored and scored == made_by(out).get("judged"):
@@ -75,8 +75,8 @@ def _check_made(
     Raises:
         RunError: If there is a variant of which that store has neither a row nor a failure.
     """
-    known = {*committed_works(out), *(failure["key"] for failure in read_json_lines(out / "failures.jsonl"))}
-    missing = [each.id for each in variants if each.work(states[each.id].attempt).key not in known]
+    known = {*committed_tasks(out), *(failure["key"] for failure in read_json_lines(out / "failures.jsonl"))}
+    missing = [each.id for each in variants if each.task(states[each.id].attempt).key not in known]
     if missing:
         raise RunError(
             f"--scores: {len(missing)} of {len(variants)} variants are not in {out} as these settings and"

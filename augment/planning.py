@@ -1,4 +1,4 @@
-"""Which variants the clips of a store are owed, and what each depends on."""
+"""Which variants the clips of a store get, and what each depends on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from augment.classic.settings import ClassicSettings, Track
 from augment.settings import AugmentConfig
 from augment.video.settings import VideoSettings
 from pipelines import provenance
-from pipelines.runner import Work, work_key
+from pipelines.runner import Task, task_key
 from pipelines.sample import digest, row_seed, variant_id
 from pipelines.store import StoreReader
 
@@ -45,7 +45,7 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One variant that a training clip is owed."""
+    """One variant of a training clip."""
 
     index: int
     """Of its source in the store that is read."""
@@ -82,16 +82,16 @@ class Variant:
         attempt = self.attempt(number)
         return {"attempt": number, "seed": attempt.seed, "strength": attempt.strength}
 
-    def work(self, number: int) -> Work:
-        """The work of an attempt."""
+    def task(self, number: int) -> Task:
+        """The task of an attempt."""
         attempt = self.attempt(number)
         again = {"again": [number, attempt.strength]} if number else {}
-        key = work_key(self.id, self.inputs, self.settings | again, self.seed)
-        return Work(self.id, key, attempt, digest(self.source_id))
+        key = task_key(self.id, self.inputs, self.settings | again, self.seed)
+        return Task(self.id, key, attempt, digest(self.source_id))
 
 
 def plan(reader: StoreReader, config: AugmentConfig, seed: int) -> list[Variant]:
-    """The variants that the training clips of a store are owed, clip by clip."""
+    """The variants that the training clips of a store get, clip by clip."""
     variants = []
     voices = _voices(config.audio, reader) if config.converts else None
     for index, row in enumerate(reader.table.to_pylist()):

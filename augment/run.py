@@ -27,7 +27,7 @@ from augment.video import variants as video_variants
 from pipelines import provenance
 from pipelines.device import share
 from pipelines.errors import UsageError
-from pipelines.runner import Stage, Work
+from pipelines.runner import Stage, Task
 from pipelines.sample import MEDIA, Row, digest, features, media
 from pipelines.store import StoreReader, committed_generation
 
@@ -129,26 +129,26 @@ def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:
     states = attempts.held(variants, invocation.out, config)
     judged = _judge(invocation, variants, states)
     states = judged.states if judged else states
-    works = _works(variants, states)
+    tasks = _works(variants, states)
     schema = features().arrow_schema
     results = pyarrow.schema([schema.field(name) for name in (*MEDIA, "generator")])
     stage = Stage("augment", invocation.out, results, invocation.run_settings(batch_size=1))
     bank = VoiceBank(config.audio, reader) if config.converts else None
     stage.perform(
-        works,
-        lambda work: Making(row=reader.row(work.payload.index), attempt=work.payload),
+        tasks,
+        lambda task: Making(row=reader.row(task.payload.index), attempt=task.payload),
         lambda: MakeVariants(config, bank),
     )
     if not stage.leads:
         return {}
     keep = _others(variants, states, config, judged)
     states = _without_failed(variants, states, stage)
-    works = _works(variants, states)
+    tasks = _works(variants, states)
     settings = _settings(invocation, states, judged)
-    counts = stage.commit(works, _rows(reader, works, stage, states), settings, keep=keep)
-    rejected = len(stage.parts.failures(work.key for work in works))
+    counts = stage.commit(tasks, _rows(reader, tasks, stage, states), settings, keep=keep)
+    rejected = len(stage.parts.failures(task.key for task in tasks))
     print(
-        f"augment: {len(works)} variants wanted, {len(works) - rejected} made, {rejected} rejected"
+        f"augment: {len(tasks)} variants wanted, {len(tasks) - rejected} made, {rejected} rejected"
         f" (see {invocation.out / 'failures.jsonl'})"
     )
     return counts
@@ -181,8 +181,8 @@ def _say(line: str) -> None:
         print(line)
 
 
-def _works(variants: Sequence[Variant], states: States) -> list[Work]:
-    return [variant.work(states[variant.id].attempt) for variant in variants]
+def _works(variants: Sequence[Variant], states: States) -> list[Task]:
+    return [variant.task(states[variant.id].attempt) for variant in variants]
 
 
 def _others(
@@ -199,7 +199,7 @@ def _others(
             numbers = [] if state.spare is None else [state.spare]
         else:
             numbers = [number for number in range(config.retries.attempts + 1) if number != state.attempt]
-        keys += [variant.work(number).key for number in numbers if config.retries.attempts]
+        keys += [variant.task(number).key for number in numbers if config.retries.attempts]
     return keys
 
 
@@ -208,7 +208,7 @@ def _without_failed(variants: Sequence[Variant], states: States, stage: Stage) -
     settled = dict(states)
     for variant in variants:
         state = states[variant.id]
-        failure = stage.parts.failure(variant.work(state.attempt).key)
+        failure = stage.parts.failure(variant.task(state.attempt).key)
         if state.spare is not None and failure:
             told = variant.told(state.attempt) | {"error": f"{failure.error}: {failure.message}"}
             settled[variant.id] = retries.fall_back(state, told)
@@ -237,21 +237,21 @@ def _settings(
 
 def _rows(
     reader: StoreReader,
-    works: list[Work],
+    tasks: list[Task],
     stage: Stage,
     states: States,
 ) -> Iterator[Row]:
     """Each original with its finished variants behind it."""
-    variants: dict[int, list[Work]] = {}
-    for work in works:
-        variants.setdefault(work.payload.index, []).append(work)
+    variants: dict[int, list[Task]] = {}
+    for task in tasks:
+        variants.setdefault(task.payload.index, []).append(task)
     for index in range(len(reader)):
         source = reader.row(index)
         yield source
-        for work in variants.get(index, []):
-            if stage.parts.done(work.key):
-                attempt: Attempt = work.payload
-                made = stage.parts.get(work.key)
+        for task in variants.get(index, []):
+            if stage.parts.done(task.key):
+                attempt: Attempt = task.payload
+                made = stage.parts.get(task.key)
                 replaced = {name: made[name] for name in attempt.tracks}
-                generator = retries.write(made["generator"], states[work.id].tries)
-                yield source | replaced | {"id": work.id, "kind": attempt.kind, "generator": generator}
+                generator = retries.write(made["generator"], states[task.id].tries)
+                yield source | replaced | {"id": task.id, "kind": attempt.kind, "generator": generator}

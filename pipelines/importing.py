@@ -25,7 +25,7 @@ from pipelines.sample import Row, media, new_row
 if TYPE_CHECKING:
     from pipelines.corpora.table import BadLine, Clip, Corpus
     from pipelines.media_types import MediaInfo
-    from pipelines.runner import Work
+    from pipelines.runner import Task
     from pipelines.settings import Invocation
 
 logger = logging.getLogger(__name__)
@@ -232,9 +232,9 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
     silent = sum(not clip.text for clip in corpus.clips)
     if silent:
         logger.warning("%s: %d of %d rows have no transcript", corpus.name, silent, len(corpus.clips))
-    works = plan(corpus, config)
+    tasks = plan(corpus, config)
     stage = Stage("import", out, features().arrow_schema, invocation.run_settings(batch_size()))
-    stage.perform(works, lambda work: work.payload, lambda: ImportClips(config))
+    stage.perform(tasks, lambda task: task.payload, lambda: ImportClips(config))
     if not stage.leads:
         return Summary(read=0, done=0, rejected=0, missing=0, malformed=0)
     settings = provenance.record(
@@ -244,12 +244,12 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
         description=f"The clips of {corpus.name}, encoded alike; originals, before augmentation.",
         inputs={"crossing_groups": corpus.crossing, "missing": list(corpus.missing)},
     )
-    rows = (stage.parts.get(work.key) for work in works if stage.parts.done(work.key))
-    done = sum(stage.commit(works, rows, settings).values())
+    rows = (stage.parts.get(task.key) for task in tasks if stage.parts.done(task.key))
+    done = sum(stage.commit(tasks, rows, settings).values())
     return Summary(
-        read=len(works),
+        read=len(tasks),
         done=done,
-        rejected=len(works) - done,
+        rejected=len(tasks) - done,
         missing=len(corpus.missing),
         malformed=len(corpus.bad_lines),
     )
@@ -276,11 +276,11 @@ def read_corpus(config: ImportConfig, puppets: Path, seed: int) -> Corpus:
     return readers.read(config.name, src, **options)
 
 
-def plan(corpus: Corpus, config: ImportConfig) -> list[Work]:
-    """One work a line of the tables, keyed by the file's content and what the table says of it."""
-    from pipelines.runner import Work, work_key
+def plan(corpus: Corpus, config: ImportConfig) -> list[Task]:
+    """One task a line of the tables, keyed by the file's content and what the table says of it."""
+    from pipelines.runner import Task, task_key
 
-    works = []
+    tasks = []
     for clip in corpus.clips:
         source = Source(line=clip)
         if clip.path is not None:
@@ -293,10 +293,10 @@ def plan(corpus: Corpus, config: ImportConfig) -> list[Work]:
         said = asdict(clip) | {"path": named, "sha256": source.sha256}
         del said["media_name"]
         # An import draws nothing, so no seed is in the key.
-        works.append(Work(clip.id, work_key(clip.id, said, config.decoding(), 0), source))
+        tasks.append(Task(clip.id, task_key(clip.id, said, config.decoding(), 0), source))
     for bad in corpus.bad_lines:
-        works.append(Work(bad.id, work_key(bad.id, bad.reasons, None, 0), Source(line=bad)))
-    return works
+        tasks.append(Task(bad.id, task_key(bad.id, bad.reasons, None, 0), Source(line=bad)))
+    return tasks
 
 
 def batch_size() -> int:

@@ -1,8 +1,8 @@
-"""Finished work on disk, part by part: what makes a stage resumable.
+"""Finished tasks on disk, part by part: what makes a stage resumable.
 
 A part is one Parquet file with the results of one batch, written beside its place and renamed
-into it, so it is whole or absent. Each result carries the key of its work: a digest of the
-work's inputs, of the settings that matter, and of the seed. A result is looked up by its key
+into it, so it is whole or absent. Each result carries the key of its task: a digest of the
+task's inputs, of the settings that matter, and of the seed. A result is looked up by its key
 in the parts, then in the store that the stage committed last; a changed setting changes the
 keys of what it touches and of nothing else.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why a piece of work gave no row."""
+    """Why a task gave no row."""
 
     id: str
     stage: str
@@ -37,18 +37,18 @@ class Failure:
     key: str
 
 
-def committed_works(directory: Path) -> dict[str, str]:
-    """The works behind the rows of a committed store: the row's id by the work's key."""
+def committed_tasks(directory: Path) -> dict[str, str]:
+    """The tasks behind the rows of a committed store: the row's id by the task's key."""
     index = directory / "works.json"
-    works = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
+    tasks = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
     generation = committed_generation(directory)
     # After a crash about a commit, the index tells of the generation before it and of that after it.
-    known = [each for each in (works, works.get("next")) if each and each["generation"] == generation]
+    known = [each for each in (tasks, tasks.get("next")) if each and each["generation"] == generation]
     return known[0]["rows"] if known else {}
 
 
 class Parts:
-    """The finished work of one stage in the folder of its store.
+    """The finished tasks of one stage in the folder of its store.
 
     Args:
         directory: The store that the stage writes.
@@ -71,7 +71,7 @@ class Parts:
         self.refresh()
 
     def _read_committed(self) -> None:
-        self._committed = committed_works(self.directory)
+        self._committed = committed_tasks(self.directory)
         if self._committed:
             self._reader = StoreReader(self.directory)
         for record in read_json_lines(self.directory / "failures.jsonl"):
@@ -111,7 +111,7 @@ class Parts:
         self._seen.add(path)
 
     def put_failure(self, failure: Failure) -> None:
-        """Record that a piece of work failed."""
+        """Record that a task failed."""
         path = self._path(digest(failure.key), ".failed.json")
         write_json(path, asdict(failure))
         self._failures[failure.key] = failure
@@ -126,23 +126,23 @@ class Parts:
         row = self._reader.row(self._reader.index_of(self._committed[key]))
         return {name: row[name] for name in self.schema.names if name != "key"}
 
-    def announce(self, generation: str, works: Iterable[tuple[str, str]]) -> None:
-        """Before the commit: note which `works` (key, row id) are behind the generation to come."""
+    def announce(self, generation: str, tasks: Iterable[tuple[str, str]]) -> None:
+        """Before the commit: note which `tasks` (key, row id) are behind the generation to come."""
         current = {"generation": committed_generation(self.directory), "rows": self._committed}
-        write_json(self.directory / "works.json", current | {"next": self._index(generation, works)})
+        write_json(self.directory / "works.json", current | {"next": self._index(generation, tasks)})
 
-    def close(self, works: Iterable[tuple[str, str]], keep: Collection[str] = ()) -> None:
-        """After the commit: keep the index of `works` (key, row id) and their failures, drop the parts.
+    def close(self, tasks: Iterable[tuple[str, str]], keep: Collection[str] = ()) -> None:
+        """After the commit: keep the index of `tasks` (key, row id) and their failures, drop the parts.
 
         Args:
-            works: Those behind the store.
+            tasks: Those behind the store.
             keep: Keys whose parts stay; see `hold`.
         """
-        works = list(works)
-        write_json_lines(self.directory / "failures.jsonl", self.failures(key for key, _ in works))
+        tasks = list(tasks)
+        write_json_lines(self.directory / "failures.jsonl", self.failures(key for key, _ in tasks))
         generation = committed_generation(self.directory)
         assert generation is not None
-        write_json(self.directory / "works.json", self._index(generation, works))
+        write_json(self.directory / "works.json", self._index(generation, tasks))
         held = {self._own_part(key) for key in keep}
         for path in sorted(self.folder.rglob("*"), reverse=True):  # a folder after what is in it
             if path.is_dir():
@@ -158,8 +158,8 @@ class Parts:
         if self.done(key) and not self._own_part(key).exists():
             self.put([key], [self.get(key)])
 
-    def _index(self, generation: str, works: Iterable[tuple[str, str]]) -> dict[str, Any]:
-        rows = {key: row_id for key, row_id in works if self.done(key)}
+    def _index(self, generation: str, tasks: Iterable[tuple[str, str]]) -> dict[str, Any]:
+        rows = {key: row_id for key, row_id in tasks if self.done(key)}
         return {"generation": generation[:GENERATION_DIGITS], "rows": rows}
 
     def _own_part(self, key: str) -> Path:

@@ -67,7 +67,7 @@ def record(
         stage: Its name.
         title: The heading of the store's card.
         description: The card's first paragraph.
-        inputs: What the stage read, if the rows depend on more of it than the works say.
+        inputs: What the stage read, if the rows depend on more of it than the tasks say.
         notes: What readers of the card should know of the rows; a later stage's store keeps them.
     """
     return {

@@ -1,12 +1,12 @@
-"""Runs a stage's operator over its work, in this process, so that nothing finished is done twice.
+"""Runs a stage's operator over its tasks, in this process, so that nothing finished is done twice.
 
-    works = [Work(id, key, payload), ...]       what there is to do, in the store's order
+    tasks = [Task(id, key, payload), ...]       what there is to do, in the store's order
     stage = Stage("augment", out, schema, run_settings)
-    stage.perform(works, load, make_operator)       resumes; quarantines what fails
+    stage.perform(tasks, load, make_operator)       resumes; quarantines what fails
     if stage.leads:
-        stage.commit(works, rows, settings)         the store, once all work is accounted for
+        stage.commit(tasks, rows, settings)         the store, once all tasks are accounted for
 
-Several processes may run the same stage on the same folder: each does the works that fall to it
+Several processes may run the same stage on the same folder: each does the tasks that fall to it
 by their digests, the first one waits for the others and commits.
 """
 
@@ -41,7 +41,7 @@ Loaded = TypeVar("Loaded", contravariant=True)
 
 
 class Operator(Protocol[Loaded]):
-    """Holds a loaded model and turns loaded works into results, one for one.
+    """Holds a loaded model and turns loaded tasks into results, one for one.
 
     A call raises for a batch with a row that it cannot do; the rows are then tried one by one. A
     `RowError` is about that row's content. A `UsageError` or `RunError` is about the run and not about a
@@ -52,17 +52,17 @@ class Operator(Protocol[Loaded]):
 
 
 @dataclass(frozen=True)
-class Work:
-    """One result that a stage owes."""
+class Task:
+    """One result that a stage is to make."""
 
     id: str
     """The id of the row that it makes or completes."""
     key: str
-    """Digest of the inputs, of the settings that matter and of the seed: see `work_key`."""
+    """Digest of the inputs, of the settings that matter and of the seed: see `task_key`."""
     payload: Any = None
     """What the stage needs to load it."""
-    together: str | None = None
-    """A digest; works with the same one fall to the same process, which may make once what they share."""
+    shard_key: str | None = None
+    """A digest; tasks with the same one fall to the same process, which may make once what they share."""
 
 
 class StageFailed(RunError):
@@ -71,7 +71,7 @@ class StageFailed(RunError):
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """How a stage goes through its work; none of it changes a result."""
+    """How a stage goes through its tasks; none of it changes a result."""
 
     batch_size: int = 1
     """Rows that the operator gets at a time."""
@@ -87,19 +87,19 @@ class RunSettings:
             raise ValueError(f"max_failures: {self.max_failures} is negative")
 
 
-def work_key(row_id: str, inputs: Any, settings: Any, seed: int) -> str:
-    """The key of a piece of work: a SHA-256 hex digest over all that its result depends on."""
+def task_key(row_id: str, inputs: Any, settings: Any, seed: int) -> str:
+    """The key of a task: a SHA-256 hex digest over all that its result depends on."""
     return digest([row_id, inputs, settings, seed])
 
 
 class Stage:
-    """One stage at work on the folder of its store.
+    """One stage that works on the folder of its store.
 
     Args:
         name: The stage's name, for the records.
         directory: The folder of the store that it writes.
         schema: The columns of one result.
-        settings: How to go through the work.
+        settings: How to go through the tasks.
     """
 
     def __init__(self, name: str, directory: Path, schema: pyarrow.Schema, settings: RunSettings) -> None:
@@ -121,24 +121,24 @@ class Stage:
 
     def perform(
         self,
-        works: Sequence[Work],
-        load: Callable[[Work], Input],
+        tasks: Sequence[Task],
+        load: Callable[[Task], Input],
         make_operator: Callable[[], Operator[Input]],
     ) -> None:
         """Do what is not done yet of this process' share; then, in the first process, wait for the rest.
 
         Args:
-            works: All works of the stage, the same in every process.
-            load: Reads what the operator needs for one work.
+            tasks: All tasks of the stage, the same in every process.
+            load: Reads what the operator needs for one task.
             make_operator: Loads the model; called only where there is something to do.
 
         Raises:
             StageFailed: If more rows failed than the settings allow, or the first ones all for one reason.
             UsageError: If the operator cannot be made as it was asked for.
         """
-        mine = [work for work in works if self._is_mine(work)]
-        todo = [work for work in mine if self._pending(work)]
-        done = sum(self.parts.done(work.key) for work in mine)
+        mine = [task for task in tasks if self._is_mine(task)]
+        todo = [task for task in mine if self._pending(task)]
+        done = sum(self.parts.done(task.key) for task in mine)
         tally = Tally(done=done, failed=len(mine) - len(todo) - done, left=len(todo))
         with Progress(self.directory, self.name, self.share, tally) as progress:
             operator = make_operator() if todo else None
@@ -146,26 +146,26 @@ class Stage:
                 assert operator is not None
                 batch = todo[start : start + self.settings.batch_size]
                 self._attempt(batch, load, operator, progress)
-                self._check_failures(works)
+                self._check_failures(tasks)
             if self._first.held:
-                self._check_shared(len(works))
+                self._check_shared(len(tasks))
                 self._give_up_held(progress)
-                self._check_failures(works)
+                self._check_failures(tasks)
             if self.leads:
-                self._wait_for_others(works, progress)
+                self._wait_for_others(tasks, progress)
 
     def commit(
         self,
-        works: Sequence[Work],
+        tasks: Sequence[Task],
         rows: Iterable[Row],
         settings: dict[str, Any],
         scores: Iterable[str] = (),
         keep: Collection[str] = (),
     ) -> dict[str, int]:
-        """Write the store from the finished works and say what became of all of them.
+        """Write the store from the finished tasks and say what became of all of them.
 
         Args:
-            works: All works of the stage.
+            tasks: All tasks of the stage.
             rows: The store's rows in order; read lazily.
             settings: For `settings.json` and the card.
             scores: Names of the `score_*` columns.
@@ -175,69 +175,69 @@ class Stage:
             Rows per split.
 
         Raises:
-            StageFailed: If there were works and every one of them failed.
+            StageFailed: If there were tasks and every one of them failed.
         """
-        failures = self.parts.failures(work.key for work in works)
+        failures = self.parts.failures(task.key for task in tasks)
         write_json_lines(self.directory / "failures.jsonl", failures)
-        if works and len(failures) == len(works):
+        if tasks and len(failures) == len(tasks):
             raise StageFailed(
-                f"{self.name}: all {len(works)} rows failed, the first with {failures[0]['error']}:"
+                f"{self.name}: all {len(tasks)} rows failed, the first with {failures[0]['error']}:"
                 f" {failures[0]['message']}; see {self.directory / 'failures.jsonl'}, mend what it names, and"
                 " give the same command with --retry-failed"
             )
-        done = [work.key for work in works if self.parts.done(work.key)]
+        done = [task.key for task in tasks if self.parts.done(task.key)]
         generation = digest([done, settings["config"], settings["inputs"]])
         for key in keep:
             self.parts.hold(key)
-        index = [(work.key, work.id) for work in works]
+        index = [(task.key, task.id) for task in tasks]
         self.parts.announce(generation, index)
         counts = commit(self.directory, rows, generation=generation, settings=settings, scores=scores)
         self.parts.close(index, keep)
         return counts
 
-    def _is_mine(self, work: Work) -> bool:
-        return self.share.holds(work.together or work.key)
+    def _is_mine(self, task: Task) -> bool:
+        return self.share.holds(task.shard_key or task.key)
 
-    def _pending(self, work: Work) -> bool:
-        if self.parts.done(work.key):
+    def _pending(self, task: Task) -> bool:
+        if self.parts.done(task.key):
             return False
-        return self.settings.retry_failed or self.parts.failure(work.key) is None
+        return self.settings.retry_failed or self.parts.failure(task.key) is None
 
     def _attempt(
         self,
-        batch: list[Work],
-        load: Callable[[Work], Input],
+        batch: list[Task],
+        load: Callable[[Task], Input],
         operator: Operator[Input],
         progress: Progress,
     ) -> None:
         """Do a batch, row by row where it fails as a whole."""
         try:
-            results = operator([load(work) for work in batch])
+            results = operator([load(task) for task in batch])
             assert len(results) == len(batch)
         except (RunError, UsageError):
             raise
         except Exception as error:
             if len(batch) > 1:
-                for work in batch:
-                    self._attempt([work], load, operator, progress)
+                for task in batch:
+                    self._attempt([task], load, operator, progress)
             else:
                 self._fail(batch[0], error, progress)
             return
         self._give_up_held(progress)
-        self.parts.put([work.key for work in batch], results)
+        self.parts.put([task.key for task in batch], results)
         progress.advance(len(batch), 0)
 
-    def _fail(self, work: Work, error: Exception, progress: Progress) -> None:
-        earlier = self.parts.failure(work.key)
+    def _fail(self, task: Task, error: Exception, progress: Progress) -> None:
+        earlier = self.parts.failure(task.key)
         failure = Failure(
-            id=work.id,
+            id=task.id,
             stage=self.name,
             error=type(error).__name__,
             message=str(error),
             attempts=1 + (earlier.attempts if earlier else 0),
-            key=work.key,
+            key=task.key,
         )
-        logger.debug("%s: the error in full", work.id, exc_info=error)
+        logger.debug("%s: the error in full", task.id, exc_info=error)
         # A row that fails again as it did while others were done is one that cannot be done.
         known = earlier and progress.tally.done and likeness(earlier) == likeness(failure)
         if not isinstance(error, RowError) and not known and self._first.holds(failure):
@@ -269,11 +269,11 @@ class Stage:
         self.parts.put_failure(failure)
         progress.advance(0, 1)
 
-    def _check_failures(self, works: Sequence[Work]) -> None:
+    def _check_failures(self, tasks: Sequence[Task]) -> None:
         limit = self.settings.max_failures
         if limit is None:
             return
-        failures = self.parts.failures(work.key for work in works)
+        failures = self.parts.failures(task.key for task in tasks)
         if len(failures) > limit:
             write_json_lines(self.directory / "failures.jsonl", failures)
             raise StageFailed(
@@ -282,11 +282,11 @@ class Stage:
                 f" see {self.directory / 'failures.jsonl'}; what is done is kept"
             )
 
-    def _wait_for_others(self, works: Sequence[Work], progress: Progress) -> None:
+    def _wait_for_others(self, tasks: Sequence[Task], progress: Progress) -> None:
         # Another process that ends with an error leaves its rows undecided, and this would wait for ever;
         # but accelerate's and torchrun's launchers end all processes once one has failed.
-        others = [work for work in works if not self._is_mine(work)]
-        while any(self._pending(work) for work in others):
+        others = [task for task in tasks if not self._is_mine(task)]
+        while any(self._pending(task) for task in others):
             time.sleep(POLL_S)
             self.parts.refresh()
             progress.show()

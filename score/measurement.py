@@ -16,7 +16,7 @@ import numpy as np
 from pipelines.atomic import write_table
 from pipelines.errors import RowError, RunError
 from pipelines.media import MediaError, encode_video, read_video
-from pipelines.runner import Stage, Work
+from pipelines.runner import Stage, Task
 from pipelines.sample import Row, row_seed
 from score.media.audio import SAMPLING_RATE
 from score.media.clip import Clip, analysis_fps, as_seen, read_picture, read_sound
@@ -141,24 +141,24 @@ def result(signals: dict[str, float], clip: Clip, cases: list[dict[str, Any]]) -
     return scores | {"features": clip.features.tolist(), "cases": cases}
 
 
-def collect(stage: Stage, works: Sequence[Work]) -> dict[int, Row]:
-    """The results of all works that are done, by the position of their row in the store that was read.
+def collect(stage: Stage, tasks: Sequence[Task]) -> dict[int, Row]:
+    """The results of all tasks that are done, by the position of their row in the store that was read.
 
     Raises:
         RunError: If the file that holds those of an earlier run is gone.
     """
     kept = _read(stage.directory)
-    done = [work for work in works if stage.parts.done(work.key)]
+    done = [task for task in tasks if stage.parts.done(task.key)]
     # A signal that was not measured then, since it is of a model or was not there, could not be told.
     missing = dict.fromkeys(column(name) for name in SIGNALS)
-    results = [missing | (kept.get(work.key) or stage.parts.get(work.key)) for work in done]
+    results = [missing | (kept.get(task.key) or stage.parts.get(task.key)) for task in done]
     if any("features" not in result for result in results):
         raise RunError(
             f"{stage.directory / FILE}: lacks rows that the store beside it has; remove {stage.directory}"
             " to measure them again"
         )
-    _write(stage.directory, [{"key": work.key} | row for work, row in zip(done, results, strict=True)])
-    return {work.payload[0]: result for work, result in zip(done, results, strict=True)}
+    _write(stage.directory, [{"key": task.key} | row for task, row in zip(done, results, strict=True)])
+    return {task.payload[0]: result for task, result in zip(done, results, strict=True)}
 
 
 def _read(directory: Path) -> dict[str, Row]:

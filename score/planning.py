@@ -8,8 +8,8 @@ from typing import Any
 
 from pipelines.atomic import read_json_lines
 from pipelines.errors import RunError
-from pipelines.parts import committed_works
-from pipelines.runner import Work, work_key
+from pipelines.parts import committed_tasks
+from pipelines.runner import Task, task_key
 from pipelines.sample import MEDIA, Row, digest
 from pipelines.store import StoreReader
 from score.measurement import VERSION
@@ -20,8 +20,8 @@ from score.signals.catalogue import MODALITIES, judged, versions
 
 def plan(
     reader: StoreReader, *, calibration_clips: int, seed: int, models: Mapping[str, str] | None = None
-) -> list[Work]:
-    """The works of a store, in its order; a payload is the positions of the row, its source and its partner.
+) -> list[Task]:
+    """The tasks of a store, in its order; a payload is the positions of the row, its source and its partner.
 
     Args:
         reader: The store.
@@ -43,16 +43,16 @@ def plan(
     originals = [index for index in training if rows[index]["kind"] == "original"]
     index_of = {rows[index]["id"]: index for index in originals}
     partners = pair(originals, rows, calibration_clips)
-    works = []
+    tasks = []
     for index in training:
         row = rows[index]
         source = None if row["kind"] == "original" else index_of.get(row["source_id"])
         partner = partners.get(index)
         inputs = [[rows[i]["id"], rows[i]["generator"]] for i in (index, source, partner) if i is not None]
         settings = {"measuring": VERSION} | _measured(row, partner is not None, models or {})
-        key = work_key(row["id"], inputs, settings, seed)
-        works.append(Work(row["id"], key, (index, source, partner)))
-    return works
+        key = task_key(row["id"], inputs, settings, seed)
+        tasks.append(Task(row["id"], key, (index, source, partner)))
+    return tasks
 
 
 def _measured(row: Row, in_sample: bool, models: Mapping[str, str]) -> dict[str, Any]:
@@ -88,9 +88,9 @@ def pair(originals: list[int], rows: list[Row], clips: int) -> dict[int, int]:
     return partners
 
 
-def load(reader: StoreReader, work: Work) -> Row:
-    """What `ScoreVariants` takes for a work: its row, with its source and its partner."""
-    index, source, partner = work.payload
+def load(reader: StoreReader, task: Task) -> Row:
+    """What `ScoreVariants` takes for a task: its row, with its source and its partner."""
+    index, source, partner = task.payload
     found = {
         name: None if at is None else reader.row(at)
         for name, at in (("source", source), ("partner", partner))
@@ -98,8 +98,8 @@ def load(reader: StoreReader, work: Work) -> Row:
     return reader.row(index) | found
 
 
-def finished(directory: Path) -> list[Work]:
-    """The works behind a committed store, done and failed, as its records have them."""
+def finished(directory: Path) -> list[Task]:
+    """The tasks behind a committed store, done and failed, as its records have them."""
     failures = read_json_lines(directory / "failures.jsonl")
-    done = [Work(row_id, key) for key, row_id in committed_works(directory).items()]
-    return done + [Work(failure["id"], failure["key"]) for failure in failures]
+    done = [Task(row_id, key) for key, row_id in committed_tasks(directory).items()]
+    return done + [Task(failure["id"], failure["key"]) for failure in failures]

@@ -115,7 +115,7 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     labels = label_probability.read(Path(config.label_probability)) if config.label_probability else None
     lacking = loading.unavailable(config.models.names())
     names = {setting: name for setting, name in config.models.names().items() if setting not in lacking}
-    works = planning.plan(
+    tasks = planning.plan(
         reader,
         calibration_clips=config.calibration_clips,
         seed=invocation.seed,
@@ -123,14 +123,14 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     )
     stage = _stage(invocation)
     stage.perform(
-        works,
-        lambda work: planning.load(reader, work),
+        tasks,
+        lambda task: planning.load(reader, task),
         lambda: measurement.ScoreVariants(loading.load(names, config.models.device)),
     )
     if not stage.leads:
         return {}
     rows = reader.table.to_pylist()
-    measured = measurement.collect(stage, works)
+    measured = measurement.collect(stage, tasks)
     judgement = judge(
         rows,
         measured,
@@ -146,10 +146,10 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     for name, reason in judgement.calibration.left_out.items():
         logger.warning("the signal %s is left out: %s", name, reason)
     judged = _weigh(invocation, judgement.variants, judgement.calibration)
-    rejected = {work.payload[0] for work in works} - set(measured)
+    rejected = {task.payload[0] for task in tasks} - set(measured)
     kept = [index for index in range(len(rows)) if index not in rejected]
     settings = _settings(invocation, committed_generation(invocation.data), made_by(invocation.data))
-    counts = stage.commit(works, _rows(reader, kept, judged), settings, SCORES)
+    counts = stage.commit(tasks, _rows(reader, kept, judged), settings, SCORES)
     _say(invocation, rows=len(rows), done=len(kept), variants=len(judged))
     return counts
 
@@ -174,9 +174,9 @@ def reweigh(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     variants = Variants.of(rows, range(len(rows)), dict(enumerate(rows)))
     judged = _weigh(invocation, variants, calibrate.load(out))
     before = made_by(out)
-    works = planning.finished(out)
+    tasks = planning.finished(out)
     settings = _settings(invocation, before["inputs"], before)
-    counts = _stage(invocation).commit(works, _rows(reader, range(len(rows)), judged), settings, SCORES)
+    counts = _stage(invocation).commit(tasks, _rows(reader, range(len(rows)), judged), settings, SCORES)
     _say(invocation, rows=len(rows), done=len(rows), variants=len(judged))
     return counts
 

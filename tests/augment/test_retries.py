@@ -368,7 +368,7 @@ def test_settings_and_scores_that_do_not_fit_are_refused(originals: Path, tmp_pa
 def test_a_run_augments_and_scores_by_turns(
     originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    work, started, measured = tmp_path / "work", [], []
+    task, started, measured = tmp_path / "task", [], []
     measure = ScoreVariants.__call__
 
     def start(section: str, arguments: list[str], **_: str) -> None:
@@ -376,8 +376,8 @@ def test_a_run_augments_and_scores_by_turns(
         if section in ("augment", "score"):
             {"augment": main, "score": score}[section](arguments[arguments.index("-m", 2) + 2 :])
         elif section == "finetune":
-            (work / "model").mkdir(exist_ok=True)
-            (work / "model" / "metrics.json").write_text(json.dumps({"test": {"after": {"MAE": 1.0}}}))
+            (task / "model").mkdir(exist_ok=True)
+            (task / "model" / "metrics.json").write_text(json.dumps({"test": {"after": {"MAE": 1.0}}}))
 
     def measuring(self: ScoreVariants, rows: list[Row]) -> list[Row]:
         measured.extend(row["id"] for row in rows)
@@ -390,13 +390,13 @@ def test_a_run_augments_and_scores_by_turns(
         "augment:\n  video: {variants: 0}\n  audio: {variants: 0}\n  classic: {variants: 1}\n  device: cpu\n"
         "  retries: {attempts: 1, below: 1.0}\n"
     )
-    work.mkdir()
-    (work / "originals").symlink_to(originals)
-    run.run(tmp_path / "recipe.yaml", work, [])
+    task.mkdir()
+    (task / "originals").symlink_to(originals)
+    run.run(tmp_path / "recipe.yaml", task, [])
     assert started[:5] == ["corpus", "augment", "score", "augment", "score"]
     assert started[-3:] == ["augment", "finetune", "report"]
     assert "5 of 5 variants below 1, 5 made again now" in capsys.readouterr().out
-    rows = {row["id"]: row for row in StoreReader(work / "scored").rows()}
+    rows = {row["id"]: row for row in StoreReader(task / "scored").rows()}
     back = {name(n) for n in range(5) if generator(rows[name(n)])["attempt"] == 0}
     assert back
     assert len(back) < 5
@@ -407,7 +407,7 @@ def test_a_run_augments_and_scores_by_turns(
     assert sorted(measured) == sorted(
         [*(f"c/{n}" for n in range(5)), *map(name, range(5)), *map(name, range(5)), *back]
     )
-    before, times = {path: path.read_bytes() for path in work.glob("*/data/*")}, len(measured)
-    run.run(tmp_path / "recipe.yaml", work, [])
-    assert {path: path.read_bytes() for path in work.glob("*/data/*")} == before
+    before, times = {path: path.read_bytes() for path in task.glob("*/data/*")}, len(measured)
+    run.run(tmp_path / "recipe.yaml", task, [])
+    assert {path: path.read_bytes() for path in task.glob("*/data/*")} == before
     assert len(measured) == times

@@ -1,4 +1,4 @@
-"""The runner: finished work is never done twice, failures are kept apart, the store is whole or old."""
+"""The runner: finished tasks is never done twice, failures are kept apart, the store is whole or old."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datasets import load_dataset
 from pipelines import runner
 from pipelines.errors import RowError, UsageError
 from pipelines.parts import Failure
-from pipelines.runner import RunSettings, Stage, StageFailed, Work, work_key
+from pipelines.runner import RunSettings, Stage, StageFailed, Task, task_key
 from pipelines.sample import Row, digest, features, media, new_row
 from pipelines.shared_failure import likeness
 from pipelines.store import StoreError, StoreReader, commit, committed_generation, open_store
@@ -45,20 +45,20 @@ class Doubler:
         return [row | {"label": 2 * row["label"]} for row in rows]
 
 
-def works(count: int, setting: int = 0) -> list[Work]:
+def tasks(count: int, setting: int = 0) -> list[Task]:
     ids = [f"c/v{index % 3}/{index:03d}" for index in range(count)]
-    return [Work(row_id, work_key(row_id, index, setting, 7), index) for index, row_id in enumerate(ids)]
+    return [Task(row_id, task_key(row_id, index, setting, 7), index) for index, row_id in enumerate(ids)]
 
 
-def load(work: Work) -> Row:
+def load(task: Task) -> Row:
     return new_row(
-        id=work.id,
-        source_id=work.id,
+        id=task.id,
+        source_id=task.id,
         kind="original",
-        split=("train", "valid", "test")[work.payload % 3],
-        label=float(work.payload),
-        video=media(bytes([work.payload]) * 9),
-        generator=json.dumps({"n": work.payload}),
+        split=("train", "valid", "test")[task.payload % 3],
+        label=float(task.payload),
+        video=media(bytes([task.payload]) * 9),
+        generator=json.dumps({"n": task.payload}),
     )
 
 
@@ -69,17 +69,17 @@ def failed(out: Path) -> list[str]:
     return sorted({record["id"] for record in [*parts, *map(json.loads, lines)]})
 
 
-def run(out: Path, todo: list[Work], operator: Doubler, **settings: int | bool | None) -> Stage:
+def run(out: Path, todo: list[Task], operator: Doubler, **settings: int | bool | None) -> Stage:
     stage = Stage("test", out, features().arrow_schema, RunSettings(**settings))
     stage.perform(todo, load, lambda: operator)
     if stage.leads:
-        rows = (stage.parts.get(work.key) for work in todo if stage.parts.done(work.key))
+        rows = (stage.parts.get(task.key) for task in todo if stage.parts.done(task.key))
         stage.commit(todo, rows, SETTINGS)
     return stage
 
 
 def test_a_store_holds_every_row_and_opens_with_load_dataset(tmp_path: Path) -> None:
-    run(tmp_path / "s", works(10), Doubler(), batch_size=4)
+    run(tmp_path / "s", tasks(10), Doubler(), batch_size=4)
     loaded = load_dataset(str(tmp_path / "s"), cache_dir=str(tmp_path / "cache"))
     assert {split: len(rows) for split, rows in loaded.items()} == {"train": 4, "valid": 3, "test": 3}
     assert loaded["train"].features == features()
@@ -90,17 +90,15 @@ def test_a_store_holds_every_row_and_opens_with_load_dataset(tmp_path: Path) -> 
     assert (status["done"], status["failed"], status["left"], status["state"]) == (10, 0, 0, "done")
 
 
-def test_works_that_belong_together_fall_to_one_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tasks_of_one_shard_key_fall_to_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    todo = [replace(work, together=digest(work.payload % 4)) for work in works(24)]
+    todo = [replace(task, shard_key=digest(task.payload % 4)) for task in tasks(24)]
     seen = []
     for rank in (1, 0):
         monkeypatch.setenv("RANK", str(rank))
         operator = Doubler()
         run(tmp_path / "s", todo, operator)
-        seen.append({work.payload % 4 for work in todo if work.id in operator.seen})
+        seen.append({task.payload % 4 for task in todo if task.id in operator.seen})
     assert not seen[0] & seen[1]
     assert all(seen)
     assert len(StoreReader(tmp_path / "s")) == 24
@@ -109,7 +107,7 @@ def test_works_that_belong_together_fall_to_one_process(
 def test_reader_finds_rows_across_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.store.GROUP_ROWS", 2)
     monkeypatch.setattr("pipelines.store.SHARD_BYTES", 30)
-    run(tmp_path / "s", works(17), Doubler())
+    run(tmp_path / "s", tasks(17), Doubler())
     reader = StoreReader(tmp_path / "s")
     assert len(list((tmp_path / "s" / "data").glob("train-*.parquet"))) > 1
     for index, row_id in enumerate(reader.table["id"].to_pylist()):
@@ -125,12 +123,12 @@ def test_reader_finds_rows_across_row_groups(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_finished_stage_does_nothing_again_and_a_new_setting_redoes_what_it_touches(tmp_path: Path) -> None:
-    run(tmp_path / "s", works(6), Doubler())
+    run(tmp_path / "s", tasks(6), Doubler())
     again = Doubler()
-    run(tmp_path / "s", works(6), again)
+    run(tmp_path / "s", tasks(6), again)
     assert again.seen == []
-    changed = works(6)
-    changed[2] = works(6, setting=1)[2]
+    changed = tasks(6)
+    changed[2] = tasks(6, setting=1)[2]
     run(tmp_path / "s", changed, again)
     assert again.seen == [changed[2].id]
     assert len(StoreReader(tmp_path / "s")) == 6
@@ -143,31 +141,31 @@ def test_interrupted_and_resumed_equals_straight(tmp_path: Path) -> None:
                 raise KeyboardInterrupt
             return super().__call__(rows)
 
-    run(tmp_path / "straight", works(9), Doubler())
+    run(tmp_path / "straight", tasks(9), Doubler())
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "resumed", works(9), Interrupted(), batch_size=2)
+        run(tmp_path / "resumed", tasks(9), Interrupted(), batch_size=2)
     assert json.loads((tmp_path / "resumed" / "status.json").read_text())["state"] == "stopped"
     rest = Doubler()
-    run(tmp_path / "resumed", works(9), rest, batch_size=3)
+    run(tmp_path / "resumed", tasks(9), rest, batch_size=3)
     assert len(rest.seen) == 5
     rows = [list(StoreReader(tmp_path / name).rows()) for name in ("straight", "resumed")]
     assert rows[0] == rows[1]
 
 
 def test_a_bad_row_is_quarantined_with_its_reason_and_can_be_taken_again(tmp_path: Path) -> None:
-    bad = works(6)[4].id
-    run(tmp_path / "s", works(6), Doubler(fails=(bad,)), batch_size=3)
+    bad = tasks(6)[4].id
+    run(tmp_path / "s", tasks(6), Doubler(fails=(bad,)), batch_size=3)
     records = [json.loads(line) for line in (tmp_path / "s" / "failures.jsonl").read_text().splitlines()]
     assert [(r["id"], r["stage"], r["error"], r["message"], r["attempts"]) for r in records] == [
         (bad, "test", "ValueError", f"cannot double {bad}", 1)
     ]
     assert len(StoreReader(tmp_path / "s")) == 5
     idle = Doubler()
-    run(tmp_path / "s", works(6), idle)
+    run(tmp_path / "s", tasks(6), idle)
     assert idle.seen == []
-    run(tmp_path / "s", works(6), Doubler(fails=(bad,)), retry_failed=True)
+    run(tmp_path / "s", tasks(6), Doubler(fails=(bad,)), retry_failed=True)
     assert json.loads((tmp_path / "s" / "failures.jsonl").read_text())["attempts"] == 2
-    run(tmp_path / "s", works(6), Doubler(), retry_failed=True)
+    run(tmp_path / "s", tasks(6), Doubler(), retry_failed=True)
     assert (tmp_path / "s" / "failures.jsonl").read_text() == ""
     assert len(StoreReader(tmp_path / "s")) == 6
 
@@ -178,28 +176,28 @@ def test_an_error_about_the_run_ends_it_and_blames_no_row(tmp_path: Path) -> Non
             raise UsageError("augment.video.model: no such model")
 
     with pytest.raises(UsageError, match="no such model"):
-        run(tmp_path / "s", works(3), Misled())
+        run(tmp_path / "s", tasks(3), Misled())
     rest = Doubler()
-    run(tmp_path / "s", works(3), rest)
+    run(tmp_path / "s", tasks(3), rest)
     assert len(rest.seen) == 3
 
 
 def test_too_many_failures_stop_the_run_and_keep_what_is_done(tmp_path: Path) -> None:
-    operator = Doubler(fails=tuple(work.id for work in works(6)[2:]))
+    operator = Doubler(fails=tuple(task.id for task in tasks(6)[2:]))
     with pytest.raises(StageFailed, match=r"stopped after 2 failed rows \(max_failures is 1\)"):
-        run(tmp_path / "s", works(6), operator, max_failures=1)
+        run(tmp_path / "s", tasks(6), operator, max_failures=1)
     rest = Doubler()
-    run(tmp_path / "s", works(6), rest, retry_failed=True)
-    assert rest.seen == [work.id for work in works(6)[2:]]
+    run(tmp_path / "s", tasks(6), rest, retry_failed=True)
+    assert rest.seen == [task.id for task in tasks(6)[2:]]
 
 
 def test_a_stage_whose_every_row_failed_says_so(tmp_path: Path) -> None:
-    everything = Doubler([work.id for work in works(3)], RowError)
+    everything = Doubler([task.id for task in tasks(3)], RowError)
     with pytest.raises(
         StageFailed,
         match=r"all 3 rows failed, the first with RowError: cannot double c/v0/000.* --retry-failed",
     ):
-        run(tmp_path / "s", works(3), everything)
+        run(tmp_path / "s", tasks(3), everything)
     assert len(failed(tmp_path / "s")) == 3
 
 
@@ -207,8 +205,8 @@ def test_a_stage_whose_every_row_failed_says_so(tmp_path: Path) -> None:
 def test_a_failure_that_the_first_rows_share_ends_the_stage_and_is_no_rows(
     tmp_path: Path, batch_size: int
 ) -> None:
-    todo = works(20)
-    broken = Doubler([work.id for work in todo], TypeError)
+    todo = tasks(20)
+    broken = Doubler([task.id for task in todo], TypeError)
     with pytest.raises(
         StageFailed, match="the first 8 rows failed alike, with TypeError: cannot double c/v0"
     ):
@@ -218,19 +216,19 @@ def test_a_failure_that_the_first_rows_share_ends_the_stage_and_is_no_rows(
     assert (status["done"], status["failed"], status["left"], status["state"]) == (0, 0, 20, "stopped")
     mended = Doubler()
     run(tmp_path / "s", todo, mended, batch_size=batch_size)
-    assert mended.seen == [work.id for work in todo]
+    assert mended.seen == [task.id for task in todo]
 
 
 def test_a_stage_of_few_rows_ends_where_all_fail_alike(tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match="all 3 rows failed alike, with TypeError"):
-        run(tmp_path / "s", works(3), Doubler([work.id for work in works(3)], TypeError))
+        run(tmp_path / "s", tasks(3), Doubler([task.id for task in tasks(3)], TypeError))
     assert failed(tmp_path / "s") == []
-    run(tmp_path / "s", works(3), Doubler())
+    run(tmp_path / "s", tasks(3), Doubler())
     assert len(StoreReader(tmp_path / "s")) == 3
 
 
 def test_failures_about_content_or_of_several_reasons_are_the_rows_own(tmp_path: Path) -> None:
-    todo, bad = works(20), [work.id for work in works(20)[:10]]
+    todo, bad = tasks(20), [task.id for task in tasks(20)[:10]]
     run(tmp_path / "content", todo, Doubler(bad, RowError))
     assert failed(tmp_path / "content") == sorted(bad)
 
@@ -246,23 +244,23 @@ def test_failures_about_content_or_of_several_reasons_are_the_rows_own(tmp_path:
 
 
 def test_each_process_decides_on_its_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    todo = works(40)
+    todo = tasks(40)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(StageFailed, match="the first 8 rows failed alike"):
-        run(tmp_path / "s", todo, Doubler([work.id for work in todo], TypeError))
+        run(tmp_path / "s", todo, Doubler([task.id for task in todo], TypeError))
     assert failed(tmp_path / "s") == []
 
 
 def test_a_stage_stops_though_earlier_rows_are_done(tmp_path: Path) -> None:
-    run(tmp_path / "s", works(5), Doubler())
+    run(tmp_path / "s", tasks(5), Doubler())
     with pytest.raises(StageFailed, match="the first 8 rows failed alike"):
-        run(tmp_path / "s", works(20), Doubler([work.id for work in works(20)], TypeError))
+        run(tmp_path / "s", tasks(20), Doubler([task.id for task in tasks(20)], TypeError))
     assert failed(tmp_path / "s") == []
 
 
 def test_rows_that_fail_again_as_before_do_not_end_the_stage(tmp_path: Path) -> None:
-    todo, bad = works(20), [work.id for work in works(20)[2:12]]
+    todo, bad = tasks(20), [task.id for task in tasks(20)[2:12]]
     run(tmp_path / "s", todo, Doubler(bad, TypeError))
     run(tmp_path / "s", todo, Doubler(bad, TypeError), retry_failed=True)
     assert failed(tmp_path / "s") == sorted(bad)
@@ -289,7 +287,7 @@ def test_messages_are_alike_up_to_ids_paths_and_numbers(first: str, second: str,
 def test_a_crash_while_committing_leaves_the_old_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(tmp_path / "s", works(6), Doubler())
+    run(tmp_path / "s", tasks(6), Doubler())
     before = list(StoreReader(tmp_path / "s").rows())
 
     def crash(*_: object) -> str:
@@ -297,10 +295,10 @@ def test_a_crash_while_committing_leaves_the_old_store(
 
     with monkeypatch.context() as broken, pytest.raises(OSError, match="No space"):
         broken.setattr("pipelines.store._card", crash)
-        run(tmp_path / "s", works(8, setting=1), Doubler())
+        run(tmp_path / "s", tasks(8, setting=1), Doubler())
     assert list(StoreReader(tmp_path / "s").rows()) == before
     untouched = Doubler()
-    run(tmp_path / "s", works(8, setting=1), untouched)
+    run(tmp_path / "s", tasks(8, setting=1), untouched)
     assert untouched.seen == []
     assert len(StoreReader(tmp_path / "s")) == 8
     generations = {path.name.split("-")[1] for path in (tmp_path / "s" / "data").iterdir()}
@@ -310,28 +308,28 @@ def test_a_crash_while_committing_leaves_the_old_store(
 def test_a_crash_after_the_store_was_replaced_does_nothing_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(tmp_path / "s", works(6), Doubler())
+    run(tmp_path / "s", tasks(6), Doubler())
 
     def crash(*_: object) -> None:
         raise OSError("No space left on device")
 
     with monkeypatch.context() as broken, pytest.raises(OSError, match="No space"):
         broken.setattr("pipelines.parts.Parts.close", crash)
-        run(tmp_path / "s", works(8), Doubler())
+        run(tmp_path / "s", tasks(8), Doubler())
     assert len(StoreReader(tmp_path / "s")) == 8
     untouched = Doubler()
-    run(tmp_path / "s", works(8), untouched)
+    run(tmp_path / "s", tasks(8), untouched)
     assert untouched.seen == []
 
 
 def test_results_that_are_to_be_kept_outlive_the_commit(tmp_path: Path) -> None:
-    todo, operator = works(6), Doubler()
-    keys = [work.key for work in todo]
+    todo, operator = tasks(6), Doubler()
+    keys = [task.key for task in todo]
 
-    def commit(chosen: list[Work], keep: list[str]) -> Stage:
+    def commit(chosen: list[Task], keep: list[str]) -> Stage:
         stage = Stage("test", tmp_path / "s", features().arrow_schema, RunSettings(batch_size=3))
         stage.perform(chosen, load, lambda: operator)
-        stage.commit(chosen, [stage.parts.get(work.key) for work in chosen], SETTINGS, keep=keep)
+        stage.commit(chosen, [stage.parts.get(task.key) for task in chosen], SETTINGS, keep=keep)
         return Stage("test", tmp_path / "s", features().arrow_schema, RunSettings())
 
     first = {key: commit(todo, []).parts.get(key) for key in keys}
@@ -345,12 +343,12 @@ def test_results_that_are_to_be_kept_outlive_the_commit(tmp_path: Path) -> None:
 
 def _in_process(out: Path, rank: int, processes: int) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(processes)}
-    run(out, works(12), Doubler(fails=(works(12)[5].id,)))
+    run(out, tasks(12), Doubler(fails=(tasks(12)[5].id,)))
 
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_several_processes_give_the_rows_that_one_gives(tmp_path: Path, processes: int) -> None:
-    run(tmp_path / "one", works(12), Doubler(fails=(works(12)[5].id,)))
+    run(tmp_path / "one", tasks(12), Doubler(fails=(tasks(12)[5].id,)))
     context = multiprocessing.get_context("fork")
     started = [
         context.Process(target=_in_process, args=(tmp_path / "many", rank, processes))
@@ -372,7 +370,7 @@ def test_failed_rows_are_not_taken_again_by_several_processes(
 ) -> None:
     monkeypatch.setattr(runner, "share", lambda: runner.Share(0, 2))
     with pytest.raises(ValueError, match="2 processes were started"):
-        run(tmp_path / "s", works(3), Doubler(), retry_failed=True)
+        run(tmp_path / "s", tasks(3), Doubler(), retry_failed=True)
 
 
 def test_a_folder_without_a_card_is_no_store(tmp_path: Path) -> None:

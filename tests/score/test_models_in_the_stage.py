@@ -154,8 +154,8 @@ def test_a_changed_signal_measures_again_the_rows_that_it_applies_to(
     rows: list[Row], store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def keys() -> dict[str, str]:
-        works = planning.plan(StoreReader(store), calibration_clips=0, seed=3)
-        return {work.id: work.key for work in works}
+        tasks = planning.plan(StoreReader(store), calibration_clips=0, seed=3)
+        return {task.id: task.key for task in tasks}
 
     before = keys()
     with monkeypatch.context() as patch:

@@ -22,7 +22,7 @@ from augment.audio.worker_process import JsonProcess, ProcessFailed
 from augment.settings import AugmentConfig
 from pipelines import media
 from pipelines.errors import RunError, UsageError
-from pipelines.runner import work_key
+from pipelines.runner import task_key
 from pipelines.sample import media as in_row
 from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
@@ -231,7 +231,7 @@ def test_the_worker_sees_its_gpu_alone(
 
 def test_keys_of_old_recipes_stay_and_those_of_others_follow_what_counts() -> None:
     def key(settings: AudioSettings) -> str:
-        return work_key("c/a/0#audio-0", ["made", "voices"], {"audio": planning.settings(settings)}, 3)
+        return task_key("c/a/0#audio-0", ["made", "voices"], {"audio": planning.settings(settings)}, 3)
 
     def other(**changes: Any) -> str:
         return key(AudioSettings(method="seed_vc", seed_vc=SeedVCSettings(**changes)))

@@ -130,7 +130,7 @@ def test_what_a_dataset_holds_is_in_the_key_and_how_it_is_read_is_not(tmp_path: 
             ),
             0,
         )[1]
-        .work(0)
+        .task(0)
         .key
         for streaming, clips in ((True, 3), (False, 200), (True, 1))
     ]
