@@ -11,7 +11,7 @@ from augment.planning import Variant
 from augment.settings import AugmentConfig
 from pipelines.atomic import read_json_lines
 from pipelines.errors import RunError
-from pipelines.parts import committed_tasks
+from pipelines.finished_tasks import committed_tasks
 from pipelines.store import StoreReader, committed_generation, is_store, made_by
 
 

@@ -17,8 +17,8 @@ from augment.classic.settings import ClassicSettings, Track
 from augment.settings import AugmentConfig
 from augment.video.settings import VideoSettings
 from pipelines import provenance
+from pipelines.row import digest, row_seed, variant_id
 from pipelines.runner import Task, task_key
-from pipelines.sample import digest, row_seed, variant_id
 from pipelines.store import StoreReader
 
 # What `model: embedded` stands for.

@@ -27,8 +27,8 @@ from augment.video import variants as video_variants
 from pipelines import provenance
 from pipelines.device import share
 from pipelines.errors import UsageError
+from pipelines.row import MEDIA, Row, digest, features, media
 from pipelines.runner import Stage, Task
-from pipelines.sample import MEDIA, Row, digest, features, media
 from pipelines.store import StoreReader, committed_generation
 
 if TYPE_CHECKING:

@@ -72,7 +72,7 @@ def report(invocation: Invocation[FinetuneConfig]) -> Iterator[str]:
     from finetune.inputs.dataset import select
     from finetune.inputs.scales import common_scale
     from finetune.inputs.shown_modalities import check_shown, shown_modalities
-    from finetune.model.loading import adapted
+    from finetune.model.adapters import adapted
     from finetune.model.saved_model import base_dtype
 
     config, reader = invocation.config, StoreReader(invocation.data)

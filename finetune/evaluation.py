@@ -19,7 +19,7 @@ from finetune.inputs.scales import common_scale
 from pipelines.atomic import write_json, write_table
 from pipelines.device import join_group, leave_group, pick, share
 from pipelines.errors import RunError, UsageError, call
-from pipelines.sample import SCALES, SPLITS
+from pipelines.row import SCALES, SPLITS
 from pipelines.store import StoreReader
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import RunError, UsageError, call
-from pipelines.sample import SCALES, Row
+from pipelines.row import SCALES, Row
 
 if TYPE_CHECKING:
     from finetune.inputs.chat_encoder import ChatEncoder
@@ -78,7 +78,7 @@ def as_stored(row: Row) -> Row:
     """A row as a store gives it back: numbers are float32 there."""
     import pyarrow
 
-    from pipelines.sample import features
+    from pipelines.row import features
 
     return pyarrow.Table.from_pylist([row], schema=features().arrow_schema).to_pylist()[0]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from finetune.fusion.settings import ConflictSettings, Tracker
-from pipelines.sample import VARIANT_KINDS, Modality, VariantKind
+from pipelines.row import VARIANT_KINDS, Modality, VariantKind
 
 RowLoss = Literal["l1", "l2", "huber"]
 Arm = Literal["weighted", "uniform", "originals", "shuffled"]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipelines import provenance
 from pipelines.corpora.readers import READERS
 from pipelines.errors import RowError, UsageError, call
-from pipelines.sample import Row, media, new_row
+from pipelines.row import Row, media, new_row
 
 if TYPE_CHECKING:
     from pipelines.corpora.table import BadLine, Clip, Corpus
@@ -220,8 +220,8 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
         CorpusError: If the corpus' tables are malformed, or its groups cross splits.
         StageFailed: If too many clips, or all of them, were rejected.
     """
+    from pipelines.row import features
     from pipelines.runner import Stage
-    from pipelines.sample import features
 
     config, out = invocation.config, invocation.out
     corpus = read_corpus(config, out.parent / "puppets", invocation.seed)

@@ -24,8 +24,7 @@ import numpy as np
 from pipelines.encoding import encode_audio as encode_audio
 from pipelines.encoding import encode_video as encode_video
 from pipelines.encoding import mux as mux
-from pipelines.media_types import MediaError, MediaInfo, Video, VideoStream
-from pipelines.sampling import (
+from pipelines.frame_times import (
     ROUNDING_S,
     average_rate,
     fitted_size,
@@ -34,6 +33,7 @@ from pipelines.sampling import (
     is_constant,
     shown_at,
 )
+from pipelines.media_types import MediaError, MediaInfo, Video, VideoStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

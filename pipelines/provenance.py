@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.sample import digest
+from pipelines.row import digest
 
 if TYPE_CHECKING:
     from pipelines.settings import Invocation

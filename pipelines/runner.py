@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from pipelines.atomic import write_json_lines
 from pipelines.device import Share, share
 from pipelines.errors import RowError, RunError, UsageError
-from pipelines.parts import Failure, Parts
+from pipelines.finished_tasks import Failure, Parts
 from pipelines.progress import Progress, Tally
-from pipelines.sample import Row, digest
+from pipelines.row import Row, digest
 from pipelines.shared_failure import ENOUGH, FirstFailures, likeness
 from pipelines.store import commit
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from pipelines.parts import Failure
+from pipelines.finished_tasks import Failure
 
 ENOUGH = 8
 """Rows in a row, from the first one on, whose like failures are taken for the run's."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.atomic import write_json, write_text
 from pipelines.errors import RunError
-from pipelines.sample import MEDIA, SPLITS, Row, features
+from pipelines.row import MEDIA, SPLITS, Row, features
 
 if TYPE_CHECKING:
     import datasets

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.sample import QUALITIES, Row, effective_size
+from pipelines.row import QUALITIES, Row, effective_size
 from score import label_probability
 from score.calibrate import Calibration, calibrate
 from score.predictor import Copies, Predictor, cross_fit, of_track

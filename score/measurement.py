@@ -16,8 +16,8 @@ import numpy as np
 from pipelines.atomic import write_table
 from pipelines.errors import RowError, RunError
 from pipelines.media import MediaError, encode_video, read_video
+from pipelines.row import Row, row_seed
 from pipelines.runner import Stage, Task
-from pipelines.sample import Row, row_seed
 from score.media.audio import SAMPLING_RATE
 from score.media.clip import Clip, analysis_fps, as_seen, read_picture, read_sound
 from score.media.video import MAX_SIDE, MODEL_SIDE, Picture, Pixels, resized

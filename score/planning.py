@@ -8,9 +8,9 @@ from typing import Any
 
 from pipelines.atomic import read_json_lines
 from pipelines.errors import RunError
-from pipelines.parts import committed_tasks
+from pipelines.finished_tasks import committed_tasks
+from pipelines.row import MEDIA, Row, digest
 from pipelines.runner import Task, task_key
-from pipelines.sample import MEDIA, Row, digest
 from pipelines.store import StoreReader
 from score.measurement import VERSION
 from score.media.video import MODEL_SIDE

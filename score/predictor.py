@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipelines.ridge import Decomposed
-from pipelines.sample import digest
+from pipelines.row import digest
 from score.media.clip import FEATURE_SIZES
 from score.signals.catalogue import Modality
 

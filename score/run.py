@@ -23,8 +23,8 @@ from pipelines import provenance
 from pipelines.atomic import write_json
 from pipelines.device import share
 from pipelines.errors import RunError, UsageError
+from pipelines.row import Row
 from pipelines.runner import Stage
-from pipelines.sample import Row
 from pipelines.store import StoreReader, committed_generation, made_by
 from score import calibrate, label_probability, measurement, planning, plots
 from score.aggregation import Variants, judge, unscored, weigh

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from datasets import load_dataset
 
-from pipelines.sample import features
+from pipelines.row import features
 from pipelines.store import StoreReader, open_store
 from tests.hub_server import StandInHub
 

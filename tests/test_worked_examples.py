@@ -24,7 +24,7 @@ FUTURE = "from __future__ import annotations\n"
             "contributing-a-signal.md",
             "score/signals/catalogue.py",
             "SIGNALS",
-            ["tests/score/test_signals.py"],
+            ["tests/score/test_signals.py", "tests/score/test_calibrate.py"],
         ),
         ("contributing-a-generator.md", "augment/video/methods.py", "METHODS", []),
     ],

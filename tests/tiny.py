@@ -11,8 +11,8 @@ import numpy as np
 from finetune.inputs.prompts import rating_question
 from finetune.thinker.architecture import ThinkerSize, initialised, make_processor, make_tokenizer
 from pipelines import media
-from pipelines.sample import digest, new_row, variant_id
-from pipelines.sample import media as in_row
+from pipelines.row import digest, new_row, variant_id
+from pipelines.row import media as in_row
 from pipelines.store import commit
 
 THINKER = ThinkerSize(

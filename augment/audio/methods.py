@@ -25,7 +25,7 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "flow_matching": Method(
-        converter="augment.audio.flow_matching:FlowMatching", section=None, pitch_shift=True
+        converter="augment.audio.flow_matching_converter:FlowMatching", section=None, pitch_shift=True
     ),
     "seed_vc": Method(converter="augment.audio.seed_vc:SeedVC", section="seed_vc", longest_reference_s=25),
     "chatterbox": Method(converter="augment.audio.chatterbox:Chatterbox", section="chatterbox"),

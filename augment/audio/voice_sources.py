@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import provenance
 from pipelines.errors import UsageError, reason
-from pipelines.sample import digest
+from pipelines.row import digest
 
 if TYPE_CHECKING:
     from augment.audio.settings import AudioSettings, VoiceDatasetSettings

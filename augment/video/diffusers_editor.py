@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from augment.video.editor import as_bytes, load, unet_unit, windows
+from augment.video.editor import as_bytes, check_flags, check_prompts, load, unet_unit, windows
 from augment.video.methods import METHODS
 from augment.video.settings import VideoSettings
 from augment.video.styles import Style
-from pipelines.errors import RowError
 from pipelines.pretrained import Pretrained
 
 
@@ -41,14 +40,8 @@ class DiffusersEditor:
 
     def check(self, style: Style, source_prompt: str) -> None:
         """Raise `ValueError` if the words of a style are more than the model takes."""
-        tokenizer = self.pipeline.tokenizer
-        most = tokenizer.model_max_length
-        for prompt in (style.prompt(source_prompt), self.settings.video_to_video.negative_prompt):
-            found = len(tokenizer(prompt, verbose=False).input_ids)
-            if found > most:
-                raise ValueError(
-                    f"prompt: {prompt!r} has {found} tokens, the text encoder takes {most}; shorten it"
-                )
+        negative = self.settings.video_to_video.negative_prompt
+        check_prompts(self.pipeline.tokenizer, style.prompt(source_prompt), negative)
 
     def edit(
         self,
@@ -92,11 +85,8 @@ class DiffusersEditor:
             **words,
             **SHOWN[self.method.shown](settings, pictures),
         )
-        if images and any(made.nsfw_content_detected or ()):
-            raise RowError(
-                f"video: the safety checker of {settings.model!r} blacked out frames of the edit; leave the"
-                " clip out, or take another style or a lower augment.video.video_to_video.strength"
-            )
+        if images:
+            check_flags(made.nsfw_content_detected, settings)
         shown = made.images if images else made.frames[0]
         return as_bytes(np.asarray(shown)[:length])
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from augment.video.methods import METHODS
 from augment.video.settings import VideoSettings
+from pipelines.errors import RowError
 from pipelines.pretrained import Pretrained
 
 if TYPE_CHECKING:
@@ -86,6 +87,26 @@ def load(
     loaded.set_progress_bar_config(disable=True)
     loaded.to(device)
     return loaded
+
+
+def check_prompts(tokenizer: Any, *prompts: str) -> None:
+    """Raise `ValueError` if a prompt has more tokens than the text encoder takes, which would cut it."""
+    most = tokenizer.model_max_length
+    for prompt in prompts:
+        found = len(tokenizer(prompt, verbose=False).input_ids)
+        if found > most:
+            raise ValueError(
+                f"prompt: {prompt!r} has {found} tokens, the text encoder takes {most}; shorten it"
+            )
+
+
+def check_flags(flags: Sequence[bool] | None, settings: VideoSettings) -> None:
+    """Raise `RowError` if a checkpoint's safety checker flagged a frame, which it then made black."""
+    if any(flags or ()):
+        raise RowError(
+            f"video: the safety checker of {settings.model!r} blacked out frames of the edit; leave the"
+            " clip out, or take another style or a lower augment.video.video_to_video.strength"
+        )
 
 
 def unet_unit(pipeline: Any) -> int:

@@ -28,20 +28,21 @@ from transformers import Trainer, TrainerCallback
 
 from benchmarks.finetune.step_memory import logits
 from finetune.inputs.dataset import EncodedRows, EpochOrder, Selection
-from finetune.model.loading import BaseModel, adapted, load_base
+from finetune.model.adapters import adapted
+from finetune.model.loading import BaseModel, load_base
 from finetune.model.saved_model import encoder_of
 from finetune.settings import FinetuneConfig
 from finetune.training.arguments import training_arguments
 from pipelines.atomic import write_json, write_text
 from pipelines.errors import call
-from pipelines.sample import digest
+from pipelines.row import digest
 from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
 
 if TYPE_CHECKING:
     from finetune.inputs.chat_encoder import ChatEncoder
     from finetune.model.regressor import Rater
-    from pipelines.sample import Row
+    from pipelines.row import Row
 
 BATCH = 8
 SEED = 1
@@ -77,7 +78,7 @@ def enlarged(store: Path, out: Path) -> Path:
     from PIL import Image
 
     from pipelines import media
-    from pipelines.sample import media as in_row
+    from pipelines.row import media as in_row
     from pipelines.store import commit, committed_generation
 
     def rows() -> Iterator[Row]:

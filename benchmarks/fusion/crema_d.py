@@ -17,7 +17,7 @@ import numpy as np
 
 from finetune.fusion.features.arrays import FeatureError
 from pipelines.corpora.table import Faults, Line, read_table
-from pipelines.sample import SPLITS, row_seed
+from pipelines.row import SPLITS, row_seed
 
 SIGNS = {"H": 1.0, "N": 0.0, "A": -1.0, "D": -1.0, "F": -1.0, "S": -1.0}
 HIGHEST_LEVEL = 100.0

@@ -17,7 +17,7 @@ from finetune.fusion.features.arrays import FeatureSet
 from finetune.fusion.features.file import from_file
 from pipelines.errors import call
 from pipelines.ridge import Decomposed
-from pipelines.sample import MODALITIES
+from pipelines.row import MODALITIES
 
 STRENGTHS = tuple(10.0**power for power in range(-2, 6))
 

@@ -31,7 +31,7 @@ import numpy as np
 from finetune.fusion.features.arrays import FeatureError, Sequences, Split, checked
 from pipelines.corpora.table import Faults, read_table
 from pipelines.errors import UsageError, call
-from pipelines.sample import SCALES, SPLITS, row_seed
+from pipelines.row import SCALES, SPLITS, row_seed
 
 if TYPE_CHECKING:
     from finetune.fusion.features.pretrained import TextEncoder

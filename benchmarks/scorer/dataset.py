@@ -13,7 +13,7 @@ from benchmarks.scorer.corruptions import Means
 from benchmarks.scorer.partners import Partners
 from pipelines.media import encode_audio, encode_video, read_audio, read_video
 from pipelines.provenance import versions
-from pipelines.sample import Row, digest, media, provenance, row_seed, variant_id
+from pipelines.row import Row, digest, media, provenance, row_seed, variant_id
 from pipelines.store import StoreReader, commit, committed_generation
 
 

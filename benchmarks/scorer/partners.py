@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipelines.media import read_audio, read_video
-from pipelines.sample import Row
+from pipelines.row import Row
 from pipelines.store import StoreReader
 from score.planning import pair
 

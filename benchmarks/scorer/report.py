@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.scorer.corruptions import MEANS, Means
 from benchmarks.scorer.partners import Track
-from pipelines.sample import Row, provenance
+from pipelines.row import Row, provenance
 from pipelines.store import StoreReader
 from score.signals.catalogue import SIGNALS, column
 

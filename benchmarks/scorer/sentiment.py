@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.valence_probe import FaceProbe, VoiceProbe
 from pipelines.errors import RunError, call
 from pipelines.media import read_audio, read_video
-from pipelines.sample import Row, provenance
+from pipelines.row import Row, provenance
 from pipelines.store import StoreReader
 
 DRAWS = 300

@@ -104,7 +104,7 @@ def _load(setting: Setting) -> Any:
     import diffusers
     import torch
 
-    from augment.audio.flow_matching import load_converter
+    from augment.audio.flow_matching_converter import load_converter
 
     torch.set_num_threads(setting.threads)
     diffusers.utils.logging.disable_progress_bar()

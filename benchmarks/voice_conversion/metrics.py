@@ -12,7 +12,7 @@ from augment.training.voice.spectrogram_sheet import mel
 from augment.voice_conversion import pitch
 from benchmarks.voice_conversion.models import Judges
 from benchmarks.voice_conversion.pairs import Converted
-from pipelines.words import units
+from pipelines.word_errors import units
 
 SOFTEST = 2.5
 """Decades below a sound's loudest frame that frames count in, where loudness is compared."""

@@ -18,7 +18,7 @@ import torch
 
 from augment.audio.variants import SAMPLING_RATE
 from pipelines.errors import UsageError
-from pipelines.sample import row_seed
+from pipelines.row import row_seed
 
 if TYPE_CHECKING:
     from pipelines.puppets.voice import Voice

@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from augment.audio.flow_matching import load_converter
+from augment.audio.flow_matching_converter import load_converter
 from augment.training.voice import spectrogram_sheet
 from benchmarks.voice_conversion.metrics import figures
 from benchmarks.voice_conversion.models import Judges, moonshine, resemblyzer
 from benchmarks.voice_conversion.pairs import Converted, Voices, convert, of_folder, of_puppets
 from pipelines.errors import call
-from pipelines.sample import row_seed
+from pipelines.row import row_seed
 
 DRAWN = 6
 """Pairs on the sheet."""

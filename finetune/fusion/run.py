@@ -35,7 +35,7 @@ from pipelines.atomic import replacing, write_json, write_json_lines, write_tabl
 from pipelines.device import share
 from pipelines.errors import RunError, UsageError
 from pipelines.provenance import record
-from pipelines.sample import digest
+from pipelines.row import digest
 from pipelines.store import committed_generation, is_store
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from pipelines.sample import MODALITIES, Modality
+from pipelines.row import MODALITIES, Modality
 
 Balancing = Literal["conflict_penalty", "none", "ogm_ge", "cggm", "mmpareto", "constant"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]

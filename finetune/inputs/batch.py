@@ -14,7 +14,7 @@ import torch
 from pipelines.errors import RunError
 
 if TYPE_CHECKING:
-    from pipelines.sample import Row
+    from pipelines.row import Row
 
 NO_ANSWER = -100
 """Stands where a row has no answer; what cross-entropy ignores."""

@@ -26,15 +26,15 @@ from finetune.inputs.chat_formats import (
     Sound,
     VideoChat,
 )
-from finetune.inputs.decoding import side_by_side
+from finetune.inputs.parallel_decoding import side_by_side
 from finetune.inputs.prompts import answer_format, quoted, rating_question
 from finetune.inputs.tokenization import Words
 from finetune.settings import ReadoutName
 from pipelines import media
-from pipelines.sample import MODALITIES, Modality
+from pipelines.row import MODALITIES, Modality
 
 if TYPE_CHECKING:
-    from pipelines.sample import Row
+    from pipelines.row import Row
 
 
 class Clip(NamedTuple):

@@ -14,7 +14,7 @@ from finetune.inputs.batch import Encoded, RowEncoder, collate
 from finetune.objective import check_weights
 from finetune.settings import Arm
 from pipelines.errors import RunError, UsageError
-from pipelines.sample import KINDS, VARIANT_KINDS, Row
+from pipelines.row import KINDS, VARIANT_KINDS, Row
 from pipelines.store import StoreReader
 
 STAND_IN = len(KINDS)

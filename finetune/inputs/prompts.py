@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.sample import SCALES
+from pipelines.row import SCALES
 
 if TYPE_CHECKING:
     from finetune.settings import ReadoutName

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pipelines.errors import RunError, listed
-from pipelines.sample import SCALES
+from pipelines.row import SCALES
 from pipelines.store import StoreReader
 
 

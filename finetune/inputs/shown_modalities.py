@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipelines.errors import UsageError, listed
-from pipelines.sample import Modality
+from pipelines.row import Modality
 from pipelines.store import StoreReader
 
 

@@ -15,7 +15,7 @@ from finetune.inputs.chat_formats import MIN_SOUND_S, SAMPLING_RATE, Picture
 
 if TYPE_CHECKING:
     from finetune.inputs.chat_encoder import ChatEncoder, Clip
-    from pipelines.sample import Row
+    from pipelines.row import Row
 
 MIN_FRAMES = 2
 

@@ -20,7 +20,7 @@ from finetune.model import tower_calls
 from finetune.model.parts import AUDIO_TOWER, LANGUAGE_MODEL, PROJECTOR, VISION_TOWER, language_model, place
 from finetune.settings import Part
 from pipelines.errors import UsageError
-from pipelines.sample import Modality
+from pipelines.row import Modality
 
 See = Callable[[Any, torch.Tensor, torch.Tensor], list[torch.Tensor]]
 Hear = Callable[[Any, torch.Tensor, torch.Tensor], list[torch.Tensor]]

@@ -25,7 +25,7 @@ from finetune.inputs.prompts import LEVELS
 from finetune.objective import ROW_LOSSES
 from finetune.settings import ReadoutName, RowLoss
 from pipelines.errors import UsageError
-from pipelines.sample import SCALES
+from pipelines.row import SCALES
 
 Logits = Callable[[torch.Tensor], torch.Tensor]
 """The model's language-model head: hidden states (n, width) to scores (n, vocabulary)."""

@@ -23,7 +23,7 @@ from finetune.settings import FinetuneConfig
 from pipelines.atomic import write_json, write_text
 from pipelines.device import check_bfloat16, has_bfloat16, pick
 from pipelines.errors import UsageError
-from pipelines.sample import SPLITS
+from pipelines.row import SPLITS
 from pipelines.store import StoreReader, committed_generation, made_by
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ BEFORE = {
 
 def build(config: FinetuneConfig, scale: str, *, seed: int) -> tuple[Rater, ChatEncoder]:
     """A fresh rater on the configured base model, on the CPU, and what makes rows its inputs."""
-    from finetune.model.loading import adapted, load_base
+    from finetune.model.adapters import adapted
+    from finetune.model.loading import load_base
 
     base = load_base(
         config.model,
@@ -178,7 +179,8 @@ def open_model(directory: Path, device: str, **changes: Any) -> tuple[Rater, Cha
 
 def _build_merged(directory: Path, config: FinetuneConfig, scale: str) -> tuple[Rater, ChatEncoder]:
     """The rater in a folder that `daq-msa merge` wrote, on the CPU, and what makes rows its inputs."""
-    from finetune.model.loading import fresh_readout, load_base
+    from finetune.model.adapters import fresh_readout
+    from finetune.model.loading import load_base
     from finetune.model.regressor import Rater
 
     base = load_base(str(directory), None, dtype=base_dtype(config), max_pixels=config.max_pixels)

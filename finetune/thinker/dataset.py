@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines import media, pitch, sample
+from pipelines import media, pitch, row
 from pipelines.puppets import corpus, script, voice
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def texts(rng: np.random.Generator, count: int) -> Iterator[str]:
 def _take(arguments: tuple[script.Cast, int, int]) -> dict[str, Any]:
     """One clip, its face as a model will see it: after a codec, at few frames a second."""
     cast, seed, number = arguments
-    rng = np.random.default_rng(sample.row_seed(seed, f"{cast}/{number}"))
+    rng = np.random.default_rng(row.row_seed(seed, f"{cast}/{number}"))
     who = corpus.person(f"{cast}{number // 3}", cast, seed)
     carried = corpus.Valences(*map(float, rng.uniform(-1, 1, size=3)))
     clip = corpus.make_clip(who, carried, rng)

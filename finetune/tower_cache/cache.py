@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from pipelines.atomic import replacing
-from pipelines.sample import digest
+from pipelines.row import digest
 
 SHARD_BYTES = 64 * 2**20
 """A shard is written once so much has come together."""

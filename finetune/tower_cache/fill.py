@@ -13,7 +13,7 @@ from pathlib import Path
 from finetune.settings import FinetuneConfig
 from pipelines.device import pick, share
 from pipelines.errors import UsageError, call
-from pipelines.sample import digest
+from pipelines.row import digest
 from pipelines.settings import Invocation, parse_stage
 from pipelines.store import StoreReader
 

@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 from finetune.inputs import token_budget
 from finetune.inputs.batch import Encoded, RowEncoder, padded
 from finetune.inputs.chat_formats import Picture, Sound
-from finetune.inputs.decoding import side_by_side
+from finetune.inputs.parallel_decoding import side_by_side
 from finetune.model import towers
 from finetune.model.parts import TOWERS, part
 from finetune.tower_cache.cache import Entry, TowerCache
@@ -28,7 +28,7 @@ from pipelines.provenance import folder_digest, versions
 if TYPE_CHECKING:
     from finetune.inputs.chat_encoder import ChatEncoder, Clip
     from finetune.settings import FinetuneConfig
-    from pipelines.sample import Row
+    from pipelines.row import Row
 
 # A new version may decode or process a clip otherwise.
 PACKAGES = ("transformers", "torchvision", "av", "decord2")

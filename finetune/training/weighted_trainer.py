@@ -1,4 +1,4 @@
-"""transformers' Trainer with the weighted objective: Σ w ℓ / Σ w over each optimizer step.
+"""transformers' Trainer with the weighted objective of `finetune.objective`, over each optimizer step.
 
 What is own here: the sum of weights is gathered over all micro-batches and ranks before the
 first of them is computed; rows come in an order that leaves no row counted twice; checkpoints
@@ -28,7 +28,7 @@ from finetune.training.modality_conflict import EndSteps, ModalityConflict
 from finetune.training.training_log import TrainingLog
 from pipelines.atomic import write_json
 from pipelines.errors import UsageError
-from pipelines.sample import KINDS
+from pipelines.row import KINDS
 
 WHOLE = "whole.json"
 """Written last into a checkpoint: without it the checkpoint is rubbish."""

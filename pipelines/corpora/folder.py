@@ -17,7 +17,7 @@ import logging
 from pathlib import Path, PurePosixPath
 
 from pipelines.corpora.table import Clip, Corpus, CorpusError, Faults, Line, checked, read_table
-from pipelines.sample import SCALES, digest
+from pipelines.row import SCALES, digest
 
 logger = logging.getLogger(__name__)
 

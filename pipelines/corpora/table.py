@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pipelines.errors import RunError, listed
-from pipelines.sample import SCALES
+from pipelines.row import SCALES
 
 # What corpora call their splits, in lower case.
 SPLIT_NAMES = {
@@ -56,7 +56,7 @@ class Clip:
     """Speaker or source video: what must not stand in two splits."""
     language: str | None
     scale: str
-    """A name of `pipelines.sample.SCALES`."""
+    """A name of `pipelines.row.SCALES`."""
     corpus: str
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pipelines import media, sample
+from pipelines import media, row
 from pipelines.puppets.face import Look, draw_clip, random_look
 from pipelines.puppets.script import Cast, sentence
 from pipelines.puppets.voice import Voice, mouth_opening, random_voice, speak
@@ -91,7 +91,7 @@ class Part:
 
 def person(name: str, cast: Cast, seed: int) -> Person:
     """The puppet of a name: equal for equal arguments."""
-    rng = np.random.default_rng(sample.row_seed(seed, f"{cast}/{name}"))
+    rng = np.random.default_rng(row.row_seed(seed, f"{cast}/{name}"))
     return Person(name=name, cast=cast, look=random_look(rng, cast), voice=random_voice(rng, cast))
 
 
@@ -131,7 +131,7 @@ def draw(part: Part, seed: int, **moved: float) -> Clip:
         moved: Valences by modality to take for those that were drawn. With another one of the picture
             alone, the words, the sound, the blinks and the motion of the head are the same.
     """
-    rng = np.random.default_rng(sample.row_seed(seed, part.id))
+    rng = np.random.default_rng(row.row_seed(seed, part.id))
     carried = valences(rng)._replace(**moved)
     return make_clip(person(part.speaker, part.cast, seed), carried, rng)
 

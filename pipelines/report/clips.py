@@ -16,7 +16,7 @@ from pathlib import Path
 from pipelines.media import MediaError, probe, read_audio, read_video
 from pipelines.report.pictures import POSTER_SIDE, STRIP_FRAMES, poster, spectrogram, strip_jpeg
 from pipelines.report.summary import flat
-from pipelines.sample import MEDIA, QUALITIES, SCALES, Row, provenance
+from pipelines.row import MEDIA, QUALITIES, SCALES, Row, provenance
 from pipelines.store import StoreReader
 
 FOLDER = "media"

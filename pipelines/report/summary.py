@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.atomic import read_json_lines
 from pipelines.errors import RunError
-from pipelines.sample import KINDS, SPLITS, effective_size
+from pipelines.row import KINDS, SPLITS, effective_size
 from pipelines.store import StoreReader, made_by
 
 BINS = 20  # of the weights' histogram, over [0, 1]

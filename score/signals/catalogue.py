@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from pipelines.sample import MEDIA, Row, provenance
+from pipelines.row import MEDIA, Row, provenance
 from score.media.clip import Clip
 from score.models.observers import Observers
 from score.signals import audio, face, pretrained, sync, video

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipelines.words import units
+from pipelines.word_errors import units
 from score.media.audio import Sound
 from score.media.video import Picture
 from score.similarity import agreement

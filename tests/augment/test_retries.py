@@ -18,9 +18,9 @@ from augment.settings import AugmentConfig, RetrySettings
 from augment.video.diffusers_editor import weaker
 from augment.video.settings import VideoSettings, VideoToVideoSettings
 from augment.video.styles import PUBLISHED
-from pipelines import parts, run
+from pipelines import finished_tasks, run
 from pipelines.errors import RunError, UsageError
-from pipelines.sample import digest
+from pipelines.row import digest
 from pipelines.store import StoreReader, commit, committed_generation
 from score.__main__ import main as score
 from score.measurement import ScoreVariants
@@ -217,7 +217,9 @@ def test_interrupted_and_started_again_equals_straight(
             broken.again()
     broken.augment()  # as `daq-msa run` does when it is started again
     with monkeypatch.context() as patch:
-        patch.setattr(parts.Parts, "close", _crash)  # the store is replaced, and nobody has noted it yet
+        patch.setattr(
+            finished_tasks.Parts, "close", _crash
+        )  # the store is replaced, and nobody has noted it yet
         with pytest.raises(KeyboardInterrupt):
             broken.again()
     assert broken.again() == straight.rows()

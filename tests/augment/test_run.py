@@ -16,7 +16,7 @@ from augment.planning import settings
 from augment.settings import AugmentConfig
 from pipelines import media
 from pipelines.errors import UsageError
-from pipelines.sample import media as in_row
+from pipelines.row import media as in_row
 from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
 from tests import processes, tiny, tiny_diffusion

@@ -15,8 +15,8 @@ from finetune.inputs.batch import Budget
 from finetune.inputs.prompts import rating_question
 from finetune.model.loading import BaseModel, load_base
 from pipelines import media
-from pipelines.sample import Row
-from pipelines.sample import media as in_row
+from pipelines.row import Row
+from pipelines.row import media as in_row
 from tests import tiny
 from tests.tiny_families import BUILDERS
 

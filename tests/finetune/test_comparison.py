@@ -15,7 +15,7 @@ from finetune.comparison import COLUMNS, Pairs, compare, main, paired
 from finetune.evaluation import write_predictions
 from finetune.msa_metrics import DEFINITIONS, OF_CORPUS, Definition, measured
 from pipelines.errors import RunError, UsageError
-from pipelines.sample import SCALES
+from pipelines.row import SCALES
 
 ALL = DEFINITIONS | OF_CORPUS
 

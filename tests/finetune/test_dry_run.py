@@ -15,7 +15,8 @@ import yaml
 
 from finetune.dry_run import NF4_BYTES, blank, step_bytes, weight_bytes
 from finetune.inputs.batch import Budget, Encoded
-from finetune.model.loading import adapted, load_base
+from finetune.model.adapters import adapted
+from finetune.model.loading import load_base
 from finetune.run import main
 from finetune.settings import FinetuneConfig
 from tests import tiny

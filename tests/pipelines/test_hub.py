@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.errors import UsageError
 from pipelines.hub import check_terms, files_of, push
-from pipelines.sample import digest, media, new_row, variant_id
+from pipelines.row import digest, media, new_row, variant_id
 from pipelines.store import commit
 from tests.hub_server import StandInHub
 

@@ -18,8 +18,8 @@ from pipelines.__main__ import main as daq_msa
 from pipelines.corpora.table import CorpusError
 from pipelines.errors import UsageError
 from pipelines.importing import main
+from pipelines.row import Row, features
 from pipelines.runner import StageFailed
-from pipelines.sample import Row, features
 from pipelines.store import StoreReader
 from tests import processes
 from tests.pipelines.clips import numbered, numbers, tone, write_clip

@@ -17,11 +17,11 @@ from PIL import Image
 
 from pipelines.errors import RunError
 from pipelines.media import encode_audio, encode_video
-from pipelines.report import picture
+from pipelines.report import variants_picture as picture
 from pipelines.report.page import duration, number, write_report
 from pipelines.report.pictures import SPECTROGRAM_SIZE, spectrogram, strip
 from pipelines.report.summary import flat, read_metrics
-from pipelines.sample import digest, media, new_row, variant_id
+from pipelines.row import digest, media, new_row, variant_id
 from pipelines.store import StoreError, StoreReader, commit
 
 HOSTILE = (

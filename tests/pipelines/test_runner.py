@@ -14,9 +14,9 @@ from datasets import load_dataset
 
 from pipelines import runner
 from pipelines.errors import RowError, UsageError
-from pipelines.parts import Failure
+from pipelines.finished_tasks import Failure
+from pipelines.row import Row, digest, features, media, new_row
 from pipelines.runner import RunSettings, Stage, StageFailed, Task, task_key
-from pipelines.sample import Row, digest, features, media, new_row
 from pipelines.shared_failure import likeness
 from pipelines.store import StoreError, StoreReader, commit, committed_generation, open_store
 
@@ -314,7 +314,7 @@ def test_a_crash_after_the_store_was_replaced_does_nothing_again(
         raise OSError("No space left on device")
 
     with monkeypatch.context() as broken, pytest.raises(OSError, match="No space"):
-        broken.setattr("pipelines.parts.Parts.close", crash)
+        broken.setattr("pipelines.finished_tasks.Parts.close", crash)
         run(tmp_path / "s", tasks(8), Doubler())
     assert len(StoreReader(tmp_path / "s")) == 8
     untouched = Doubler()

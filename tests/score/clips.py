@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.media import encode_audio, encode_video
-from pipelines.sample import Row, media, new_row, variant_id
+from pipelines.row import Row, media, new_row, variant_id
 from pipelines.store import commit
 from score.media.audio import SAMPLING_RATE, Sound
 from score.media.clip import Clip

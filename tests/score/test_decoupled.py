@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipelines.media import encode_audio, encode_video, read_audio, read_video
-from pipelines.sample import Row
+from pipelines.row import Row
 from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
 from score.run import ScoreConfig, run

@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.errors import UsageError
 from pipelines.media import encode_audio, read_audio
-from pipelines.sample import Row
+from pipelines.row import Row
 from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
 from score.run import ScoreConfig, reweigh, run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.words import units
+from pipelines.word_errors import units
 from score.calibrate import calibrate
 from score.media.audio import Sound
 from score.media.clip import Clip

@@ -14,7 +14,7 @@ import pytest
 import score.run
 from pipelines.errors import UsageError
 from pipelines.media import encode_audio, encode_video, read_audio, read_video
-from pipelines.sample import Row
+from pipelines.row import Row
 from pipelines.settings import Invocation, parse_stage
 from pipelines.store import StoreReader
 from score import measurement, planning

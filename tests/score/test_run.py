@@ -16,7 +16,7 @@ from datasets import load_dataset
 from pipelines import media as clips_on_disk
 from pipelines.errors import RunError, UsageError
 from pipelines.media import encode_audio, encode_video, read_audio, read_video
-from pipelines.sample import Row, features, media
+from pipelines.row import Row, features, media
 from pipelines.settings import Invocation, parse_stage
 from pipelines.store import StoreReader
 from score import calibrate, measurement

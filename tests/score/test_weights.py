@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.sample import effective_size
+from pipelines.row import effective_size
 from score.weights import newness, weights
 
 USUAL = {"low": 0.1, "high": 0.9, "gamma": 1.0, "floor": 0.1}

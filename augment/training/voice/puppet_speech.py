@@ -18,7 +18,7 @@ from augment.training.voice.batches import FRAMES, Batch, Lesson, lengths, sampl
 from augment.voice_conversion.conditioning import LOUDNESS, pulse_mel
 from augment.voice_conversion.mel import log_mel
 from augment.voice_conversion.pitch import track
-from pipelines.sample import row_seed
+from pipelines.row import row_seed
 
 if TYPE_CHECKING:
     from pipelines.puppets.voice import Voice

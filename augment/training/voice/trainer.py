@@ -39,7 +39,7 @@ from augment.voice_conversion.model import (
 )
 from augment.voice_conversion.pipeline import VoiceConversionPipeline
 from pipelines.errors import RunError
-from pipelines.sample import row_seed
+from pipelines.row import row_seed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -59,7 +59,7 @@ def begun(config: VoiceTrainingConfig) -> VoiceConversionPipeline:
         UsageError: If a converter or an encoder cannot be had.
     """
     if config.start is not None:
-        from augment.audio.flow_matching import load_converter
+        from augment.audio.flow_matching_converter import load_converter
 
         return load_converter(config.start, None, "cpu", setting="start")
     torch.manual_seed(config.seed)

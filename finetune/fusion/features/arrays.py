@@ -18,7 +18,7 @@ import numpy as np
 
 from pipelines import pickles
 from pipelines.errors import RunError
-from pipelines.sample import SCALES, SPLITS
+from pipelines.row import SCALES, SPLITS
 
 # MMSA's names of the arrays and of the unimodal labels.
 MMSA_KEYS = {"text": "text", "audio": "audio", "video": "vision"}
@@ -83,7 +83,7 @@ class FeatureSet:
 
     splits: dict[str, Split]
     scale: str
-    """A key of `pipelines.sample.SCALES`."""
+    """A key of `pipelines.row.SCALES`."""
     standards: dict[str, Standard]
     not_finite: dict[str, dict[str, int]]
     """By modality: how many values were NaN, +inf or -inf."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from finetune.fusion.features.arrays import Split, checked, count_not_finite, read_pickle
 from finetune.fusion.features.file import checked_out, named, write
 from pipelines.errors import call
-from pipelines.sample import SCALES
+from pipelines.row import SCALES
 
 
 def main(argv: list[str]) -> None:

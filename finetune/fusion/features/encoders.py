@@ -16,7 +16,7 @@ import numpy as np
 from finetune.fusion.settings import ExtractSettings
 from pipelines import media
 from pipelines.device import pick
-from pipelines.sample import Row
+from pipelines.row import Row
 
 # Encoders that need no download.
 BUILT_IN = {"text": "words", "audio": "log_mel", "video": "edges"}

@@ -28,7 +28,7 @@ from pipelines import media
 from pipelines.device import share
 from pipelines.errors import RunError, call
 from pipelines.provenance import folder_digest
-from pipelines.sample import SPLITS, Row, digest
+from pipelines.row import SPLITS, Row, digest
 from pipelines.settings import Invocation, parse_stage
 from pipelines.store import StoreReader, committed_generation
 

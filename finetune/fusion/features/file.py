@@ -36,7 +36,7 @@ from finetune.objective import check_weights
 from pipelines.atomic import replacing
 from pipelines.errors import UsageError
 from pipelines.provenance import versions
-from pipelines.sample import MODALITIES, SCALES, SPLITS
+from pipelines.row import MODALITIES, SCALES, SPLITS
 
 SUFFIX = ".safetensors"
 METADATA_KEY = "daq_msa_features"

@@ -20,8 +20,8 @@ from augment.audio.chatterbox import Chatterbox
 from augment.audio.settings import AudioSettings, ChatterboxSettings
 from pipelines import media
 from pipelines.errors import UsageError
+from pipelines.row import media as in_row
 from pipelines.runner import StageFailed
-from pipelines.sample import media as in_row
 from pipelines.store import StoreReader
 from tests import tiny
 from tests.tiny_voices import voiced

@@ -22,8 +22,8 @@ from augment.audio.worker_process import JsonProcess, ProcessFailed
 from augment.settings import AugmentConfig
 from pipelines import media
 from pipelines.errors import RunError, UsageError
+from pipelines.row import media as in_row
 from pipelines.runner import task_key
-from pipelines.sample import media as in_row
 from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
 from tests import tiny

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from augment.audio.flow_matching import load_converter
+from augment.audio.flow_matching_converter import load_converter
 from augment.audio.settings import AudioSettings
 from augment.audio.variants import AudioVariants
 from augment.audio.voice_bank import VoiceBank
 from pipelines import media
 from pipelines.errors import UsageError
-from pipelines.sample import media as in_row
+from pipelines.row import media as in_row
 from pipelines.store import StoreReader
 from tests import tiny
 from tests.tiny_voices import converter, voiced

@@ -12,8 +12,8 @@ from augment.audio.settings import AudioSettings
 from augment.audio.voice_bank import VoiceBank
 from pipelines import media
 from pipelines.errors import UsageError
-from pipelines.sample import media as in_row
-from pipelines.sample import variant_id
+from pipelines.row import media as in_row
+from pipelines.row import variant_id
 from pipelines.store import StoreReader
 from tests import tiny
 from tests.tiny_voices import voiced

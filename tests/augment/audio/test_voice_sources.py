@@ -15,7 +15,7 @@ from augment.audio.voice_sources import contents, of_dataset, of_folder
 from augment.settings import AugmentConfig
 from pipelines import media
 from pipelines.errors import UsageError
-from pipelines.sample import media as in_row
+from pipelines.row import media as in_row
 from pipelines.store import StoreReader
 from tests import tiny
 from tests.tiny_voices import voiced

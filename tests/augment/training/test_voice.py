@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from augment.audio.flow_matching import load_converter
+from augment.audio.flow_matching_converter import load_converter
 from augment.checkpoints import VOICE_CONVERTER
 from augment.training.voice import train, trainer
 from augment.training.voice.settings import TransformerSettings, VoiceTrainingConfig, parse
@@ -25,7 +25,7 @@ from augment.training.voice.train import load_speech, main, run
 from augment.training.voice.trainer import DROPPED, Training, begun, flow_loss
 from pipelines import media
 from pipelines.errors import RunError, UsageError
-from pipelines.sample import row_seed
+from pipelines.row import row_seed
 from tests import tiny_observers
 from tests.processes import ROOT, run_two
 from tests.tiny_voices import converter, voiced

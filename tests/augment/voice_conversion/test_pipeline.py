@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from augment.audio.flow_matching import load_converter
+from augment.audio.flow_matching_converter import load_converter
 from augment.checkpoints import VOICE_CONVERTER
 from augment.voice_conversion import mel, pitch
 from augment.voice_conversion.conditioning import Frames, draft, envelope

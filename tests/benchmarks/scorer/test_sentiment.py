@@ -14,7 +14,7 @@ from benchmarks.scorer.sentiment import Moved, Ruler, moved, recoloured, spearma
 from benchmarks.valence_probe import FaceProbe
 from pipelines.errors import RunError
 from pipelines.media import encode_video
-from pipelines.sample import QUALITIES, Row
+from pipelines.row import QUALITIES, Row
 from pipelines.store import StoreReader
 from tests.score.clips import original, variant, write_store
 

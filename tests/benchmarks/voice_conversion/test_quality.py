@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from augment.audio.flow_matching import load_converter
+from augment.audio.flow_matching_converter import load_converter
 from benchmarks.voice_conversion.metrics import figures
 from benchmarks.voice_conversion.models import Judges
 from benchmarks.voice_conversion.pairs import UNLIKE_OCTAVES, Converted, convert, of_folder, of_puppets

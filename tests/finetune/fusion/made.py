@@ -10,8 +10,8 @@ import numpy as np
 
 from finetune.fusion.features.arrays import FeatureSet
 from pipelines import media
-from pipelines.sample import media as held
-from pipelines.sample import new_row
+from pipelines.row import media as held
+from pipelines.row import new_row
 from pipelines.store import commit
 
 STEPS = {"text": 6, "audio": 14, "vision": 9}

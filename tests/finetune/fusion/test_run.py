@@ -19,7 +19,7 @@ from finetune.fusion.losses import batch_of
 from finetune.fusion.run import load
 from finetune.msa_metrics import DEFINITIONS, measured
 from pipelines.errors import RunError, UsageError
-from pipelines.sample import media as held
+from pipelines.row import media as held
 from tests.finetune.fusion.made import mmsa_content, row, rows, store, write
 
 FAST: dict[str, Any] = {

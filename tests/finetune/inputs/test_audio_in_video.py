@@ -23,8 +23,8 @@ from finetune.tower_cache.cache import TowerCache
 from finetune.tower_cache.frozen_towers import FrozenTowers
 from pipelines import media
 from pipelines.errors import UsageError
-from pipelines.sample import Row
-from pipelines.sample import media as in_row
+from pipelines.row import Row
+from pipelines.row import media as in_row
 from tests import tiny
 from tests.finetune.family_inputs import TEXT, _prompt, combinations, every, without
 

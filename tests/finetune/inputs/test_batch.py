@@ -10,7 +10,8 @@ import torch
 from finetune.inputs.batch import Budget, InputError, collate
 from finetune.inputs.chat_encoder import ChatEncoder
 from finetune.inputs.chat_formats import pooled_tokens
-from finetune.model.loading import adapted, load_base
+from finetune.model.adapters import adapted
+from finetune.model.loading import load_base
 from finetune.model.regressor import Rater
 from finetune.settings import FinetuneConfig
 from tests import tiny

@@ -11,7 +11,7 @@ from finetune import evaluation
 from finetune.inputs.shown_modalities import check_shown
 from finetune.run import main
 from pipelines.errors import UsageError
-from pipelines.sample import Modality
+from pipelines.row import Modality
 from pipelines.store import StoreReader
 from tests import tiny, tiny_families
 from tests.finetune.test_run import arguments

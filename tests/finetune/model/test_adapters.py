@@ -13,8 +13,9 @@ import torch
 from finetune import evaluation
 from finetune.inputs.batch import collate
 from finetune.model import towers
+from finetune.model.adapters import adapted
 from finetune.model.families import adapter_targets, layer_pattern
-from finetune.model.loading import BaseModel, adapted
+from finetune.model.loading import BaseModel
 from finetune.model.parts import is_in_towers
 from finetune.model.regressor import Rater
 from finetune.run import main

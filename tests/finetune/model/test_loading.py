@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from finetune.inputs.batch import Budget, collate
-from finetune.model.loading import adapted, load_base
+from finetune.model.adapters import adapted
+from finetune.model.loading import load_base
 from finetune.model.parts import is_in_towers
 from finetune.model.regressor import Rater
 from finetune.settings import FinetuneConfig

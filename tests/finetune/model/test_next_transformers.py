@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from finetune.inputs.batch import collate
 from finetune.model import towers
-from finetune.model.loading import BaseModel, adapted
+from finetune.model.adapters import adapted
+from finetune.model.loading import BaseModel
 from finetune.model.parts import language_model, placeless
 from finetune.model.regressor import Rater
 from finetune.settings import FinetuneConfig

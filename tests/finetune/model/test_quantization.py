@@ -10,7 +10,8 @@ import torch
 
 from finetune.inputs.batch import Budget, collate
 from finetune.model import quantization, towers
-from finetune.model.loading import BaseModel, adapted, load_base
+from finetune.model.adapters import adapted
+from finetune.model.loading import BaseModel, load_base
 from finetune.settings import FinetuneConfig
 from pipelines.errors import UsageError
 from tests import tiny

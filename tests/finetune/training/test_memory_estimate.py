@@ -15,8 +15,9 @@ import torch
 from finetune.dry_run import blank, step_bytes
 from finetune.inputs.batch import Encoded, collate
 from finetune.model import towers
+from finetune.model.adapters import adapted
 from finetune.model.families import Place
-from finetune.model.loading import BaseModel, adapted
+from finetune.model.loading import BaseModel
 from finetune.model.parts import LANGUAGE_MODEL
 from finetune.model.regressor import Rater
 from finetune.settings import FinetuneConfig

@@ -14,7 +14,7 @@ from finetune.fusion.conflict import factors
 from finetune.fusion.settings import ConflictSettings
 from finetune.inputs.batch import collate
 from finetune.model import towers
-from finetune.model.loading import adapted
+from finetune.model.adapters import adapted
 from finetune.model.parts import language_model
 from finetune.model.regressor import Rater
 from finetune.settings import FinetuneConfig
@@ -197,7 +197,7 @@ def test_every_family_can_be_watched(bases: dict[str, Any], name: str, both: lis
 
 
 def adapted_readout(base: Any) -> Any:
-    from finetune.model.loading import fresh_readout
+    from finetune.model.adapters import fresh_readout
 
     readout = fresh_readout(base, FinetuneConfig(), "mosi")
     torch.nn.init.normal_(readout.head.weight, generator=torch.Generator().manual_seed(0))

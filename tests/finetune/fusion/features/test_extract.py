@@ -23,8 +23,8 @@ from finetune.objective import WeightError
 from pipelines import media
 from pipelines.device import Share
 from pipelines.errors import RunError, UsageError
-from pipelines.sample import SPLITS
-from pipelines.sample import media as held
+from pipelines.row import SPLITS
+from pipelines.row import media as held
 from tests import tiny, tiny_encoders
 from tests.finetune.fusion.made import assert_equal, row, rows, store, stripes, tone
 

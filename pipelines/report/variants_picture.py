@@ -1,6 +1,6 @@
 """Draw an original beside its variants as one picture, with their weights: `docs/` and papers show it.
 
-    python -m pipelines.report.picture STORE --out docs/variants.png [--source ID]
+    python -m pipelines.report.variants_picture STORE --out docs/variants.png [--source ID]
 
 A row for the original and one for each variant: frames along time, the sound's spectrogram, and the
 weight. By default the family is drawn whose weights differ most.
@@ -21,7 +21,7 @@ from pipelines.errors import RunError, call
 from pipelines.media import read_audio, read_video
 from pipelines.report.clips import select
 from pipelines.report.pictures import spectrogram, strip
-from pipelines.sample import MEDIA, Row
+from pipelines.row import MEDIA, Row
 from pipelines.store import StoreReader
 
 # All in px. The picture is meant to be shown at half its size.
@@ -137,7 +137,7 @@ def choose(reader: StoreReader) -> list[int]:
 def main(argv: list[str]) -> None:
     """Write the picture."""
     about = "Draw an original beside its variants as one picture, with their weights."
-    parser = argparse.ArgumentParser(prog="python -m pipelines.report.picture", description=about)
+    parser = argparse.ArgumentParser(prog="python -m pipelines.report.variants_picture", description=about)
     parser.add_argument("store", type=Path, metavar="STORE")
     parser.add_argument("--out", type=Path, required=True, metavar="PICTURE.png")
     parser.add_argument("--source", help="id of the original to draw")

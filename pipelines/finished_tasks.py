@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.atomic import read_json_lines, write_json, write_json_lines, write_table
-from pipelines.sample import Row, digest
+from pipelines.row import Row, digest
 from pipelines.store import GENERATION_DIGITS, StoreReader, committed_generation
 
 if TYPE_CHECKING:
