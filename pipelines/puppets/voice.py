@@ -101,11 +101,10 @@ def render(text: str, voice: Voice, *, valence: float, rng: np.random.Generator)
     rate = voice.pace * 2 ** (RATE_OCTAVES * valence + rng.normal(0, 0.02))
     harmonic, harmonic_phase, noise, rest, rest_phase, pitch = _frames(text, rate)
     axis = np.arange(len(harmonic)) / voice.stretch
-    hertz = np.arange(len(harmonic)) * SYNTHESIS_RATE / 2 / (len(harmonic) - 1)  # of each bin
-    tilt = voice.tilt_db * np.log2(np.maximum(hertz, 500) / 500)
+    tilt = voice.tilt_db * np.log2(np.maximum(_bin_hz(len(harmonic)), 500) / 500)
     harmonic, noise, rest = (
-        _stretched(part, axis) + (gain_db * np.log(10) / 20).astype(np.float32)[:, None]
-        for part, gain_db in ((harmonic, tilt), (noise, tilt + voice.breath_db), (rest, tilt))
+        _stretched(part, axis) + _nepers(gain)[:, None]
+        for part, gain in ((harmonic, tilt), (noise, tilt + voice.breath_db), (rest, tilt))
     )
     wave = dsp.synth(
         harmonic,
@@ -118,8 +117,7 @@ def render(text: str, voice: Voice, *, valence: float, rng: np.random.Generator)
     )
     loudness = LOUDNESS * 10 ** ((LOUDNESS_DB * valence + rng.normal(0, 0.3)) / 20)
     samples = _resampled(wave)
-    level = float(np.sqrt(np.square(samples, dtype=np.float64).mean()))
-    return np.clip(samples * loudness / (level + 1e-9), -1, 1).astype(np.float32)
+    return np.clip(samples * loudness / (_rms(samples) + 1e-9), -1, 1).astype(np.float32)
 
 
 def mouth_opening(samples: np.ndarray, fps: float, sampling_rate: int = SAMPLING_RATE) -> np.ndarray:
@@ -182,6 +180,14 @@ def _stretched(part: np.ndarray, axis: np.ndarray) -> np.ndarray:
     return ((1 - share) * part[low] + share * part[low + 1]).astype(np.float32)
 
 
+def _bin_hz(bins: int) -> np.ndarray:
+    return np.arange(bins) * SYNTHESIS_RATE / 2 / (bins - 1)
+
+
+def _nepers(decibels: np.ndarray) -> np.ndarray:
+    return (decibels * np.log(10) / 20).astype(np.float32)
+
+
 def _resampled(wave: np.ndarray) -> np.ndarray:
     """From 24 to 16 kHz by cutting the spectrum."""
     wave = np.pad(wave, (0, -len(wave) % 3))
@@ -194,3 +200,7 @@ def _trimmed(samples: np.ndarray) -> np.ndarray:
     loud = np.flatnonzero(np.abs(samples) > QUIET * np.abs(samples).max())
     margin = round(MARGIN_S * SAMPLING_RATE)
     return samples[max(0, loud[0] - margin) : loud[-1] + margin] if len(loud) else samples
+
+
+def _rms(samples: np.ndarray) -> float:
+    return float(np.sqrt(np.square(samples, dtype=np.float64).mean()))

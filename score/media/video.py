@@ -101,10 +101,16 @@ def gradient(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def pooled(images: np.ndarray, cells: int) -> np.ndarray:
     """Means over a grid of cells, (F, H, W) to (F, cells, cells); cells overlap where H or W is small."""
-    import torch
-
-    wide = torch.from_numpy(np.asarray(images, dtype=np.float64))[:, None]
-    return torch.nn.functional.adaptive_avg_pool2d(wide, cells)[:, 0].float().numpy()
+    for axis in (1, 2):
+        size = images.shape[axis]
+        edges = np.linspace(0, size, cells + 1)
+        sums = np.cumsum(images, axis=axis, dtype=np.float64)
+        sums = np.concatenate([np.zeros_like(np.take(sums, [0], axis=axis)), sums], axis=axis)
+        starts = np.minimum(np.floor(edges[:-1]).astype(int), size - 1)
+        ends = np.maximum(np.ceil(edges[1:]).astype(int), starts + 1)
+        counts = (ends - starts).reshape([-1 if a == axis else 1 for a in range(3)])
+        images = (np.take(sums, ends, axis=axis) - np.take(sums, starts, axis=axis)) / counts
+    return images.astype(np.float32)
 
 
 def resized(picture: Picture, height: int, width: int) -> Picture:
