@@ -6,17 +6,20 @@ seed would bring, on these rows.
 **Over rows**: `finetune.comparison`'s paired bootstrap, the ratings of all seeds pooled: a row, or where
 ids name the video a row is cut from a whole video, is drawn with its ratings from every seed. It asks
 what other rows would bring, from these seeds.
+
+References:
+    Student's distribution as a finite sum: Abramowitz & Stegun 1964, 26.7.3 and 26.7.4.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import ttest_1samp
 
 from finetune.comparison import Pairs, compare
 from finetune.msa_metrics import DEFINITIONS
@@ -39,16 +42,28 @@ def over_seeds(run: Path, against: Path, seeds: Sequence[int]) -> dict[str, dict
 
 def paired_t(differences: Sequence[float]) -> dict[str, float | None]:
     """Student's paired test against no difference; without a t where fewer than two or all are one."""
-    mean = float(np.mean(differences)) if differences else None
-    if len(set(differences)) < 2:
+    count = len(differences)
+    mean = float(np.mean(differences)) if count else None
+    spread = float(np.std(differences, ddof=1)) if count > 1 else 0.0
+    if mean is None or not spread:
         return {"difference": mean, "t": None, "freedom": None, "p": None}
-    found = ttest_1samp(differences, 0.0)
-    return {
-        "difference": mean,
-        "t": float(found.statistic),
-        "freedom": int(found.df),
-        "p": float(found.pvalue),
-    }
+    t = mean / (spread / math.sqrt(count))
+    return {"difference": mean, "t": t, "freedom": count - 1, "p": two_sided(t, count - 1)}
+
+
+def two_sided(t: float, freedom: int) -> float:
+    """The share of Student's distribution that is at least |t| away from 0."""
+    angle = math.atan(abs(t) / math.sqrt(freedom))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = freedom % 2
+    term, total = (cosine, cosine) if odd else (1.0, 1.0)
+    if freedom == 1:
+        total = 0.0
+    for step in range(2 + odd, freedom - 1, 2):
+        term *= cosine**2 * (step - 1) / step
+        total += term
+    within = 2 / math.pi * (angle + sine * total) if odd else sine * total
+    return max(0.0, 1 - within)
 
 
 def over_rows(run: Path, against: Path, seeds: Sequence[int], resamples: int) -> dict[str, Any]:

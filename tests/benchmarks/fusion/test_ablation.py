@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from benchmarks.fusion import ablation, ratio_plot
 from benchmarks.fusion.ablation_report import cell
 from benchmarks.fusion.modality_drop import predicted_without, subsets
-from benchmarks.fusion.significance import group_of, over_rows, over_seeds, paired_t
+from benchmarks.fusion.significance import group_of, over_rows, over_seeds, paired_t, two_sided
 from finetune.fusion.__main__ import main as train
 from finetune.fusion.features.arrays import from_pickle
 from finetune.fusion.run import load
@@ -200,11 +200,20 @@ def test_the_picture_has_a_panel_an_arm_and_is_the_same_again(runs: dict[str, Pa
         assert picture.count(f">{words}<") == len(runs)
 
 
+@pytest.mark.parametrize(
+    ("t", "freedom"),
+    [(12.7062, 1), (4.302653, 2), (3.182446, 3), (2.776445, 4), (2.570582, 5), (2.228139, 10)],
+)
+def test_students_distribution_has_its_tabled_points(t: float, freedom: int) -> None:
+    assert two_sided(t, freedom) == pytest.approx(0.05, abs=1e-6)
+    assert two_sided(-t, freedom) == two_sided(t, freedom)
+    assert two_sided(0.0, freedom) == 1
+
+
 def test_a_paired_t_is_the_mean_over_its_error() -> None:
     found = paired_t([0.1, 0.3, 0.2, 0.4, 0.5])
     assert found["t"] == pytest.approx(0.3 / (np.std([0.1, 0.3, 0.2, 0.4, 0.5], ddof=1) / np.sqrt(5)))
     assert found["freedom"] == 4
-    assert paired_t([0.0, 1.0])["p"] == pytest.approx(0.5)  # Student's of 1 is Cauchy's distribution
     assert paired_t([0.1]) == {"difference": 0.1, "t": None, "freedom": None, "p": None}
     assert paired_t([0.5, 0.5])["t"] is None
 
