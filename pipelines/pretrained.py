@@ -91,10 +91,13 @@ class Pretrained:
     @contextmanager
     def explained(self) -> Iterator[None]:
         """Turns what a library raises while it loads the model into one line."""
+        import torch
         from huggingface_hub.errors import StrictDataclassError
 
         try:
             yield
+        except torch.OutOfMemoryError:  # the device's fault, and not the model's
+            raise
         except (
             OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError,
             StrictDataclassError,
