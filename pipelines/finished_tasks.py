@@ -13,6 +13,7 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,28 +68,36 @@ class Parts:
         self._reader: StoreReader | None = None
         self._open_part: tuple[Path, list[Row]] | None = None
         self._seen: set[Path] = set()
-        self._read_committed()
+        # In this order: what the first process takes out of the parts meanwhile is in the store by then.
         self.refresh()
+        self._read_committed()
 
     def _read_committed(self) -> None:
         self._committed = committed_tasks(self.directory)
         if self._committed:
             self._reader = StoreReader(self.directory)
         for record in read_json_lines(self.directory / "failures.jsonl"):
-            self._failures[record["key"]] = Failure(**record)
+            self._failures.setdefault(record["key"], Failure(**record))
 
     def refresh(self) -> None:
         """Take in what this or another process has finished since the last look."""
         import pyarrow.parquet
 
-        for path in sorted(set(self.folder.glob("*/*.parquet")) - self._seen):
-            keys = pyarrow.parquet.read_table(path, columns=["key"])["key"].to_pylist()
-            self._where |= {key: (path, index) for index, key in enumerate(keys)}
-            self._seen.add(path)
-        for path in sorted(set(self.folder.glob("*/*.failed.json")) - self._seen):
-            failure = Failure(**json.loads(path.read_text(encoding="utf-8")))
-            self._failures[failure.key] = failure
-            self._seen.add(path)
+        for path in self._unseen("*.parquet"):
+            with suppress(FileNotFoundError):
+                keys = pyarrow.parquet.read_table(path, columns=["key"])["key"].to_pylist()
+                self._where |= {key: (path, index) for index, key in enumerate(keys)}
+                self._seen.add(path)
+        for path in self._unseen("*.failed.json"):
+            with suppress(FileNotFoundError):
+                failure = Failure(**json.loads(path.read_text(encoding="utf-8")))
+                self._failures[failure.key] = failure
+                self._seen.add(path)
+
+    def _unseen(self, pattern: str) -> list[Path]:
+        # Not by Path.glob, which fails where a folder goes while it looks.
+        found = {self.folder / name for name in glob(f"*/{pattern}", root_dir=self.folder)}  # noqa: PTH207
+        return sorted(found - self._seen)
 
     def done(self, key: str) -> bool:
         """Whether there is a result for this key."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -82,7 +83,10 @@ class Progress:
         """Write the status, and move the bar."""
         self._shown = time.monotonic()
         if self.share.rank > 0:
-            write_json(self._file(self.share.rank), asdict(self.tally))
+            with suppress(
+                FileNotFoundError
+            ):  # the first process may have committed, and cleared the parts away
+                write_json(self._file(self.share.rank), asdict(self.tally))
             return
         tally = self._everywhere()
         write_json(self.directory / "status.json", self._status(state, tally))

@@ -63,10 +63,9 @@ class StoreReader:
 
     def __init__(self, directory: str | Path) -> None:
         import pyarrow
-        import pyarrow.parquet
 
         self.directory = Path(directory)
-        self._files = [pyarrow.parquet.ParquetFile(path) for path in shards(self.directory)]
+        self._files = _open_shards(self.directory)
         self.table: pyarrow.Table = pyarrow.concat_tables(map(_without_media, self._files))
         self._groups = [
             (file, group, file.metadata.row_group(group).num_rows)
@@ -114,6 +113,19 @@ class StoreReader:
     def _read(self, group: int) -> pyarrow.Table:
         file, number, _ = self._groups[group]
         return file.read_row_group(number)
+
+
+def _open_shards(directory: Path) -> list[pyarrow.parquet.ParquetFile]:
+    """A store's files, all of one generation, even where another process commits the next meanwhile."""
+    import pyarrow.parquet
+
+    while True:
+        paths = shards(directory)
+        try:
+            return [pyarrow.parquet.ParquetFile(path) for path in paths]
+        except FileNotFoundError:
+            if paths == shards(directory):
+                raise
 
 
 def commit(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import time
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets import load_dataset
@@ -341,28 +343,45 @@ def test_results_that_are_to_be_kept_outlive_the_commit(tmp_path: Path) -> None:
     assert not (tmp_path / "s" / "parts").exists()
 
 
-def _in_process(out: Path, rank: int, processes: int) -> None:
+def _in_process(out: Path, rank: int, processes: int, late_s: float = 0) -> None:
+    time.sleep(late_s)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(processes)}
     run(out, tasks(12), Doubler(fails=(tasks(12)[5].id,)))
+
+
+def _end_well(*shares: tuple[Any, ...]) -> None:
+    """Run `_in_process` with each of these arguments, all at the same time."""
+    context = multiprocessing.get_context("fork")
+    started = [context.Process(target=_in_process, args=share) for share in shares]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(60)
+    assert [process.exitcode for process in started] == [0] * len(shares)
 
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_several_processes_give_the_rows_that_one_gives(tmp_path: Path, processes: int) -> None:
     run(tmp_path / "one", tasks(12), Doubler(fails=(tasks(12)[5].id,)))
-    context = multiprocessing.get_context("fork")
-    started = [
-        context.Process(target=_in_process, args=(tmp_path / "many", rank, processes))
-        for rank in range(processes)
-    ]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join(60)
-    assert [process.exitcode for process in started] == [0] * processes
+    _end_well(*[(tmp_path / "many", rank, processes) for rank in range(processes)])
     assert list(StoreReader(tmp_path / "one").rows()) == list(StoreReader(tmp_path / "many").rows())
     status = json.loads((tmp_path / "many" / "status.json").read_text())
     assert (status["done"], status["failed"], status["left"]) == (11, 1, 0)
     assert status["rows_per_second"] > 0
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_another_process_may_begin_while_the_first_commits(tmp_path: Path, *, committed: bool) -> None:
+    """With nothing left to do, the first process commits at once, and the second may be anywhere by then."""
+    for turn in range(20):
+        out = tmp_path / str(turn)
+        todo = tasks(12)
+        stage = Stage("test", out, features().arrow_schema, RunSettings())
+        stage.perform(todo, load, Doubler)
+        if committed:
+            stage.commit(todo, map(stage.parts.get, [task.key for task in todo]), SETTINGS)
+        _end_well((out, 0, 2), (out, 1, 2, turn / 1000))
+        assert len(StoreReader(out)) == 12
 
 
 def test_failed_rows_are_not_taken_again_by_several_processes(
