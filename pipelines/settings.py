@@ -24,6 +24,8 @@ from pipelines.runner import RunSettings
 
 SECTIONS = ("corpus", "augment", "score", "finetune", "fusion")
 RUN_KEYS = ("seed", "work")
+# Settings that had another name in a release: the old key, and the one to use.
+RENAMED: dict[str, str] = {}
 
 jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -160,8 +162,14 @@ def _inline_recipe(argv: list[str], config_class: type, section: str) -> list[st
             own = {key: recipe[key] for key in ("seed", section) if recipe.get(key) is not None}
             inlined += ["--config", json.dumps(own)]
         else:
+            _check_renamed(name.removeprefix("--"))
             inlined.append(argument)
     return inlined
+
+
+def _check_renamed(key: str) -> None:
+    if key in RENAMED:
+        raise UsageError(f"{key}: is called {RENAMED[key]} since version 0.2.0; use that name")
 
 
 def _nested(config_class: type) -> dict[str, type]:
@@ -179,6 +187,7 @@ def _check_keys(config_class: type, values: Any, prefix: str) -> None:
     if not isinstance(values, dict):
         raise UsageError(f"{prefix}: got {values!r}; it takes a mapping with {', '.join(names)}")
     for key, value in values.items():
+        _check_renamed(f"{prefix}.{key}")
         if key not in names:
             raise UsageError(f"{prefix}.{key}: unknown key; {prefix} takes {', '.join(names)}")
         if key in _nested(config_class) and value is not None:

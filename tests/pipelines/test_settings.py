@@ -10,6 +10,7 @@ from typing import Literal
 
 import pytest
 
+from pipelines import settings
 from pipelines.errors import UsageError
 from pipelines.settings import Invocation, parse_stage
 
@@ -122,3 +123,13 @@ def test_exit_codes_and_print_config(tmp_path: Path) -> None:
     code, stdout, _ = run("--augment.video.steps", "3", "--print_config")
     assert code == 0
     assert "steps: 3" in stdout
+
+
+@pytest.mark.parametrize("argv", [(), ("--augment.video.passes", "4")])
+def test_an_old_key_is_refused_with_its_new_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(settings, "RENAMED", {"augment.video.passes": "augment.video.steps"})
+    recipe = RECIPE if argv else RECIPE.replace("steps", "passes")
+    with pytest.raises(UsageError, match=r"augment\.video\.passes: is called augment\.video\.steps"):
+        parse(tmp_path, *argv, recipe=recipe)
