@@ -1,4 +1,4 @@
-"""Which variants the clips of a store get, and what each depends on."""
+"""Which variants the clips of a store get, and what each of them depends on."""
 
 from __future__ import annotations
 
@@ -21,99 +21,84 @@ from pipelines.row import digest, row_seed, variant_id
 from pipelines.runner import Task, task_key
 from pipelines.store import StoreReader
 
-# What `model: embedded` stands for.
+# The checkpoints that `model: embedded` stands for.
 EMBEDDED = {VideoSettings: STABLE_DIFFUSION, AudioSettings: VOICE_CONVERTER}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """One way of making a variant."""
-
-    index: int
-    """Of its source in the store that is read."""
-    kind: str
-    tracks: tuple[Track, ...]
-    """What is replaced, the picture first."""
-    variant: int
-    """Which of the clip's variants of the kind."""
-    number: int
-    """How often the variant had been made before."""
-    seed: int
-    strength: float
-    """Factor on the strength of the edit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """One variant of a training clip."""
 
-    index: int
-    """Of its source in the store that is read."""
+    index: int  # of its source in the store that is read
     source_id: str
     kind: str
-    tracks: tuple[Track, ...]
-    """What is replaced, the picture first."""
-    number: int
+    tracks: tuple[Track, ...]  # what is replaced, video first
+    number: int  # among the clip's variants of this kind
     inputs: Any
     settings: Any
     config: AugmentConfig
-    seed: int
-    """The run's."""
+    run_seed: int
 
     @property
     def id(self) -> str:
-        """Of its row."""
+        """The id of its row."""
         return variant_id(self.source_id, self.kind, self.number)
 
-    def attempt(self, number: int) -> Attempt:
-        """How it is made for the first time, 0, and how again."""
-        return Attempt(
-            index=self.index,
-            kind=self.kind,
-            tracks=self.tracks,
-            variant=self.number,
-            number=number,
-            seed=row_seed(self.seed, f"{self.id}~{number}" if number else self.id),
-            strength=self.config.strength(self.kind, number),
-        )
 
-    def told(self, number: int) -> dict[str, Any]:
-        """What is told of an attempt in the rows of later ones."""
-        attempt = self.attempt(number)
-        return {"attempt": number, "seed": attempt.seed, "strength": attempt.strength}
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at making a variant; each has its own seed, and later ones may be weaker edits."""
 
-    def task(self, number: int) -> Task:
-        """The task of an attempt."""
-        attempt = self.attempt(number)
-        again = {"again": [number, attempt.strength]} if number else {}
-        key = task_key(self.id, self.inputs, self.settings | again, self.seed)
-        return Task(self.id, key, attempt, digest(self.source_id))
+    variant: Variant
+    number: int  # from 0
+
+    @property
+    def seed(self) -> int:
+        """The seed of everything that is drawn for it."""
+        row_id = self.variant.id
+        return row_seed(self.variant.run_seed, f"{row_id}~{self.number}" if self.number else row_id)
+
+    @property
+    def strength(self) -> float:
+        """Factor on the strength of the edit, in (0, 1]."""
+        return self.variant.config.strength(self.variant.kind, self.number)
+
+    def record(self) -> dict[str, Any]:
+        """What the row stores about it when another attempt takes its place."""
+        return {"attempt": self.number, "seed": self.seed, "strength": self.strength}
+
+    def task(self) -> Task:
+        """The task that makes it. All tasks of a clip share a process, which decodes the clip once."""
+        variant = self.variant
+        again = {"again": [self.number, self.strength]} if self.number else {}
+        key = task_key(variant.id, variant.inputs, variant.settings | again, variant.run_seed)
+        return Task(variant.id, key, self, digest(variant.source_id))
 
 
 def plan(reader: StoreReader, config: AugmentConfig, seed: int) -> list[Variant]:
-    """The variants that the training clips of a store get, clip by clip."""
+    """The variants of the training clips of a store, clip by clip."""
     variants = []
     voices = _voices(config.audio, reader) if config.converts else None
     for index, row in enumerate(reader.table.to_pylist()):
         if row["split"] != "train" or row["kind"] != "original":
             continue
         for kind, count in config.variants().items():
-            wanted = config.replaces(kind)
-            replaced = tuple(track for track in wanted if row[f"has_{track}"])
-            # A classic variant replaces what a clip has; `both` is a new picture and a new voice together.
-            if replaced == wanted or (replaced and kind == "classic"):
-                sections = ("classic",) if kind == "classic" else replaced
+            tracks = config.replaces(kind)
+            available = tuple(track for track in tracks if row[f"has_{track}"])
+            # A classic variant replaces the tracks that a clip has; `both` needs both of them.
+            if available == tracks or (available and kind == "classic"):
+                sections = ("classic",) if kind == "classic" else available
                 variants += [
                     Variant(
                         index=index,
                         source_id=row["id"],
                         kind=kind,
-                        tracks=replaced,
+                        tracks=available,
                         number=number,
                         inputs=[row["generator"], voices if "audio" in sections else None],
                         settings={section: settings(getattr(config, section)) for section in sections},
                         config=config,
-                        seed=seed,
+                        run_seed=seed,
                     )
                     for number in range(count)
                 ]
@@ -121,7 +106,7 @@ def plan(reader: StoreReader, config: AugmentConfig, seed: int) -> list[Variant]
 
 
 def _voices(settings: AudioSettings, reader: StoreReader) -> str:
-    """A digest of the voices that a target is drawn from: with another choice, another one is drawn."""
+    """A digest of the target voices: if they change, other targets are drawn."""
     if settings.voices != CORPUS:
         return voice_sources.contents(settings)
     table = reader.table
@@ -131,14 +116,9 @@ def _voices(settings: AudioSettings, reader: StoreReader) -> str:
 
 @cache
 def settings(section: VideoSettings | AudioSettings | ClassicSettings) -> dict[str, Any]:
-    """The settings of a section that one of its variants depends on, the weights' contents among them."""
+    """What a variant depends on in a section of the settings, including the contents of local weights."""
     if isinstance(section, ClassicSettings):
         return section.used()
-    embedded = str(EMBEDDED[type(section)])
-    models = [embedded if model == "embedded" else model for model in section.models()]
-    return section.used() | {"weights": _contents(models)}
-
-
-def _contents(models: list[str]) -> list[str | None]:
-    """A digest of each model's folder; None of one from the Hub."""
-    return [provenance.folder_digest(Path(each)) if Path(each).is_dir() else None for each in models]
+    folders = [EMBEDDED[type(section)] if model == "embedded" else Path(model) for model in section.models()]
+    weights = [provenance.folder_digest(folder) if folder.is_dir() else None for folder in folders]
+    return section.used() | {"weights": weights}

@@ -1,4 +1,4 @@
-"""What every voice converter does with sounds: check them, and give back what fits the source."""
+"""What all voice converters do with waveforms: check them, and match the output to the source."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ import torch
 
 from pipelines.errors import RowError
 
-SILENT = 1e-4
-"""Root mean square below which a sound is silent."""
-PEAK = 0.999
-"""A result that would be louder is made softer until this is its peak."""
+SILENT = 1e-4  # root mean square below which a waveform is silent
+PEAK = 0.999  # output that would exceed this peak is made softer
+# How far an output's duration may be off: the larger of so many seconds and such a share of it.
 SLACK_S, SLACK = 0.25, 0.05
-"""How far a converter's answer may be from the wanted duration: the greater of seconds and a share of it."""
-JUMP = 1.5
-"""More than this between two samples is no sound but integers that overflowed."""
+JUMP = 1.5  # a larger step between two samples comes from integers that overflowed
 
 
 def level(name: str, sound: np.ndarray) -> float:
-    """Root mean square of a sound that can be converted.
+    """Root mean square of a waveform that can be converted.
 
     Args:
-        name: Of the sound, for messages.
+        name: The waveform's name, for messages.
         sound: float (samples,).
 
     Raises:
@@ -31,10 +28,10 @@ def level(name: str, sound: np.ndarray) -> float:
         raise RowError(f"{name}: shape {sound.shape}; wants mono samples, (samples,) with at least one")
     if not np.isfinite(sound).all():
         raise RowError(f"{name}: {int((~np.isfinite(sound)).sum())} of {len(sound)} samples are not finite")
-    found = float(np.sqrt(np.square(sound, dtype=np.float64).mean()))
-    if found < SILENT:
-        raise RowError(f"{name}: silent, root mean square {found:.1e} below {SILENT:.0e}; there is no voice")
-    return found
+    rms = float(np.sqrt(np.square(sound, dtype=np.float64).mean()))
+    if rms < SILENT:
+        raise RowError(f"{name}: silent, root mean square {rms:.1e} below {SILENT:.0e}; there is no voice")
+    return rms
 
 
 def resampled(samples: torch.Tensor, source: int, target: int) -> torch.Tensor:
@@ -44,29 +41,33 @@ def resampled(samples: torch.Tensor, source: int, target: int) -> torch.Tensor:
     return samples if source == target else resample(samples, source, target)
 
 
-def as_given(
-    samples: torch.Tensor, made_rate: int, *, wanted_level: float, sampling_rate: int, length: int
+def fitted(samples: torch.Tensor, length: int) -> torch.Tensor:
+    """Samples (samples,) cut, or padded with silence at the end, to a length."""
+    return torch.nn.functional.pad(samples, (0, max(0, length - len(samples))))[:length]
+
+
+def matched(
+    samples: torch.Tensor, made_rate: int, *, level: float, sampling_rate: int, length: int
 ) -> np.ndarray:
-    """A sound of the source's rate, length and loudness; softer where it would clip.
+    """A converter's output at the source's sampling rate, length and loudness; softer where it would clip.
 
     Args:
         samples: float32 (samples,) at `made_rate` Hz.
         made_rate: In Hz.
-        wanted_level: Root mean square of the source.
+        level: Root mean square of the source.
         sampling_rate: Of the source, in Hz.
-        length: Samples of the source; what is made is cut, or followed by silence.
+        length: Samples of the source; the output is cut, or padded with silence.
 
     Returns:
         float32 (length,) in [-1, 1].
     """
-    back = resampled(samples, made_rate, sampling_rate)
-    back = torch.nn.functional.pad(back, (0, max(0, length - len(back))))[:length]
-    gain = wanted_level / max(float(back.square().mean().sqrt()), 1e-9)
+    back = fitted(resampled(samples, made_rate, sampling_rate), length)
+    gain = level / max(float(back.square().mean().sqrt()), 1e-9)
     gain = min(gain, PEAK / max(float(back.abs().max()), 1e-9))
     return (back * gain).numpy()
 
 
-def answered(
+def checked_output(
     converter: str,
     made: np.ndarray,
     made_rate: int,
@@ -74,26 +75,26 @@ def answered(
     sampling_rate: int,
     pace: float = 1.0,
 ) -> np.ndarray:
-    """What another program made of a source, checked and made to fit it.
+    """The output of an external converter, checked and matched to its source.
 
     Args:
-        converter: Its name, for messages.
-        made: Its answer, float (samples,) at `made_rate` Hz.
+        converter: The converter's name, for messages.
+        made: Its output, float (samples,) at `made_rate` Hz.
         made_rate: In Hz.
         source: float32 (samples,) at `sampling_rate` Hz, not silent.
         sampling_rate: In Hz.
-        pace: How many times as long as the source the answer was to be.
+        pace: Wanted length of the output in lengths of the source.
 
     Returns:
-        float32, of the source's shape, rate and loudness.
+        float32, with the source's shape, rate and loudness.
 
     Raises:
-        ValueError: If the answer is not finite, silent, overflowed, or of another duration.
+        ValueError: If the output is not finite, silent, overflowed, or of another duration.
     """
     name = f"{converter}'s answer"
     try:
         level(name, made)
-    except RowError as error:  # the converter's doing, and not the clip's
+    except RowError as error:  # the converter is at fault, not the clip
         raise ValueError(str(error)) from error
     wanted_s, made_s = pace * len(source) / sampling_rate, len(made) / made_rate
     slack_s = max(SLACK_S, SLACK * wanted_s)
@@ -105,10 +106,5 @@ def answered(
     if jump > JUMP:
         raise ValueError(f"{name}: jumps by {jump:.2f} between two samples; it overflowed and is noise")
     samples = torch.from_numpy(np.ascontiguousarray(made, np.float32))
-    return as_given(
-        samples,
-        made_rate,
-        wanted_level=level("audio", source),
-        sampling_rate=sampling_rate,
-        length=len(source),
-    )
+    source_level = level("audio", source)
+    return matched(samples, made_rate, level=source_level, sampling_rate=sampling_rate, length=len(source))

@@ -1,1 +1,1 @@
-"""Audio variants: which voice is the target, and which converter makes it speak."""
+"""Audio variants: target voices and voice converters."""

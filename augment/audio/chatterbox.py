@@ -1,14 +1,15 @@
-"""Voice conversion by Chatterbox, in this process, where the package `chatterbox` is installed.
+"""Voice conversion by Chatterbox, in this process, if the package `chatterbox` is installed.
 
-The releases of its authors put an inaudible watermark on all that they make, and `chatterbox-light` does
-not. In training data it is a cue that tells variants from originals, which have none; so it is left out
-unless it is asked for, and either way a row says which.
+The releases of its authors add an inaudible watermark to all output; `chatterbox-light` does not. In training
+data a watermark is a cue that tells variants from originals, so it is removed unless the settings keep it.
+The rows record which.
 """
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,13 @@ class Chatterbox:
         device: A torch device.
 
     Raises:
-        UsageError: If the package or the weights are not there.
+        UsageError: If the package or the weights are missing.
     """
 
     def __init__(self, settings: AudioSettings, device: str) -> None:
         self.device = device
         self.model = load(settings.chatterbox.folder, device)
-        self.watermark = _mark(self.model, keep=settings.chatterbox.watermark == "keep")
+        self.watermark = _set_watermark(self.model, keep=settings.chatterbox.watermark == "keep")
 
     def __call__(
         self, source: np.ndarray, reference: np.ndarray, sampling_rate: int, *, seed: int
@@ -46,33 +47,20 @@ class Chatterbox:
 
         Args:
             source: float32 mono (samples,) in [-1, 1].
-            reference: The target voice, like `source`; its first 10 s count.
+            reference: The target voice, like `source`; only its first 10 s matter.
             sampling_rate: Of both, in Hz.
-            seed: Of all that is drawn.
+            seed: Of everything that is drawn.
 
         Returns:
-            float32 of the source's shape, rate and loudness, and what made it.
+            float32 with the source's shape, rate and loudness, and how it was made.
 
         Raises:
-            ValueError: If a sound or the answer cannot be used.
+            ValueError: If an input or the output cannot be used.
         """
-        waveform.level("audio", source)
-        waveform.level("reference", reference)
-        made = self._generate(source, reference, sampling_rate, seed)
-        details = {
-            "method": "chatterbox",
-            "model": MODEL,
-            "watermark": self.watermark,
-            "program": provenance.versions(PACKAGES),
-        }
-        return waveform.answered("Chatterbox", made, self.model.sr, source, sampling_rate), details
-
-    def _generate(
-        self, source: np.ndarray, reference: np.ndarray, sampling_rate: int, seed: int
-    ) -> np.ndarray:
-        """What the model answers, (samples,); it takes files."""
         import torch
 
+        waveform.level("audio", source)
+        waveform.level("reference", reference)
         gpus = [self.device] if self.device.startswith("cuda") else []
         with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(gpus):
             paths = [Path(folder, f"{name}.flac") for name in ("source", "reference")]
@@ -80,14 +68,17 @@ class Chatterbox:
                 path.write_bytes(media.encode_audio(samples, sampling_rate))
             torch.manual_seed(seed)
             made = self.model.generate(str(paths[0]), target_voice_path=str(paths[1]))
-        return made.detach().float().cpu().numpy().reshape(-1)  # (1, samples) -> (samples,)
+        samples = made.detach().float().cpu().numpy().reshape(-1)  # (1, samples) -> (samples,)
+        output = waveform.checked_output("Chatterbox", samples, self.model.sr, source, sampling_rate)
+        details = {"method": "chatterbox", "model": MODEL, "watermark": self.watermark}
+        return output, details | {"program": provenance.versions(PACKAGES)}
 
 
 def load(folder: str | None, device: str) -> Any:
-    """The model, a `ChatterboxVC`.
+    """Load the model, a `ChatterboxVC`.
 
     Args:
-        folder: With its weights; None downloads the published ones.
+        folder: The folder of its weights; None downloads the published ones.
         device: A torch device.
 
     Raises:
@@ -112,19 +103,11 @@ def load(folder: str | None, device: str) -> Any:
         ) from error
 
 
-class _Unmarked:
-    """In place of a watermarker: gives the sound back as it is."""
-
-    def apply_watermark(self, wav: Any, watermark: Any = None, sample_rate: int = 0) -> Any:
-        return wav
-
-
-def _mark(model: Any, *, keep: bool) -> str:
-    """Leave a model's watermark out where it is not kept; what its results then bear, for the rows."""
+def _set_watermark(model: Any, *, keep: bool) -> str:
+    """Remove a model's watermarker unless it is kept; returns what to record in the rows."""
     marker = getattr(model, "watermarker", None)
     if marker is None:
         return "none: this release sets none"
-    if keep:
-        return f"kept: {type(marker).__name__}"
-    model.watermarker = _Unmarked()
-    return f"left out: {type(marker).__name__}"
+    if not keep:
+        model.watermarker = SimpleNamespace(apply_watermark=lambda wav, *_, **__: wav)
+    return f"{'kept' if keep else 'left out'}: {type(marker).__name__}"

@@ -1,4 +1,4 @@
-"""Voices converted by the project's own pipeline."""
+"""Voice conversion by the project's own pipeline."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FlowMatching:
         seed: int,
         pitch_shift: float | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """As an `augment.audio.variants.Converter`; `pitch_shift` is in octaves, None without a pitch."""
+        """Convert a clip, as described in `augment.audio.variants.Converter`."""
         import torch
 
         settings = self.settings
@@ -58,10 +58,10 @@ def load_converter(
         model: embedded, a directory or a Hub id.
         revision: Of a Hub id.
         device: A torch device.
-        setting: That named the model, for messages.
+        setting: The setting that names the model, for messages.
 
     Raises:
-        UsageError: If it is not there or is no voice converter.
+        UsageError: If it does not exist or is no voice converter.
     """
     from augment.voice_conversion import VoiceConversionPipeline
 

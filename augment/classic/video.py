@@ -1,6 +1,6 @@
-"""Classic variants: crop, colours, blur and JPEG by torchvision, to compare diffusion with.
+"""Classic video variants, the baseline for diffusion: crop, colours, blur and JPEG by torchvision.
 
-Each is drawn once a variant and the same in all frames, so that the picture stands as still as its source.
+Each change is drawn once and is the same in all frames, so that the video is as steady as its source.
 """
 
 from __future__ import annotations
@@ -13,48 +13,38 @@ from augment.classic.settings import ClassicSettings
 from pipelines import media
 
 
-class ClassicVariants:
-    """Needs no model; called once a variant."""
+def make_variant(
+    settings: ClassicSettings, row: dict[str, Any], seed: int, strength: float = 1.0
+) -> tuple[bytes, dict[str, Any]]:
+    """Make a video variant; as `augment.classic.audio.make_variant`, from the clip's bytes in `video`.
 
-    def __init__(self, settings: ClassicSettings) -> None:
-        self.settings = settings
+    Returns:
+        An MP4 without audio, with the source's frames, rate and size, and how it was made.
 
-    def __call__(
-        self, row: dict[str, Any], number: int, seed: int, strength: float = 1.0
-    ) -> tuple[bytes, dict[str, Any]]:
-        """Make a variant.
+    Raises:
+        MediaError: If the clip cannot be read.
+    """
+    clip = media.read_video(row["video"]["bytes"])
+    changes = draw_changes(settings, np.random.default_rng(seed), strength)
+    frames = changed(clip.frames, **changes)
+    return media.encode_video(frames, clip.fps), {"method": "classic", **changes}
 
-        Args:
-            row: With a clip's bytes in `video`.
-            number: Which of the clip's variants; told apart by its seed.
-            seed: Draws what is done.
-            strength: Factor on how much of it there may be, in (0, 1].
 
-        Returns:
-            An MP4 without sound of the source's frames, rate and size, and what made it.
-
-        Raises:
-            MediaError: If the clip cannot be read.
-        """
-        clip = media.read_video(row["video"]["bytes"])
-        drawn = self._drawn(np.random.default_rng(seed), strength)
-        frames = changed(clip.frames, **drawn)
-        return media.encode_video(frames, clip.fps), {"method": "classic", **drawn}
-
-    def _drawn(self, rng: np.random.Generator, strength: float = 1.0) -> dict[str, Any]:
-        settings = self.settings.weaker(strength)
-        colours = {
-            name: round(float(1 + rng.uniform(-1, 1) * settings.colour), 4)
-            for name in ("brightness", "contrast", "saturation")
-        }
-        share = rng.uniform(0, settings.crop)
-        return {
-            "crop": [round(float(share * part), 4) for part in (rng.uniform(), rng.uniform(), 1)],
-            **colours,
-            "hue": round(float(rng.uniform(-1, 1) * settings.colour / 10), 4),
-            "blur": round(float(rng.uniform(0, settings.blur)), 4),
-            "jpeg": int(rng.integers(settings.jpeg, 101)),
-        }
+def draw_changes(settings: ClassicSettings, rng: np.random.Generator, strength: float) -> dict[str, Any]:
+    """Draw the arguments of `changed`."""
+    settings = settings.weaker(strength)
+    colours = {
+        name: round(float(1 + rng.uniform(-1, 1) * settings.colour), 4)
+        for name in ("brightness", "contrast", "saturation")
+    }
+    share = rng.uniform(0, settings.crop)
+    return {
+        "crop": [round(float(share * part), 4) for part in (rng.uniform(), rng.uniform(), 1)],
+        **colours,
+        "hue": round(float(rng.uniform(-1, 1) * settings.colour / 10), 4),
+        "blur": round(float(rng.uniform(0, settings.blur)), 4),
+        "jpeg": int(rng.integers(settings.jpeg, 101)),
+    }
 
 
 def changed(
@@ -68,14 +58,14 @@ def changed(
     blur: float,
     jpeg: int,
 ) -> np.ndarray:
-    """Frames cropped and sized again, in other colours, blurred, and compressed.
+    """Crop frames and resize them back, change their colours, blur and compress them.
 
     Args:
         frames: uint8 RGB (F, H, W, 3).
-        crop: Shares of each side: cut away at the left, at the top, and in all.
+        crop: Shares of each side: cut away on the left, at the top, and in total.
         brightness, contrast, saturation: Factors; 1 changes nothing.
         hue: Share of the colour circle, in [-0.5, 0.5].
-        blur: Deviation in hundredths of the shorter side; below a tenth of a pixel none.
+        blur: Standard deviation in hundredths of the shorter side; below a tenth of a pixel there is none.
         jpeg: Quality, 1 to 100.
     """
     import torch
@@ -83,16 +73,16 @@ def changed(
 
     height, width = frames.shape[1:3]
     left, top, cut = crop
-    pictures = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+    images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
     kept = [max(1, round((1 - cut) * side)) for side in (height, width)]
-    place = [round(top * height), round(left * width)]
-    pictures = change.resized_crop(pictures, *place, *kept, [height, width], antialias=True)
-    pictures = change.adjust_brightness(pictures, brightness)
-    pictures = change.adjust_contrast(pictures, contrast)
-    pictures = change.adjust_saturation(pictures, saturation)
-    pictures = change.adjust_hue(pictures, hue)
+    corner = [round(top * height), round(left * width)]
+    images = change.resized_crop(images, *corner, *kept, [height, width], antialias=True)
+    images = change.adjust_brightness(images, brightness)
+    images = change.adjust_contrast(images, contrast)
+    images = change.adjust_saturation(images, saturation)
+    images = change.adjust_hue(images, hue)
     deviation = blur / 100 * min(height, width)
     if deviation >= 0.1:
-        pictures = change.gaussian_blur(pictures, [2 * int(3 * deviation) + 1] * 2, [deviation] * 2)
-    pictures = torch.stack([change.jpeg(picture, jpeg) for picture in pictures])
-    return pictures.permute(0, 2, 3, 1).numpy()
+        images = change.gaussian_blur(images, [2 * int(3 * deviation) + 1] * 2, [deviation] * 2)
+    images = torch.stack([change.jpeg(image, jpeg) for image in images])
+    return images.permute(0, 2, 3, 1).numpy()

@@ -1,3 +1,3 @@
-"""FateZero: a clip is inverted, then denoised to another prompt by the attention of its own inversion."""
+"""FateZero: inverts a clip, then denoises it to another prompt with the attention of the inversion."""
 
 from augment.fatezero.pipeline import FateZeroPipeline as FateZeroPipeline

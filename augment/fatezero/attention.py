@@ -1,7 +1,7 @@
 """Attention and normalisation of a UNet while it inverts or edits a clip.
 
-A batch is [source, uncond, cond] streams of F frames each, of which some may be missing. What is
-borrowed from the source is borrowed inside the batch: no attention map is ever stored.
+A batch consists of streams [source, uncond, cond] of F frames each, some of which may be missing. The edit
+takes the source's attention from inside the batch, so that no attention map is ever stored.
 """
 
 from __future__ import annotations
@@ -18,47 +18,41 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from augment.fatezero.prompts import WordPlan
 
-# Attention with more queries than this is the edit's own: FateZero's 64 x 64 level.
+# Attention with more queries is never taken from the source, as at FateZero's 64 x 64 level.
 MAX_BORROWED_QUERIES = 32**2
-# Flash attention takes no wider heads on a GPU.
-WIDEST_FUSED_HEAD = 256
+WIDEST_FUSED_HEAD = 256  # the limit of flash attention on GPUs
 
 
 @dataclass(kw_only=True)
 class Control:
-    """What the UNet's layers are told before each pass."""
+    """The state that the UNet's layers read in each pass."""
 
     keys: torch.Tensor
-    """Frames that each frame's self-attention looks at, (F, K)."""
-    key_frame_min_channels: int
-    """Blocks narrower than this look at each frame alone."""
-    words: WordPlan | None = None
-    """Set while the last stream's cross-attention follows the first's."""
-    borrow_self: bool = False
-    """Whether the last stream's self-attention is the first's."""
-    latent_shape: tuple[int, int]
-    """Height and width of the latents."""
+    """Frames that each frame's self-attention attends to, (F, K)."""
+    key_frame_min_channels: int  # in narrower blocks each frame attends to itself only
+    words: WordPlan | None = None  # set while the last stream's cross-attention follows the first's
+    borrow_self: bool = False  # whether the last stream takes the first's self-attention
+    latent_shape: tuple[int, int]  # height and width
     attended: torch.Tensor | None = None
-    """Attention that blended words get at each place, (F, 1, h, w); None borrows everywhere."""
+    """Attention to the blended words at each position, (F, 1, h, w); None borrows everywhere."""
     threshold: float = 0.0
-    """Share of a frame's strongest attention above which a place keeps its own self-attention."""
-    blended: list[int] = field(default_factory=list)
-    """Places of words whose attention is to be recorded."""
+    """Share of a frame's strongest attention above which a position keeps its own self-attention."""
+    blended: list[int] = field(default_factory=list)  # token positions whose attention is recorded
     recorded: list[torch.Tensor] = field(default_factory=list)
-    """That attention, of each of the coarsest layers, (F, 1, h, w)."""
+    """The recorded attention of each of the coarsest layers, (F, 1, h, w)."""
 
     @cached_property
-    def seen(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The frames that any frame looks at, (U,), and `keys` as places among them."""
+    def key_frames(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The frames that any frame attends to, (U,), and `keys` as indices into them."""
         return self.keys.unique(return_inverse=True)
 
     @property
     def frames(self) -> int:
-        """F."""
+        """The number of frames, F."""
         return len(self.keys)
 
     def shape_of(self, queries: int) -> tuple[int, int]:
-        """Height and width of the level with so many queries."""
+        """Height and width of the level that has this number of queries."""
         height, width = self.latent_shape
         while height * width > queries:
             height, width = (height + 1) // 2, (width + 1) // 2
@@ -74,11 +68,11 @@ class Control:
 
 
 def key_table(key_frames: tuple[str | int, ...], frames: int) -> torch.Tensor:
-    """The frames that each frame looks at, (F, K).
+    """The frames that each frame attends to, (F, K).
 
     Args:
-        key_frames: "mid" is frame (F - 1) // 2, "first", "last", or an offset from the own frame,
-            clipped to the clip.
+        key_frames: "first", "mid" (frame (F - 1) // 2), "last", or an offset from the frame itself,
+            clamped to the clip.
         frames: F.
 
     Raises:
@@ -96,13 +90,13 @@ def key_table(key_frames: tuple[str | int, ...], frames: int) -> torch.Tensor:
     return torch.stack(columns, dim=1).clamp(0, frames - 1)
 
 
+@dataclass
 class SelfAttention:
     """Self-attention over key frames, with the source's queries and keys where they are borrowed."""
 
-    def __init__(self, control: Control) -> None:
-        self.control = control
+    control: Control
 
-    @torch.compiler.disable  # what it does changes with the control; its calls are fused already
+    @torch.compiler.disable  # its behaviour depends on the control, and its kernels are fused already
     def __call__(self, attn: Any, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         control = self.control
         states = hidden_states.unflatten(0, (-1, control.frames))  # (S, F, N, C)
@@ -110,10 +104,10 @@ class SelfAttention:
         if states.shape[-1] < control.key_frame_min_channels:
             key, value = attn.to_k(states), attn.to_v(states)
         else:
-            used, table = control.seen
-            seen = states[:, used]
+            used, table = control.key_frames
+            attended = states[:, used]
             # (S, U, N, C) -> (S, F, K, N, C) -> (S, F, K N, C)
-            key, value = (project(seen)[:, table].flatten(2, 3) for project in (attn.to_k, attn.to_v))
+            key, value = (project(attended)[:, table].flatten(2, 3) for project in (attn.to_k, attn.to_v))
         key, value = _heads(attn, key), _heads(attn, value)
         if control.borrow_self and states.shape[2] <= MAX_BORROWED_QUERIES:
             mixed = self._borrow(query, key, value)
@@ -122,7 +116,7 @@ class SelfAttention:
         return _out(attn, mixed)
 
     def _borrow(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """The source's attention also over the edit's values; elsewhere each stream's own."""
+        """The source's attention applied to the edit's values too; other streams keep their own."""
         source, borrowed = attend_both(query[:1], key[:1], value[:1], value[-1:])
         mask = self.control.mask(query.shape[-2])
         if mask is None:
@@ -132,11 +126,12 @@ class SelfAttention:
         return torch.cat([source, own[:-1], torch.where(mask, own[-1:], borrowed)])
 
 
+@dataclass
 class CrossAttention:
     """Cross-attention whose last stream follows the first's where words align."""
 
-    def __init__(self, control: Control, *, recorded: bool) -> None:
-        self.control, self.recorded = control, recorded
+    control: Control
+    recorded: bool  # whether attention to blended words is recorded
 
     @torch.compiler.disable
     def __call__(
@@ -163,28 +158,28 @@ class CrossAttention:
         return _out(attn, torch.cat([_attend(query[:-1], key[:-1], value[:-1]), last]))
 
     def _record(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        """Attention of the blended words, mean over heads, (F, 1, h, w)."""
+        """Attention to the blended words, mean over heads, (F, 1, h, w)."""
         maps = (query @ key.mT * query.shape[-1] ** -0.5).float().softmax(dim=-1)
         share = maps[..., self.control.blended].sum(dim=-1).mean(dim=1)
         return share.unflatten(1, self.control.shape_of(query.shape[-2]))[:, None]
 
 
 class ClipGroupNorm(torch.nn.GroupNorm):
-    """Group normalisation with statistics over all frames of a clip; shares another's parameters."""
+    """Group normalisation with statistics over all frames of a clip; shares the parameters of `other`."""
 
     def __init__(self, other: torch.nn.GroupNorm, frames: int) -> None:
         super().__init__(other.num_groups, other.num_channels, other.eps, affine=False)
         self.weight, self.bias, self.frames = other.weight, other.bias, frames
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        # (S F, C, h, w) -> (S, C, F, h, w), which torch normalises over F too; the copies cost little.
+        # (S F, C, h, w) -> (S, C, F, h, w), which torch normalises over F too; the copies are cheap.
         clips = states.unflatten(0, (-1, self.frames)).transpose(1, 2)
         return super().forward(clips).transpose(1, 2).flatten(0, 1)
 
 
 @contextmanager
 def controlled(unet: Any, control: Control) -> Iterator[None]:
-    """Let a control steer a UNet's layers; afterwards the UNet is as it was."""
+    """Let a control steer a UNet's layers; restores the UNet afterwards."""
     processors = unet.attn_processors
     norms = _clip_norms(unet)
     coarsest = _coarsest_level(unet)
@@ -193,7 +188,7 @@ def controlled(unet: Any, control: Control) -> Iterator[None]:
             {
                 name: SelfAttention(control)
                 if ".attn1." in name
-                else CrossAttention(control, recorded=name.startswith(coarsest))
+                else CrossAttention(control, name.startswith(coarsest))
                 for name in processors
             }
         )
@@ -207,7 +202,7 @@ def controlled(unet: Any, control: Control) -> Iterator[None]:
 
 
 def _clip_norms(unet: Any) -> list[tuple[torch.nn.Module, str, torch.nn.GroupNorm]]:
-    """Normalisations inside residual blocks and before the last convolution, with where they hang."""
+    """Normalisations in residual blocks and before the last convolution: parent, attribute, module."""
     from diffusers.models.resnet import ResnetBlock2D
 
     blocks = [module for module in unet.modules() if isinstance(module, ResnetBlock2D)]
@@ -216,7 +211,7 @@ def _clip_norms(unet: Any) -> list[tuple[torch.nn.Module, str, torch.nn.GroupNor
 
 
 def _coarsest_level(unet: Any) -> tuple[str, str]:
-    """Prefixes of the layers of the coarsest level with cross-attention, without the middle block.
+    """Name prefixes of the coarsest level with cross-attention, without the middle block.
 
     In Stable Diffusion 1.x these are the 16 x 16 maps of 64 x 64 latents.
     """
@@ -241,17 +236,17 @@ def _attend(
 def attend_both(
     query: torch.Tensor, key: torch.Tensor, one: torch.Tensor, other: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same attention over two values, its softmax computed once; ours.
+    """The same attention applied to two values, with the softmax computed once. Our own construction.
 
-    Fused calls want values as wide as keys: the values lie side by side, queries and keys are
-    filled up with zeros, which change no product.
+    Fused kernels need values as wide as the keys. The two values are concatenated, and queries and keys
+    padded with zeros, which change no product.
 
     Args:
         query: (S, F, heads, N, d).
         key: (S, F, heads, M, d), as are `one` and `other`.
 
     Returns:
-        What is attended of each of them, (S, F, heads, N, d).
+        The results for `one` and `other`, (S, F, heads, N, d).
     """
     width = query.shape[-1]
     if 2 * width > WIDEST_FUSED_HEAD:

@@ -1,13 +1,13 @@
-"""FateZero (ICCV 2023): edits a clip by words, keeping its layout and motion, with no map stored.
+"""FateZero (ICCV 2023): edits a clip by a prompt, keeping layout and motion, without stored attention maps.
 
-The clip is inverted to noise by DDIM with the source prompt; only the latents of each step are
-kept. Each step of the edit runs the UNet on [source latent of that step, uncond, cond]: the source
-rows compute again exactly the attention that the inversion saw, and the edit borrows from them
-inside the batch. Source rows are left out as soon as no window needs them.
+The clip is inverted to noise by DDIM with the source prompt; only the latents of each step are stored.
+Each step of the edit runs the UNet on [source latents of that step, uncond, cond]. The source rows
+recompute exactly the attention of the inversion, and the edit borrows from them inside the batch. Source
+rows are left out once no step needs them any more.
 
-Ours, where the published code does otherwise: latents are the mode of the autoencoder's posterior
-unless a generator is given; a blended word's mask comes from the coarsest cross-attention of the
-down and up path, which in Stable Diffusion 1.x are the 16 x 16 maps that it uses.
+Differences from the published code: latents are the mode of the autoencoder's posterior unless a generator
+is given; a blended word's mask comes from the coarsest cross-attention of the down and up path, which in
+Stable Diffusion 1.x are the 16 x 16 maps that the published code uses.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from diffusers.utils import BaseOutput
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from augment.fatezero.attention import Control, controlled, key_table
-from augment.fatezero.prompts import WordPlan, plan_words, token_ids, word_places
+from augment.fatezero.prompts import WordPlan, plan_words, token_ids, word_positions
 
-_FRAMES_A_TIME = 8
-"""Frames that the autoencoder takes at once."""
+_VAE_BATCH = 8  # frames
 
 
 @dataclass
@@ -41,29 +40,28 @@ class FateZeroOutput(BaseOutput):
 
 @dataclass(frozen=True, kw_only=True)
 class Inversion:
-    """A clip on its way to noise; serves any number of edits with the arguments that it was made with."""
+    """The inversion of a clip; serves any number of edits with the arguments that it was made with."""
 
     latents: list[torch.Tensor]
     """From clean to noisiest, T + 1, each (F, C, h, w)."""
     attended: list[torch.Tensor]
-    """Attention that blended words got at each step, T, each (F, 1, h, w); empty without."""
+    """Attention to the blended words at each step, T, each (F, 1, h, w); empty without blended words."""
 
 
 class FateZeroPipeline(DiffusionPipeline):
     """Loads any Stable Diffusion 1.x checkpoint.
 
-    The attention of an edit, as a call's arguments set it, with T steps:
+    The arguments of a call that control the attention of an edit with T steps:
 
     - `cross_replace`: cross-attention follows the source in steps below int(share * (T + 1)).
     - `self_replace`: self-attention is the source's in steps below int(share * T).
     - `reweight`: factors on the attention of words of the prompt, within `cross_replace`.
-    - `blend_words`: words of the source prompt; where they are, the edit keeps its own self-attention,
-      elsewhere it borrows the source's. None borrows everywhere.
-    - `blend_threshold`: share of a frame's strongest attention that counts as being there. -
-    `key_frames`: frames that each frame's self-attention looks at: "first", "mid", "last", or an offset
-    from
-      the own frame.
-    - `key_frame_min_channels`: narrower blocks look at each frame alone.
+    - `blend_words`: words of the source prompt; where they are in the image, the edit keeps its own
+      self-attention, elsewhere it takes the source's. None takes the source's everywhere.
+    - `blend_threshold`: share of a frame's strongest attention to a word above which the word is there.
+    - `key_frames`: frames that each frame's self-attention attends to: "first", "mid", "last", or an
+      offset from the frame itself.
+    - `key_frame_min_channels`: in blocks with fewer channels each frame attends to itself only.
 
     Raises:
         ValueError: If the components are not those of Stable Diffusion 1.x.
@@ -95,7 +93,7 @@ class FateZeroPipeline(DiffusionPipeline):
 
     @property
     def vae_scale_factor(self) -> int:
-        """Pixels a latent's side."""
+        """Pixels per latent along a side."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @torch.no_grad()
@@ -123,16 +121,16 @@ class FateZeroPipeline(DiffusionPipeline):
         Args:
             frames: uint8 RGB (F, H, W, 3), F at least 2; sides are multiples of `vae_scale_factor`.
             source_prompt: What the clip shows.
-            prompt: What it shall show; of a list, each is an edit of the same inversion.
+            prompt: What the edit shall show; with a list, all are edits of the same inversion.
             num_inference_steps: T.
             guidance_scale: 1 runs without the unconditional branch.
             cross_replace, self_replace, reweight: How closely the edit follows the source; see the class.
             blend_words, blend_threshold: Where it does not; see the class.
-            key_frames, key_frame_min_channels: What holds the frames together; see the class.
+            key_frames, key_frame_min_channels: What keeps the frames consistent; see the class.
             generator: Draws from the autoencoder's posterior; None takes its mode.
             output_type: "np", or "pt" for a tensor of the same shape.
-            inversion: What `invert` gave for the same frames, source prompt, steps, key frames and
-                blended words; None inverts.
+            inversion: The result of `invert` for the same frames, source prompt, steps, key frames and
+                blended words; None inverts here.
 
         Raises:
             ValueError: If an argument is out of range, a prompt too long, or a word not in it.
@@ -172,9 +170,11 @@ class FateZeroPipeline(DiffusionPipeline):
         key_frame_min_channels: int = 640,
         generator: torch.Generator | None = None,
     ) -> Inversion:
-        """Bring a clip to noise; arguments and errors as those of `__call__`."""
+        """Invert a clip to noise; arguments and errors as for `__call__`."""
         _check_call(frames, [source_prompt], num_inference_steps, self.vae_scale_factor, "np")
-        blended = [p for word in blend_words or () for p in word_places(self.tokenizer, source_prompt, word)]
+        blended = [
+            p for word in blend_words or () for p in word_positions(self.tokenizer, source_prompt, word)
+        ]
         words = self._embed([source_prompt])[0]
         latents = self._encode(frames, generator)
         control = self._control(latents, key_frames, key_frame_min_channels)
@@ -191,7 +191,7 @@ class FateZeroPipeline(DiffusionPipeline):
         windows: tuple[int, int],
         guidance_scale: float,
     ) -> torch.Tensor:
-        """Edited clips, (plans, F, H, W, 3); `words` are of no prompt, the source's and each plan's."""
+        """Edited clips, (plans, F, H, W, 3); `words` embeds the empty, the source and each plan's prompt."""
         self.scheduler.set_timesteps(len(inversion.latents) - 1, device=self.unet.device)
         with controlled(self.unet, control):
             edits = [
@@ -212,13 +212,12 @@ class FateZeroPipeline(DiffusionPipeline):
     def _invert(
         self, latents: torch.Tensor, words: torch.Tensor, control: Control, blended: list[int]
     ) -> Inversion:
-        """DDIM backwards, without guidance: the latent at t - step goes in together with t."""
+        """DDIM inversion without guidance: the UNet sees the latents of step t - 1 together with t."""
         kept, attended = [latents], []
         control.blended = blended
         for timestep in reversed(self.scheduler.timesteps):
             noise = self._noise(latents, timestep, words[None], control)
-            before, after = self._alphas(timestep)
-            latents = _move(latents, noise, before, after)
+            latents = self._step(latents, noise, timestep, invert=True)
             kept.append(latents)
             if blended:
                 attended.append(torch.stack(control.recorded).mean(dim=0))
@@ -235,7 +234,7 @@ class FateZeroPipeline(DiffusionPipeline):
         windows: tuple[int, int],
         guidance_scale: float,
     ) -> torch.Tensor:
-        """DDIM forwards from the noisiest latents; `words` are of [source, uncond, cond]."""
+        """DDIM sampling from the noisiest latents; `words` embeds the prompts of [source, uncond, cond]."""
         latents = inversion.latents[-1]
         steps = len(self.scheduler.timesteps)
         plan = plan.to(words)
@@ -256,24 +255,32 @@ class FateZeroPipeline(DiffusionPipeline):
             guided = noise[-1]
             if streams[1]:
                 guided = noise[-2] + guidance_scale * (noise[-1] - noise[-2])
-            before, after = self._alphas(timestep)
-            latents = _move(latents, guided, after, before)
+            latents = self._step(latents, guided, timestep)
         control.words, control.borrow_self, control.attended = None, False, None
         return latents
 
     def _noise(
         self, latents: torch.Tensor, timestep: torch.Tensor, words: torch.Tensor, control: Control
     ) -> torch.Tensor:
-        """The noise that the UNet sees in streams of frames, one embedding a stream."""
-        told = words.repeat_interleave(control.frames, dim=0)
-        return self.unet(latents.to(words), timestep, encoder_hidden_states=told).sample.float()
+        """The noise that the UNet predicts for streams of frames; `words` has one embedding per stream."""
+        per_frame = words.repeat_interleave(control.frames, dim=0)
+        return self.unet(latents.to(words), timestep, encoder_hidden_states=per_frame).sample.float()
 
-    def _alphas(self, timestep: torch.Tensor) -> tuple[float, float]:
-        """Cumulative alphas one step below a timestep, and at it."""
-        at = int(timestep)
-        below = at - self.scheduler.config.num_train_timesteps // len(self.scheduler.timesteps)
+    def _step(
+        self, latents: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor, *, invert: bool = False
+    ) -> torch.Tensor:
+        """A deterministic DDIM step from a timestep to the one below, or inverted.
+
+        Like diffusers' DDIMScheduler and DDIMInverseScheduler, but with coefficients in double precision.
+        """
+        below = int(timestep) - self.scheduler.config.num_train_timesteps // len(self.scheduler.timesteps)
         alphas = self.scheduler.alphas_cumprod
-        return float(alphas[below] if below >= 0 else self.scheduler.final_alpha_cumprod), float(alphas[at])
+        start = float(alphas[int(timestep)])
+        end = float(alphas[below] if below >= 0 else self.scheduler.final_alpha_cumprod)
+        if invert:
+            start, end = end, start
+        clean = (latents - (1 - start) ** 0.5 * noise) / start**0.5
+        return end**0.5 * clean + (1 - end) ** 0.5 * noise
 
     def _embed(self, prompts: list[str]) -> torch.Tensor:
         for prompt in prompts:
@@ -286,43 +293,33 @@ class FateZeroPipeline(DiffusionPipeline):
     def _encode(self, frames: np.ndarray, generator: torch.Generator | None) -> torch.Tensor:
         pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
         parts = []
-        for part in pixels.split(_FRAMES_A_TIME):
+        for part in pixels.split(_VAE_BATCH):
             scaled = part.to(self.vae.device, self.vae.dtype) / 127.5 - 1
             posterior = self.vae.encode(scaled).latent_dist
             parts.append(posterior.mode() if generator is None else posterior.sample(generator))
-        # Latents stay in float32 whatever the networks' precision: rounding adds up over the steps.
+        # Latents stay in float32 whatever the networks' precision, as rounding errors add up over the steps.
         return torch.cat(parts).float().contiguous() * self.vae.config.scaling_factor
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
-        parts = [self.vae.decode(part).sample for part in scaled.split(_FRAMES_A_TIME)]
+        parts = [self.vae.decode(part).sample for part in scaled.split(_VAE_BATCH)]
         return (torch.cat(parts).float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
 
 
-def _move(latents: torch.Tensor, noise: torch.Tensor, alpha_from: float, alpha_to: float) -> torch.Tensor:
-    """A DDIM step without noise of its own, in either direction."""
-    clean = (latents - (1 - alpha_from) ** 0.5 * noise) / alpha_from**0.5
-    return alpha_to**0.5 * clean + (1 - alpha_to) ** 0.5 * noise
-
-
 def _check_components(vae: Any, text_encoder: Any, unet: Any, scheduler: Any) -> None:
-    """Raise if this is no Stable Diffusion 1.x."""
-    found = None
-    if unet.config.in_channels != vae.config.latent_channels:
-        found = (
-            f"a UNet with {unet.config.in_channels} input channels"
-            f" over {vae.config.latent_channels} latent channels"
-        )
-    elif unet.config.cross_attention_dim != text_encoder.config.hidden_size:
-        found = (
-            f"a UNet that attends to width {unet.config.cross_attention_dim}"
-            f" and a text encoder of width {text_encoder.config.hidden_size}"
-        )
-    elif unet.config.addition_embed_type is not None:
-        found = f"a UNet with additional {unet.config.addition_embed_type} embeddings, as of SDXL"
-    elif scheduler.config.prediction_type != "epsilon":
-        found = f"a model that predicts {scheduler.config.prediction_type!r}"
-    if found:
+    """Raise if these are not the components of Stable Diffusion 1.x."""
+    channels, latent_channels = unet.config.in_channels, vae.config.latent_channels
+    width, text_width = unet.config.cross_attention_dim, text_encoder.config.hidden_size
+    extra, predicted = unet.config.addition_embed_type, scheduler.config.prediction_type
+    differences = {
+        f"a UNet with {channels} input channels over {latent_channels} latent channels": (
+            channels != latent_channels
+        ),
+        f"a UNet that attends to width {width} and a text encoder of width {text_width}": width != text_width,
+        f"a UNet with additional {extra} embeddings, as of SDXL": extra is not None,
+        f"a model that predicts {predicted!r}": predicted != "epsilon",
+    }
+    for found in (text for text, differs in differences.items() if differs):
         raise ValueError(
             f"this checkpoint is not Stable Diffusion 1.x: found {found};"
             " take one such as stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -345,7 +342,7 @@ def _check_call(frames: np.ndarray, prompts: list[str], steps: int, factor: int,
         raise ValueError(f"frames: found {frames.dtype} {frames.shape}, wanted uint8 (F, H, W, 3)")
     if len(frames) < 2:
         raise ValueError(
-            f"frames: found {len(frames)}, wanted a clip of 2 or more; edit a single picture with an image"
+            f"frames: found {len(frames)}, wanted a clip of 2 or more; edit a single image with an image"
             " pipeline such as StableDiffusionImg2ImgPipeline"
         )
     if frames.shape[1] % factor or frames.shape[2] % factor:

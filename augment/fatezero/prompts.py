@@ -1,9 +1,9 @@
-"""What FateZero does with words: which target token follows which source token, and how strongly.
+"""Alignment of prompts in FateZero: which target token follows which source token, and how strongly.
 
-A cross-attention map (queries x tokens) of the source is carried over to the target by a matrix:
-column j of the new map is the source's column `source_of[j]` where the target's token has a
-counterpart, else the target's own. As a map only ever multiplies values, the same is reached by
-moving the values instead, and no map is needed: `new map @ v = source map @ (A v) + own map @ (d * v)`.
+The edit's cross-attention map (queries x tokens) is built from columns: column j is the source's column
+`source_of[j]` if the target's token has a counterpart, else the target's own. As a map only ever multiplies
+values, moving the values instead gives the same result without a map:
+`new map @ v = source map @ (A v) + own map @ (d * v)`.
 """
 
 from __future__ import annotations
@@ -19,25 +19,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class WordPlan:
-    """How values move so that cross-attention follows the source."""
+    """How to move values so that cross-attention follows the source."""
 
     from_source: torch.Tensor
-    """A, (tokens, tokens): row s adds up the target's values that source column s carries."""
+    """A, (tokens, tokens): row s sums the target's values that follow source column s."""
     own: torch.Tensor
-    """d, (tokens,): share of the target's own column, times its weight."""
-
-    any_own: bool
-    """Whether any share is left to the target's own columns."""
+    """d, (tokens,): weights of the target's own columns; 0 where a column follows the source."""
+    any_own: bool  # whether `own` has any nonzero element
 
     def to(self, like: torch.Tensor) -> WordPlan:
-        """On the device and in the precision of a tensor."""
+        """The plan on a tensor's device and in its precision."""
         return WordPlan(from_source=self.from_source.to(like), own=self.own.to(like), any_own=self.any_own)
 
 
 def align(source: list[int], target: list[int]) -> list[int]:
-    """Needleman-Wunsch: for each target token the place of its source token, or -1 if it is new.
+    """Needleman-Wunsch: for each target token the position of its source token, or -1 if it is new.
 
-    Match 1, gap 0, mismatch -1; at a tie left (a new token), then up, then diagonal.
+    Match 1, gap 0, mismatch -1; ties prefer left (a new token), then up, then diagonal.
     """
     rows, columns = len(source) + 1, len(target) + 1
     score = [[0] * columns for _ in range(rows)]
@@ -68,24 +66,24 @@ def _walk_back(came: list[list[str]]) -> list[int]:
 def plan_words(
     tokenizer: CLIPTokenizer, source_prompt: str, prompt: str, reweight: dict[str, float]
 ) -> WordPlan:
-    """Align two prompts and weigh the target's words.
+    """Align two prompts and weight the target's words.
 
     Args:
         tokenizer: Its `model_max_length` is the width of the maps.
         source_prompt: What the clip shows.
         prompt: What the edit shall show.
-        reweight: Factors on the columns of words of `prompt`; columns are not normalised again.
+        reweight: Factors on the columns of words of `prompt`; columns are not renormalised.
 
     Raises:
         ValueError: If a prompt is too long, or a word is not in it.
     """
     width = tokenizer.model_max_length
     source, target = token_ids(tokenizer, source_prompt), token_ids(tokenizer, prompt)
-    # Padding behind the target follows the source's column of the same position.
+    # Padding after the target follows the source's column at the same position.
     source_of = [*align(source, target), *range(len(target), width)]
     weights = torch.ones(width)
     for word, factor in reweight.items():
-        weights[word_places(tokenizer, prompt, word)] *= factor
+        weights[word_positions(tokenizer, prompt, word)] *= factor
     from_source, own = torch.zeros(width, width), torch.zeros(width)
     for place, source_place in enumerate(source_of):
         if source_place < 0:
@@ -96,10 +94,10 @@ def plan_words(
 
 
 def token_ids(tokenizer: CLIPTokenizer, prompt: str) -> list[int]:
-    """The prompt's tokens with start and end.
+    """The prompt's tokens, with start and end token.
 
     Raises:
-        ValueError: If the text encoder does not take as many.
+        ValueError: If there are more than the text encoder takes.
     """
     ids = tokenizer(prompt).input_ids
     if len(ids) > tokenizer.model_max_length:
@@ -110,8 +108,8 @@ def token_ids(tokenizer: CLIPTokenizer, prompt: str) -> list[int]:
     return ids
 
 
-def word_places(tokenizer: CLIPTokenizer, prompt: str, word: str) -> list[int]:
-    """Where a word's tokens are in the prompt, every time that it occurs.
+def word_positions(tokenizer: CLIPTokenizer, prompt: str, word: str) -> list[int]:
+    """The positions of a word's tokens in the prompt, for all its occurrences.
 
     Raises:
         ValueError: If it is not in the prompt.

@@ -1,1 +1,1 @@
-"""How the shipped checkpoints are trained; making variants needs nothing of it."""
+"""Training of the shipped checkpoints; the stage itself does not use it."""

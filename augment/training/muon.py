@@ -1,6 +1,6 @@
-"""Muon for whole networks: torch's, which takes matrices alone, with kernels counted as matrices.
+"""Muon for convolutional networks: torch's takes only matrices; here kernels are treated as matrices.
 
-It needs fewer steps than Adam where computing is scarce.
+It needs fewer steps than Adam, which matters on CPUs.
 
 References:
     Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
@@ -14,16 +14,16 @@ import torch
 
 
 class Muon(torch.optim.Muon):
-    """For weights with two or more dimensions inside a network; others are left to Adam.
+    """For inner weights with two or more dimensions; use Adam for the others.
 
     Args:
-        weights: Contiguous. A kernel is stepped as a matrix, outputs x the rest.
+        weights: Contiguous. A kernel is treated as a matrix, outputs x the rest.
         lr: Spectral norm of a step of a square matrix.
     """
 
     def __init__(self, weights: Iterable[torch.nn.Parameter], lr: float) -> None:
         self._weights = list(weights)
-        # Views: a step of a matrix is a step of the weight whose memory it shares.
+        # Views, so that a step of a matrix updates the weight whose memory it shares.
         matrices = [torch.nn.Parameter(weight.detach().view(len(weight), -1)) for weight in self._weights]
         super().__init__(matrices, lr, weight_decay=0.0)
 
@@ -34,6 +34,6 @@ class Muon(torch.optim.Muon):
         super().step(closure)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the weights' gradients."""
+        """Clear the weights' gradients."""
         for weight in self._weights:
             weight.grad = None

@@ -1,1 +1,1 @@
-"""Video variants: crop, frame rate, style, and the editor that makes them."""
+"""Video variants: crop, frame rate, styles and editors."""

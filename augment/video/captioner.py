@@ -1,4 +1,4 @@
-"""What a clip shows, in words, by an image captioner of transformers."""
+"""Captions of clips, by an image captioner from transformers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import numpy as np
 
 from pipelines.pretrained import Pretrained
 
-_TOKENS = 24
-"""The longest caption, so that with a style's words it stays within the 77 tokens of CLIP."""
+_TOKENS = 24  # of a caption, so that with a style's words it stays within CLIP's 77 tokens
 
 
 class Captioner:
@@ -33,6 +32,6 @@ class Captioner:
         """A caption of a frame, uint8 RGB (H, W, 3), in lower case and without a full stop."""
         from PIL import Image
 
-        given = self.processor(images=Image.fromarray(frame), return_tensors="pt").to(self.model.device)
-        made = self.model.generate(**given, max_new_tokens=_TOKENS, do_sample=False)
-        return self.processor.batch_decode(made, skip_special_tokens=True)[0].strip().rstrip(".").lower()
+        inputs = self.processor(images=Image.fromarray(frame), return_tensors="pt").to(self.model.device)
+        tokens = self.model.generate(**inputs, max_new_tokens=_TOKENS, do_sample=False)
+        return self.processor.batch_decode(tokens, skip_special_tokens=True)[0].strip().rstrip(".").lower()

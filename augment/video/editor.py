@@ -1,4 +1,4 @@
-"""What an editor of video is to the operator that calls it, and what all editors share."""
+"""The interface of video editors, and what they share."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class Editor(Protocol):
-    """Edits frames into a style; made of the settings, a device and a precision."""
+    """Edits frames into a style; constructed from the settings, a device and a precision."""
 
-    unit: int
-    """Sides of the frames are multiples of this."""
+    size_multiple: int
+    """The sides of the frames must be multiples of this."""
     precision: str
-    """Of the weights."""
+    """Precision of the weights."""
 
     def check(self, style: Style, source_prompt: str) -> None:
-        """Raise `ValueError` if the words of a style are more than the model takes."""
+        """Raise `ValueError` if a style's prompt has more tokens than the model takes."""
 
     def edit(
         self,
@@ -38,14 +38,14 @@ class Editor(Protocol):
         """Edit frames.
 
         Args:
-            frames: uint8 RGB (F, H, W, 3), any F, sides multiples of `unit`.
+            frames: uint8 RGB (F, H, W, 3), any F, sides multiples of `size_multiple`.
             source_prompt: What they show.
-            style: Its words, and for FateZero its windows and weights.
-            rng: Draws what the editor leaves to chance.
-            strength: Factor on how far the edit goes, in (0, 1].
+            style: The prompt's words, and for FateZero the attention's parameters.
+            rng: Draws everything that is random.
+            strength: Factor on the strength of the edit, in (0, 1].
 
         Returns:
-            uint8 RGB of the same shape, and what was drawn, or is other than the settings and the style say.
+            uint8 RGB of the same shape, and whatever was drawn or differs from the settings and the style.
         """
 
 
@@ -58,18 +58,18 @@ def load(
     exact: tuple[str, ...] = (),
     **parts: Any,
 ) -> Any:
-    """A diffusers pipeline with the settings' checkpoint.
+    """Load a diffusers pipeline with the checkpoint of the settings.
 
     Args:
-        settings: Name the model.
-        pipeline: Its `from_pretrained`.
-        device: Where to.
-        precision: float32, bfloat16 or float16; layers that a model wants in float32 stay so.
+        settings: Name the checkpoint.
+        pipeline: The pipeline's `from_pretrained`.
+        device: A torch device.
+        precision: float32, bfloat16 or float16; layers that a model keeps in float32 stay so.
         exact: Components that are in float32 whatever the precision.
         parts: Components that the checkpoint lacks.
 
     Raises:
-        UsageError: If the checkpoint is not there, or is of another kind.
+        UsageError: If the checkpoint is missing or of another kind.
     """
     import torch
 
@@ -90,18 +90,18 @@ def load(
 
 
 def check_prompts(tokenizer: Any, *prompts: str) -> None:
-    """Raise `ValueError` if a prompt has more tokens than the text encoder takes, which would cut it."""
+    """Raise `ValueError` if a prompt has more tokens than the text encoder takes, which would truncate it."""
     most = tokenizer.model_max_length
     for prompt in prompts:
-        found = len(tokenizer(prompt, verbose=False).input_ids)
-        if found > most:
+        count = len(tokenizer(prompt, verbose=False).input_ids)
+        if count > most:
             raise ValueError(
-                f"prompt: {prompt!r} has {found} tokens, the text encoder takes {most}; shorten it"
+                f"prompt: {prompt!r} has {count} tokens, the text encoder takes {most}; shorten it"
             )
 
 
 def check_flags(flags: Sequence[bool] | None, settings: VideoSettings) -> None:
-    """Raise `RowError` if a checkpoint's safety checker flagged a frame, which it then made black."""
+    """Raise `RowError` if the checkpoint's safety checker flagged a frame, which it replaces by black."""
     if any(flags or ()):
         raise RowError(
             f"video: the safety checker of {settings.model!r} blacked out frames of the edit; leave the"
@@ -109,17 +109,17 @@ def check_flags(flags: Sequence[bool] | None, settings: VideoSettings) -> None:
         )
 
 
-def unet_unit(pipeline: Any) -> int:
-    """What the sides of frames are multiples of, so that each level of a UNet halves its latents evenly."""
+def unet_size_multiple(pipeline: Any) -> int:
+    """Frame sides must be multiples of this, so that each level of the UNet halves its latents evenly."""
     return pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
 
 
 def windows(frames: np.ndarray, most: int) -> list[np.ndarray]:
-    """Frames in windows of nearly one size, of at most `most` frames."""
+    """Split frames into windows of nearly equal length, of at most `most` frames."""
     return np.array_split(frames, -(-len(frames) // most))
 
 
 def as_bytes(frames: np.ndarray) -> np.ndarray:
-    """Frames in [0, 1] as uint8."""
+    """Convert frames in [0, 1] to uint8."""
     pixels: np.ndarray = np.round(np.clip(frames, 0, 1) * 255)
     return pixels.astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Where the face is: MTCNN of facenet-pytorch, whose weights come with the package."""
+"""Face detection by the MTCNN of facenet-pytorch, whose weights come with the package."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import numpy as np
 
 from pipelines.errors import RowError, UsageError
 
-_LOOKED_AT = 8
-"""Frames of a clip in which the face is looked for."""
-_SURE = 0.9
-"""Probability from which a face counts."""
+_FRAMES = 8  # of a clip that are searched for a face
+_MIN_PROBABILITY = 0.9
 
 
-class FaceFinder:
+class FaceDetector:
     """Holds the detector.
 
     Raises:
@@ -32,29 +30,29 @@ class FaceFinder:
         self.detector: Any = MTCNN(select_largest=True, device=device)
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """The largest face of some of the frames.
+        """Detect the largest face in some of the frames.
 
         Args:
             frames: uint8 RGB (F, H, W, 3).
 
         Returns:
-            Left, top, right, bottom in pixels, (n, 4), of the frames that have one.
+            Left, top, right, bottom in pixels, (n, 4), for the frames with a face.
 
         Raises:
-            RowError: If none has.
+            RowError: If there is none.
         """
         from PIL import Image
 
-        places = np.unique(np.linspace(0, len(frames) - 1, _LOOKED_AT).round().astype(int))
-        boxes, chances = self.detector.detect([Image.fromarray(frames[place]) for place in places])
-        found = [
+        indices = np.unique(np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int))
+        boxes, probabilities = self.detector.detect([Image.fromarray(frames[index]) for index in indices])
+        faces = [
             box[0]
-            for box, chance in zip(boxes, chances, strict=True)
-            if box is not None and chance[0] is not None and chance[0] >= _SURE
+            for box, probability in zip(boxes, probabilities, strict=True)
+            if box is not None and probability[0] is not None and probability[0] >= _MIN_PROBABILITY
         ]
-        if not found:
+        if not faces:
             raise RowError(
-                f"video: no face was found in {len(places)} frames of {frames.shape[2]} x {frames.shape[1]}"
+                f"video: no face was found in {len(indices)} frames of {frames.shape[2]} x {frames.shape[1]}"
                 " pixels, and crop asks for one; set augment.video.crop: none for such clips"
             )
-        return np.stack(found).astype(np.float64)
+        return np.stack(faces).astype(np.float64)

@@ -1,8 +1,7 @@
-"""Frames edited by FateZero, in windows that share a key frame.
+"""Video editing by FateZero, in windows that share a key frame.
 
-Each window is led by the clip's middle frame, to which all frames attend, so that the style is the
-same in all windows. The inversions of the clip that was edited last are held, so that its next style
-inverts nothing.
+Each window starts with the clip's middle frame, to which all its frames attend, so that all windows have
+the same style. The inversions of the last clip are held, so that another style of it needs no inversion.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from augment.fatezero.pipeline import FateZeroPipeline, Inversion
 from augment.fatezero.prompts import plan_words
-from augment.video.editor import as_bytes, load, unet_unit, windows
+from augment.video.editor import as_bytes, load, unet_size_multiple, windows
 from augment.video.settings import VideoSettings
 from augment.video.styles import Style
 from pipelines.atomic import replacing
@@ -30,29 +29,33 @@ class FateZeroEditor:
     """Holds the loaded pipeline.
 
     Raises:
-        UsageError: If the model is no Stable Diffusion 1.x.
+        UsageError: If the model is not Stable Diffusion 1.x.
     """
 
     def __init__(self, settings: VideoSettings, device: str, precision: str) -> None:
         self.settings, self.precision = settings, precision
         self.pipeline = load(settings, FateZeroPipeline.from_pretrained, device, precision)
-        self.unit = unet_unit(self.pipeline)
+        self.size_multiple = unet_size_multiple(self.pipeline)
         if settings.compile:
-            # Not the whole network: its layers do another thing in each part of an edit, and each of
-            # them would be compiled anew.
+            # Not the whole network: its attention layers behave differently in each phase of an edit, and
+            # would be recompiled for each.
             self.pipeline.unet.compile_repeated_blocks()
         own = settings.fatezero
-        self.how = {
+        self.options = {
             "num_inference_steps": settings.steps,
             "key_frames": ("first", 0) if own.own_frame else ("first",),
             "key_frame_min_channels": own.key_frame_min_channels,
         }
-        self.kept = None if own.latents == "none" else Path(own.latents)
+        self.folder = None if own.latents == "none" else Path(own.latents)
         self._held: dict[str, torch.Tensor] = {}
-        self._weights = self._digest() if self.kept else ""
+        self._weights = ""
+        if self.folder:
+            model = Path(settings.model)
+            name = f"{settings.model}@{settings.revision}"
+            self._weights = folder_digest(model) if model.is_dir() else name
 
     def check(self, style: Style, source_prompt: str) -> None:
-        """Raise `ValueError` if the words of a style are more than the model takes."""
+        """Raise `ValueError` if a style's prompt has more tokens than the model takes."""
         plan_words(self.pipeline.tokenizer, source_prompt, style.prompt(source_prompt), style.reweight)
 
     def edit(
@@ -63,7 +66,7 @@ class FateZeroEditor:
         rng: np.random.Generator,
         strength: float = 1.0,
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Edit frames, as `augment.video.editor.Editor` says; the guidance is drawn."""
+        """Edit frames, as described in `augment.video.editor.Editor`; the guidance scale is drawn."""
         factor = 1 + self.settings.fatezero.guidance_spread * rng.uniform(-1, 1)
         if strength < 1:
             style = style.weaker(strength)
@@ -74,15 +77,15 @@ class FateZeroEditor:
     def edit_with(
         self, frames: np.ndarray, source_prompt: str, style: Style, guidance_scale: float
     ) -> np.ndarray:
-        """Edit frames with a guidance of at least 1."""
-        key = frames[(len(frames) - 1) // 2]
+        """Edit frames with a given guidance scale, at least 1."""
+        key_frame = frames[(len(frames) - 1) // 2]
         edited, held = [], {}
         for window in windows(frames, self.settings.window - 1):
-            led = np.concatenate([key[None], window])
-            told = self._key(led, source_prompt)
-            held[told] = latents = self._latents(told, led, source_prompt)
+            window = np.concatenate([key_frame[None], window])
+            key = self._key(window, source_prompt)
+            held[key] = latents = self._latents(key, window, source_prompt)
             made = self.pipeline(
-                led,
+                window,
                 source_prompt,
                 style.prompt(source_prompt),
                 guidance_scale=guidance_scale,
@@ -90,20 +93,20 @@ class FateZeroEditor:
                 self_replace=style.self_replace,
                 reweight=style.reweight,
                 inversion=Inversion(latents=[*latents.to(self.pipeline.unet.device)], attended=[]),
-                **self.how,
+                **self.options,
             ).frames[1:]
             edited.append(as_bytes(made))
         self._held = held
         return np.concatenate(edited)
 
     def _latents(self, key: str, frames: np.ndarray, source_prompt: str) -> torch.Tensor:
-        """A window's inversion, (T + 1, F, C, h, w), on the CPU: held, kept on disk, or made now."""
+        """A window's inversion, (T + 1, F, C, h, w), on the CPU: held, read from disk, or computed now."""
         if key in self._held:
             return self._held[key]
-        file = self.kept / f"{key}.safetensors" if self.kept else None
+        file = self.folder / f"{key}.safetensors" if self.folder else None
         if file and file.is_file():
             return load_file(file)["latents"]
-        inversion = self.pipeline.invert(frames, source_prompt, **self.how)
+        inversion = self.pipeline.invert(frames, source_prompt, **self.options)
         latents = torch.stack(inversion.latents).cpu().contiguous()
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -112,13 +115,8 @@ class FateZeroEditor:
         return latents
 
     def _key(self, frames: np.ndarray, source_prompt: str) -> str:
-        told = [frames.shape, source_prompt, self.how, self._weights, self.precision]
-        digest = hashlib.sha256(json.dumps(told).encode())
+        """A digest of everything that an inversion depends on."""
+        inputs = [frames.shape, source_prompt, self.options, self._weights, self.precision]
+        digest = hashlib.sha256(json.dumps(inputs).encode())
         digest.update(np.ascontiguousarray(frames).tobytes())
         return digest.hexdigest()
-
-    def _digest(self) -> str:
-        """The weights' content, of a folder; of a Hub id the name and the revision."""
-        model = Path(self.settings.model)
-        named = f"{self.settings.model}@{self.settings.revision}"
-        return folder_digest(model) if model.is_dir() else named

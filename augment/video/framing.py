@@ -1,6 +1,6 @@
-"""Which frames and which part of them are edited, and how the edit becomes a clip as long as its source.
+"""Which frames and which part of them are edited, and how an edit becomes a clip as long as its source.
 
-A variant has exactly its source's frames at its source's rate, so lips stay with the sound.
+A variant has as many frames as its source, at the same rate, so that lips and audio stay in sync.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Around the box of a face: how much of its width to the left and right, of its height above and below.
+# Margins around a face: shares of its width on each side, and of its height above and below.
 SIDE, ABOVE, BELOW = 0.6, 0.5, 1.0
-# Of a pasted crop's shorter side, the border over which it fades into the source.
-FADE = 0.08
+FADE = 0.08  # border over which a pasted crop fades into the source, as a share of its shorter side
 
 
 class Box(NamedTuple):
-    """A part of a picture, in pixels."""
+    """A part of a frame, in pixels."""
 
     left: int
     top: int
@@ -24,7 +23,7 @@ class Box(NamedTuple):
     height: int
 
     def of(self, frames: np.ndarray) -> np.ndarray:
-        """The part of frames (F, H, W, 3)."""
+        """Crop frames (F, H, W, 3)."""
         return frames[:, self.top : self.top + self.height, self.left : self.left + self.width]
 
 
@@ -34,7 +33,7 @@ def chosen_frames(length: int, fps: float, wanted: float | None) -> np.ndarray:
     Args:
         length: Frames of the clip.
         fps: Its rate.
-        wanted: Frames a second to edit; None, or more than `fps`, takes all.
+        wanted: Frames per second to edit; None, or more than `fps`, takes all.
     """
     if wanted is None or wanted >= fps:
         return np.arange(length)
@@ -42,18 +41,18 @@ def chosen_frames(length: int, fps: float, wanted: float | None) -> np.ndarray:
 
 
 def shown_frames(chosen: np.ndarray, length: int) -> np.ndarray:
-    """For each frame of a clip the place in `chosen` of the frame that is shown: the last one so far."""
+    """For each frame of a clip, the index into `chosen` of the frame to show: the last one so far."""
     return np.searchsorted(chosen, np.arange(length), side="right") - 1
 
 
 def around_faces(faces: np.ndarray, width: int, height: int) -> Box:
-    """Face and shoulders: one box for a whole clip, with even sides, so that the picture stands still.
+    """A box of face and shoulders: one for the whole clip, so that the crop does not move, with even sides.
 
     Args:
         faces: Corners of the face in some of the frames, (n, 4) as left, top, right, bottom, pixels.
-        width, height: Of the picture.
+        width, height: Of the frames, in pixels.
     """
-    # Over frames the median and not the extremes, which one false detection would move.
+    # The median over frames, as one false detection would move the extremes.
     left, top, right, bottom = np.median(faces, axis=0)
     wide, high = right - left, bottom - top
     corners = np.array([left - SIDE * wide, top - ABOVE * high, right + SIDE * wide, bottom + BELOW * high])
@@ -63,12 +62,12 @@ def around_faces(faces: np.ndarray, width: int, height: int) -> Box:
 
 
 def pasted(frame: np.ndarray, part: np.ndarray, box: Box) -> np.ndarray:
-    """A frame (H, W, 3) with an edited part of the box's size in its place, fading at the border."""
+    """A frame (H, W, 3) with an edited part pasted into the box, fading at the border."""
     weight = np.minimum.outer(_fade(box.height, box), _fade(box.width, box))[..., None]
-    whole = frame.copy()
-    place = box.of(whole[None])[0]
-    place[:] = np.round(weight * part + (1 - weight) * place).astype(np.uint8)
-    return whole
+    made = frame.copy()
+    target = box.of(made[None])[0]
+    target[:] = np.round(weight * part + (1 - weight) * target).astype(np.uint8)
+    return made
 
 
 def _fade(side: int, box: Box) -> np.ndarray:

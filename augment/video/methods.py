@@ -1,4 +1,4 @@
-"""What edits a clip: the table of methods, to which a new generator is added.
+"""The table of video editing methods; a new generator is added here.
 
 Imports nothing heavy, since the settings read it.
 """
@@ -11,31 +11,30 @@ from typing import TYPE_CHECKING, Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """What sets a method apart from the others."""
+    """The properties of a method."""
 
     checkpoint: str
-    """One that it takes, for messages: a Hub id."""
+    """A checkpoint that fits it, for messages: a Hub id."""
     editor: str = "augment.video.diffusers_editor:DiffusersEditor"
     """The class that edits, `module:Class`: an `augment.video.editor.Editor`."""
     section: Literal["fatezero", "video_to_video"] = "video_to_video"
-    """The section of `augment.video` that it reads beside what all methods share."""
+    """The section of `augment.video` that it reads beside the common settings."""
     takes_embedded: bool = False
-    """Whether it takes the small Stable Diffusion that ships with the project."""
+    """Whether it works with the small Stable Diffusion that ships with the project."""
     has_strength: bool = True
     """Whether an edit can be made weaker."""
     gpu_precision: Literal["float16", "bfloat16"] = "float16"
-    """Of the weights on a GPU; those that were published in bfloat16 overflow in float16."""
+    """Precision of the weights on a GPU; weights published in bfloat16 overflow in float16."""
     pipeline: str = ""
-    """Of `DiffusersEditor` alone, as all that follows: the pipeline's class in diffusers."""
-    shown: Literal["video", "images", "shade"] = "video"
-    """What the pipeline is given of the clip: its frames as one video or each by itself, or their light and
-    shade as a condition."""
+    """The pipeline's class in diffusers. This and all that follows is for `DiffusersEditor` only."""
+    shown: Literal["video", "images", "luminance"] = "video"
+    """How the pipeline gets the clip: as one video, frame by frame, or its luminance as a condition."""
     temporal_stride: int = 1
-    """Frames that are one step of the latents in time: a window has a multiple of it and one frame."""
+    """Frames per latent frame: a window has a multiple of it plus one frame."""
     float32: tuple[str, ...] = ()
     """Components that are in float32 whatever the precision."""
     motion_adapter: bool = False
-    """Whether the checkpoint makes images, and `video_to_video.motion_adapter` moves them."""
+    """Whether the checkpoint is an image model that needs `video_to_video.motion_adapter`."""
 
 
 _STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -66,14 +65,14 @@ METHODS: dict[str, Method] = {
         gpu_precision="bfloat16",
         pipeline="WanVideoToVideoPipeline",
         temporal_stride=4,
-        float32=("vae",),  # its autoencoder is published for single precision
+        float32=("vae",),  # the autoencoder is published for float32
     ),
     "wan_vace": Method(
         checkpoint="Wan-AI/Wan2.1-VACE-1.3B-diffusers",
         has_strength=False,
         gpu_precision="bfloat16",
         pipeline="WanVACEPipeline",
-        shown="shade",
+        shown="luminance",
         temporal_stride=4,
         float32=("vae",),
     ),

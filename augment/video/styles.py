@@ -1,7 +1,7 @@
-"""Styles as data: the words that a style adds to the source prompt, and how hard it is pushed.
+"""Styles: the words that a style adds to the source prompt, and the parameters of its edit.
 
-`PUBLISHED` are FateZero's, for checkpoints trained on photographs and paintings. `EMBEDDED` are
-those that the shipped small model knows; it saw nothing else.
+`PUBLISHED` are FateZero's, for checkpoints trained on photographs and paintings. `EMBEDDED` are those that
+the shipped small model was trained on; it knows no others.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ class Style:
     """A named edit."""
 
     words: str
-    """Put in front of the source prompt."""
+    """The words in front of the source prompt."""
     cross_replace: float
-    """Share of the steps, from the start, whose cross-attention follows the source, in [0, 1]."""
+    """Share of the steps, from the first, whose cross-attention follows the source, in [0, 1]."""
     self_replace: float
-    """Share of the steps, from the start, whose self-attention is the source's, in [0, 1]."""
+    """Share of the steps, from the first, whose self-attention is the source's, in [0, 1]."""
     guidance_scale: float
-    """How hard the edit is pushed away from the empty prompt, at least 1."""
+    """Scale of classifier-free guidance, at least 1."""
     reweight: dict[str, float] = field(default_factory=dict)
-    """Factors on the attention that words get."""
+    """Factors on the attention to words."""
 
     def prompt(self, source_prompt: str) -> str:
         """The target prompt."""
         return f"{self.words} {source_prompt}"
 
     def weaker(self, strength: float) -> Style:
-        """The style with `strength` times the push, and as many times the steps that leave the source."""
+        """The style with `strength` times the guidance and the share of steps that leave the source."""
         return replace(
             self,
             cross_replace=1 - (1 - self.cross_replace) * strength,
@@ -52,7 +52,7 @@ def _embedded(words: str, guidance_scale: float) -> Style:
     return Style(words=words, cross_replace=0.2, self_replace=0.6, guidance_scale=guidance_scale)
 
 
-# Windows and weights: FateZero's released configurations.
+# The parameters are those of FateZero's released configurations.
 PUBLISHED: dict[str, Style] = {
     "watercolor": _published("watercolor painting of", 0.8, 0.8, 10, "watercolor"),
     "monet": _published("Monet style painting of", 0.5, 0.5, 10, "Monet"),
@@ -63,7 +63,7 @@ PUBLISHED: dict[str, Style] = {
     "pokemon": _published("Pokemon cartoon style of", 0.7, 0.7, 3, "Pokemon", "cartoon"),
 }
 
-# Ours: the words are the captions that the shipped model was trained with, the rest was chosen by eye.
+# The words are the captions that the shipped model was trained with; we chose the parameters by eye.
 EMBEDDED: dict[str, Style] = {
     "watercolor": _embedded("watercolor painting of", 3.0),
     "sepia": _embedded("sepia photograph of", 3.0),
@@ -74,5 +74,5 @@ EMBEDDED: dict[str, Style] = {
 
 
 def styles_for(model: str) -> dict[str, Style]:
-    """The presets that suit a checkpoint: `embedded`, a Hub id, or a directory."""
+    """The presets for a checkpoint: `embedded`, a Hub id, or a directory."""
     return EMBEDDED if model == "embedded" else PUBLISHED

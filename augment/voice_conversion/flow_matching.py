@@ -1,7 +1,7 @@
-"""Flow matching: the training target, and Euler's way along the learnt field.
+"""Flow matching: the training target, and integration of the learned field by Euler's method.
 
-t runs from 0, noise, to 1, data. On the straight way between noise z and data x,
-y = (1 - (1 - σ) t) z + t x, the field is x - (1 - σ) z.
+Time t runs from 0, noise, to 1, data. On the straight path between noise z and data x,
+y = (1 - (1 - σ) t) z + t x, the velocity is x - (1 - σ) z.
 
 References:
     Lipman et al. 2023, "Flow matching for generative modeling", arXiv:2210.02747, example II.
@@ -22,7 +22,7 @@ SIGMA = 1e-6
 def interpolate(
     data: torch.Tensor, noise: torch.Tensor, time: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where the way from noise to data is at a time, and its velocity there.
+    """The point on the path from noise to data at a time, and its velocity.
 
     Args:
         data: (batch, ...).

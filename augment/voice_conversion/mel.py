@@ -1,8 +1,8 @@
-"""Mel spectrograms at 16 kHz, and the way back to a waveform.
+"""Mel spectrograms at 16 kHz, and their inversion to a waveform.
 
 The spectrogram is the one that `SpeechT5HifiGan` was trained on (80 bands from 80 to 7600 Hz, a
-window of 64 ms each 16 ms, base-10 logarithm), so that this vocoder can take the place of
-`griffin_lim`, which needs no weights.
+window of 64 ms every 16 ms, base-10 logarithm), so that this vocoder can replace `griffin_lim`, which
+needs no weights.
 """
 
 from __future__ import annotations
@@ -12,18 +12,15 @@ from functools import lru_cache
 import torch
 
 SAMPLING_RATE = 16_000
-HOP = 256
-"""Samples from one frame to the next: 16 ms."""
+HOP = 256  # samples from one frame to the next: 16 ms
 WINDOW = 1024
 BANDS = 80
-FRAME_RATE = SAMPLING_RATE / HOP
 _RANGE_HZ = (80.0, 7600.0)
-FLOOR = 1e-5
-"""Mel magnitudes are not less: the quantisation of 16 bits lies about here."""
+FLOOR = 1e-5  # least mel magnitude, about the quantisation noise of 16 bits
 
 
 def frame_count(samples: int) -> int:
-    """Frames of a sound of so many samples; frame i is centred at sample i * HOP."""
+    """Number of frames of a waveform; frame i is centred at sample i * HOP."""
     return samples // HOP + 1
 
 
@@ -68,16 +65,16 @@ def griffin_lim(
 ) -> torch.Tensor:
     """A waveform of a mel spectrogram, without a trained vocoder.
 
-    Ours: magnitudes and phases both start from an excitation, the pulse train of the wanted pitch.
-    Its fine structure gives what a mel spectrogram leaves open (the harmonics above 1 kHz), and its
-    phases are nearly right, so that a few iterations are enough.
+    Our variant: magnitudes and phases both start from an excitation, a pulse train with the wanted pitch.
+    Its fine structure supplies what a mel spectrogram does not resolve (the harmonics above 1 kHz), and
+    its phases are nearly right, so that a few iterations are enough.
 
     Args:
-        mel: As `log_mel` gives it, (frames, 80).
-        excitation: Waveform with a flat spectrum and the wanted pitch, (samples,), of as many
+        mel: From `log_mel`, (frames, 80).
+        excitation: Waveform with a flat spectrum and the wanted pitch, (samples,), with as many
             frames as `mel`.
-        iterations: Of the phases.
-        momentum: Of the phases' steps, in [0, 1).
+        iterations: Number of phase updates.
+        momentum: Of the phase updates, in [0, 1).
 
     Returns:
         float32 (samples,), as long as the excitation.
@@ -103,13 +100,13 @@ def _waveform(spectrum: torch.Tensor, samples: int) -> torch.Tensor:
 
 
 def _magnitudes(mel: torch.Tensor, start: torch.Tensor, updates: int = 8) -> torch.Tensor:
-    """Spectra (frames, 513) that are near `start` in shape and have the mel magnitudes (frames, 80)."""
+    """Spectra (frames, 513) with given mel magnitudes (frames, 80), similar in shape to `start`."""
     bank = filters().to(mel.device)
     weight = bank.sum(1).clamp(min=1e-6)
     inside = bank.sum(1) > 0
     magnitude = start.clamp(min=1e-6) * inside
     for update in range(updates):
         ratio = mel / (magnitude @ bank).clamp(min=1e-8)
-        # The first steps are bold: the excitation's level is arbitrary.
+        # The first steps are larger, as the excitation's level is arbitrary.
         magnitude = magnitude * ((ratio.clamp(max=1e6) @ bank.T) / weight) ** (1.0 if update < 4 else 0.7)
     return magnitude

@@ -1,10 +1,10 @@
 """The networks of the voice converter: content and speaker encoder, length regulator, transformer.
 
-The structure follows Seed-VC: content features are brought to the mel spectrogram's frames; a
-transformer gets, frame by frame, the noisy and the prompt's mel spectrogram, the content, the pitch
-and the speaker, and predicts the velocity of flow matching. Ours: the content is read from the
-spectrum's envelope, the pitch enters as the harmonics of a draft (the source's envelope on a pulse
-train), flow matching makes what the result differs by from the draft, and all is small enough to ship.
+The structure follows Seed-VC: content features are resampled to the mel spectrogram's frames; a transformer
+gets, frame by frame, the noisy mel spectrogram, the prompt's, the content, the pitch and the speaker, and
+predicts the velocity of flow matching. Our changes: the content is computed from the spectral envelope, the
+pitch enters as the harmonics of a prior mel spectrogram (the source's envelope on a pulse train), flow
+matching generates the difference to this prior, and everything is small enough to ship.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from torch.nn import functional
 
 
 class Condition(NamedTuple):
-    """What steers the transformer, prompt frames first, then those to be made."""
+    """The conditions of the transformer; first the prompt's frames, then those to generate."""
 
     prompt: torch.Tensor
-    """Mel spectrogram of the reference, zero behind the prompt, (batch, frames, bands)."""
+    """Mel spectrogram of the reference, zero after the prompt, (batch, frames, bands)."""
     content: torch.Tensor
-    """What is said, (batch, frames, content_size)."""
-    draft: torch.Tensor
-    """Mel spectrogram of the source's voice at the wanted pitch, (batch, frames, bands)."""
+    """Content features, (batch, frames, content_size)."""
+    prior_mel: torch.Tensor
+    """Mel spectrogram of the source's voice at the target pitch, (batch, frames, bands)."""
     prosody: torch.Tensor
     """Loudness, and 1 where voiced, (batch, frames, 2)."""
     speaker: torch.Tensor
-    """Who is to speak, (batch, speaker_size)."""
+    """Embedding of the target speaker, (batch, speaker_size)."""
 
     def without(self, dropped: torch.Tensor | None = None) -> Condition:
-        """Zeros in place of everything, for the batch's `dropped` rows (batch,) or all."""
+        """The condition set to zero for the `dropped` rows of the batch (batch,), or for all."""
         if dropped is None:
             dropped = torch.ones(len(self.speaker), dtype=torch.bool, device=self.speaker.device)
         rows = [part.masked_fill(dropped.view(-1, *[1] * (part.dim() - 1)), 0) for part in self]
@@ -42,17 +42,17 @@ class Condition(NamedTuple):
 
 
 class ContentEncoder(ModelMixin, ConfigMixin):
-    """What is said, from a mel spectrogram through a bottleneck that holds little of the voice.
+    """Content features from a mel spectrogram, through a bottleneck that keeps little of the voice.
 
-    The bottleneck: the first cepstral coefficients of each frame, which hold the envelope of the
-    spectrum but not the harmonics, less their mean over time, which holds the colour of the voice and
-    its loudness. Residual convolutions follow.
+    The bottleneck is the first cepstral coefficients of each frame, which describe the spectral envelope but
+    not the harmonics, minus their mean over time, which describes the timbre of the voice and its loudness.
+    Residual convolutions follow.
 
     Args:
         bands: Of the mel spectrogram.
-        coefficients: That are kept, without the first, which is the loudness.
-        size: Of the result.
-        layers: Of convolutions.
+        coefficients: Number that is kept, without the first, which is the loudness.
+        size: Of the features.
+        layers: Number of convolutions.
     """
 
     @register_to_config
@@ -66,7 +66,7 @@ class ContentEncoder(ModelMixin, ConfigMixin):
         )
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
-        """(batch, frames, size) of normalised mel spectrograms (batch, frames, bands)."""
+        """Features (batch, frames, size) of normalised mel spectrograms (batch, frames, bands)."""
         cepstrum = mel @ self.cosines.to(mel.dtype)
         hidden = self.inp((cepstrum - cepstrum.mean(1, keepdim=True)).transpose(1, 2))
         for block in self.blocks:
@@ -81,7 +81,7 @@ def _cosines(bands: int, coefficients: int) -> torch.Tensor:
 
 
 class SpeakerEncoder(ModelMixin, ConfigMixin):
-    """A vector of who speaks: convolutions over a mel spectrogram, then mean and spread over time."""
+    """A speaker embedding: convolutions over a mel spectrogram, then mean and deviation over time."""
 
     @register_to_config
     def __init__(self, bands: int = 80, width: int = 96, size: int = 64) -> None:
@@ -93,11 +93,11 @@ class SpeakerEncoder(ModelMixin, ConfigMixin):
         self.out = nn.Linear(2 * width, size)
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
-        """Vectors (batch, size) of unit length of normalised mel spectrograms (batch, frames, bands)."""
+        """Unit vectors (batch, size) of normalised mel spectrograms (batch, frames, bands)."""
         hidden = mel.transpose(1, 2)
         for layer in self.layers:
             hidden = functional.silu(layer(hidden))
-        # The variance's floor keeps the gradient of the root finite on constant sounds.
+        # The variance's floor keeps the gradient of the root finite for constant input.
         pooled = torch.cat([hidden.mean(2), (hidden.var(2, unbiased=False) + 1e-4).sqrt()], 1)
         return functional.normalize(self.out(pooled), dim=1)
 
@@ -115,25 +115,25 @@ class LengthRegulator(ModelMixin, ConfigMixin):
         self.convs = nn.Sequential(*blocks, nn.Conv1d(size, size, 1))
 
     def forward(self, content: torch.Tensor, frames: int) -> torch.Tensor:
-        """(batch, frames, size) of (batch, positions, content_size), each frame from the nearest position."""
+        """Resample (batch, positions, content_size) to (batch, frames, size), by nearest position."""
         hidden = self.inp(content).transpose(1, 2)
         return self.convs(functional.interpolate(hidden, size=frames, mode="nearest")).transpose(1, 2)
 
 
 class VoiceTransformer(ModelMixin, ConfigMixin):
-    """A transformer over frames, conditioned on the time of flow matching by adaptive RMS norms.
+    """A transformer over frames, conditioned on the flow's time by adaptive RMS norms.
 
     Args:
         bands: Of the mel spectrogram.
         content_size: Of the regulated content.
         speaker_size: Of the speaker vector.
         width: Of the hidden states; a multiple of twice `heads`.
-        layers: Of attention; the second half gets the first half's states by long skips.
-        heads: Of attention.
+        layers: Number of blocks; the second half gets the first half's states by long skips.
+        heads: Number of attention heads.
         feedforward: Width of the SwiGLU.
-        mel_mean: Of the log mel spectrograms that the model was trained on.
+        mel_mean: Mean of the log mel spectrograms that the model was trained on.
         mel_std: Their standard deviation.
-        residual_std: Standard deviation of what they differ by from their drafts.
+        residual_std: Standard deviation of their differences to the priors.
     """
 
     @register_to_config
@@ -164,37 +164,37 @@ class VoiceTransformer(ModelMixin, ConfigMixin):
         """A log mel spectrogram in the model's units."""
         return (mel - self.config.mel_mean) / self.config.mel_std
 
-    def state(self, mel: torch.Tensor, draft: torch.Tensor) -> torch.Tensor:
-        """A log mel spectrogram as flow matching makes it: what it differs by from a draft."""
-        return (mel - draft) / self.config.residual_std
+    def state(self, mel: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
+        """A log mel spectrogram as a state of the flow: its scaled difference to a prior."""
+        return (mel - prior) / self.config.residual_std
 
-    def mel(self, state: torch.Tensor, draft: torch.Tensor) -> torch.Tensor:
-        """The opposite of `state`."""
-        return draft + state * self.config.residual_std
+    def mel(self, state: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
+        """The inverse of `state`."""
+        return prior + state * self.config.residual_std
 
     def forward(self, noisy: torch.Tensor, time: torch.Tensor, condition: Condition) -> torch.Tensor:
-        """The velocity (batch, frames, bands) of states like it at times (batch,)."""
+        """The velocity (batch, frames, bands) of states `noisy` of the same shape at times (batch,)."""
         speaker = condition.speaker[:, None].expand(-1, noisy.shape[1], -1)
         hidden = self.inp(torch.cat([noisy, *condition[:4], speaker], 2))
-        at = self.time(_waves(time, 128))
-        turns = _rotations(noisy.shape[1], self.config.width // self.config.heads, noisy.device)
-        kept: list[torch.Tensor] = []
+        embedding = self.time(_time_features(time, 128))
+        rotary = _rotary(noisy.shape[1], self.config.width // self.config.heads, noisy.device)
+        skipped: list[torch.Tensor] = []
         for number, block in enumerate(self.blocks):
             depth = number - (len(self.blocks) - len(self.skips))
             if depth >= 0:
-                hidden = self.skips[depth](torch.cat([hidden, kept.pop()], 2))
-            hidden = block(hidden, at, turns)
+                hidden = self.skips[depth](torch.cat([hidden, skipped.pop()], 2))
+            hidden = block(hidden, embedding, rotary)
             if number < len(self.skips):
-                kept.append(hidden)
-        return _preconditioned(noisy, time, self.out(self.norm(hidden, at)))
+                skipped.append(hidden)
+        return _preconditioned(noisy, time, self.out(self.norm(hidden, embedding)))
 
 
 def _preconditioned(noisy: torch.Tensor, time: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-    """The velocity of a network's output: the best linear guess from the state alone, and the rest.
+    """The velocity from a network's output: the best linear prediction from the state, plus the rest.
 
     References:
-        Karras et al. 2022, arXiv:2206.00364, section 5, worked out by us for the straight way
-        between noise and data that both have variance 1.
+        Karras et al. 2022, arXiv:2206.00364, section 5, derived by us for the straight path between noise
+        and data that both have variance 1.
     """
     time = time[:, None, None]
     variance = time**2 + (1 - time) ** 2
@@ -209,9 +209,9 @@ class _Block(nn.Module):
         self.gate_and_value = nn.Linear(width, 2 * feedforward, bias=False)
         self.out = nn.Linear(feedforward, width, bias=False)
 
-    def forward(self, hidden: torch.Tensor, at: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-        hidden = hidden + self.attention(self.attention_norm(hidden, at), turns)
-        gate, value = self.gate_and_value(self.feedforward_norm(hidden, at)).chunk(2, -1)
+    def forward(self, hidden: torch.Tensor, time: torch.Tensor, rotary: torch.Tensor) -> torch.Tensor:
+        hidden = hidden + self.attention(self.attention_norm(hidden, time), rotary)
+        gate, value = self.gate_and_value(self.feedforward_norm(hidden, time)).chunk(2, -1)
         return hidden + self.out(functional.silu(gate) * value)
 
 
@@ -222,19 +222,19 @@ class _Attention(nn.Module):
         self.queries_keys_values = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
-    def forward(self, hidden: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, rotary: torch.Tensor) -> torch.Tensor:
         batch, frames, width = hidden.shape
         # (batch, frames, 3 * width) -> 3 of (batch, heads, frames, head_size)
         split = self.queries_keys_values(hidden).view(batch, frames, 3, self.heads, self.head_size)
         queries, keys, values = split.permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(
-            _rotated(queries, turns), _rotated(keys, turns), values
+            _rotated(queries, rotary), _rotated(keys, rotary), values
         )
         return self.out(mixed.transpose(1, 2).reshape(batch, frames, width))
 
 
 class _AdaptiveNorm(nn.Module):
-    """RMS norm with scale and shift from the time; at first without effect of the time."""
+    """RMS norm with scale and shift from the time embedding; initialised to ignore the time."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -242,27 +242,27 @@ class _AdaptiveNorm(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, hidden: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-        scale, shift = self.modulation(at)[:, None].chunk(2, -1)
+    def forward(self, hidden: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        scale, shift = self.modulation(time)[:, None].chunk(2, -1)
         return functional.rms_norm(hidden, hidden.shape[-1:]) * (1 + scale) + shift
 
 
-def _waves(time: torch.Tensor, size: int) -> torch.Tensor:
+def _time_features(time: torch.Tensor, size: int) -> torch.Tensor:
     """Sines and cosines of times (batch,) in [0, 1], (batch, size)."""
     octaves = torch.arange(size // 2, device=time.device) * (-math.log(10_000) / (size // 2))
     angles = 1000 * time[:, None] * octaves.exp()
     return torch.cat([angles.sin(), angles.cos()], 1).to(time.dtype)
 
 
-def _rotations(frames: int, size: int, device: torch.device) -> torch.Tensor:
+def _rotary(frames: int, size: int, device: torch.device) -> torch.Tensor:
     """Cosines and sines of rotary embeddings, (2, frames, size // 2)."""
     octaves = torch.arange(size // 2, device=device) * (-math.log(10_000) / (size // 2))
     angles = torch.arange(frames, device=device)[:, None] * octaves.exp()
     return torch.stack([angles.cos(), angles.sin()])
 
 
-def _rotated(parts: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding of (batch, heads, frames, size)."""
-    cos, sin = turns.to(parts.dtype)
+def _rotated(parts: torch.Tensor, rotary: torch.Tensor) -> torch.Tensor:
+    """Apply rotary embeddings to queries or keys (batch, heads, frames, size)."""
+    cos, sin = rotary.to(parts.dtype)
     first, second = parts.chunk(2, -1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)

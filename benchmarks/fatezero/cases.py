@@ -124,7 +124,7 @@ def clip(pipeline: FateZeroPipeline, case: Case, seed: int = 0) -> np.ndarray:
     Raises:
         UsageError: If the model does not take frames of that size.
     """
-    unit = editor.unet_unit(pipeline)
+    unit = editor.unet_size_multiple(pipeline)
     if case.size % unit:
         raise UsageError(f"--sizes: got {case.size}, this model takes multiples of {unit}")
     shape = (case.frames, case.size, case.size, 3)

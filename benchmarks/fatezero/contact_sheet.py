@@ -68,7 +68,7 @@ def sheet(clip: bytes, settings: VideoSettings, device: str) -> Image.Image:
     names = [*(settings.styles or styles_for(settings.model))][:ROWS]
     edits = [replace(settings, method="fatezero", styles=(name,)) for name in names]
     edits.append(replace(settings, method="sdedit", styles=(names[0],)))
-    made = [VideoVariants(edit, device)(row, 0, 1)[0] for edit in edits]
+    made = [VideoVariants(edit, device)(row, 1)[0] for edit in edits]
     return Image.fromarray(np.vstack([_strip(media.read_video(each).frames) for each in (clip, *made)]))
 
 

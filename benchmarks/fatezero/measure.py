@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from augment.video.editor import unet_unit
+from augment.video.editor import unet_size_multiple
 from benchmarks import measurement
 from benchmarks.fatezero.cases import FIRST_CLIPS, SOURCE_PROMPT, STYLE, Case, Setting, arguments, clip, load
 from benchmarks.fatezero.reference import TextbookFateZero
@@ -106,7 +106,7 @@ def clips(setting: Setting, count: int) -> dict[str, int]:
         `FIRST_CLIPS` clips, and after the last.
     """
     pipeline = load(setting)
-    case, held = Case(steps=2, frames=2, size=max(SMALL, unet_unit(pipeline))), {}
+    case, held = Case(steps=2, frames=2, size=max(SMALL, unet_size_multiple(pipeline))), {}
     for number in range(1, count + 1):
         pipeline(clip(pipeline, case, seed=number), **arguments(pipeline, case))
         if number in (FIRST_CLIPS, count):

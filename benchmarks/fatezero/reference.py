@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from augment.fatezero.attention import MAX_BORROWED_QUERIES, Control, controlled, key_table
-from augment.fatezero.prompts import align, token_ids, word_places
+from augment.fatezero.prompts import align, token_ids, word_positions
 
 if TYPE_CHECKING:
     from augment.fatezero import FateZeroPipeline
@@ -177,7 +177,7 @@ class TextbookFateZero:
             threshold=blend_threshold or 0.0,
         )
         blended = [
-            p for word in blend_words or () for p in word_places(pipeline.tokenizer, source_prompt, word)
+            p for word in blend_words or () for p in word_positions(pipeline.tokenizer, source_prompt, word)
         ]
         columns = merged_columns(pipeline.tokenizer, source_prompt, prompt, reweight, latents.device)
         pipeline.scheduler.set_timesteps(steps, device=latents.device)
@@ -242,5 +242,5 @@ def merged_columns(
     source_of += range(len(target), tokenizer.model_max_length)
     weights = torch.ones(len(source_of))
     for word, factor in reweight.items():
-        weights[word_places(tokenizer, prompt, word)] *= factor
+        weights[word_positions(tokenizer, prompt, word)] *= factor
     return Columns(source_of=torch.tensor(source_of, device=device), weights=weights.to(device))

@@ -331,7 +331,7 @@ def test_judging_comes_to_an_end_whatever_the_second_look_says() -> None:
 
 def test_settings_and_scores_that_do_not_fit_are_refused(originals: Path, tmp_path: Path) -> None:
     for values, message in (
-        ({"attempts": -1}, "attempts: -1 is negative"),
+        ({"attempts": -1}, "attempts: -1 is too small; take 0 or more"),
         ({"below": 0.0}, r"below: 0\.0 is outside \(0, 1\]"),
         ({"strength": 1.5}, r"strength: 1\.5 is outside \(0, 1\]"),
         ({"budget": 0.0}, r"budget: 0\.0 is too small"),

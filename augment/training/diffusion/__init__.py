@@ -1,1 +1,1 @@
-"""Trains the small Stable Diffusion that is shipped."""
+"""Training of the small Stable Diffusion that is shipped."""

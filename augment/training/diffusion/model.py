@@ -1,6 +1,6 @@
-"""The small Stable-Diffusion-1.x-shaped model that ships with the project: its parts and its pictures.
+"""The small Stable Diffusion 1.x that ships with the project: its parts and its training images.
 
-Latents of 16 x 16 for pictures of 64 x 64, a text encoder that knows the words of its captions.
+Its latents are 16 x 16 for images of 64 x 64, and its text encoder knows only the words of its captions.
 """
 
 from __future__ import annotations
@@ -19,17 +19,14 @@ from augment.video.styles import EMBEDDED
 from pipelines.puppets import face
 from pipelines.puppets.script import Cast
 
-SIZE = 64
-"""Pixels of a picture's side."""
-PLAIN = 0.35
-"""Share of pictures without a style."""
-CLOSED_EYES = 0.12
-"""Share of pictures whose eyes are closed."""
+SIZE = 64  # pixels of an image's side
+PLAIN = 0.35  # share of images without a style
+CLOSED_EYES = 0.12  # share of images with closed eyes
 SUBJECTS = ("a person talking", "a happy person talking", "a calm person talking", "a sad person talking")
 
 
 def draw(rng: np.random.Generator, cast: Cast = "studio", style: str | None = None) -> tuple[np.ndarray, str]:
-    """A picture, float32 (64, 64, 3) in [0, 1], and its caption; style None draws one or none."""
+    """Draw an image, float32 (64, 64, 3) in [0, 1], and its caption; style None draws a style or none."""
     valence = rng.uniform(-1, 1)
     shift = np.clip(rng.normal(0, 0.8, 2), -2, 2)
     frame = face.draw_face(
@@ -40,24 +37,24 @@ def draw(rng: np.random.Generator, cast: Cast = "studio", style: str | None = No
         head=(float(shift[0]), float(shift[1])),
         size=SIZE,
     )
-    picture = frame.astype(np.float32) / 255
+    image = frame.astype(np.float32) / 255
     mood = 0 if rng.uniform() < 0.5 else 1 + int(valence < 0.35) + int(valence < -0.35)
     caption = SUBJECTS[mood]
     if style is None and rng.uniform() >= PLAIN:
         style = [*RENDERERS][rng.integers(len(RENDERERS))]
     if style:
-        picture, caption = RENDERERS[style](picture, rng), EMBEDDED[style].prompt(caption)
-    return picture, caption
+        image, caption = RENDERERS[style](image, rng), EMBEDDED[style].prompt(caption)
+    return image, caption
 
 
 def draw_batch(rng: np.random.Generator, count: int) -> tuple[torch.Tensor, list[str]]:
-    """Pictures in [-1, 1], (count, 3, 64, 64), and their captions."""
-    pictures, captions = zip(*(draw(rng) for _ in range(count)), strict=True)
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) * 2 - 1, list(captions)
+    """Images in [-1, 1], (count, 3, 64, 64), and their captions."""
+    images, captions = zip(*(draw(rng) for _ in range(count)), strict=True)
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) * 2 - 1, list(captions)
 
 
 def build_vae() -> Any:
-    """Factor 4, 4 channels: 64 x 64 pixels are 16 x 16 latents."""
+    """An autoencoder with 4 channels that reduces 64 x 64 pixels to 16 x 16 latents."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
@@ -71,7 +68,7 @@ def build_vae() -> Any:
 
 
 def build_unet() -> Any:
-    """Cross attention on the 16 x 16 and 8 x 8 levels."""
+    """A UNet with cross-attention at 16 x 16 and 8 x 8."""
     return UNet2DConditionModel(
         sample_size=16,
         block_out_channels=(32, 80),
@@ -85,7 +82,7 @@ def build_unet() -> Any:
 
 
 def build_tokenizer() -> CLIPTokenizer:
-    """A byte-pair vocabulary in which each word of the captions is one token."""
+    """A byte-pair tokenizer in which each word of the captions is one token."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     captions = [*SUBJECTS, *(style.prompt(subject) for style in EMBEDDED.values() for subject in SUBJECTS)]
@@ -103,12 +100,12 @@ def build_tokenizer() -> CLIPTokenizer:
         *(first + second for first, second in merges),
     ]
     tokens = [*dict.fromkeys(tokens), "<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {token: place for place, token in enumerate(tokens)}
+    vocabulary = {token: index for index, token in enumerate(tokens)}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=32)
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """Two layers of width 64."""
+    """A text encoder of two layers of width 64."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
@@ -124,7 +121,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 class Denoiser(torch.nn.Module):
-    """The two networks that learn together from captions and latents."""
+    """The two networks that are trained together on captions and latents."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +136,7 @@ class Denoiser(torch.nn.Module):
 
 
 def build_scheduler() -> Any:
-    """Stable Diffusion's noise schedule, sampled as DDIM does."""
+    """Stable Diffusion's noise schedule for DDIM sampling."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -151,7 +148,7 @@ def build_scheduler() -> Any:
 
 
 def assemble(vae: Any, denoiser: Denoiser) -> Any:
-    """A pipeline as diffusers saves and loads it, in half precision."""
+    """The pipeline that is saved, in half precision."""
     return StableDiffusionPipeline(
         vae=copy.deepcopy(vae).half(),
         text_encoder=copy.deepcopy(denoiser.text_encoder).half(),

@@ -1,7 +1,7 @@
-"""What the embedded diffusion model is taught that styles look like: a renderer a style.
+"""Renderers of the styles that the embedded diffusion model is trained on.
 
 A renderer turns plain frames, float32 in [0, 1] of shape (..., H, W, 3), into frames of its style,
-with its own grain from `rng`. Faces keep their geometry: mouth, brows and eyes stay readable.
+with random variation from `rng`. Faces keep their geometry: mouth, brows and eyes stay readable.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _blur(frames: np.ndarray) -> np.ndarray:
 
 
 def _edges(frames: np.ndarray) -> np.ndarray:
-    """How much the light differs from that around a pixel, (..., H, W, 1)."""
+    """How much a pixel's luminance differs from its surroundings, (..., H, W, 1)."""
     light = (frames @ _LUMA)[..., None]
     return np.abs(light - _blur(light)) * 2
 

@@ -1,12 +1,12 @@
-"""Trains the small Stable-Diffusion-shaped checkpoint that ships with the project, on two CPU cores.
+"""Trains the small Stable Diffusion that ships with the project, on two CPU cores.
 
     python -m augment.training.diffusion.train --work DIR --vae-minutes 35 --unet-minutes 35 [--start FOLDER]
 
-First the autoencoder, then the UNet with its text encoder, on puppets of the cast `studio`, plain
-or in a style of `style_renderers.py`, captioned with style and mood. `--start` begins with a
-checkpoint's weights in place of random ones, at half the rates. Progress is kept in --work; started
-again, the same command goes on where it was. Schedules run over minutes of computing, so that a run
-ends when it should on a busy machine; no two runs give the same weights.
+First the autoencoder is trained, then the UNet with its text encoder, on puppets of the cast `studio`, plain
+or in a style of `style_renderers.py`, captioned with style and mood. `--start` begins with a checkpoint's
+weights instead of random ones, at half the learning rates. Progress is saved in --work, from which the same
+command resumes. Schedules run over minutes of computing, so that a run ends in time on a busy machine; no
+two runs give the same weights.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import distributed as dist
 from torch.nn import functional as F
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from augment.checkpoints import STABLE_DIFFUSION
 from augment.training.diffusion.model import SIZE, Denoiser, assemble, build_scheduler, build_vae, draw_batch
 from augment.training.muon import Muon
 from pipelines.atomic import replacing
 
-NO_CAPTION = 0.1
-"""Share of empty captions, which guidance needs."""
-POOL = 12_288
-"""Pictures that the UNet learns from, encoded once."""
+NO_CAPTION = 0.1  # share of empty captions, for guidance
+POOL = 12_288  # images that the UNet is trained on, encoded once
 SAVE_EVERY_S = 60.0
 LOG_EVERY = 25
 
@@ -42,7 +41,7 @@ Loss = Callable[[Any, np.random.Generator], torch.Tensor]
 
 
 def face_weights() -> torch.Tensor:
-    """What a pixel counts in the autoencoder's loss, mean 1, (1, 1, 64, 64): most at mouth and eyes."""
+    """Pixel weights of the autoencoder's loss, mean 1, (1, 1, 64, 64), largest at mouth and eyes."""
     rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
 
     def blob(row: float, column: float, height: float, width: float) -> torch.Tensor:
@@ -53,34 +52,35 @@ def face_weights() -> torch.Tensor:
 
 
 def vae_loss(weights: torch.Tensor, batch_size: int) -> Loss:
-    """Weighted absolute error of pictures and of their gradients, and a light KL term."""
+    """Weighted absolute error of images and of their gradients, and a small KL term."""
 
     def loss(vae: Any, rng: np.random.Generator) -> torch.Tensor:
-        pictures, _ = draw_batch(rng, batch_size)
-        posterior = vae.encode(pictures).latent_dist
-        rebuilt = vae.decode(posterior.sample()).sample.float()
-        off = rebuilt - pictures
-        steep = sum((weights.narrow(axis, 1, SIZE - 1) * off.diff(dim=axis).abs()).mean() for axis in (2, 3))
+        images, _ = draw_batch(rng, batch_size)
+        posterior = vae.encode(images).latent_dist
+        error = vae.decode(posterior.sample()).sample.float() - images
+        edges = sum(
+            (weights.narrow(axis, 1, SIZE - 1) * error.diff(dim=axis).abs()).mean() for axis in (2, 3)
+        )
         kl = 0.5 * (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean()
-        return (weights * off.abs()).mean() + 0.5 * steep + 1e-4 * kl
+        return (weights * error.abs()).mean() + 0.5 * edges + 1e-4 * kl
 
     return loss
 
 
 @torch.no_grad()
 def encode_pool(vae: Any, count: int, seed: int) -> tuple[torch.Tensor, list[str]]:
-    """Latents of unit spread, (count, 4, 16, 16), and captions; sets the autoencoder's scaling factor.
+    """Latents of unit variance, (count, 4, 16, 16), and captions; sets the autoencoder's scaling factor.
 
-    Each process draws its own pictures.
+    Each process draws its own images.
     """
     rank, ranks = _rank_and_ranks()
     rng = np.random.default_rng([seed, rank, 2**32])
     latents, captions = [], []
     for _ in range(count // 32):
-        pictures, words = draw_batch(rng, 32)
+        images, texts = draw_batch(rng, 32)
         with torch.autocast("cpu", torch.bfloat16):
-            latents.append(vae.encode(pictures).latent_dist.mode().float())
-        captions += words
+            latents.append(vae.encode(images).latent_dist.mode().float())
+        captions += texts
     pool = torch.cat(latents)
     spread = pool.std() / ranks
     if ranks > 1:
@@ -111,9 +111,9 @@ def denoiser_loss(pool: torch.Tensor, captions: list[str], batch_size: int) -> L
 def fit(
     model: torch.nn.Module, loss: Loss, path: Path, *, minutes: float, rates: tuple[float, float], seed: int
 ) -> Any:
-    """Train for some minutes of computing, or go on from `path`; returns the averaged weights' model.
+    """Train for some minutes of computing, or resume from `path`; returns the model with averaged weights.
 
-    Under `torchrun` the processes' gradients are averaged, each process drawing its own batches.
+    Under `torchrun`, each process draws its own batches, and their gradients are averaged.
     """
     rank, ranks = _rank_and_ranks()
     averaged = copy.deepcopy(model).eval().requires_grad_(False)
@@ -123,8 +123,8 @@ def fit(
         state = torch.load(path, weights_only=True)
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
-        for optimizer, held in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(held)
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         step, spent_s = state["step"], state["spent_s"]
     saved_s = spent_s
     while spent_s < minutes * 60:
@@ -141,73 +141,64 @@ def fit(
             optimizer.step()
             optimizer.zero_grad()
         step += 1
-        _average_weights(averaged, model, min(0.99, step / (step + 10)))
+        weights = [weight.detach() for weight in model.parameters()]
+        torch._foreach_lerp_([*averaged.parameters()], weights, 1 - min(0.99, step / (step + 10)))
         if rank == 0 and step % LOG_EVERY == 0:
-            print(
-                f"{path.stem} step {step} minute {spent_s / 60:.1f} loss {value.item():.4f} {mean:.4f}",
-                flush=True,
-            )
+            line = f"{path.stem} step {step} minute {spent_s / 60:.1f} loss {value.item():.4f} {mean:.4f}"
+            print(line, flush=True)
         mean = value.item() if math.isnan(mean) else 0.95 * mean + 0.05 * value.item()
         spent_s += time.monotonic() - began
         if rank == 0 and (spent_s - saved_s > SAVE_EVERY_S or spent_s >= minutes * 60):
             saved_s = spent_s
             state = {"model": model.state_dict(), "averaged": averaged.state_dict()}
-            state |= {
-                "optimizers": [one.state_dict() for one in optimizers],
-                "step": step,
-                "spent_s": spent_s,
-            }
+            state |= {"optimizers": [each.state_dict() for each in optimizers]}
+            state |= {"step": step, "spent_s": spent_s}
             with replacing(path) as temporary:
                 torch.save(state, temporary)
     return averaged
 
 
 def _optimizers(model: torch.nn.Module, rates: tuple[float, float]) -> list[torch.optim.Optimizer]:
-    """Muon for kernels and matrices inside, Adam for the rest."""
+    """Muon for the inner kernels and matrices, Adam for the rest."""
     outer = ("conv_in", "conv_out", "embed", "quant_conv")
-    inner: list[torch.nn.Parameter] = []
-    rest: list[torch.nn.Parameter] = []
-    for name, weight in model.named_parameters():
-        is_inner = weight.ndim > 1 and not any(part in name for part in outer)
-        (inner if is_inner else rest).append(weight)
-    return [Muon(inner, rates[0]), torch.optim.AdamW(rest, rates[1], betas=(0.9, 0.99), fused=True)]
+    weights = dict(model.named_parameters())
+    inner = {
+        name: weight
+        for name, weight in weights.items()
+        if weight.ndim > 1 and not any(part in name for part in outer)
+    }
+    rest = [weight for name, weight in weights.items() if name not in inner]
+    return [Muon(inner.values(), rates[0]), torch.optim.AdamW(rest, rates[1], betas=(0.9, 0.99), fused=True)]
 
 
 def _average_gradients(model: torch.nn.Module, ranks: int, spent_s: float) -> float:
-    """Over the processes; also the time spent, so that all stop at the same step."""
+    """Average over the processes, including the time spent, so that all stop at the same step."""
     if ranks == 1:
         return spent_s
     gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-    flat = torch.cat([torch.tensor([spent_s]), *(gradient.flatten() for gradient in gradients)]) / ranks
+    flat = parameters_to_vector([torch.tensor([spent_s]), *gradients]) / ranks
     dist.all_reduce(flat)
-    sizes = [gradient.numel() for gradient in gradients]
-    for gradient, part in zip(gradients, flat[1:].split(sizes), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    vector_to_parameters(flat[1:], gradients)
     return flat[0].item()
 
 
-def _average_weights(averaged: torch.nn.Module, model: torch.nn.Module, keep: float) -> None:
-    weights = [weight.detach() for weight in model.parameters()]
-    torch._foreach_lerp_([*averaged.parameters()], weights, 1 - keep)
-
-
 def _begin(start: Path | None) -> tuple[Any, Denoiser]:
-    """The networks as a checkpoint has them, in single precision, or new ones."""
+    """The networks of a checkpoint, in single precision, or new ones."""
     vae, denoiser = build_vae(), Denoiser()
     if start:
-        held: Any = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32)
-        vae.load_state_dict(held.vae.state_dict())
-        denoiser.unet.load_state_dict(held.unet.state_dict())
-        denoiser.text_encoder.load_state_dict(held.text_encoder.state_dict())
+        saved: Any = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32)
+        vae.load_state_dict(saved.vae.state_dict())
+        denoiser.unet.load_state_dict(saved.unet.state_dict())
+        denoiser.text_encoder.load_state_dict(saved.text_encoder.state_dict())
     return vae, denoiser
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train what is left to train, then write the checkpoint."""
+    """Train what remains to be trained, then save the checkpoint."""
     parser = argparse.ArgumentParser(prog="python -m augment.training.diffusion.train", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for progress")
     parser.add_argument("--out", type=Path, default=STABLE_DIFFUSION, help="folder for the checkpoint")
-    parser.add_argument("--start", type=Path, help="a folder that this script wrote, to train on")
+    parser.add_argument("--start", type=Path, help="a checkpoint of this script to start from")
     parser.add_argument("--vae-minutes", type=float, default=35)
     parser.add_argument("--unet-minutes", type=float, default=35)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,1 +1,1 @@
-"""Trains voice converters: the shipped one, and a user's own."""
+"""Training of voice converters: the shipped one, and users' own."""

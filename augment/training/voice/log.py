@@ -1,10 +1,10 @@
-"""What a voice converter's training tells of itself: figures, a picture of them, and samples to hear.
+"""The log of a voice converter's training: figures, a plot of them, and converted samples.
 
-OUT/log.jsonl                    step, loss, held_out_loss, rate, seconds; a line a saved state
-OUT/losses.svg                   the losses of it
-OUT/samples/source.flac          a sound that is not trained on
-OUT/samples/reference.flac       the voice that is to say it
-OUT/samples/step-00002000.flac   what the converter makes of them
+OUT/log.jsonl                    step, loss, held_out_loss, rate, seconds; one line per saved state
+OUT/losses.svg                   plot of the losses
+OUT/samples/source.flac          a held-out recording
+OUT/samples/reference.flac       the target voice
+OUT/samples/step-00002000.flac   the source converted to the target voice
 OUT/samples/step-00002000.png    spectrograms of the three
 """
 
@@ -22,16 +22,16 @@ from augment.voice_conversion.mel import SAMPLING_RATE
 from pipelines import figures, media
 from pipelines.atomic import read_json_lines, replacing, write_json_lines
 
-LONGEST_S = 6.0
-"""Of a sample and of its reference."""
+LONGEST_S = 6.0  # of a sample and of its reference
+DIGITS = {"loss": 6, "held_out_loss": 6, "rate": 4, "seconds": 1}
 
 
 class TrainingLog:
-    """Writes the figures of a training, goes on with those of one that was stopped.
+    """Writes the log of a training, continuing that of an interrupted one.
 
     Args:
         out: The training's folder.
-        step: Up to which the log is taken over: what a stopped training had told beyond is told again.
+        step: The step that training resumes from; later lines of the log are dropped.
     """
 
     def __init__(self, out: Path, step: int) -> None:
@@ -40,24 +40,14 @@ class TrainingLog:
 
     @property
     def seconds(self) -> float:
-        """That the training took so far."""
+        """Duration of the training so far."""
         return self._lines[-1]["seconds"] if self._lines else 0.0
 
-    def add(self, *, step: int, loss: float, held_out_loss: float, rate: float, seconds: float) -> None:
-        """Tell of a step: mean loss since the last line, the rate's share of the highest, seconds in all."""
-        line = {
-            "step": step,
-            "loss": round(loss, 6),
-            "held_out_loss": round(held_out_loss, 6),
-            "rate": round(rate, 4),
-            "seconds": round(seconds, 1),
-        }
+    def add(self, *, step: int, **figure: float) -> None:
+        """Add a line: `loss` is the mean since the last line, `rate` a share of the highest rate."""
+        line = {"step": step} | {name: round(figure[name], digits) for name, digits in DIGITS.items()}
         self._lines.append(line)
         write_json_lines(self._out / "log.jsonl", self._lines)
-        self._draw()
-        print(json.dumps(line), flush=True)
-
-    def _draw(self) -> None:
         steps = [line["step"] for line in self._lines]
         with figures.drawn(self._out / "losses.svg", 1, width=5, height=3.2) as (axes,):
             for name, colour in (("loss", figures.BLUE), ("held_out_loss", figures.RED)):
@@ -65,16 +55,17 @@ class TrainingLog:
                 axes.plot(steps, values, color=colour, marker=".", label=name.replace("_", " "))
             axes.set_xlabel("step")
             axes.legend(frameon=False)
+        print(json.dumps(line), flush=True)
 
     def sample(self, pipeline: Any, source: np.ndarray, reference: np.ndarray, step: int) -> None:
-        """Convert a sound by another's voice, and write both, the result, and a picture of the three."""
+        """Convert a recording to another voice; write both, the result, and their spectrograms."""
         longest = round(LONGEST_S * SAMPLING_RATE)
         source, reference = source[:longest], reference[:longest]
         generator = torch.Generator().manual_seed(0)
         made = pipeline(source, reference, sampling_rate=SAMPLING_RATE, generator=generator)
         name = f"step-{step:08d}"
-        heard = {"source": source, "reference": reference, name: made}
-        for stem, sound in heard.items():
+        sounds = {"source": source, "reference": reference, name: made}
+        for stem, samples in sounds.items():
             with replacing(self._out / "samples" / f"{stem}.flac") as temporary:
-                temporary.write_bytes(media.encode_audio(sound, SAMPLING_RATE))
-        spectrogram_sheet.draw([heard], self._out / "samples" / f"{name}.png")
+                temporary.write_bytes(media.encode_audio(samples, SAMPLING_RATE))
+        spectrogram_sheet.draw([sounds], self._out / "samples" / f"{name}.png")

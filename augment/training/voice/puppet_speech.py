@@ -1,8 +1,8 @@
-"""Speech to train the voice converter on: puppets of the studio cast, many voices saying the same thing.
+"""Training data for the voice converter: puppets of the studio cast, many voices saying the same thing.
 
-A take is a sentence in a mood, said by several voices in the same time: what differs between two
-sounds of a take is the voice alone, so one can be the source and another the wanted result. The
-sounds are kept in a file, for making them takes longer than reading them.
+A take is a sentence in a mood, said by several voices with the same timing. Two sounds of a take differ
+only in the voice, so one can be the source and the other the wanted output. The sounds are stored in a file,
+as synthesising them takes longer than reading them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from augment.training.voice.batches import FRAMES, Batch, Lesson, lengths, samples_of, together
-from augment.voice_conversion.conditioning import LOUDNESS, pulse_mel
+from augment.training.voice.batches import FRAMES, Example, samples_of
+from augment.voice_conversion.conditioning import LOUDNESS, excitation_mel
 from augment.voice_conversion.mel import log_mel
 from augment.voice_conversion.pitch import track
 from pipelines.row import row_seed
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from pipelines.puppets.voice import Voice
 
 
-PCM = 32_768
-"""What stands for an amplitude of 1 in samples of 16 bits."""
+PCM = 32_768  # the 16 bit integer that stands for an amplitude of 1
 
-# Beside the puppets' own sentences, words that have all of English's sounds between them.
+# In addition to the puppets' own sentences: words that together contain all sounds of English.
 WORDS = (
     "measure azure beige garage thing bath brother either church joy judge cheap yellow young use water "
     "wheel quick square queen boy noise oil voice cow house loud sound air chair bear care ear fear here "
@@ -44,16 +43,20 @@ WORDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Take:
-    """One sentence in several voices, frame by frame alike."""
+    """One sentence in several voices, with the same timing."""
 
-    voices: np.ndarray
-    """Index of each voice, int64 (sounds,)."""
-    samples: np.ndarray
-    """At 16 kHz, int16 (sounds, samples)."""
-    mel: np.ndarray
-    """float16 (sounds, frames, 80)."""
-    pitch: np.ndarray
-    """Hz, 0 where unvoiced, float32 (sounds, frames)."""
+    voices: np.ndarray  # index of each sound's voice, int64 (sounds,)
+    samples: np.ndarray  # at 16 kHz, int16 (sounds, samples)
+    mel: np.ndarray  # float16 (sounds, frames, 80)
+    pitch: np.ndarray  # Hz, 0 where unvoiced, float32 (sounds, frames)
+
+    def samples_at(self, sound: int, span: slice = slice(None)) -> torch.Tensor:
+        """Samples of a sound in [-1, 1]."""
+        return torch.from_numpy(self.samples[sound].astype(np.float32) / PCM)[span]
+
+    def mel_at(self, sound: int, frames: slice) -> torch.Tensor:
+        """Frames of a sound's log mel spectrogram, float32."""
+        return torch.from_numpy(self.mel[sound, frames]).float()
 
 
 def load_takes(file: Path) -> list[Take]:
@@ -65,14 +68,14 @@ def load_takes(file: Path) -> list[Take]:
 
 
 def make_takes(file: Path, *, takes: int, voices: int, seed: int, sounds: int = 6) -> None:
-    """Let puppets of the studio cast speak, and write what they said.
+    """Synthesise takes with puppets of the studio cast.
 
     Args:
-        file: Is written, as `.npz`.
-        takes: How many sentences are said.
-        voices: How many voices there are.
-        seed: Of all that is drawn.
-        sounds: By how many voices a sentence is said.
+        file: The `.npz` file to write.
+        takes: Number of sentences.
+        voices: Number of voices.
+        seed: Of everything that is drawn.
+        sounds: Number of voices that say each sentence.
     """
     from tqdm import tqdm
 
@@ -84,16 +87,20 @@ def make_takes(file: Path, *, takes: int, voices: int, seed: int, sounds: int = 
     for take in tqdm(range(takes), desc="takes", mininterval=10):
         chosen = rng.choice(voices, size=sounds, replace=False)
         waves = say_together([cast[voice] for voice in chosen], row_seed(seed, f"take {take}"))
-        arrays[f"voices{take}"] = chosen
-        for name, value in _features(waves).items():
-            arrays[f"{name}{take}"] = value
+        tensors = torch.from_numpy(waves).float()
+        arrays |= {
+            f"voices{take}": chosen,
+            f"samples{take}": (waves * PCM).round().clip(-PCM, PCM - 1).astype(np.int16),
+            f"mel{take}": log_mel(tensors).numpy().astype(np.float16),
+            f"pitch{take}": torch.stack([track(tensor) for tensor in tensors]).numpy(),
+        }
     unfinished = file.with_suffix(".unfinished.npz")
     np.savez(unfinished, **arrays)
     unfinished.rename(file)
 
 
 def say_together(voices: list[Voice], seed: int) -> np.ndarray:
-    """A sentence and a mood drawn by seed, said by each voice in the same time.
+    """A sentence and a mood drawn by seed, said by each voice with the same timing.
 
     Returns:
         float32 (voices, samples) at 16 kHz, of loudness `LOUDNESS`.
@@ -106,77 +113,56 @@ def say_together(voices: list[Voice], seed: int) -> np.ndarray:
     text = (
         sentence(mood, rng, "studio") if rng.random() < 0.5 else " ".join(rng.choice(WORDS.split(), size=6))
     )
-    said = [
+    sounds = [
         render(text, replace(voice, pace=pace), valence=mood, rng=np.random.default_rng(seed))
         for voice in voices
     ]
-    waves = np.stack(said)
+    waves = np.stack(sounds)
     return waves * (LOUDNESS / np.sqrt(np.square(waves).mean(1, keepdims=True)))
 
 
-def _features(waves: np.ndarray) -> dict[str, np.ndarray]:
-    sounds = torch.from_numpy(waves).float()
-    return {
-        "samples": (waves * PCM).round().clip(-PCM, PCM - 1).astype(np.int16),
-        "mel": log_mel(sounds).numpy().astype(np.float16),
-        "pitch": torch.stack([track(sound) for sound in sounds]).numpy(),
-    }
-
-
 class Takes:
-    """Draws batches from takes."""
+    """Draws examples from takes; a `Speech`."""
 
     def __init__(self, takes: list[Take], seed: int) -> None:
-        # Shorter ones than the longest stretch are left out.
+        # Takes shorter than the longest stretch are left out.
         self.takes = [take for take in takes if take.mel.shape[1] >= FRAMES[1]]
         generator = torch.Generator().manual_seed(seed)
-        self.pulses = [_pulses(take, generator) for take in self.takes]
-        self.said: dict[int, list[tuple[int, int]]] = {}
+        self.excitation_mels = [
+            torch.stack([excitation_mel(pitch, generator) for pitch in torch.from_numpy(take.pitch)])
+            for take in self.takes
+        ]
+        self.by_voice: dict[int, list[tuple[int, int]]] = {}  # takes and sounds
         for number, take in enumerate(self.takes):
             for sound, voice in enumerate(take.voices):
-                self.said.setdefault(int(voice), []).append((number, sound))
+                self.by_voice.setdefault(int(voice), []).append((number, sound))
 
-    def batch(self, size: int, rng: np.random.Generator) -> Batch:
-        """Draw sounds, and crops that are equally long for all."""
-        frames, prompt_frames = lengths(rng)
-        return together([self._lesson(rng, frames, prompt_frames) for _ in range(size)])
-
-    def sound(self) -> np.ndarray:
+    def recording(self) -> np.ndarray:
         """The first take, by its first voice."""
-        return _samples(self.takes[0], 0).numpy()
+        return self.takes[0].samples_at(0).numpy()
 
-    def _lesson(self, rng: np.random.Generator, length: int, prompt_length: int) -> Lesson:
+    def example(self, rng: np.random.Generator, frames: int, prompt_frames: int) -> Example:
+        """Draw two voices of a take, and a prompt of the second one's voice from another take."""
         number = int(rng.integers(len(self.takes)))
         take = self.takes[number]
-        source, wanted = (int(sound) for sound in rng.choice(len(take.voices), size=2, replace=False))
-        others = [said for said in self.said[int(take.voices[wanted])] if said[0] != number]
-        other, sound = others[rng.integers(len(others))] if others else (number, wanted)
-        frames, prompt = _span(rng, take, length), _span(rng, self.takes[other], prompt_length)
-        return Lesson(
-            # Another voice than the wanted one says it: samples need no disguise.
-            source_samples=_samples(take, source)[samples_of(frames)],
-            source=perturbed(_mel(take, source, frames)[None], rng)[0],
-            source_pitch=torch.from_numpy(take.pitch[source, frames]),
-            mel=_mel(take, wanted, frames),
-            pitch=torch.from_numpy(take.pitch[wanted, frames]),
-            pulses=self.pulses[number][wanted, frames],
-            prompt_samples=_samples(self.takes[other], sound)[samples_of(prompt)],
-            prompt=_mel(self.takes[other], sound, prompt),
-            prompt_pitch=torch.from_numpy(self.takes[other].pitch[sound, prompt]),
-            prompt_pulses=self.pulses[other][sound, prompt],
+        source, output = (int(sound) for sound in rng.choice(len(take.voices), size=2, replace=False))
+        others = [each for each in self.by_voice[int(take.voices[output])] if each[0] != number]
+        other, sound = others[rng.integers(len(others))] if others else (number, output)
+        prompt_take = self.takes[other]
+        span, prompt_span = _span(rng, take, frames), _span(rng, prompt_take, prompt_frames)
+        return Example(
+            # The samples need no perturbation, as the source is another voice already.
+            source_samples=take.samples_at(source, samples_of(span)),
+            source=perturbed_mel(take.mel_at(source, span)[None], rng)[0],
+            source_pitch=torch.from_numpy(take.pitch[source, span]),
+            mel=take.mel_at(output, span),
+            pitch=torch.from_numpy(take.pitch[output, span]),
+            excitation_mel=self.excitation_mels[number][output, span],
+            prompt_samples=prompt_take.samples_at(sound, samples_of(prompt_span)),
+            prompt=prompt_take.mel_at(sound, prompt_span),
+            prompt_pitch=torch.from_numpy(prompt_take.pitch[sound, prompt_span]),
+            prompt_excitation_mel=self.excitation_mels[other][sound, prompt_span],
         )
-
-
-def _mel(take: Take, sound: int, frames: slice) -> torch.Tensor:
-    return torch.from_numpy(take.mel[sound, frames]).float()
-
-
-def _samples(take: Take, sound: int) -> torch.Tensor:
-    return torch.from_numpy(take.samples[sound].astype(np.float32) / PCM)
-
-
-def _pulses(take: Take, generator: torch.Generator) -> torch.Tensor:
-    return torch.stack([pulse_mel(pitch, generator) for pitch in torch.from_numpy(take.pitch)])
 
 
 def _span(rng: np.random.Generator, take: Take, length: int) -> slice:
@@ -184,16 +170,16 @@ def _span(rng: np.random.Generator, take: Take, length: int) -> slice:
     return slice(start, start + length)
 
 
-def perturbed(mel: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Log mel spectrograms (batch, frames, bands) as of other voices: stretched and tilted along the bands.
+def perturbed_mel(mel: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Log mel spectrograms (batch, frames, bands) of a changed voice, stretched and tilted along the bands.
 
-    Ours: up to 6 % of stretch either way, and 3 dB of tilt.
+    Our method: up to 6 % of stretch either way, and 3 dB of tilt.
     """
     batch, frames, bands = mel.shape
     stretch = torch.from_numpy(2 ** rng.uniform(-0.08, 0.08, size=(batch, 1))).float()
-    at = (torch.arange(bands) * stretch).clamp(max=bands - 1.001)
-    low = at.long()
-    share = (at - low)[:, None]
+    position = (torch.arange(bands) * stretch).clamp(max=bands - 1.001)
+    low = position.long()
+    share = (position - low)[:, None]
     index = low[:, None].expand(-1, frames, -1)
     warped = (1 - share) * mel.gather(2, index) + share * mel.gather(2, index + 1)
     tilt_decades = torch.from_numpy(rng.uniform(-0.15, 0.15, size=(batch, 1, 1))).float()

@@ -1,4 +1,4 @@
-"""Pictures of spectrograms side by side."""
+"""Images of spectrograms side by side."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def draw(lines: Sequence[dict[str, np.ndarray | None]], file: Path) -> None:
     """Write a PNG of the log mel spectrograms of waveforms at 16 kHz, each under its name.
 
     Args:
-        lines: At least one line of waveforms by name, all of the same names. None leaves a place empty.
+        lines: At least one row of waveforms by name, all with the same names. None leaves a cell empty.
         file: The PNG.
     """
     from matplotlib.figure import Figure

@@ -3,22 +3,24 @@
     accelerate launch -m augment.training.voice.train --config RECIPE.yaml --out DIR
     python -m augment.training.voice.train --config RECIPE.yaml --out DIR --steps 1000
 
-`augment/recipes` has recipes; `--help` tells the settings. The loss is flow matching's, L1, on the frames
-behind the prompt. Stopped and started again with the same folder, training goes on where it was saved last.
-The product is in DIR/pipeline.
+There are recipes in `augment/recipes`; `--help` lists the settings. The loss is that of flow matching, L1, on
+the frames after the prompt. Started again with the same folder, training resumes from its last saved state.
+The trained converter is in DIR/pipeline.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from augment.training.voice.settings import PUPPETS, VoiceTrainingConfig, check_same, parse, write_settings
+from augment.training.voice.settings import PUPPETS, VoiceTrainingConfig, check_resumable, parse
+from pipelines.atomic import write_json
 from pipelines.device import check_bfloat16, leave_group, pick
 from pipelines.errors import UsageError, call
 
@@ -29,25 +31,25 @@ if TYPE_CHECKING:
     from augment.training.voice.log import TrainingLog
     from augment.training.voice.trainer import Training
 
-HELD_OUT = (4, 8)
-"""Batches that the held-out loss is of, and their size."""
+HELD_OUT = (4, 8)  # number and size of the batches for the held-out loss
 
 
 def run(config: VoiceTrainingConfig, out: Path) -> None:
     """Train to the end, from the newest state if there is one.
 
     Raises:
-        UsageError: If the folder was begun with other settings, or if speech or a model cannot be had.
+        UsageError: If the folder was begun with other settings, or speech or a model cannot be loaded.
     """
     from augment.training.voice.log import TrainingLog
-    from augment.training.voice.trainer import Training, begun
+    from augment.training.voice.trainer import Training, initial_converter
 
     accelerator = _accelerator()
-    check_same(config, accelerator.num_processes, out)
+    record = asdict(config) | {"num_processes": accelerator.num_processes}
+    check_resumable(record, out)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        write_settings(config, accelerator.num_processes, out)
-    start = begun(config)
+        write_json(out / "settings.json", record)
+    start = initial_converter(config)
     with accelerator.main_process_first():
         speech, held_out = load_speech(config, out / "speech")
     training = Training(start, config, accelerator, out / "states")
@@ -68,13 +70,11 @@ def run(config: VoiceTrainingConfig, out: Path) -> None:
 def _accelerator() -> Accelerator:
     from accelerate import Accelerator, InitProcessGroupKwargs
 
-    # Untold of CPUs, processes on them would each train alone. The first may read a folder for hours, while
-    # the others wait.
+    # Without `cpu`, several processes on CPUs would each train alone. The timeout is long because the first
+    # process may read a folder for hours, while the others wait.
     device = pick("auto")
-    accelerator = Accelerator(
-        cpu=device == "cpu",
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=24))],
-    )
+    timeout = InitProcessGroupKwargs(timeout=timedelta(hours=24))
+    accelerator = Accelerator(cpu=device == "cpu", kwargs_handlers=[timeout])
     if accelerator.mixed_precision not in ("no", "bf16"):
         raise UsageError(f"--mixed_precision: got {accelerator.mixed_precision}; takes no or bf16")
     if accelerator.mixed_precision == "bf16":
@@ -83,10 +83,10 @@ def _accelerator() -> Accelerator:
 
 
 def load_speech(config: VoiceTrainingConfig, folder: Path) -> tuple[Speech, Speech]:
-    """What is trained on and what is held out, made or read into a folder at the first start.
+    """The speech to train on and the held-out speech; created in a folder at the first start.
 
     Raises:
-        UsageError: If there is no speech that can be used.
+        UsageError: If no speech can be used.
     """
     if config.speech == PUPPETS:
         from augment.training.voice.puppet_speech import Takes, load_takes, make_takes
@@ -105,30 +105,35 @@ def load_speech(config: VoiceTrainingConfig, folder: Path) -> tuple[Speech, Spee
 
 
 def batches(speech: Speech, training: Training) -> Iterator[Batch]:
-    """This process' batches of the steps that are left; a step's batch is the same whenever it is drawn."""
+    """This process' batches for the remaining steps; the batch of a step does not depend on the others."""
     from torch.utils.data import DataLoader, Dataset
+
+    from augment.training.voice.batches import draw_batch
 
     config, process = training.config, training.accelerator.process_index
 
     class Steps(Dataset):
         def __getitem__(self, step: int) -> Batch:
-            return speech.batch(config.batch_size, np.random.default_rng([config.seed, step, process]))
+            rng = np.random.default_rng([config.seed, step, process])
+            return draw_batch(speech, config.batch_size, rng)
 
     steps = range(training.step, config.steps)
     return iter(DataLoader(Steps(), batch_size=None, sampler=steps, num_workers=config.workers))
 
 
 def train(training: Training, speech: Speech, held_out: Speech, log: TrainingLog) -> None:
-    """Take the steps that are left; log, save and convert a sample now and then, and at the end."""
+    """Take the remaining steps; log, save and convert a sample at intervals and at the end."""
     import torch
 
+    from augment.training.voice.batches import draw_batch
+
     config, accelerator = training.config, training.accelerator
-    fixed = np.random.default_rng(0)
-    known = [held_out.batch(HELD_OUT[1], fixed) for _ in range(HELD_OUT[0])]
+    rng = np.random.default_rng(0)
+    validation = [draw_batch(held_out, HELD_OUT[1], rng) for _ in range(HELD_OUT[0])]
     began = time.monotonic() - log.seconds
     losses: list[torch.Tensor] = []
     for batch in batches(speech, training):
-        rate = training.share
+        rate = training.rate_factor
         losses.append(training.learn(batch))
         last = training.step == config.steps
         if last or training.step % config.save_every == 0:
@@ -138,17 +143,17 @@ def train(training: Training, speech: Speech, held_out: Speech, log: TrainingLog
                 log.add(
                     step=training.step,
                     loss=float(loss),
-                    held_out_loss=training.loss_on(known),
+                    held_out_loss=training.loss_on(validation),
                     rate=rate,
                     seconds=time.monotonic() - began,
                 )
             training.save()
         if accelerator.is_main_process and (last or training.step % config.sample_every == 0):
-            log.sample(training.pipeline(), held_out.sound(), speech.sound(), training.step)
+            log.sample(training.pipeline(), held_out.recording(), speech.recording(), training.step)
 
 
 def main(argv: list[str]) -> None:
-    """Train as the command line says."""
+    """Train with the settings of the command line."""
     try:
         run(*parse(argv))
     finally:

@@ -1,13 +1,14 @@
-"""How the voice converter is trained: its networks, the loss, a step, and the state to go on from.
+"""Training of the voice converter: the initial networks, the loss, a step, and the state to resume from.
 
-Encoders of `transformers` stay as they are; everything else is trained, in as many processes as accelerate
-has started, each on batches of its own. What is kept is a moving average of the weights.
+Encoders from `transformers` stay frozen; everything else is trained, in as many processes as accelerate has
+started, each with its own batches. The result is a moving average of the weights.
 """
 
 from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -29,14 +30,9 @@ from augment.training.voice.settings import (
 )
 from augment.voice_conversion import encoders
 from augment.voice_conversion.conditioning import Frames, Networks, prosody
-from augment.voice_conversion.encoders import Heard
+from augment.voice_conversion.encoders import EncoderInput
 from augment.voice_conversion.flow_matching import interpolate
-from augment.voice_conversion.model import (
-    ContentEncoder,
-    LengthRegulator,
-    SpeakerEncoder,
-    VoiceTransformer,
-)
+from augment.voice_conversion.model import ContentEncoder, LengthRegulator, SpeakerEncoder, VoiceTransformer
 from augment.voice_conversion.pipeline import VoiceConversionPipeline
 from pipelines.errors import RunError
 from pipelines.row import row_seed
@@ -44,27 +40,26 @@ from pipelines.row import row_seed
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-WARM_UP = 40
-"""Steps that the rates take to their peak."""
-AVERAGING = 0.998
-"""Decay of the weights' moving average."""
-DROPPED = 0.1
-"""Share of a batch that is trained without any condition."""
+WARM_UP = 40  # steps
+AVERAGING = 0.998  # decay of the weights' moving average
+DROPPED = 0.1  # share of a batch that is trained without any condition, for guidance
 
 
-def begun(config: VoiceTrainingConfig) -> VoiceConversionPipeline:
-    """The converter that training starts from: loaded, or of random weights with its encoders loaded.
+def initial_converter(config: VoiceTrainingConfig) -> VoiceConversionPipeline:
+    """The converter that training starts from: loaded, or with random weights and pre-trained encoders.
 
     Raises:
-        UsageError: If a converter or an encoder cannot be had.
+        UsageError: If a converter or an encoder cannot be loaded.
     """
     if config.start is not None:
         from augment.audio.flow_matching_converter import load_converter
 
         return load_converter(config.start, None, "cpu", setting="start")
     torch.manual_seed(config.seed)
-    content, content_extractor = _content(config.content_encoder or CONTENT_ENCODER)
-    speaker, speaker_extractor = _speaker(config.speaker_encoder or SPEAKER_ENCODER)
+    name = config.content_encoder or CONTENT_ENCODER
+    content, content_extractor = _encoder(name, ContentEncoder, encoders.load_content)
+    name = config.speaker_encoder or SPEAKER_ENCODER
+    speaker, speaker_extractor = _encoder(name, SpeakerEncoder, encoders.load_speaker)
     sizes = config.transformer or TransformerSettings()
     return VoiceConversionPipeline(
         content,
@@ -76,41 +71,37 @@ def begun(config: VoiceTrainingConfig) -> VoiceConversionPipeline:
     )
 
 
-def _content(name: str) -> tuple[Any, Any]:
-    return (ContentEncoder(), None) if name == EMBEDDED else encoders.load_content(name)
-
-
-def _speaker(name: str) -> tuple[Any, Any]:
-    return (SpeakerEncoder(), None) if name == EMBEDDED else encoders.load_speaker(name)
+def _encoder(name: str, embedded: type, load: Callable[[str], tuple[Any, Any]]) -> tuple[Any, Any]:
+    return (embedded(), None) if name == EMBEDDED else load(name)
 
 
 def flow_loss(networks: Networks, batch: Batch, generator: torch.Generator, dropped: float) -> torch.Tensor:
-    """Flow matching's L1 loss on the frames behind the prompt.
+    """The L1 loss of flow matching on the frames after the prompt.
 
     Args:
-        networks: Of the batch's device.
-        batch: Of stretches.
-        generator: On the CPU; draws noise, times and which rows go without condition.
-        dropped: Share of such rows.
+        networks: On the batch's device.
+        batch: Of examples.
+        generator: On the CPU; draws noise, times and the rows without condition.
+        dropped: Probability that a row has no condition.
 
     References:
         As in Seed-VC.
     """
     model = networks.transformer
-    data, device = model.state(batch.mel, batch.draft), batch.mel.device
-    prompt = Heard(batch.prompt_samples, model.normalised(batch.prompt))
-    source = Heard(batch.source_samples, model.normalised(batch.source))
+    data, device = model.state(batch.mel, batch.prior_mel), batch.mel.device
+    prompt = EncoderInput(batch.prompt_samples, model.normalised(batch.prompt))
+    source = EncoderInput(batch.source_samples, model.normalised(batch.source))
     condition = networks.condition(
         Frames(
             mel=prompt.mel,
             content=networks.content(prompt),
-            draft=model.normalised(batch.prompt_draft),
+            prior_mel=model.normalised(batch.prompt_prior_mel),
             prosody=prosody(batch.prompt, batch.prompt_pitch),
         ),
         Frames(
             mel=data,
             content=networks.content(source),
-            draft=model.normalised(batch.draft),
+            prior_mel=model.normalised(batch.prior_mel),
             prosody=prosody(batch.source, batch.pitch),
         ),
         prompt,
@@ -124,25 +115,25 @@ def flow_loss(networks: Networks, batch: Batch, generator: torch.Generator, drop
 
 
 class _Objective(nn.Module):
-    """The loss as a module of what is trained, which processes can train together."""
+    """The loss as a module of the trained networks, as distributed training needs it."""
 
     def __init__(self, networks: Networks) -> None:
         super().__init__()
         self.trained = networks.trained()
-        self.networks = networks  # a tuple, so that frozen encoders are no part of the module
+        self.networks = networks  # a tuple, so that frozen encoders do not become submodules
 
     def forward(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
         return flow_loss(self.networks, batch, generator, DROPPED)
 
 
 class Training:
-    """A converter on its way, with all that a stopped training needs to go on.
+    """A converter in training, with everything that is needed to resume.
 
     Args:
-        start: The converter at the beginning; it is trained itself.
+        start: The initial converter; its networks are trained in place.
         config: The settings.
-        accelerator: Tells device, precision and processes.
-        folder: Of the states; the newest one is loaded if there is one.
+        accelerator: Determines device, precision and processes.
+        folder: Of the saved states; the newest one is loaded, if there is one.
     """
 
     def __init__(
@@ -167,73 +158,69 @@ class Training:
         self.parameters = list(trained.parameters())
         self.step = 0
         accelerator.register_for_checkpointing(self.averaged)
-        newest = max(folder.glob("step-*"), default=None)
+        newest = self._newest_state()
         if newest is not None:
             accelerator.load_state(str(newest))
             self.step = int(newest.name.removeprefix("step-"))
 
+    def _newest_state(self) -> Path | None:
+        return max(self.folder.glob("step-*"), default=None)
+
     @property
-    def share(self) -> float:
-        """Of the highest rates that the next step has: up within `WARM_UP`, down along half a cosine."""
-        falling = 0.51 + 0.49 * np.cos(np.pi * self.step / self.config.steps)
-        return float(min(1, (self.step + 1) / WARM_UP) * falling)
+    def rate_factor(self) -> float:
+        """Factor on the highest learning rates at the next step: linear warm-up, cosine decay to 0.02."""
+        decay = 0.51 + 0.49 * np.cos(np.pi * self.step / self.config.steps)
+        return float(min(1, (self.step + 1) / WARM_UP) * decay)
 
     def learn(self, batch: Batch) -> torch.Tensor:
-        """Take a step; returns this process' loss, a number.
+        """Take a step; returns this process' loss.
 
         Raises:
-            RunError: If a gradient is not finite; the optimizers have not used it then.
+            RunError: If a gradient is not finite; the weights are not updated then.
         """
         for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
-            optimizer.param_groups[0]["lr"] = self.share * rate
+            optimizer.param_groups[0]["lr"] = self.rate_factor * rate
             optimizer.zero_grad()
         seed = row_seed(self.config.seed, f"step {self.step} of process {self.accelerator.process_index}")
-        with self._quick_attention():
+        on_cpu = self.accelerator.device.type == "cpu"
+        # Fused attention's backward pass is slow on CPUs.
+        with sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext():
             loss = self.objective(self._placed(batch), torch.Generator().manual_seed(seed))
             self.accelerator.backward(loss)
-        self._check_finite(self.accelerator.clip_grad_norm_(self.parameters, 1.0))
-        for optimizer in self.optimizers:
-            optimizer.step()
-        self.step += 1
-        self._average()
-        return loss.detach()
-
-    def _check_finite(self, norm: torch.Tensor) -> None:
-        """End a training that diverges, but for steps that a scaler of float16 leaves out by itself."""
+        norm = self.accelerator.clip_grad_norm_(self.parameters, 1.0)
+        # The gradient scaler of float16 skips such steps by itself.
         if self.accelerator.scaler is None and not norm.isfinite():
-            newest = max(self.folder.glob("step-*"), default=None)
+            newest = self._newest_state()
             kept = f"{newest} is the newest state" if newest else "there is no state yet"
             raise RunError(
                 f"voice conversion: the loss or a gradient is not finite in step {self.step + 1}; the"
                 f" training ends before it is used, and {kept}; lower adam_rate and muon_rate and begin in"
                 " another --out"
             )
-
-    def _quick_attention(self) -> Any:
-        # Fused attention's backward pass is slow on CPUs.
-        return sdpa_kernel(SDPBackend.MATH) if self.accelerator.device.type == "cpu" else nullcontext()
-
-    @torch.no_grad()
-    def _average(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.step += 1
         decay = min(AVERAGING, (1 + self.step) / (10 + self.step))
-        for average, parameter in zip(self.averaged.parameters(), self.parameters, strict=True):
-            average.lerp_(parameter, 1 - decay)
+        with torch.no_grad():
+            for average, parameter in zip(self.averaged.parameters(), self.parameters, strict=True):
+                average.lerp_(parameter, 1 - decay)
+        return loss.detach()
 
     @torch.no_grad()
     def loss_on(self, batches: list[Batch]) -> float:
         """The averaged networks' mean loss on batches, with the same noise each time."""
         generator = torch.Generator().manual_seed(0)
         with self.accelerator.autocast():
-            losses = [flow_loss(self._kept, self._placed(batch), generator, 0.0) for batch in batches]
+            losses = [flow_loss(self._averaged, self._placed(batch), generator, 0.0) for batch in batches]
         return float(torch.stack(losses).mean())
 
     @property
-    def _kept(self) -> Networks:
+    def _averaged(self) -> Networks:
         averaged: dict[str, Any] = dict(self.averaged.items())
         return self.networks._replace(**averaged)
 
     def _placed(self, batch: Batch) -> Batch:
-        """A batch on the device; samples stay, for feature extractors take them from the CPU."""
+        """A batch on the device; samples stay on the CPU, where feature extractors need them."""
         return Batch(
             **{
                 name: part if name.endswith("samples") else part.to(self.accelerator.device)
@@ -242,13 +229,13 @@ class Training:
         )
 
     def pipeline(self) -> VoiceConversionPipeline:
-        """The converter of the averaged weights, which it shares."""
-        made = VoiceConversionPipeline(**self._kept._asdict(), vocoder=self.vocoder)
+        """The converter with the averaged weights, which it shares."""
+        made = VoiceConversionPipeline(**self._averaged._asdict(), vocoder=self.vocoder)
         made.set_progress_bar_config(disable=True)
         return made
 
     def save(self) -> None:
-        """Write the state, by all processes together, and then remove the one before."""
+        """Save the state, in all processes together, then remove the previous one."""
         unfinished, accelerator = self.folder / "unfinished", self.accelerator
         accelerator.save_state(str(unfinished))
         accelerator.wait_for_everyone()
@@ -261,11 +248,8 @@ class Training:
 
 
 def _sorted_parameters(networks: Networks) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The inner matrices and kernels, and everything else."""
-    inner: list[nn.Parameter] = []
-    other: list[nn.Parameter] = []
+    """The inner matrices and kernels, for Muon, and everything else."""
+    parameters = list(networks.trained().parameters())
     outer = {networks.transformer.inp.weight, networks.transformer.out.weight}
-    for parameter in networks.trained().parameters():
-        matrix = parameter.dim() > 1 and parameter not in outer
-        (inner if matrix else other).append(parameter)
-    return inner, other
+    inner = {each: None for each in parameters if each.dim() > 1 and each not in outer}
+    return list(inner), [each for each in parameters if each not in inner]

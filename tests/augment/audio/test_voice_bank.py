@@ -58,9 +58,9 @@ def test_the_seed_alone_decides_who_is_drawn(reader: StoreReader) -> None:
 
 def test_how_far_voices_lie_apart(reader: StoreReader) -> None:
     bank = VoiceBank(AudioSettings(), reader)
-    apart = bank.apart("bert", "anna")
+    apart = bank.pitch_difference("bert", "anna")
     assert apart == pytest.approx(1.0, abs=0.1)
-    back = bank.apart("anna", "bert")
+    back = bank.pitch_difference("anna", "bert")
     assert apart is not None
     assert back == pytest.approx(-apart)
 
@@ -81,7 +81,7 @@ def test_a_folder_of_voices(reader: StoreReader, tmp_path: Path) -> None:
     assert {target.speaker for target in drawn} == {"dora", "emil"}
     assert {target.clip for target in drawn} == {"dora/one.flac", "dora/two.flac", "emil.flac"}
     assert all(len(target.samples) == 16_000 for target in drawn)
-    assert bank.apart("bert", "dora") == pytest.approx(np.log2(210 / 100), abs=0.15)
+    assert bank.pitch_difference("bert", "dora") == pytest.approx(np.log2(210 / 100), abs=0.15)
 
 
 def test_targets_of_the_sources_gender_by_pitch(reader: StoreReader) -> None:
@@ -125,14 +125,14 @@ def test_a_reference_is_speech(reader: StoreReader, tmp_path: Path) -> None:
     target = bank.draw(reader.row(0), np.random.default_rng(0))
     assert len(target.samples) == 32_000
     assert np.square(target.samples).mean() == pytest.approx(0.05**2, rel=0.3)
-    assert bank.apart("bert", "late") == pytest.approx(np.log2(120 / 100), abs=0.15)
+    assert bank.pitch_difference("bert", "late") == pytest.approx(np.log2(120 / 100), abs=0.15)
 
 
 def test_unknown_pitch_is_told(reader: StoreReader, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     noise = 0.05 * rng.standard_normal(16_000).astype(np.float32)
     (tmp_path / "hiss.flac").write_bytes(media.encode_audio(noise))
-    assert VoiceBank(AudioSettings(voices=str(tmp_path)), reader).apart("anna", "hiss") is None
+    assert VoiceBank(AudioSettings(voices=str(tmp_path)), reader).pitch_difference("anna", "hiss") is None
 
 
 def test_impossible_banks_are_refused(reader: StoreReader, tmp_path: Path) -> None:

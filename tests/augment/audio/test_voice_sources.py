@@ -103,11 +103,11 @@ def test_a_target_of_a_dataset(tmp_path: Path) -> None:
     bank = VoiceBank(AudioSettings(voices=str(folder)), reader)
     drawn = [bank.draw(reader.row(0), np.random.default_rng(seed)) for seed in range(8)]
     assert {(target.speaker, target.clip) for target in drawn} == {("9", "train/2")}
-    assert bank.apart("7", "9") is not None
+    assert bank.pitch_difference("7", "9") is not None
 
 
 def test_what_a_dataset_holds_is_in_the_key_and_how_it_is_read_is_not(tmp_path: Path) -> None:
-    from augment.planning import plan
+    from augment.planning import Attempt, plan
 
     row = tiny.row(0, audio=in_row(media.encode_audio(voiced(0.6))))
     reader = StoreReader(tiny.store(tmp_path / "store", [row]))
@@ -120,20 +120,11 @@ def test_what_a_dataset_holds_is_in_the_key_and_how_it_is_read_is_not(tmp_path: 
 
     assert told(one) == told(one, streaming=False) == told(one, clips=3)
     assert len({told(one), told(one, clips=2), told(other)}) == 3
-    keys = [
-        plan(
-            reader,
-            AugmentConfig(
-                audio=AudioSettings(
-                    voices=str(one), voices_dataset=VoiceDatasetSettings(streaming=streaming, clips=clips)
-                )
-            ),
-            0,
-        )[1]
-        .task(0)
-        .key
-        for streaming, clips in ((True, 3), (False, 200), (True, 1))
-    ]
+    keys = []
+    for streaming, clips in ((True, 3), (False, 200), (True, 1)):
+        how = VoiceDatasetSettings(streaming=streaming, clips=clips)
+        config = AugmentConfig(audio=AudioSettings(voices=str(one), voices_dataset=how))
+        keys.append(Attempt(plan(reader, config, 0)[1], 0).task().key)
     assert keys[0] == keys[1] != keys[2]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from augment.classic.settings import ClassicSettings
-from augment.classic.video import ClassicVariants, changed
+from augment.classic.video import changed, draw_changes, make_variant
 from pipelines import media
 
 NOTHING: dict[str, Any] = {
@@ -58,14 +58,13 @@ def test_a_cropped_picture_is_the_part_that_is_told() -> None:
 
 def test_a_variant_keeps_frames_rate_and_size_and_stands_still() -> None:
     source = {"id": "x", "video": {"bytes": media.encode_video(np.stack([picture()] * 6), 12.5)}}
-    variants = ClassicVariants(ClassicSettings(variants=1))
-    made, details = variants(source, 0, 3)
+    made, details = make_variant(ClassicSettings(), source, 3)
     clip = media.read_video(made)
     assert clip.frames.shape == (6, 48, 64, 3)
     assert clip.fps == pytest.approx(12.5)
     assert np.abs(clip.frames.astype(int) - clip.frames[:1]).max() < 6
-    assert (made, details) == variants(source, 1, 3)
-    assert made != variants(source, 0, 4)[0]
+    assert (made, details) == make_variant(ClassicSettings(), source, 3)
+    assert made != make_variant(ClassicSettings(), source, 4)[0]
     again = changed(
         media.read_video(source["video"]["bytes"]).frames, **{key: details[key] for key in NOTHING}
     )
@@ -73,8 +72,8 @@ def test_a_variant_keeps_frames_rate_and_size_and_stands_still() -> None:
 
 
 def test_what_is_drawn_stays_within_the_settings() -> None:
-    variants = ClassicVariants(ClassicSettings(variants=1, crop=0.1, colour=0.2, blur=0.5, jpeg=70))
-    drawn = [variants._drawn(np.random.default_rng(seed)) for seed in range(200)]
+    settings = ClassicSettings(crop=0.1, colour=0.2, blur=0.5, jpeg=70)
+    drawn = [draw_changes(settings, np.random.default_rng(seed), 1.0) for seed in range(200)]
     assert all(
         0 <= cut <= 0.1 and left <= cut and top <= cut for left, top, cut in (d["crop"] for d in drawn)
     )
@@ -88,5 +87,5 @@ def test_settings_out_of_range_are_refused() -> None:
         ClassicSettings(crop=0.6)
     with pytest.raises(ValueError, match=r"jpeg: 0 is outside \[1, 100\]"):
         ClassicSettings(jpeg=0)
-    with pytest.raises(ValueError, match="variants: -1 is negative"):
+    with pytest.raises(ValueError, match="variants: -1 is too small; take 0 or more"):
         ClassicSettings(variants=-1)

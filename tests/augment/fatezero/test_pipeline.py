@@ -13,7 +13,7 @@ import torch
 
 from augment.fatezero import FateZeroPipeline
 from augment.fatezero.attention import ClipGroupNorm, attend_both, key_table
-from augment.fatezero.prompts import align, plan_words, word_places
+from augment.fatezero.prompts import align, plan_words, word_positions
 from tests import tiny_diffusion
 
 SOURCE, TARGET = "a person talking", "watercolor painting of a person talking"
@@ -140,9 +140,7 @@ def test_bad_calls_say_what_to_do(pipeline: FateZeroPipeline, frames: np.ndarray
         edit(pipeline, frames, reweight={"sepia": 2})
     with pytest.raises(ValueError, match="found 30 x 40 pixels, wanted multiples of 4"):
         edit(pipeline, frames[:, :30])
-    with pytest.raises(
-        ValueError, match=r"frames: found 1, wanted a clip of 2 or more; edit a single picture"
-    ):
+    with pytest.raises(ValueError, match=r"frames: found 1, wanted a clip of 2 or more; edit a single image"):
         edit(pipeline, frames[:1])
     with pytest.raises(ValueError, match=r"found float64 \(3, 32, 40, 3\), wanted uint8"):
         edit(pipeline, frames / 255)
@@ -188,8 +186,8 @@ def test_moving_values_is_moving_columns() -> None:
 
 def test_a_word_is_found_wherever_it_is() -> None:
     words = tiny_diffusion.tokenizer()
-    assert word_places(words, "happy cat of happy person", "happy") == [1, 6]
-    assert word_places(words, "happy cat of happy person", "cat") == [2, 3, 4]
+    assert word_positions(words, "happy cat of happy person", "happy") == [1, 6]
+    assert word_positions(words, "happy cat of happy person", "cat") == [2, 3, 4]
 
 
 def test_key_frames_are_those_named() -> None:

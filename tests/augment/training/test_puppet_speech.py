@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from augment.training.voice.batches import draw_batch
 from augment.training.voice.puppet_speech import (
     LOUDNESS,
     PCM,
@@ -16,7 +17,7 @@ from augment.training.voice.puppet_speech import (
     Takes,
     load_takes,
     make_takes,
-    perturbed,
+    perturbed_mel,
     say_together,
 )
 from augment.voice_conversion.mel import log_mel
@@ -70,10 +71,10 @@ def test_takes_are_read_as_they_were_made(tmp_path: Path) -> None:
 
 
 def test_a_batchs_source_is_never_the_wanted_voice(takes: Takes) -> None:
-    batch = takes.batch(6, np.random.default_rng(0))
+    batch = draw_batch(takes, 6, np.random.default_rng(0))
     assert 70 <= batch.mel.shape[1] <= 100
-    assert batch.mel.shape == batch.source.shape == batch.draft.shape
-    assert batch.prompt.shape == batch.prompt_draft.shape
+    assert batch.mel.shape == batch.source.shape == batch.prior_mel.shape
+    assert batch.prompt.shape == batch.prompt_prior_mel.shape
     assert batch.pitch.shape == batch.mel.shape[:2]
     heard = log_mel(batch.prompt_samples)
     assert heard.shape == batch.prompt.shape
@@ -88,7 +89,7 @@ def test_a_batchs_source_is_never_the_wanted_voice(takes: Takes) -> None:
 def test_perturbation_moves_the_spectrum_and_not_the_time(takes: Takes) -> None:
     mel = torch.zeros(8, 30, 80)
     mel[:, 10, 40] = 1
-    moved = perturbed(mel, np.random.default_rng(0))
+    moved = perturbed_mel(mel, np.random.default_rng(0))
     assert moved.shape == mel.shape
     assert (moved[:, 10].argmax(-1) != 40).any()
     assert (moved[:, 10].amax(-1) > 0.3).all()

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from augment.training.voice.batches import Batch
-from augment.training.voice.perturbation import coloured, disguised
-from augment.training.voice.speech_corpus import Recordings, _apart, read_folder, split
+from augment.training.voice.batches import Batch, draw_batch
+from augment.training.voice.perturbation import coloured, perturbed_speech
+from augment.training.voice.speech_corpus import Recordings, _disjoint, read_folder, split
 from augment.voice_conversion import pitch
 from augment.voice_conversion.mel import HOP, log_mel
 from pipelines import media
@@ -108,13 +108,13 @@ def drawn(read: Path, *speakers: str, seed: int = 0) -> Batch:
     chosen = [
         sound for part in parts for spoken in part.speakers for sound in spoken if sound.speaker in speakers
     ]
-    return Recordings(read, chosen).batch(8, np.random.default_rng(seed))
+    return draw_batch(Recordings(read, chosen), 8, np.random.default_rng(seed))
 
 
 def test_a_lesson_is_a_recording_its_disguise_and_another_stretch_of_the_voice(read: Path) -> None:
     batch = drawn(read, "low")
-    assert batch.source.shape == batch.mel.shape == batch.draft.shape
-    assert batch.prompt.shape == batch.prompt_draft.shape
+    assert batch.source.shape == batch.mel.shape == batch.prior_mel.shape
+    assert batch.prompt.shape == batch.prompt_prior_mel.shape
     for samples, mel in ((batch.source_samples, batch.mel), (batch.prompt_samples, batch.prompt)):
         assert samples.shape[1] // HOP + 1 == mel.shape[1]
     for contour in (batch.pitch, batch.prompt_pitch):
@@ -130,7 +130,7 @@ def test_a_lesson_is_a_recording_its_disguise_and_another_stretch_of_the_voice(r
 def test_a_stretchs_spectrogram_is_that_of_the_whole(read: Path) -> None:
     (spoken,) = (each for part in split(read, 0) for each in part.speakers if each[0].speaker == "alone")
     recordings = Recordings(read, spoken)
-    whole = log_mel(torch.from_numpy(recordings.sound()))
+    whole = log_mel(torch.from_numpy(recordings.recording()))
     for start, frames in ((0, 70), (60, 90), (len(whole) - 80, 80)):
         near, mel, contour = recordings._stretch(spoken[0], start, frames)
         assert len(contour) == frames
@@ -143,7 +143,7 @@ def test_a_lone_recordings_stretches_have_no_frame_in_common(frames: int) -> Non
     rng = np.random.default_rng(0)
     firsts = set()
     for _ in range(50):
-        start, prompt = _apart(rng, frames, 90, 60)
+        start, prompt = _disjoint(rng, frames, 90, 60)
         assert 0 <= start <= frames - 90
         assert 0 <= prompt <= frames - 60
         assert start + 90 <= prompt or prompt + 60 <= start
@@ -161,10 +161,10 @@ def test_a_lone_recording_is_its_own_reference(read: Path) -> None:
 @pytest.mark.parametrize("seed", [0, 3])
 def test_a_disguise_moves_pitch_and_colour_and_not_time_or_loudness(seed: int) -> None:
     sound = torch.from_numpy(voiced(1.5, 150))
-    moved, octaves = disguised(sound, np.random.default_rng(seed))
+    moved, octaves = perturbed_speech(sound, np.random.default_rng(seed))
     assert moved.shape == sound.shape
     assert float(moved.square().mean().sqrt()) == pytest.approx(0.05, rel=0.01)
-    apart = pitch.middle(pitch.track(moved)) - pitch.middle(pitch.track(sound))
+    apart = pitch.median_log_f0(pitch.track(moved)) - pitch.median_log_f0(pitch.track(sound))
     assert abs(octaves) > 0.02
     assert apart == pytest.approx(octaves, abs=0.02)
 

@@ -20,9 +20,10 @@ from safetensors.torch import load_file
 from augment.audio.flow_matching_converter import load_converter
 from augment.checkpoints import VOICE_CONVERTER
 from augment.training.voice import train, trainer
+from augment.training.voice.batches import draw_batch
 from augment.training.voice.settings import TransformerSettings, VoiceTrainingConfig, parse
 from augment.training.voice.train import load_speech, main, run
-from augment.training.voice.trainer import DROPPED, Training, begun, flow_loss
+from augment.training.voice.trainer import DROPPED, Training, flow_loss, initial_converter
 from pipelines import media
 from pipelines.errors import RunError, UsageError
 from pipelines.row import row_seed
@@ -172,8 +173,8 @@ def test_another_recipe_is_refused(speech: Path, trained: Path, more: list[str],
     ("more", "message"),
     [
         ([], "--out: not given"),
-        (["--out", "o", "--steps", "0"], "steps: got 0; takes 1 or more"),
-        (["--out", "o", "--adam_rate", "0"], "adam_rate: got 0.0; takes more than 0"),
+        (["--out", "o", "--steps", "0"], "steps: 0 is too small; take 1 or more"),
+        (["--out", "o", "--adam_rate", "0"], "adam_rate: 0.0 is too small; take more than 0"),
         (["--out", "o", "--sppech", "x"], "sppech"),
         (["--out", "o", "--transformer.width", "100", "--transformer.heads", "8"], "a multiple of 16"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
@@ -209,7 +210,7 @@ def test_every_setting_is_in_the_docs() -> None:
 def test_a_usage_error_is_one_line_and_exit_code_2() -> None:
     program = [sys.executable, "-m", "augment.training.voice.train", "--steps", "0", "--out", "o"]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, "error: steps: got 0; takes 1 or more\n")
+    assert (done.returncode, done.stderr) == (2, "error: steps: 0 is too small; take 1 or more\n")
 
 
 def of(speech: Path, **settings: Any) -> VoiceTrainingConfig:
@@ -219,7 +220,7 @@ def of(speech: Path, **settings: Any) -> VoiceTrainingConfig:
 def test_encoders_that_read_samples_stay_as_they_are(speech: Path, tmp_path: Path) -> None:
     content, speaker = tiny_observers.whisper(tmp_path / "w"), tiny_observers.speaker(tmp_path / "s")
     config = of(speech, steps=2, content_encoder=str(content), speaker_encoder=str(speaker))
-    before = begun(config)
+    before = initial_converter(config)
     run(config, tmp_path / "out")
     after = load_converter(str(tmp_path / "out" / "pipeline"), None, "cpu")
     for name in ("content_encoder", "speaker_encoder"):
@@ -233,18 +234,20 @@ def test_encoders_that_read_samples_stay_as_they_are(speech: Path, tmp_path: Pat
 
 def test_training_starts_from_a_converter(speech: Path, tmp_path: Path) -> None:
     converter().save_pretrained(tmp_path / "start")
-    started = begun(of(speech, start=str(tmp_path / "start")))
+    started = initial_converter(of(speech, start=str(tmp_path / "start")))
     assert torch.equal(started.transformer.inp.weight, converter().transformer.inp.weight)
-    embedded = begun(of(speech, start="embedded"))
+    embedded = initial_converter(of(speech, start="embedded"))
     shipped = load_converter(str(VOICE_CONVERTER), None, "cpu")
     assert torch.equal(embedded.transformer.inp.weight, shipped.transformer.inp.weight)
     with pytest.raises(UsageError, match="start: 'nowhere' cannot be loaded as a voice converter"):
-        begun(of(speech, start="nowhere"))
+        initial_converter(of(speech, start="nowhere"))
 
 
 def test_equal_seeds_begin_alike() -> None:
     settings = {"content_encoder": "embedded", "speaker_encoder": "embedded"}
-    first, again, other = (begun(VoiceTrainingConfig(**settings, seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (
+        initial_converter(VoiceTrainingConfig(**settings, seed=seed)) for seed in (1, 1, 2)
+    )
     for name in ("content_encoder", "speaker_encoder", "length_regulator", "transformer"):
         values = [next(getattr(each, name).parameters()) for each in (first, again, other)]
         assert torch.equal(values[0], values[1])
@@ -269,7 +272,7 @@ def test_the_rates_rise_and_fall(tmp_path: Path) -> None:
     shares = []
     for step in range(1000):
         training.step = step
-        shares.append(training.share)
+        shares.append(training.rate_factor)
     peak = int(np.argmax(shares))
     assert peak == trainer.WARM_UP - 1
     assert np.diff(shares[:peak]).min() > 0 > np.diff(shares[peak:]).max()
@@ -311,8 +314,8 @@ def test_two_processes_take_one_step_along_the_mean_of_their_gradients(speech: P
     assert "2 process(es) on cpu" in said
     config, out = parse(arguments)
     drawn, _ = load_speech(config, out / "speech")
-    training = Training(begun(config), config, Accelerator(cpu=True), tmp_path / "states")
-    parts = [drawn.batch(3, np.random.default_rng([config.seed, 0, process])) for process in range(2)]
+    training = Training(initial_converter(config), config, Accelerator(cpu=True), tmp_path / "states")
+    parts = [draw_batch(drawn, 3, np.random.default_rng([config.seed, 0, process])) for process in range(2)]
     seeds = [row_seed(config.seed, f"step 0 of process {process}") for process in range(2)]
 
     def both(batch: Any, generator: Any) -> torch.Tensor:

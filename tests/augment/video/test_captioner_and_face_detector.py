@@ -94,7 +94,7 @@ def test_a_variants_prompt_is_its_clips_caption(captioner: Path, tmp_path: Path)
     variants = VideoVariants(settings(tmp_path, captioner=str(captioner), styles=("watercolor",)), "cpu")
     assert variants.caption is not None
     variants.caption = lambda frame: f"a {frame.shape[0]}"  # type: ignore[assignment,misc]
-    _, details = variants(row(), 0, 1)
+    _, details = variants(row(), 1)
     assert details["source_prompt"] == "a 32"
     assert details["prompt"].endswith("of a 32")
 
@@ -117,7 +117,7 @@ class TestCrop:
     """With the detector itself."""
 
     def test_a_kept_crop_is_smaller_and_as_long(self, tmp_path: Path) -> None:
-        made, details = VideoVariants(settings(tmp_path, crop="keep"), "cpu")(row(), 0, 1)
+        made, details = VideoVariants(settings(tmp_path, crop="keep"), "cpu")(row(), 1)
         clip = media.read_video(made)
         left, top, width, height = details["box"]
         assert clip.frames.shape == (5, height, width, 3)
@@ -129,7 +129,7 @@ class TestCrop:
         source = media.read_video(row()["video"]["bytes"]).frames  # type: ignore[index]
         wide[:, 16:80, 48:112] = source
         given = {"id": "x", "video": {"bytes": media.encode_video(wide, 12.5)}}
-        made, details = VideoVariants(settings(tmp_path, crop="paste"), "cpu")(given, 0, 1)
+        made, details = VideoVariants(settings(tmp_path, crop="paste"), "cpu")(given, 1)
         frames, before = (
             media.read_video(each).frames.astype(int) for each in (made, given["video"]["bytes"])
         )
@@ -146,4 +146,4 @@ class TestCrop:
             "video": {"bytes": media.encode_video(np.full((3, 64, 64, 3), 90, np.uint8), 12.5)},
         }
         with pytest.raises(ValueError, match=r"no face was found in 3 frames of 64 x 64 .*crop: none"):
-            VideoVariants(settings(tmp_path, crop="keep"), "cpu")(grey, 0, 1)
+            VideoVariants(settings(tmp_path, crop="keep"), "cpu")(grey, 1)

@@ -60,12 +60,12 @@ def test_a_variant_keeps_frames_rate_and_size_and_follows_its_seed(
     # 11 frames: windows of 6 and 5, of which one needs frames beside its own, of four and one.
     source = {"id": "x", "video": {"bytes": media.encode_video(clip(11, 48, 34), 12.5), "path": None}}
     variants = VideoVariants(settings(models, method), "cpu")
-    made, details = variants(source, 0, 5)
+    made, details = variants(source, 5)
     shown = media.read_video(made)
     assert shown.frames.shape == (11, 34, 48, 3)
     assert shown.fps == pytest.approx(12.5)
-    assert variants(source, 1, 5) == (made, details)
-    assert variants(source, 0, 6)[0] != made
+    assert variants(source, 5) == (made, details)
+    assert variants(source, 6)[0] != made
     assert details["method"] == method
     assert details["prompt"] == PUBLISHED["monet"].prompt("a")
     assert details["video_to_video"]["negative_prompt"] == ""

@@ -39,7 +39,7 @@ def row(frames: int, width: int = 32, height: int = 32, fps: float = 12.5) -> di
 @pytest.mark.parametrize(("frames", "width", "height"), [(2, 32, 32), (7, 50, 34), (9, 24, 64)])
 def test_a_variant_keeps_frames_rate_and_size(checkpoint: Path, frames: int, width: int, height: int) -> None:
     source = row(frames, width, height)
-    made, _ = VideoVariants(settings(checkpoint), "cpu")(source, 0, 5)
+    made, _ = VideoVariants(settings(checkpoint), "cpu")(source, 5)
     before, after = (media.read_video(clip) for clip in (source["video"]["bytes"], made))
     assert after.frames.shape == before.frames.shape == (frames, height, width, 3)
     assert after.fps == pytest.approx(before.fps)
@@ -49,8 +49,8 @@ def test_a_variant_keeps_frames_rate_and_size(checkpoint: Path, frames: int, wid
 def test_a_seed_gives_the_same_bytes_and_another_seed_another_style(checkpoint: Path) -> None:
     chosen = settings(checkpoint, styles=("watercolor", "monet", "cartoon"), source_prompt="", steps=1)
     variants, source = VideoVariants(chosen, "cpu"), row(2)
-    made = {seed: variants(source, 0, seed) for seed in range(12)}
-    assert all(variants(source, 1, seed) == made[seed] for seed in (0, 7))
+    made = {seed: variants(source, seed) for seed in range(12)}
+    assert all(variants(source, seed) == made[seed] for seed in (0, 7))
     assert len({details["style"] for _, details in made.values()}) == 3
     assert len({clip for clip, _ in made.values()}) == 12
 
@@ -59,7 +59,7 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_another_style(checkpoint: 
 def test_details_make_the_variant_again(checkpoint: Path, strength: float) -> None:
     source = row(3)
     variants = VideoVariants(settings(checkpoint, styles=("monet", "cartoon"), source_prompt=""), "cpu")
-    made, details = variants(source, 0, 7, strength)
+    made, details = variants(source, 7, strength)
     assert details["method"] == "fatezero"
     names = {field.name for field in fields(VideoSettings)} & details.keys() - {"fatezero"}
     again = VideoSettings(
@@ -80,7 +80,7 @@ def test_details_make_the_variant_again(checkpoint: Path, strength: float) -> No
 
 def test_a_clip_of_one_frame_is_an_error_that_says_what_to_do(checkpoint: Path) -> None:
     with pytest.raises(ValueError, match=r"video: has one frame, wanted a clip of 2 or more; leave it out"):
-        VideoVariants(settings(checkpoint), "cpu")(row(1), 0, 5)
+        VideoVariants(settings(checkpoint), "cpu")(row(1), 5)
 
 
 def test_settings_out_of_range_are_refused() -> None:
@@ -115,7 +115,7 @@ def test_a_prompt_that_is_too_long_is_refused_before_any_clip(checkpoint: Path) 
 
 def test_frames_at_a_lower_rate_are_held_and_the_clip_is_as_long(checkpoint: Path) -> None:
     source = row(10)
-    made, _ = VideoVariants(settings(checkpoint, fps=5.0), "cpu")(source, 0, 5)
+    made, _ = VideoVariants(settings(checkpoint, fps=5.0), "cpu")(source, 5)
     clip = media.read_video(made)
     assert clip.frames.shape == (10, 32, 32, 3)
     assert clip.fps == pytest.approx(12.5)
@@ -159,18 +159,18 @@ def test_variants_of_a_clip_share_its_inversion_and_what_was_seen_in_it(
 ) -> None:
     chosen = settings(checkpoint, styles=("monet", "watercolor"), source_prompt="a person")
     variants, inverted, described = VideoVariants(chosen, "cpu"), [], []
-    alone = [VideoVariants(chosen, "cpu")(row(6), 0, seed) for seed in range(4)]
+    alone = [VideoVariants(chosen, "cpu")(row(6), seed) for seed in range(4)]
     pipeline = variants.editor.pipeline  # type: ignore[attr-defined]
     invert = pipeline.invert
     monkeypatch.setattr(
         pipeline, "invert", lambda *args, **kwargs: inverted.append(1) or invert(*args, **kwargs)
     )
     variants.caption = lambda frame: described.append(frame) or "a person"  # type: ignore[assignment,misc,func-returns-value]
-    assert [variants(row(6), 0, seed) for seed in range(4)] == alone
+    assert [variants(row(6), seed) for seed in range(4)] == alone
     assert len({details["style"] for _, details in alone}) == 2
     assert len(inverted) == 2  # one of each window
     assert len(described) == 1
-    variants(row(5), 0, 0)
+    variants(row(5), 0)
     assert len(inverted) == 4
     assert len(described) == 2
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from augment.voice_conversion import VoiceConversionPipeline, encoders
-from augment.voice_conversion.encoders import Heard
+from augment.voice_conversion.encoders import EncoderInput
 from augment.voice_conversion.mel import HOP, frame_count
 from augment.voice_conversion.model import LengthRegulator, VoiceTransformer
 from pipelines.errors import UsageError
@@ -53,9 +53,9 @@ def pipeline(models: Path) -> VoiceConversionPipeline:
     return made
 
 
-def heard(samples: np.ndarray | torch.Tensor) -> Heard:
+def heard(samples: np.ndarray | torch.Tensor) -> EncoderInput:
     batch = torch.as_tensor(samples).reshape(-1, samples.shape[-1])
-    return Heard(batch, torch.zeros(len(batch), frame_count(batch.shape[1]), 80))
+    return EncoderInput(batch, torch.zeros(len(batch), frame_count(batch.shape[1]), 80))
 
 
 def convert(pipeline: Any, seconds: float = 1.0, reference: np.ndarray | None = None) -> np.ndarray:
@@ -157,7 +157,7 @@ def test_a_converter_hears_content_and_speaker(
 
 
 def test_samples_follow_the_encoder_to_its_device(models: Path) -> None:
-    there = Heard(torch.zeros(1, 16_000), torch.zeros(1, 63, 80, device="meta"))
+    there = EncoderInput(torch.zeros(1, 16_000), torch.zeros(1, 63, 80, device="meta"))
     for load, read, name in (
         (encoders.load_content, encoders.content, "hubert"),
         (encoders.load_speaker, encoders.speaker, "speaker"),

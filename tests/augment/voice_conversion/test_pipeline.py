@@ -12,8 +12,8 @@ import torch
 from augment.audio.flow_matching_converter import load_converter
 from augment.checkpoints import VOICE_CONVERTER
 from augment.voice_conversion import mel, pitch
-from augment.voice_conversion.conditioning import Frames, draft, envelope
-from augment.voice_conversion.encoders import Heard
+from augment.voice_conversion.conditioning import Frames, envelope, prior_mel
+from augment.voice_conversion.encoders import EncoderInput
 from augment.voice_conversion.flow_matching import euler
 from augment.voice_conversion.model import Condition
 from augment.voice_conversion.pipeline import CHUNK_FRAMES, VoiceConversionPipeline
@@ -22,7 +22,7 @@ from tests.tiny_voices import converter, networks, voiced
 torch.set_num_threads(1)
 
 
-SIZES = {"prompt": (10, 80), "content": (10, 8), "draft": (10, 80), "prosody": (10, 2), "speaker": (8,)}
+SIZES = {"prompt": (10, 80), "content": (10, 8), "prior_mel": (10, 80), "prosody": (10, 2), "speaker": (8,)}
 """Of the tiny transformer's conditions, without the batch."""
 
 
@@ -244,7 +244,7 @@ def test_the_prompt_is_continued_by_the_frames_to_be_made() -> None:
     made = networks()
     prompt = Frames(*(torch.ones(1, 4, size) for size in (80, 8, 80, 2)))
     wanted = Frames(torch.full((1, 6, 80), 9.0), *(torch.zeros(1, 6, size) for size in (8, 80, 2)))
-    condition = made.condition(prompt, wanted, Heard(torch.zeros(1, 769), prompt.mel))
+    condition = made.condition(prompt, wanted, EncoderInput(torch.zeros(1, 769), prompt.mel))
     assert condition.prompt[:, :4].all()
     assert not condition.prompt[:, 4:].any(), "the wanted frames' spectrogram leaked"
     assert condition.content.shape == (1, 10, 8)
@@ -266,9 +266,9 @@ def test_pitch_is_tracked_moved_and_heard_again() -> None:
     sound = torch.from_numpy(voiced(1.0, 150))
     hertz = pitch.track(sound)
     assert len(hertz) == mel.frame_count(len(sound))
-    assert 2 ** pitch.middle(hertz) == pytest.approx(150, rel=0.06)
-    higher = pitch.moved(hertz, 0.5)
-    assert pitch.middle(higher) == pytest.approx(pitch.middle(hertz) + 0.5, abs=1e-4)
+    assert 2 ** pitch.median_log_f0(hertz) == pytest.approx(150, rel=0.06)
+    higher = pitch.shifted(hertz, 0.5)
+    assert pitch.median_log_f0(higher) == pytest.approx(pitch.median_log_f0(hertz) + 0.5, abs=1e-4)
     assert torch.equal(higher > 0, hertz > 0)
     heard = pitch.track(pitch.excitation(higher, len(sound), torch.Generator().manual_seed(0)))
     both = (heard > 0) & (higher > 0)
@@ -278,8 +278,8 @@ def test_pitch_is_tracked_moved_and_heard_again() -> None:
 
 def test_a_sound_without_pitch_has_no_middle_and_a_noisy_excitation() -> None:
     nothing = torch.zeros(20)
-    assert np.isnan(pitch.middle(nothing))
-    assert not pitch.moved(nothing, 1.0).any()
+    assert np.isnan(pitch.median_log_f0(nothing))
+    assert not pitch.shifted(nothing, 1.0).any()
     noise = pitch.excitation(nothing, 5_000, torch.Generator().manual_seed(0))
     assert noise.std() > 1
 
@@ -288,9 +288,9 @@ def test_a_sound_without_pitch_has_no_middle_and_a_noisy_excitation() -> None:
 def test_a_draft_has_the_sources_envelope_and_the_wanted_pitch(octaves: float) -> None:
     sound = torch.from_numpy(voiced(1.0, 200))
     source, hertz = mel.log_mel(sound), pitch.track(sound)
-    wanted = pitch.moved(hertz, octaves)
+    wanted = pitch.shifted(hertz, octaves)
     pulses = pitch.excitation(wanted, len(sound), torch.Generator().manual_seed(0))
-    made = draft(source, hertz, wanted, mel.log_mel(pulses))
+    made = prior_mel(source, hertz, wanted, mel.log_mel(pulses))
     loud = source.max(1).values > source.max() - 1
     coarse = torch.full_like(hertz, 5.0)
     assert (envelope(made, coarse) - envelope(source, coarse))[loud].abs().mean() < 0.1
@@ -302,7 +302,7 @@ def test_a_draft_has_the_sources_envelope_and_the_wanted_pitch(octaves: float) -
 def test_without_a_pitch_a_draft_is_the_envelope() -> None:
     source = mel.log_mel(torch.from_numpy(voiced(0.5, 200)))
     nothing = torch.zeros(len(source))
-    made = draft(source, nothing, nothing, torch.rand(source.shape))
+    made = prior_mel(source, nothing, nothing, torch.rand(source.shape))
     wanted = envelope(source, torch.full_like(nothing, 20.0)).clamp(min=np.log10(mel.FLOOR))
     torch.testing.assert_close(made, wanted)
 
@@ -324,4 +324,4 @@ def test_the_shipped_converter_is_small_and_moves_a_voice_to_the_targets_pitch()
     assert sum(file.stat().st_size for file in weights) < 12e6
     low, high = voiced(1.0, 110), voiced(1.0, 220)
     made = convert(load_converter("embedded", None, "cpu"), low, high, num_inference_steps=4)
-    assert 2 ** pitch.middle(pitch.track(torch.from_numpy(made))) == pytest.approx(220, rel=0.1)
+    assert 2 ** pitch.median_log_f0(pitch.track(torch.from_numpy(made))) == pytest.approx(220, rel=0.1)

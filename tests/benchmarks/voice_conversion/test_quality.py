@@ -89,7 +89,7 @@ def _pitch(sound: np.ndarray) -> float:
 
     from augment.voice_conversion import pitch
 
-    return pitch.middle(pitch.track(torch.from_numpy(sound)))
+    return pitch.median_log_f0(pitch.track(torch.from_numpy(sound)))
 
 
 def test_recordings_of_a_folder_are_paired_across_speakers(tmp_path: Path) -> None:
