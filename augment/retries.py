@@ -153,7 +153,11 @@ def judge(
     best = {row_id: _best(states[row_id], tries[row_id]) for row_id in tries}
     below = [row_id for row_id in tries if _quality(best[row_id]) < settings.below]
     left = [row_id for row_id in below if states[row_id].newest < settings.attempts]
-    budget = _budget(states, settings)
+    budget = None
+    if settings.budget is not None:
+        # The rows say how many were made again so far.
+        allowed = math.floor(settings.budget * len(states) + 1e-9)
+        budget = max(0, allowed - sum(state.newest for state in states.values()))
     again = set(sorted(left, key=lambda row_id: (_quality(best[row_id]), row_id))[:budget])
     decided = {}
     for row_id, kept in best.items():
@@ -200,11 +204,3 @@ def _best(state: State, tries: tuple[Try, ...]) -> Try:
 def _quality(one: Try) -> float:
     """The quality of an attempt; one without a quality ranks below all others."""
     return -1.0 if one["quality"] is None else one["quality"]
-
-
-def _budget(states: Mapping[str, State], settings: RetrySettings) -> int | None:
-    """How many variants may still be made again; the rows say how many were made again so far."""
-    if settings.budget is None:
-        return None
-    allowed = math.floor(settings.budget * len(states) + 1e-9)
-    return max(0, allowed - sum(state.newest for state in states.values()))

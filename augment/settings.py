@@ -71,13 +71,10 @@ class AugmentConfig:
 
     def replaces(self, kind: str) -> tuple[Track, ...]:
         """The tracks that a kind of variant replaces, video first."""
-        tracks: dict[str, tuple[Track, ...]] = {
-            "video": ("video",),
-            "audio": ("audio",),
-            "both": ("video", "audio"),
-            "classic": tuple(sorted(self.classic.tracks, reverse=True)),
-        }
-        return tracks[kind]
+        both: tuple[Track, ...] = ("video", "audio")
+        if kind == "classic":
+            return tuple(track for track in both if track in self.classic.tracks)
+        return tuple(track for track in both if kind in (track, "both"))
 
     def strength(self, kind: str, attempt: int) -> float:
         """The factor on the strength of a variant's edit at an attempt, counted from 0."""

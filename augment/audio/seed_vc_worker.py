@@ -22,7 +22,6 @@ import os
 import platform
 import random
 import sys
-from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -80,7 +79,10 @@ def convert(question: dict[str, Any]) -> dict[str, Any]:
     rate = question["sampling_rate"]
     source, reference = (_sound(api, question[name], rate) for name in ("source", "reference"))
     made = api.inference(source, reference, **question["options"])
-    return {"samples": _encoded(made.samples), "sampling_rate": made.sample_rate}
+    samples = numpy.asarray(made.samples)
+    scale = FULL_SCALE if numpy.issubdtype(samples.dtype, numpy.integer) else 1
+    encoded = base64.b64encode((samples / scale).astype("<f4").tobytes()).decode("ascii")
+    return {"samples": encoded, "sampling_rate": made.sample_rate}
 
 
 def _api() -> Any:
@@ -102,19 +104,7 @@ def _sound(api: Any, encoded: str, sampling_rate: int) -> Any:
     return api.AudioData(integers, None, len(integers) / sampling_rate, len(integers), sampling_rate, None)
 
 
-def _encoded(samples: Any) -> str:
-    import numpy
-
-    samples = numpy.asarray(samples)
-    scale = FULL_SCALE if numpy.issubdtype(samples.dtype, numpy.integer) else 1
-    return base64.b64encode((samples / scale).astype("<f4").tobytes()).decode("ascii")
-
-
-ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "hello": hello,
-    "load": load,
-    "convert": convert,
-}
+ACTIONS = {"hello": hello, "load": load, "convert": convert}
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:

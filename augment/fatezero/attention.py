@@ -138,18 +138,12 @@ class CrossAttention:
         self, attn: Any, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor, *_: Any, **__: Any
     ) -> torch.Tensor:
         control = self.control
-        query, key, value = (
-            _heads(attn, states.unflatten(0, (-1, control.frames)))
-            for states in (
-                attn.to_q(hidden_states),
-                attn.to_k(encoder_hidden_states),
-                attn.to_v(encoder_hidden_states),
-            )
-        )
-        queries = query.shape[-2]
+        text = encoder_hidden_states
+        projected = (attn.to_q(hidden_states), attn.to_k(text), attn.to_v(text))
+        query, key, value = (_heads(attn, part.unflatten(0, (-1, control.frames))) for part in projected)
         if self.recorded and control.blended:
             control.recorded.append(self._record(query[0], key[0]))
-        if control.words is None or queries > MAX_BORROWED_QUERIES:
+        if control.words is None or query.shape[-2] > MAX_BORROWED_QUERIES:
             return _out(attn, _attend(query, key, value))
         plan = control.words
         last = _attend(query[:1], key[:1], plan.from_source @ value[-1:])

@@ -222,7 +222,6 @@ class FateZeroPipeline(DiffusionPipeline):
             if blended:
                 attended.append(torch.stack(control.recorded).mean(dim=0))
                 control.recorded.clear()
-        control.blended = []
         return Inversion(latents=kept, attended=attended)
 
     def _edit(
@@ -242,21 +241,15 @@ class FateZeroPipeline(DiffusionPipeline):
             control.words = plan if i < windows[0] else None
             control.borrow_self = i < windows[1]
             control.attended = inversion.attended[steps - 1 - i] if inversion.attended else None
-            streams = [True, guidance_scale != 1, True]
-            inputs = [latents, latents]
-            if control.words is None and not control.borrow_self:
-                streams[0] = False
-            else:
-                inputs.insert(0, inversion.latents[steps - 1 - i])
-            if not streams[1]:
-                inputs.pop(-2)
-            noise = self._noise(torch.cat(inputs), timestep, words[streams], control)
+            streams = [control.words is not None or control.borrow_self, guidance_scale != 1, True]
+            inputs = [inversion.latents[steps - 1 - i], latents, latents]
+            used = torch.cat([part for part, is_used in zip(inputs, streams, strict=True) if is_used])
+            noise = self._noise(used, timestep, words[streams], control)
             noise = noise.unflatten(0, (-1, control.frames))
             guided = noise[-1]
             if streams[1]:
                 guided = noise[-2] + guidance_scale * (noise[-1] - noise[-2])
             latents = self._step(latents, guided, timestep)
-        control.words, control.borrow_self, control.attended = None, False, None
         return latents
 
     def _noise(

@@ -85,8 +85,7 @@ def load(
             settings.model, revision=settings.revision, use_safetensors=True, dtype=dtypes, **parts
         )
     loaded.set_progress_bar_config(disable=True)
-    loaded.to(device)
-    return loaded
+    return loaded.to(device)
 
 
 def check_prompts(tokenizer: Any, *prompts: str) -> None:

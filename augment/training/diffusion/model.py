@@ -94,11 +94,7 @@ def build_tokenizer() -> CLIPTokenizer:
     )
     learner.train_from_iterator(captions, trainer)
     merges: Any = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
-    tokens = [
-        *alphabet,
-        *(f"{letter}</w>" for letter in alphabet),
-        *(first + second for first, second in merges),
-    ]
+    tokens = [*alphabet, *(f"{letter}</w>" for letter in alphabet), *map("".join, merges)]
     tokens = [*dict.fromkeys(tokens), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: index for index, token in enumerate(tokens)}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=32)

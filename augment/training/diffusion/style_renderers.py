@@ -6,8 +6,6 @@ with random variation from `rng`. Faces keep their geometry: mouth, brows and ey
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -57,13 +55,7 @@ def sunset(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return _unit(frames * light * (1.0 + 0.03 * rng.standard_normal()) + 0.04 * light)
 
 
-RENDERERS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
-    "watercolor": watercolor,
-    "sepia": sepia,
-    "night": night,
-    "cartoon": cartoon,
-    "sunset": sunset,
-}
+RENDERERS = {renderer.__name__: renderer for renderer in (watercolor, sepia, night, cartoon, sunset)}
 
 
 def _unit(frames: np.ndarray) -> np.ndarray:
