@@ -14,21 +14,22 @@ SLACK_S, SLACK = 0.25, 0.05
 JUMP = 1.5  # a larger step between two samples comes from integers that overflowed
 
 
-def level(name: str, sound: np.ndarray) -> float:
+def level(name: str, samples: np.ndarray) -> float:
     """Root mean square of a waveform that can be converted.
 
     Args:
         name: The waveform's name, for messages.
-        sound: float (samples,).
+        samples: float (samples,).
 
     Raises:
         RowError: If it is not mono, empty, not finite or silent.
     """
-    if sound.ndim != 1 or not len(sound):
-        raise RowError(f"{name}: shape {sound.shape}; wants mono samples, (samples,) with at least one")
-    if not np.isfinite(sound).all():
-        raise RowError(f"{name}: {int((~np.isfinite(sound)).sum())} of {len(sound)} samples are not finite")
-    rms = float(np.sqrt(np.square(sound, dtype=np.float64).mean()))
+    if samples.ndim != 1 or not len(samples):
+        raise RowError(f"{name}: shape {samples.shape}; wants mono samples, (samples,) with at least one")
+    broken = int((~np.isfinite(samples)).sum())
+    if broken:
+        raise RowError(f"{name}: {broken} of {len(samples)} samples are not finite")
+    rms = float(np.sqrt(np.square(samples, dtype=np.float64).mean()))
     if rms < SILENT:
         raise RowError(f"{name}: silent, root mean square {rms:.1e} below {SILENT:.0e}; there is no voice")
     return rms

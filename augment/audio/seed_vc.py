@@ -120,7 +120,7 @@ class SeedVC:
         worker.close()
         raise RunError(
             f"{KEY}: its model cannot be loaded ({refusal}); at the first start it downloads {MODEL} and"
-            f" others to {KEY}.weights, {self.settings.weights}: see that the Hub can be reached, start again"
+            f" others to {KEY}.weights, {self.settings.weights}; check the connection to the Hub, start again"
         )
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class SeedVC:
             if self.lost > self.settings.restarts:
                 raise RunError(
                     f"{KEY}: the worker {error}; that was loss {self.lost} in a row and {KEY}.restarts is"
-                    f" {self.settings.restarts}; see to the reason, then start again: what is done is kept"
+                    f" {self.settings.restarts}; fix the cause and start again: what is done is kept"
                 ) from error
             raise ConversionError(
                 f"Seed-VC {error}; the next variant has a new worker, and --retry-failed takes this one again"
@@ -183,7 +183,7 @@ def _interpreter(settings: SeedVCSettings) -> Path:
     if not python.is_file():
         raise UsageError(
             f"{KEY}.python: {settings.python} is no file; it takes the interpreter of an environment with"
-            " seed-vc, which `daq-msa doctor` tells how to make"
+            " seed-vc; `daq-msa doctor` explains how to create one"
         )
     return python
 

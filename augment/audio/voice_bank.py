@@ -42,14 +42,10 @@ class Target:
     """A voice to convert to."""
 
     speaker: str
-    clip: str
-    """The row's id, the file's path in its folder, or the index in a dataset."""
-    samples: np.ndarray
-    """float32 mono (samples,) in [-1, 1] at 16 kHz: speech without long pauses."""
-    sha256: str
-    """Of the clip's bytes."""
-    gender: str | None
-    """The source's gender, if the target had to have the same; else None."""
+    clip: str  # the row's id, the file's path in its folder, or the index in a dataset
+    samples: np.ndarray  # float32 mono (samples,) in [-1, 1] at 16 kHz: speech without long pauses
+    sha256: str  # of the clip's bytes
+    gender: str | None  # the source's, if the target had to have the same
 
 
 class VoiceBank:
@@ -76,13 +72,13 @@ class VoiceBank:
             RowError: If there is no other speaker, or none of the wanted gender, or if the clip is silent
                 or not finite.
         """
-        own, place = row["group"], self._settings.voices
-        place = "the training split" if place == CORPUS else place
+        own, voices = row["group"], self._settings.voices
+        place = "the training split" if voices == CORPUS else voices
         speakers = sorted(name for name in self._targets if name != own)
         if not speakers:
             raise RowError(
-                f"{row['id']}: no voice but its own speaker's ({own}) is in {place}; name a"
-                " folder of voices in augment.audio.voices"
+                f"{row['id']}: {place} has no voice other than its own speaker's ({own}); set"
+                " augment.audio.voices to a folder of voices"
             )
         gender = None
         if self._settings.target_gender == "any":
@@ -131,7 +127,7 @@ class VoiceBank:
         gender = self.gender(row["group"])
         if gender is None:
             raise RowError(
-                f"{row['id']}: the gender of {row['group']} is neither tagged nor to be told from a pitch;"
+                f"{row['id']}: {row['group']} has neither a gender tag nor a pitch to guess the gender from;"
                 " list the speaker in the bank's voices.csv, or set augment.audio.target_gender: any"
             )
         return gender

@@ -30,12 +30,9 @@ class Clip:
     """A recording of a voice."""
 
     speaker: str
-    name: str
-    """The row's id, the file's path in its folder, or the index in a dataset."""
-    at: int | Path | bytes
-    """A row of the store, a file, or the file's bytes."""
-    gender: str | None = None
-    """As tagged: male, female, or another word; None without a tag."""
+    name: str  # the row's id, the file's path in its folder, or the index in a dataset
+    at: int | Path | bytes  # a row of the store, a file, or the file's bytes
+    gender: str | None = None  # as tagged: male, female, or another word
 
 
 def clips_of(settings: AudioSettings, reader: StoreReader) -> list[Clip]:

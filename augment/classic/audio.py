@@ -48,12 +48,12 @@ def make_variant(
 
 def draw_changes(settings: ClassicSettings, rng: np.random.Generator, strength: float) -> dict[str, Any]:
     """Draw the arguments of `changed`."""
-    sound = settings.weaker(strength).sound
+    ranges = settings.weaker(strength).sound
     return {
-        "semitones": round(float(rng.uniform(-1, 1) * sound.semitones), 4),
-        "stretch": round(float(1 + rng.uniform(-1, 1) * sound.stretch), 4),
-        "room_s": round(float(rng.uniform(0, sound.room_s)), 4),
-        "snr_db": round(float(rng.uniform(sound.snr_db, CLEAN_DB)), 4),
+        "semitones": round(float(rng.uniform(-1, 1) * ranges.semitones), 4),
+        "stretch": round(float(1 + rng.uniform(-1, 1) * ranges.stretch), 4),
+        "room_s": round(float(rng.uniform(0, ranges.room_s)), 4),
+        "snr_db": round(float(rng.uniform(ranges.snr_db, CLEAN_DB)), 4),
         "noise_seed": int(rng.integers(2**31)),
     }
 
@@ -81,45 +81,43 @@ def changed(
     from torchaudio.functional import add_noise
 
     level = waveform.level("audio", samples)
-    sound = torch.from_numpy(samples)
+    length, made = len(samples), torch.from_numpy(samples)
     generator = torch.Generator().manual_seed(noise_seed)
     if semitones:
-        sound = shifted(sound, semitones)
+        made = shifted(made, semitones)
     if stretch != 1:
-        sound = waveform.fitted(_stretched(_stretched(sound, stretch), 1 / stretch), len(samples))
+        made = waveform.fitted(_stretched(_stretched(made, stretch), 1 / stretch), length)
     if room_s:
-        sound = _in_room(sound, room_s, generator)
+        made = _in_room(made, room_s, generator)
     if snr_db < CLEAN_DB:
-        sound = add_noise(sound, torch.randn(len(sound), generator=generator), torch.tensor(snr_db))
-    return waveform.matched(
-        sound, SAMPLING_RATE, level=level, sampling_rate=SAMPLING_RATE, length=len(samples)
-    )
+        made = add_noise(made, torch.randn(len(made), generator=generator), torch.tensor(snr_db))
+    return waveform.matched(made, SAMPLING_RATE, level=level, sampling_rate=SAMPLING_RATE, length=length)
 
 
-def shifted(sound: torch.Tensor, semitones: float) -> torch.Tensor:
+def shifted(samples: torch.Tensor, semitones: float) -> torch.Tensor:
     """Shift pitch and formants of a waveform (samples,) and keep its length: stretch it, then resample."""
     from torchaudio.functional import resample
 
     # The resampler's filters are as long as the terms of the ratio.
     ratio = Fraction(2 ** (semitones / 12)).limit_denominator(64)
-    longer = _stretched(sound, float(1 / ratio))
-    return waveform.fitted(resample(longer, ratio.numerator, ratio.denominator), len(sound))
+    longer = _stretched(samples, float(1 / ratio))
+    return waveform.fitted(resample(longer, ratio.numerator, ratio.denominator), len(samples))
 
 
-def _stretched(sound: torch.Tensor, rate: float) -> torch.Tensor:
+def _stretched(samples: torch.Tensor, rate: float) -> torch.Tensor:
     """The waveform `rate` times as fast at the same pitch, (round(samples / rate),)."""
     from torchaudio.functional import phase_vocoder
 
     window = torch.hann_window(_WINDOW)
     spectrum = torch.stft(
-        sound, _WINDOW, _HOP, window=window, return_complex=True, pad_mode="constant", center=True
+        samples, _WINDOW, _HOP, window=window, return_complex=True, pad_mode="constant", center=True
     )
     advance = torch.linspace(0, math.pi * _HOP, spectrum.shape[-2])[:, None]
-    length = max(1, round(len(sound) / rate))
+    length = max(1, round(len(samples) / rate))
     return torch.istft(phase_vocoder(spectrum, rate, advance), _WINDOW, _HOP, window=window, length=length)
 
 
-def _in_room(sound: torch.Tensor, room_s: float, generator: torch.Generator) -> torch.Tensor:
+def _in_room(samples: torch.Tensor, room_s: float, generator: torch.Generator) -> torch.Tensor:
     """Add echoes: exponentially decaying white noise whose energy grows with the reverberation time.
 
     References:
@@ -130,4 +128,4 @@ def _in_room(sound: torch.Tensor, room_s: float, generator: torch.Generator) -> 
     times = torch.arange(1, max(2, round(room_s * SAMPLING_RATE))) / SAMPLING_RATE
     echoes = torch.randn(len(times), generator=generator) * 10 ** (-3 * times / room_s)
     echoes *= (room_s / _EVEN_S / echoes.square().sum()).sqrt()
-    return fftconvolve(sound, torch.cat([torch.ones(1), echoes]))[: len(sound)]
+    return fftconvolve(samples, torch.cat([torch.ones(1), echoes]))[: len(samples)]

@@ -200,8 +200,8 @@ def _clip_norms(unet: Any) -> list[tuple[torch.nn.Module, str, torch.nn.GroupNor
     from diffusers.models.resnet import ResnetBlock2D
 
     blocks = [module for module in unet.modules() if isinstance(module, ResnetBlock2D)]
-    places = [(block, name) for block in blocks for name in ("norm1", "norm2")]
-    return [(parent, name, getattr(parent, name)) for parent, name in [*places, (unet, "conv_norm_out")]]
+    owners = [*((block, name) for block in blocks for name in ("norm1", "norm2")), (unet, "conv_norm_out")]
+    return [(parent, name, getattr(parent, name)) for parent, name in owners]
 
 
 def _coarsest_level(unet: Any) -> tuple[str, str]:

@@ -312,19 +312,19 @@ def _check_components(vae: Any, text_encoder: Any, unet: Any, scheduler: Any) ->
         f"a UNet with additional {extra} embeddings, as of SDXL": extra is not None,
         f"a model that predicts {predicted!r}": predicted != "epsilon",
     }
-    for found in (text for text, differs in differences.items() if differs):
+    for difference in (text for text, differs in differences.items() if differs):
         raise ValueError(
-            f"this checkpoint is not Stable Diffusion 1.x: found {found};"
+            f"this checkpoint is not Stable Diffusion 1.x: found {difference};"
             " take one such as stable-diffusion-v1-5/stable-diffusion-v1-5"
         )
 
 
 def _check_inversion(inversion: Inversion, frames: int, steps: int, blended: bool) -> None:
-    found = (len(inversion.latents[0]), len(inversion.latents) - 1, bool(inversion.attended))
-    if found != (frames, steps, blended):
+    actual = (len(inversion.latents[0]), len(inversion.latents) - 1, bool(inversion.attended))
+    if actual != (frames, steps, blended):
         raise ValueError(
             "inversion: is of {} frames and {} steps (blended words: {}), wanted {}, {} and {};".format(
-                *found, frames, steps, blended
+                *actual, frames, steps, blended
             )
             + " invert these frames with these arguments"
         )

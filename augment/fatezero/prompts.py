@@ -50,17 +50,17 @@ def align(source: list[int], target: list[int]) -> list[int]:
 
 
 def _walk_back(came: list[list[str]]) -> list[int]:
-    places: list[int] = []
+    positions: list[int] = []
     i, j = len(came) - 1, len(came[0]) - 1
     while i > 0 or j > 0:
         move = came[i][j]
         if move == "diagonal":
-            places.append(i - 1)
+            positions.append(i - 1)
         elif move == "left":
-            places.append(-1)
+            positions.append(-1)
         i -= move != "left"
         j -= move != "up"
-    return places[::-1]
+    return positions[::-1]
 
 
 def plan_words(
@@ -78,18 +78,18 @@ def plan_words(
         ValueError: If a prompt is too long, or a word is not in it.
     """
     width = tokenizer.model_max_length
-    source, target = token_ids(tokenizer, source_prompt), token_ids(tokenizer, prompt)
+    tokens = token_ids(tokenizer, prompt)
     # Padding after the target follows the source's column at the same position.
-    source_of = [*align(source, target), *range(len(target), width)]
+    source_of = [*align(token_ids(tokenizer, source_prompt), tokens), *range(len(tokens), width)]
     weights = torch.ones(width)
     for word, factor in reweight.items():
         weights[word_positions(tokenizer, prompt, word)] *= factor
     from_source, own = torch.zeros(width, width), torch.zeros(width)
-    for place, source_place in enumerate(source_of):
-        if source_place < 0:
-            own[place] = weights[place]
+    for position, source in enumerate(source_of):
+        if source < 0:
+            own[position] = weights[position]
         else:
-            from_source[source_place, place] = weights[place]
+            from_source[source, position] = weights[position]
     return WordPlan(from_source=from_source, own=own, any_own=bool(own.any()))
 
 

@@ -27,17 +27,18 @@ class Box(NamedTuple):
         return frames[:, self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-def chosen_frames(length: int, fps: float, wanted: float | None) -> np.ndarray:
-    """Indices of the frames to edit: one every 1 / `wanted` seconds, or all.
+def chosen_frames(length: int, fps: float, target_fps: float | None) -> np.ndarray:
+    """Indices of the frames to edit: one every 1 / `target_fps` seconds, or all.
 
     Args:
         length: Frames of the clip.
         fps: Its rate.
-        wanted: Frames per second to edit; None, or more than `fps`, takes all.
+        target_fps: Frames per second to edit; None, or more than `fps`, takes all.
     """
-    if wanted is None or wanted >= fps:
+    if target_fps is None or target_fps >= fps:
         return np.arange(length)
-    return np.unique(np.floor(np.arange(0, length * wanted / fps) * fps / wanted).astype(int))
+    edited = np.arange(0, length * target_fps / fps)
+    return np.unique(np.floor(edited * fps / target_fps).astype(int))
 
 
 def shown_frames(chosen: np.ndarray, length: int) -> np.ndarray:

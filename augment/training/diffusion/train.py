@@ -161,13 +161,9 @@ def fit(
 def _optimizers(model: torch.nn.Module, rates: tuple[float, float]) -> list[torch.optim.Optimizer]:
     """Muon for the inner kernels and matrices, Adam for the rest."""
     outer = ("conv_in", "conv_out", "embed", "quant_conv")
-    weights = dict(model.named_parameters())
-    inner = {
-        name: weight
-        for name, weight in weights.items()
-        if weight.ndim > 1 and not any(part in name for part in outer)
-    }
-    rest = [weight for name, weight in weights.items() if name not in inner]
+    named = dict(model.named_parameters())
+    inner = {n: w for n, w in named.items() if w.ndim > 1 and not any(part in n for part in outer)}
+    rest = [weight for name, weight in named.items() if name not in inner]
     return [Muon(inner.values(), rates[0]), torch.optim.AdamW(rest, rates[1], betas=(0.9, 0.99), fused=True)]
 
 

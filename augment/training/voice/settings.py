@@ -105,17 +105,17 @@ def parse(argv: Sequence[str]) -> tuple[VoiceTrainingConfig, Path]:
     parser.add_argument("--out", help="folder for the speech, the states, the log and the pipeline")
     parser.add_class_arguments(VoiceTrainingConfig)
     try:
-        given: dict[str, Any] = parser.parse_args(list(argv)).as_dict()
+        values: dict[str, Any] = parser.parse_args(list(argv)).as_dict()
     except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
         raise UsageError(" ".join(str(error).split())) from error
-    out = given.pop("out")
-    del given["config"]
+    out = values.pop("out")
+    del values["config"]
     if out is None:
         raise UsageError("--out: not given; it takes the folder that training writes")
     try:
-        if given["transformer"] is not None:
-            given["transformer"] = TransformerSettings(**given["transformer"])
-        return VoiceTrainingConfig(**given), Path(out)
+        if values["transformer"] is not None:
+            values["transformer"] = TransformerSettings(**values["transformer"])
+        return VoiceTrainingConfig(**values), Path(out)
     except ValueError as error:
         raise UsageError(str(error)) from error
 

@@ -102,9 +102,8 @@ def _read(clips: list[Clip], out: Path, failures: list[dict[str, str]]) -> list[
     count = Counter(each.speaker for each in read)
     too_short = {each for each in read if count[each.speaker] == 1 and each.frames < LEAST_ONLY_FRAMES}
     for each in sorted(too_short, key=lambda each: each.name):
-        needed = _seconds(LEAST_ONLY_FRAMES)
-        reason = f"{_seconds(each.frames)} of speech are all of its speaker; {needed} are needed"
-        failures.append({"file": each.name, "error": reason})
+        reason = f"{_seconds(each.frames)} of speech in its speaker's only file; at least"
+        failures.append({"file": each.name, "error": f"{reason} {_seconds(LEAST_ONLY_FRAMES)} are needed"})
     return [each for each in read if each not in too_short]
 
 

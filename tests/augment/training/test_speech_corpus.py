@@ -62,7 +62,7 @@ def test_files_of_no_use_are_told_of_and_left_out(
     assert "wanted a clip" in reasons["high/broken.wav"]
     assert "silent" in reasons["high/silent.flac"]
     assert reasons["low/short.flac"] == "1.01 s of speech; at least 1.60 s are needed"
-    assert "are all of its speaker; 2.88 s are needed" in reasons["guest.flac"]
+    assert "in its speaker's only file; at least 2.88 s are needed" in reasons["guest.flac"]
     for name in reasons:
         assert f"speech: {name} is left out: " in said.out
 
