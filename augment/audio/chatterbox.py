@@ -43,16 +43,9 @@ class Chatterbox:
     def __call__(
         self, source: np.ndarray, reference: np.ndarray, sampling_rate: int, *, seed: int
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Convert a clip.
+        """Convert a clip, as described in `augment.audio.variants.Converter`.
 
-        Args:
-            source: float32 mono (samples,) in [-1, 1].
-            reference: The target voice, like `source`; only its first 10 s matter.
-            sampling_rate: Of both, in Hz.
-            seed: Of everything that is drawn.
-
-        Returns:
-            float32 with the source's shape, rate and loudness, and how it was made.
+        Only the first 10 s of the reference matter. The output is as loud as the source.
 
         Raises:
             ValueError: If an input or the output cannot be used.

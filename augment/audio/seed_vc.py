@@ -55,16 +55,10 @@ class SeedVC:
     def __call__(
         self, source: np.ndarray, reference: np.ndarray, sampling_rate: int, *, seed: int
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Convert a clip.
+        """Convert a clip, as described in `augment.audio.variants.Converter`.
 
-        Args:
-            source: float32 mono (samples,) in [-1, 1].
-            reference: The target voice, like `source`; at least 1 s, of which only the first 25 s matter.
-            sampling_rate: Of both, in Hz.
-            seed: Of everything that is drawn.
-
-        Returns:
-            float32 with the source's shape, rate and loudness, and how it was made.
+        The reference has at least 1 s, of which only the first 25 s matter. The output is as loud as the
+        source.
 
         Raises:
             ValueError: If an input cannot be converted, the worker died, hung or refused, or its output is
