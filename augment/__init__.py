@@ -1,1 +1,1 @@
-"""Stage 1a: labelled clips in, diffusion-made video and audio variants of them out."""
+"""Stage 1a: makes video and audio variants of labelled clips, by diffusion and voice conversion."""

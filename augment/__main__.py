@@ -1,12 +1,12 @@
 """`python -m augment --config RECIPE.yaml --data STORE --out STORE`; also under `accelerate launch -m`.
 
-With `--scores SCORED`, which is what `python -m score` made of the store at `--out`, variants that score
-badly are made again, as `augment.retries` says.
+With `--scores SCORED`, the store at `--out` as scored by `python -m score`, variants of low quality are made
+again; see the settings `augment.retries`.
 """
 
 from pipelines.errors import call
 
-PATHS = {"scores": "the store at --out, scored: variants of low quality are made again, see augment.retries"}
+PATHS = {"scores": "the scored store at --out; variants of low quality are made again, see augment.retries"}
 
 
 def main(argv: list[str]) -> None:

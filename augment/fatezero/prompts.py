@@ -78,9 +78,9 @@ def plan_words(
         ValueError: If a prompt is too long, or a word is not in it.
     """
     width = tokenizer.model_max_length
-    tokens = token_ids(tokenizer, prompt)
+    source_tokens, tokens = token_ids(tokenizer, source_prompt), token_ids(tokenizer, prompt)
     # Padding after the target follows the source's column at the same position.
-    source_of = [*align(token_ids(tokenizer, source_prompt), tokens), *range(len(tokens), width)]
+    source_of = [*align(source_tokens, tokens), *range(len(tokens), width)]
     weights = torch.ones(width)
     for word, factor in reweight.items():
         weights[word_positions(tokenizer, prompt, word)] *= factor

@@ -1,4 +1,4 @@
-"""A folder of speech to train a voice converter on: what is read of it, and the lessons drawn from it."""
+"""A folder of speech to train a voice converter on: what is read of it, and the examples drawn from it."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def drawn(read: Path, *speakers: str, seed: int = 0) -> Batch:
     return draw_batch(Recordings(read, chosen), 8, np.random.default_rng(seed))
 
 
-def test_a_lesson_is_a_recording_its_disguise_and_another_stretch_of_the_voice(read: Path) -> None:
+def test_an_example_is_a_recording_its_perturbation_and_another_stretch_of_the_voice(read: Path) -> None:
     batch = drawn(read, "low")
     assert batch.source.shape == batch.mel.shape == batch.prior_mel.shape
     assert batch.prompt.shape == batch.prompt_prior_mel.shape
@@ -120,7 +120,7 @@ def test_a_lesson_is_a_recording_its_disguise_and_another_stretch_of_the_voice(r
     for contour in (batch.pitch, batch.prompt_pitch):
         voices = contour[contour > 0].log2()
         assert 2 ** float(voices.median()) == pytest.approx(110, rel=0.12)
-    # The source is of another pitch and timbre, the draft of the wanted pitch.
+    # The source is of another pitch and timbre, the prior of the wanted pitch.
     assert ((batch.source - batch.mel).abs().mean((1, 2)) > 0.1).all()
     loudness = [(10**mel).sum(-1).log10() for mel in (batch.source, batch.mel)]
     for one, other in zip(*loudness, strict=True):
@@ -159,7 +159,7 @@ def test_a_lone_recording_is_its_own_reference(read: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_a_disguise_moves_pitch_and_colour_and_not_time_or_loudness(seed: int) -> None:
+def test_a_perturbation_moves_pitch_and_colour_and_not_time_or_loudness(seed: int) -> None:
     sound = torch.from_numpy(voiced(1.5, 150))
     moved, octaves = perturbed_speech(sound, np.random.default_rng(seed))
     assert moved.shape == sound.shape

@@ -276,7 +276,7 @@ def test_pitch_is_tracked_moved_and_heard_again() -> None:
     assert (heard[both].log2() - higher[both].log2()).abs().median() < 0.02
 
 
-def test_a_sound_without_pitch_has_no_middle_and_a_noisy_excitation() -> None:
+def test_a_sound_without_pitch_has_no_median_and_a_noisy_excitation() -> None:
     nothing = torch.zeros(20)
     assert np.isnan(pitch.median_log_f0(nothing))
     assert not pitch.shifted(nothing, 1.0).any()
@@ -285,7 +285,7 @@ def test_a_sound_without_pitch_has_no_middle_and_a_noisy_excitation() -> None:
 
 
 @pytest.mark.parametrize("octaves", [-0.6, 0.6])
-def test_a_draft_has_the_sources_envelope_and_the_wanted_pitch(octaves: float) -> None:
+def test_a_prior_has_the_sources_envelope_and_the_wanted_pitch(octaves: float) -> None:
     sound = torch.from_numpy(voiced(1.0, 200))
     source, hertz = mel.log_mel(sound), pitch.track(sound)
     wanted = pitch.shifted(hertz, octaves)
@@ -299,7 +299,7 @@ def test_a_draft_has_the_sources_envelope_and_the_wanted_pitch(octaves: float) -
     assert (heard[both].log2() - wanted[both].log2()).abs().median() < 0.02
 
 
-def test_without_a_pitch_a_draft_is_the_envelope() -> None:
+def test_without_a_pitch_a_prior_is_the_envelope() -> None:
     source = mel.log_mel(torch.from_numpy(voiced(0.5, 200)))
     nothing = torch.zeros(len(source))
     made = prior_mel(source, nothing, nothing, torch.rand(source.shape))
