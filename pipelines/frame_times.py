@@ -37,16 +37,28 @@ def is_constant(times: np.ndarray) -> bool:
 def average_rate(times: np.ndarray, duration_s: float) -> float:
     """Frames a second.
 
-    Evenly spaced frames give the rate of their spacing, snapped to a common rate (25,
-    24000/1001, ...) that it cannot be told apart from; others their count over the duration.
+    Evenly spaced frames give the rate of their spacing, snapped to a common rate (25, 24000/1001, ...)
+    that it cannot be told apart from, even where some are missing or shown twice; others their count over the
+    duration.
     """
-    if len(times) < 2 or not is_constant(times):
+    steps = _steps(times)
+    if steps == 0:
         return max(len(times), 1) / duration_s
     span = float(times[-1] - times[0])
-    rate = (len(times) - 1) / span
+    rate = steps / span
     near = min(_COMMON_RATES, key=lambda common: abs(float(common) - rate))
     unsure = rate * ROUNDING_S / span
     return float(near) if abs(float(near) - rate) <= unsure else rate
+
+
+def _steps(times: np.ndarray) -> int:
+    """How many steps of an even grid all frames lie on, lost and repeated ones counted; 0 where on none."""
+    if len(times) < 2 or is_constant(times):
+        return len(times) - 1
+    places = np.concatenate([[0.0], np.cumsum(np.round(np.diff(times) / frame_gap(times)))])
+    step = (times[-1] - times[0]) / max(places[-1], 1)
+    off = np.abs(times - times[0] - step * places).max()
+    return int(places[-1]) if off <= max(ROUNDING_S, JITTER * step) else 0
 
 
 def grid_length(duration_s: float, fps: float) -> int:

@@ -177,8 +177,9 @@ class ImportClips:
         """The columns that a media file gives, the notes on it, and what it was."""
         from pipelines.media import MediaError, encode_video, probe, stream_video
 
-        info, config = probe(path), self.config
-        notes = []
+        config = self.config
+        info = probe(path, max_duration_s=config.max_duration_s)
+        notes = list(info.notes)
         video, duration_s, fps = None, info.audio_duration_s, None
         if info.has_video:
             stream = stream_video(

@@ -1,0 +1,244 @@
+"""Opens a media file and hands out its packets and frames, with times on one clock.
+
+A file is always read from its beginning and never seeks: some, such as FLV with a late first key frame,
+have nothing at 0 that could be sought. What any library raises becomes a `MediaError` that names the file.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pipelines.media_types import MediaError
+
+if TYPE_CHECKING:
+    import av
+
+Source = bytes | str | Path
+
+# FFmpeg's names of the containers that are opened, whatever a file's bytes say: none that names other files
+# (concat, hls, dash, sdp), asks a device or the network, or draws text.
+FORMATS = (
+    "3dostr,aac,ac3,aiff,amr,amrnb,amrwb,apng,asf,asf_o,au,avi,caf,dv,eac3,flac,flv,gif,h261,h263,h264,hevc,"
+    "ivf,live_flv,loas,m4v,matroska,webm,mjpeg,mjpeg_2000,mov,mp4,m4a,3gp,3g2,mj2,mp2,mp3,mpeg,mpegts,"
+    "mpegvideo,mxf,nut,obu,ogg,rm,swf,tta,vc1,voc,w64,wav,wv,yuv4mpegpipe,image2,tty,png_pipe,jpeg_pipe,"
+    "bmp_pipe,gif_pipe,webp_pipe,tiff_pipe,image2pipe"
+)
+MAX_STREAMS = 64
+MAX_PIXELS = 8192 * 8192  # of one frame: 200 MB as RGB
+_STILL_FORMATS = ("image2", "_pipe", "gif", "apng", "tty")
+# FFmpeg's own thresholds (dts_delta_threshold): a clock that jumps by more than this has started anew.
+_BACK_S, _AHEAD_S = 0.1, 10.0
+
+
+@contextmanager
+def library_errors(name: str, doing: str) -> Iterator[None]:
+    """Turn whatever a library raises in the block into a `MediaError`.
+
+    Args:
+        name: Of the file.
+        doing: What went wrong, as in "breaks while its packets are read".
+    """
+    try:
+        yield
+    except MediaError:
+        raise
+    except Exception as error:
+        raise MediaError(f"{name}: {doing} ({_reason(error)})") from error
+
+
+class Container:
+    """A media file that is open for one pass, with the streams that a clip is made of.
+
+    Attributes:
+        name: The file, for messages.
+        format: FFmpeg's name of the container.
+        video: The video stream, or None: of those that move the default one, else the largest.
+        audio: The audio stream, or None: the default one, else that of most channels.
+        jumps: How often the file's clock has started anew, as far as it was read.
+
+    Raises:
+        MediaError: If it cannot be opened, or is no clip.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.name = name_of(source)
+        self._container = _open(source, self.name)
+        self.format: str = self._container.format.name
+        streams = self._container.streams
+        if any(still in self.format for still in _STILL_FORMATS):
+            raise MediaError(f"{self.name}: is a still picture or a text ({self.format}), wanted a clip")
+        if len(streams) > MAX_STREAMS:
+            raise MediaError(f"{self.name}: has {len(streams)} streams, the limit is {MAX_STREAMS}")
+        self.video = max(_moving(streams.video), key=_video_rank, default=None)
+        self.audio = max(streams.audio, key=_audio_rank, default=None)
+        self.jumps = 0
+        self._ends: dict[int, float] = {}
+        self._shift_s = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._container.close()
+
+    @property
+    def start_s(self) -> float:
+        """When the first of both streams begins, on the file's clock."""
+        starts = [
+            float(each.start_time * each.time_base) for each in self._chosen() if each.start_time is not None
+        ]
+        return min(starts, default=0.0)
+
+    @property
+    def stated_s(self) -> float:
+        """The duration that the file states, in seconds; 0 where it states none."""
+        import av
+
+        return (self._container.duration or 0) / av.time_base
+
+    def left_out(self) -> list[str]:
+        """What is not read, in words."""
+        streams = self._container.streams
+        kinds = {"video": (streams.video, self.video), "audio": (streams.audio, self.audio)}
+        return [
+            f"{len(all_of_it)} {kind} streams, stream {taken.index} was taken"
+            for kind, (all_of_it, taken) in kinds.items()
+            if taken is not None and len(_moving(all_of_it)) > 1
+        ]
+
+    def packets(self) -> Iterator[av.Packet]:
+        """Packets of both streams in the file's order, without empty ones, which repeat a frame."""
+        packets = self._container.demux(self._chosen())
+        for packet in _guarded(packets, self.name, "breaks while its packets are read"):
+            if packet.size:
+                self._mend_clock(packet)
+                yield packet
+
+    def frames(self, stream: Any) -> Iterator[Any]:
+        """The frames that a stream shows or sounds, in order; those that an edit list cuts away are not."""
+        where = "before anything is decoded"
+        own = (packet for packet in self.packets() if packet.stream_index == stream.index)
+        for packet in chain(own, [None]):  # None takes what the decoder still holds
+            with library_errors(self.name, f"its {stream.type} stream breaks {where}"):
+                frames = stream.codec_context.decode(packet)
+            for frame in frames:
+                if packet is None:
+                    frame.time_base = stream.time_base  # PyAV takes it from the packet
+                where = f"after {frame.time or 0.0:.2f} s"
+                yield frame
+
+    def _chosen(self) -> list[Any]:
+        return [stream for stream in (self.video, self.audio) if stream is not None]
+
+    def _mend_clock(self, packet: av.Packet) -> None:
+        """Let the clock go on where it starts anew, as in transport streams that were joined.
+
+        As FFmpeg's command does, the shift that one stream needs is given to both, so that they stay in step.
+        """
+        import av
+
+        if packet.dts is None or packet.time_base is None:
+            return
+        duration_s = float((packet.duration or 0) * packet.time_base)
+        begins_s = float(packet.dts * packet.time_base) + self._shift_s
+        expected_s = self._ends.get(packet.stream_index, begins_s)
+        may_jump = self._container.format.flags & av.format.Flags.ts_discont.value
+        if may_jump and not -_BACK_S <= begins_s - expected_s <= _AHEAD_S:
+            self.jumps += 1
+            self._shift_s += expected_s - begins_s
+            begins_s = expected_s
+        self._ends[packet.stream_index] = begins_s + duration_s
+        shift = round(self._shift_s / packet.time_base)
+        if shift:
+            packet.dts += shift
+            packet.pts = None if packet.pts is None else packet.pts + shift
+
+
+def _guarded(items: Iterator[Any], name: str, doing: str) -> Iterator[Any]:
+    """Items that a library yields; see `library_errors`."""
+    while True:
+        with library_errors(name, doing):
+            item = next(items, None)
+        if item is None:
+            return
+        yield item
+
+
+def name_of(source: Source) -> str:
+    """A file's name for messages."""
+    return f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source)
+
+
+def _open(source: Source, name: str) -> Any:
+    """An av.container.InputContainer."""
+    import av
+
+    # What goes wrong is said by MediaError; FFmpeg's own lines would only bury it.
+    av.logging.set_level(av.logging.PANIC)
+    try:
+        size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+        if size == 0:
+            raise MediaError(f"{name}: is empty (0 bytes), wanted a clip")
+        file = io.BytesIO(source) if isinstance(source, bytes) else f"file:{source}"
+        options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+        return av.open(file, options=options, **_tag_decoding())
+    except av.error.FFmpegError as error:
+        raise MediaError(f"{name}: {_unreadable(source)} ({_reason(error)})") from error
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{name}: cannot be read ({_reason(error)})") from error
+
+
+def _tag_decoding() -> dict[str, Any]:
+    """How `av.open` is told to take tags that are not UTF-8, which PyAV 19 and newer always do."""
+    import av
+
+    return {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
+def _unreadable(source: Source) -> str:
+    """What a file is that no demuxer takes, from its first bytes."""
+    if isinstance(source, bytes):
+        head = source[:512]
+    else:
+        with Path(source).open("rb") as file:
+            head = file.read(512)
+    if head[4:8] == b"ftyp":
+        return "is an MP4 whose index is missing, as of a file cut short"
+    if all(byte >= 32 or byte in b"\t\n\r" for byte in head):
+        return "is a text, wanted a clip"
+    return "is no media file or is broken"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _moving(streams: Any) -> list[Any]:
+    """Without cover pictures."""
+    import av
+
+    attached = av.stream.Disposition.attached_pic
+    return [stream for stream in streams if not stream.disposition & attached]
+
+
+def _is_default(stream: Any) -> bool:
+    import av
+
+    return bool(stream.disposition & av.stream.Disposition.default)
+
+
+def _video_rank(stream: Any) -> tuple[bool, bool, int]:
+    # MP4 can hold a still beside the film, as a track of one frame that is not marked as a cover.
+    return stream.frames != 1, _is_default(stream), (stream.width or 0) * (stream.height or 0)
+
+
+def _audio_rank(stream: Any) -> tuple[bool, int]:
+    return _is_default(stream), stream.channels or 0
