@@ -7,6 +7,8 @@ float32 mono in [-1, 1].
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from pipelines.decoding import pictures, sound
@@ -19,13 +21,71 @@ from pipelines.frame_times import fitted_size, grid_length, shown_at
 from pipelines.media_types import MediaError, MediaInfo, Video, VideoStream
 
 
-def probe(source: Source, *, max_duration_s: float | None = None) -> MediaInfo:
-    """What a file holds.
+@dataclass(frozen=True)
+class Clip:
+    """A media file whose packets were read; decodes when it is asked to."""
+
+    source: Source
+    scan: Scan
+
+    @property
+    def info(self) -> MediaInfo:
+        """What the file holds."""
+        return self.scan.info
+
+    def video(self, *, fps: float | None = None, max_side: int | None = None) -> VideoStream:
+        """As `read_video`, but one frame at a time, so that memory does not grow with the clip.
+
+        Raises:
+            MediaError: As `read_video`; what only decoding shows is raised by the iterator.
+        """
+        info = self.info
+        if not info.has_video:
+            raise MediaError(
+                f"{name_of(self.source)}: found no video stream (format {info.format}), wanted one"
+            )
+        rate = fps or info.fps
+        shown = _shown(self.scan, rate)
+        width, height = fitted_size(info.width, info.height, max_side)
+        frames = pictures.read(self.source, self.scan, shown, width, height)
+        return VideoStream(frames=frames, fps=rate, length=len(shown), width=width, height=height)
+
+    def audio(self, sampling_rate: int = 16_000) -> np.ndarray:
+        """As `read_audio`.
+
+        Raises:
+            MediaError: As `read_audio`.
+        """
+        info, name = self.info, name_of(self.source)
+        if not info.has_audio:
+            raise MediaError(f"{name}: found no audio stream (format {info.format}), wanted one")
+        with Container(self.source) as container:
+            samples = sound.read(container, self.scan.start_s, sampling_rate)
+        if not len(samples):
+            raise MediaError(f"{name}: its audio stream holds nothing that can be decoded")
+        return np.clip(samples, -1.0, 1.0, dtype=np.float32)
+
+
+def open_clip(source: Source, *, max_duration_s: float | None = None) -> Clip:
+    """Read a file's packets, and decode nothing yet but the first frame.
+
+    Args:
+        source: A path, or the bytes of a file.
+        max_duration_s: A longer clip is refused.
 
     Raises:
         MediaError: If it cannot be opened, is no clip, breaks off early, or is too long.
     """
-    return scan(source, max_duration_s).info
+    return Clip(source, scan(source, max_duration_s))
+
+
+def probe(source: Source) -> MediaInfo:
+    """What a file holds.
+
+    Raises:
+        MediaError: As `open_clip`.
+    """
+    return open_clip(source).info
 
 
 def read_video(
@@ -48,35 +108,11 @@ def read_video(
     Raises:
         MediaError: If the file is broken, breaks off early, has no video, or is too long.
     """
-    stream = stream_video(source, fps=fps, max_side=max_side, max_duration_s=max_duration_s)
+    stream = open_clip(source, max_duration_s=max_duration_s).video(fps=fps, max_side=max_side)
     frames = np.empty((stream.length, stream.height, stream.width, 3), dtype=np.uint8)
     for index, frame in enumerate(stream.frames):
         frames[index] = frame
     return Video(frames=frames, fps=stream.fps)
-
-
-def stream_video(
-    source: Source,
-    *,
-    fps: float | None = None,
-    max_side: int | None = None,
-    max_duration_s: float | None = None,
-) -> VideoStream:
-    """As `read_video`, but one frame at a time, so that memory does not grow with the clip.
-
-    Raises:
-        MediaError: As `read_video`; what only decoding shows is raised by the iterator.
-    """
-    scanned = scan(source, max_duration_s)
-    if not scanned.info.has_video:
-        raise MediaError(
-            f"{name_of(source)}: found no video stream (format {scanned.info.format}), wanted one"
-        )
-    rate = fps or scanned.info.fps
-    shown = _shown(scanned, rate)
-    width, height = fitted_size(scanned.info.width, scanned.info.height, max_side)
-    frames = pictures.read(source, scanned, shown, width, height)
-    return VideoStream(frames=frames, fps=rate, length=len(shown), width=width, height=height)
 
 
 def _shown(scanned: Scan, rate: float) -> np.ndarray:
@@ -121,11 +157,4 @@ def read_audio(
     Raises:
         MediaError: If the file is broken, breaks off early, has no audio, or is too long.
     """
-    scanned, name = scan(source, max_duration_s), name_of(source)
-    if not scanned.info.has_audio:
-        raise MediaError(f"{name}: found no audio stream (format {scanned.info.format}), wanted one")
-    with Container(source) as container:
-        samples = sound.read(container, scanned.start_s, sampling_rate)
-    if not len(samples):
-        raise MediaError(f"{name}: its audio stream holds nothing that can be decoded")
-    return np.clip(samples, -1.0, 1.0, dtype=np.float32)
+    return open_clip(source, max_duration_s=max_duration_s).audio(sampling_rate)

@@ -80,6 +80,7 @@ class Container:
         self.jumps = 0
         self._ends: dict[int, float] = {}
         self._shift_s = 0.0
+        self._reached = "before anything is decoded"
 
     def __enter__(self) -> Self:
         return self
@@ -124,16 +125,19 @@ class Container:
 
     def frames(self, stream: Any) -> Iterator[Any]:
         """The frames that a stream shows or sounds, in order; those that an edit list cuts away are not."""
-        where = "before anything is decoded"
         own = (packet for packet in self.packets() if packet.stream_index == stream.index)
-        for packet in chain(own, [None]):  # None takes what the decoder still holds
-            with library_errors(self.name, f"its {stream.type} stream breaks {where}"):
-                frames = stream.codec_context.decode(packet)
-            for frame in frames:
-                if packet is None:
-                    frame.time_base = stream.time_base  # PyAV takes it from the packet
-                where = f"after {frame.time or 0.0:.2f} s"
-                yield frame
+        for packet in chain(own, [None]):
+            yield from self.decode(stream, packet)
+
+    def decode(self, stream: Any, packet: av.Packet | None) -> list[Any]:
+        """The frames that a stream's next packet completes; for None those that the decoder still holds."""
+        with library_errors(self.name, f"its {stream.type} stream breaks {self._reached}"):
+            frames: list[Any] = stream.codec_context.decode(packet)
+        for frame in frames:
+            if packet is None:
+                frame.time_base = stream.time_base  # PyAV takes it from the packet
+            self._reached = f"after {frame.time or 0.0:.2f} s"
+        return frames
 
     def _chosen(self) -> list[Any]:
         return [stream for stream in (self.video, self.audio) if stream is not None]

@@ -52,43 +52,50 @@ class _Packet(NamedTuple):
 
 
 def scan(source: Source, max_duration_s: float | None) -> Scan:
-    """Read a file's packets, and its frames' times where packets do not tell them.
+    """Read a file's packets and first frame, and its frames' times where packets do not tell them.
 
     Raises:
         MediaError: If it cannot be opened, is no clip, breaks off early, or is longer than `max_duration_s`.
     """
     with Container(source) as container:
-        video, audio = _packets(container, max_duration_s)
+        _check_duration(container.name, container.stated_s, "", max_duration_s)
+        start_s = container.start_s
+        video, audio, first = _packets(container, max_duration_s)
         if not video and not audio:
             raise MediaError(f"{container.name}: holds no packets, wanted a clip")
-        start_s = container.start_s
         _check_whole(container, _end_s([*video, *audio]) - start_s)
         heard_s = _end_s(audio) - start_s if audio else 0.0
         notes = [*container.left_out(), *_audio_notes(audio, start_s, has_video=bool(video))]
         if container.jumps:
             notes.append(f"timestamps start anew {container.jumps} times, read on in the file's order")
-        found = Scan(
-            info=MediaInfo(format=container.format, audio_duration_s=heard_s, notes=tuple(notes)),
-            start_s=start_s,
-        )
+        info = MediaInfo(format=container.format, audio_duration_s=heard_s, notes=tuple(notes))
+        found = Scan(info=info, start_s=start_s)
         if container.video is None or not video:
             return found
         hides = container.video.codec_context.name in _HIDING_CODECS
-    return _scan_video(source, found, video, told=not hides and not container.jumps)
+    if first is None:
+        raise MediaError(f"{container.name}: no frame of its video stream can be decoded")
+    return _scan_video(source, found, video, first, told=not hides and not container.jumps)
 
 
-def _packets(container: Container, max_duration_s: float | None) -> tuple[list[_Packet], list[_Packet]]:
-    """The packets of the video and of the audio stream."""
+def _packets(container: Container, max_duration_s: float | None) -> tuple[list[_Packet], list[_Packet], Any]:
+    """The packets of the video and of the audio stream, and the first frame."""
     packets: dict[int, list[_Packet]] = {}
+    first: list[Any] = []
     start_s = container.start_s
-    _check_duration(container.name, container.stated_s, "", max_duration_s)
     for packet in container.packets():
         time_s = None if packet.pts is None else float(packet.pts * packet.time_base)
         entry = _Packet(time_s, float((packet.duration or 0) * packet.time_base), packet.is_discard)
         packets.setdefault(packet.stream_index, []).append(entry)
         if time_s is not None:
             _check_duration(container.name, time_s - start_s, " or more", max_duration_s)
-    return tuple(packets.get(each.index, []) if each else [] for each in (container.video, container.audio))  # type: ignore[return-value]
+        if not first and container.video is not None and packet.stream_index == container.video.index:
+            first = container.decode(container.video, packet)
+    if not first and container.video is not None:
+        first = container.decode(container.video, None)
+    streams = (container.video, container.audio)
+    video, audio = (packets.get(stream.index, []) if stream else [] for stream in streams)
+    return video, audio, first[0] if first else None
 
 
 def _check_duration(name: str, duration_s: float, more: str, max_duration_s: float | None) -> None:
@@ -126,7 +133,7 @@ def _audio_notes(packets: list[_Packet], start_s: float, *, has_video: bool) -> 
     return notes
 
 
-def _scan_video(source: Source, found: Scan, packets: list[_Packet], *, told: bool) -> Scan:
+def _scan_video(source: Source, found: Scan, packets: list[_Packet], first: Any, *, told: bool) -> Scan:
     """Add the video stream; `told` says whether the codec and the clock let a packet be a frame."""
     timed = sorted(packet for packet in packets if packet.time_s is not None and not packet.cut)
     stated = np.array([packet.time_s for packet in timed])
@@ -134,8 +141,7 @@ def _scan_video(source: Source, found: Scan, packets: list[_Packet], *, told: bo
     with Container(source) as container:
         name, stream = container.name, container.video
         assert stream is not None
-        first, shown = _shown(container, whole=not by_packets)
-        times = (stated if by_packets else np.maximum.accumulate(shown)) - found.start_s
+        times = (stated if by_packets else _shown(container)) - found.start_s
         orientation = Orientation.of(first)
         width, height = orientation.size(first.width, first.height, stream.sample_aspect_ratio)
         last_s = frame_gap(times) if len(times) > 1 and is_constant(times) else 0.0
@@ -163,17 +169,9 @@ def _scan_video(source: Source, found: Scan, packets: list[_Packet], *, told: bo
     return replace(found, info=info, times=times, orientation=orientation, by_packets=by_packets)
 
 
-def _shown(container: Container, *, whole: bool) -> tuple[Any, np.ndarray]:
-    """The first frame, and the times of all where the `whole` stream is to be decoded, else of that one."""
-    first: Any = None
-    times: list[float | None] = []
-    for frame in container.frames(container.video):
-        first = first or frame
-        if not whole:
-            break
-        times.append(frame.time)
-    if first is None:
-        raise MediaError(f"{container.name}: no frame of its video stream can be decoded")
-    if whole and None in times:
+def _shown(container: Container) -> np.ndarray:
+    """When each frame is shown, by decoding all of them."""
+    times = [frame.time for frame in container.frames(container.video)]
+    if None in times:
         raise MediaError(f"{container.name}: its video stream holds a frame without a time")
-    return first, np.array(times)
+    return np.maximum.accumulate(np.array(times))

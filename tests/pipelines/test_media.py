@@ -22,10 +22,10 @@ from pipelines.media import (
     encode_audio,
     encode_video,
     mux,
+    open_clip,
     probe,
     read_audio,
     read_video,
-    stream_video,
 )
 from tests.pipelines.clips import numbered, numbers, tone, write_clip
 
@@ -167,7 +167,7 @@ def test_long_sides_are_shrunk_in_proportion(clip: bytes) -> None:
 
 def test_a_stream_encodes_to_the_bytes_of_its_frames(clip: bytes) -> None:
     video = read_video(clip, fps=10, max_side=48)
-    stream = stream_video(clip, fps=10, max_side=48)
+    stream = open_clip(clip).video(fps=10, max_side=48)
     assert (stream.length, stream.height, stream.width) == video.frames.shape[:3]
     assert encode_video(stream, stream.fps) == encode_video(video.frames, video.fps)
 
