@@ -67,6 +67,8 @@ class ImportConfig:
     """Frames are shrunk until the longer side has at most so many pixels; null keeps their size."""
     fps: float | None = None
     """Frames a second; null keeps a clip's own average rate, at most 30."""
+    audio_language: str | None = None
+    """Of several audio streams take that with this language tag, such as eng; null takes the default one."""
 
     def __post_init__(self) -> None:
         if self.name not in ("puppets", *READERS):
@@ -87,7 +89,9 @@ class ImportConfig:
 
     def decoding(self) -> dict[str, Any]:
         """The settings that a row depends on."""
-        return {"max_duration_s": self.max_duration_s, "max_side": self.max_side, "fps": self.fps}
+        settings = {"max_duration_s": self.max_duration_s, "max_side": self.max_side, "fps": self.fps}
+        # Stores of earlier versions have no such key in their tasks' digests.
+        return settings | ({"audio_language": self.audio_language} if self.audio_language else {})
 
 
 class MissingClip(RowError):
@@ -189,7 +193,7 @@ def decode(path: Path, config: ImportConfig) -> tuple[Row, list[str], dict[str, 
     """
     from pipelines.media import MediaError, encode_video, open_clip
 
-    clip = open_clip(path, max_duration_s=config.max_duration_s)
+    clip = open_clip(path, max_duration_s=config.max_duration_s, audio_language=config.audio_language)
     info = clip.info
     notes = list(info.notes)
     video, duration_s, fps = None, info.audio_duration_s, None

@@ -7,12 +7,13 @@ float32 mono in [-1, 1].
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipelines.decoding import pictures, sound
-from pipelines.decoding.container import Container, Source, name_of
+from pipelines.decoding.container import File, Source
 from pipelines.decoding.scan import Scan, scan
 from pipelines.encoding import encode_audio as encode_audio
 from pipelines.encoding import encode_video as encode_video
@@ -25,7 +26,7 @@ from pipelines.media_types import MediaError, MediaInfo, Video, VideoStream
 class Clip:
     """A media file whose packets were read; decodes when it is asked to."""
 
-    source: Source
+    file: File
     scan: Scan
 
     @property
@@ -41,13 +42,11 @@ class Clip:
         """
         info = self.info
         if not info.has_video:
-            raise MediaError(
-                f"{name_of(self.source)}: found no video stream (format {info.format}), wanted one"
-            )
+            raise MediaError(f"{self.file.name}: found no video stream (format {info.format}), wanted one")
         rate = fps or info.fps
         shown = _shown(self.scan, rate)
         width, height = fitted_size(info.width, info.height, max_side)
-        frames = pictures.read(self.source, self.scan, shown, width, height)
+        frames = pictures.read(self.file, self.scan, shown, width, height)
         return VideoStream(frames=frames, fps=rate, length=len(shown), width=width, height=height)
 
     def audio(self, sampling_rate: int = 16_000) -> np.ndarray:
@@ -56,27 +55,31 @@ class Clip:
         Raises:
             MediaError: As `read_audio`.
         """
-        info, name = self.info, name_of(self.source)
+        info, name = self.info, self.file.name
         if not info.has_audio:
             raise MediaError(f"{name}: found no audio stream (format {info.format}), wanted one")
-        with Container(self.source) as container:
+        with self.file.open() as container:
             samples = sound.read(container, self.scan.start_s, sampling_rate)
         if not len(samples):
             raise MediaError(f"{name}: its audio stream holds nothing that can be decoded")
         return np.clip(samples, -1.0, 1.0, dtype=np.float32)
 
 
-def open_clip(source: Source, *, max_duration_s: float | None = None) -> Clip:
+def open_clip(
+    source: Source, *, max_duration_s: float | None = None, audio_language: str | None = None
+) -> Clip:
     """Read a file's packets, and decode nothing yet but the first frame.
 
     Args:
         source: A path, or the bytes of a file.
         max_duration_s: A longer clip is refused.
+        audio_language: Of several audio streams take that with this tag, such as eng; else the default one.
 
     Raises:
         MediaError: If it cannot be opened, is no clip, breaks off early, or is too long.
     """
-    return Clip(source, scan(source, max_duration_s))
+    file = File(source, audio_language)
+    return Clip(file, scan(file, max_duration_s))
 
 
 def probe(source: Source) -> MediaInfo:
@@ -121,7 +124,7 @@ def _shown(scanned: Scan, rate: float) -> np.ndarray:
     if rate != info.fps or not info.constant_rate:
         return shown_at(times, rate, grid_length(info.duration_s, rate))
     # Each frame once; the first is held where the audio begins before it.
-    held = max(0, round(times[0] * rate))
+    held = max(0, math.floor(times[0] * rate + 0.5))
     return np.concatenate([np.zeros(held, dtype=int), np.arange(len(times))])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +53,28 @@ def library_errors(name: str, doing: str) -> Iterator[None]:
         raise MediaError(f"{name}: {doing} ({_reason(error)})") from error
 
 
+@dataclass(frozen=True)
+class File:
+    """A media file, and which of its streams are meant."""
+
+    source: Source
+    language: str | None = None
+    """Of the audio stream, as its tag says, such as eng; where no stream has it, or for None, any."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"<{len(self.source)} bytes>" if isinstance(self.source, bytes) else str(self.source)
+
+    def open(self) -> Container:
+        """Begin a pass.
+
+        Raises:
+            MediaError: If it cannot be opened, or is no clip.
+        """
+        return Container(self)
+
+
 class Container:
     """A media file that is open for one pass, with the streams that a clip is made of.
 
@@ -59,16 +82,14 @@ class Container:
         name: The file, for messages.
         format: FFmpeg's name of the container.
         video: The video stream, or None: of those that move the default one, else the largest.
-        audio: The audio stream, or None: the default one, else that of most channels.
+        audio: The audio stream, or None: that of the language, else the default one, else the widest.
         jumps: How often the file's clock has started anew, as far as it was read.
-
-    Raises:
-        MediaError: If it cannot be opened, or is no clip.
     """
 
-    def __init__(self, source: Source) -> None:
-        self.name = name_of(source)
-        self._container = _open(source, self.name)
+    def __init__(self, file: File) -> None:
+        self.name = file.name
+        self._language = file.language
+        self._container = _open(file.source, self.name)
         self.format: str = self._container.format.name
         streams = self._container.streams
         if any(still in self.format for still in _STILL_FORMATS):
@@ -76,7 +97,7 @@ class Container:
         if len(streams) > MAX_STREAMS:
             raise MediaError(f"{self.name}: has {len(streams)} streams, the limit is {MAX_STREAMS}")
         self.video = max(_moving(streams.video), key=_video_rank, default=None)
-        self.audio = max(streams.audio, key=_audio_rank, default=None)
+        self.audio = max(streams.audio, key=self._audio_rank, default=None)
         self.jumps = 0
         self._ends: dict[int, float] = {}
         self._shift_s = 0.0
@@ -108,24 +129,28 @@ class Container:
     def left_out(self) -> list[str]:
         """What is not read, in words."""
         streams = self._container.streams
-        kinds = {"video": (streams.video, self.video), "audio": (streams.audio, self.audio)}
-        return [
-            f"{len(all_of_it)} {kind} streams, stream {taken.index} was taken"
-            for kind, (all_of_it, taken) in kinds.items()
-            if taken is not None and len(_moving(all_of_it)) > 1
+        kinds = {"video": (_moving(streams.video), self.video), "audio": (streams.audio, self.audio)}
+        notes = [
+            f"{len(present)} {kind} streams, stream {taken.index} was taken"
+            for kind, (present, taken) in kinds.items()
+            if taken is not None and len(present) > 1
         ]
+        if self.audio is not None and self._language and self.audio.language != self._language:
+            notes.append(f"no audio stream in {self._language}, stream {self.audio.index} was taken")
+        return notes
 
     def packets(self) -> Iterator[av.Packet]:
-        """Packets of both streams in the file's order, without empty ones, which repeat a frame."""
+        """Packets of both streams in the file's order; an empty one shows the frame before once more."""
         packets = self._container.demux(self._chosen())
         for packet in _guarded(packets, self.name, "breaks while its packets are read"):
-            if packet.size:
+            if packet.size or packet.pts is not None:  # what PyAV adds at the end has neither
                 self._mend_clock(packet)
                 yield packet
 
     def frames(self, stream: Any) -> Iterator[Any]:
         """The frames that a stream shows or sounds, in order; those that an edit list cuts away are not."""
-        own = (packet for packet in self.packets() if packet.stream_index == stream.index)
+        # To a decoder an empty packet is the end.
+        own = (packet for packet in self.packets() if packet.stream_index == stream.index and packet.size)
         for packet in chain(own, [None]):
             yield from self.decode(stream, packet)
 
@@ -138,6 +163,10 @@ class Container:
                 frame.time_base = stream.time_base  # PyAV takes it from the packet
             self._reached = f"after {frame.time or 0.0:.2f} s"
         return frames
+
+    def _audio_rank(self, stream: Any) -> tuple[bool, bool, int]:
+        spoken = self._language is not None and stream.language == self._language
+        return spoken, _is_default(stream), stream.channels or 0
 
     def _chosen(self) -> list[Any]:
         return [stream for stream in (self.video, self.audio) if stream is not None]
@@ -174,11 +203,6 @@ def _guarded(items: Iterator[Any], name: str, doing: str) -> Iterator[Any]:
         if item is None:
             return
         yield item
-
-
-def name_of(source: Source) -> str:
-    """A file's name for messages."""
-    return f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source)
 
 
 def _open(source: Source, name: str) -> Any:
@@ -242,7 +266,3 @@ def _is_default(stream: Any) -> bool:
 def _video_rank(stream: Any) -> tuple[bool, bool, int]:
     # MP4 can hold a still beside the film, as a track of one frame that is not marked as a cover.
     return stream.frames != 1, _is_default(stream), (stream.width or 0) * (stream.height or 0)
-
-
-def _audio_rank(stream: Any) -> tuple[bool, int]:
-    return _is_default(stream), stream.channels or 0

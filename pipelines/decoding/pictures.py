@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.decoding.container import Container, Source, library_errors, name_of
+from pipelines.decoding.container import File, library_errors
 from pipelines.decoding.orientation import UPRIGHT
 from pipelines.decoding.scan import MATROSKA, MP4, Scan
 from pipelines.frame_times import ROUNDING_S
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 _DECORD_IMPORT = threading.Lock()
 
 
-def read(source: Source, scan: Scan, shown: np.ndarray, width: int, height: int) -> Iterator[np.ndarray]:
+def read(file: File, scan: Scan, shown: np.ndarray, width: int, height: int) -> Iterator[np.ndarray]:
     """Frames, uint8 RGB (height, width, 3).
 
     Args:
-        source: The file.
+        file: The file.
         scan: Of it.
         shown: Which frames to give, as indices into `scan.times`; ascending, and may repeat.
         width: Of a frame as displayed.
         height: Of a frame as displayed.
     """
-    name, reader = name_of(source), trusted_decord(source, scan, width, height)
-    frames = by_pyav(source, scan, width, height) if reader is None else by_decord(name, reader, width)
+    reader = trusted_decord(file, scan, width, height)
+    frames = by_pyav(file, scan, width, height) if reader is None else by_decord(file.name, reader, width)
     repeats = np.bincount(shown, minlength=len(scan.times))
     decoded = 0
     for image, repeat in zip(frames, repeats, strict=False):
@@ -47,20 +47,20 @@ def read(source: Source, scan: Scan, shown: np.ndarray, width: int, height: int)
         for _ in range(repeat):
             yield image
     if decoded < len(scan.times):
-        raise MediaError(f"{name}: {decoded} of its {len(scan.times)} frames can be decoded, wanted all")
+        raise MediaError(f"{file.name}: {decoded} of its {len(scan.times)} frames can be decoded, wanted all")
 
 
-def by_pyav(source: Source, scan: Scan, width: int, height: int) -> Iterator[np.ndarray]:
+def by_pyav(file: File, scan: Scan, width: int, height: int) -> Iterator[np.ndarray]:
     """Every frame in order, by FFmpeg."""
     width, height = scan.orientation.turned(width, height)
-    with Container(source) as container:
+    with file.open() as container:
         for frame in container.frames(container.video):
             with library_errors(container.name, "a frame cannot be converted to RGB"):
                 image = frame.to_ndarray(format="rgb24", width=width, height=height)
             yield scan.orientation.apply(image)
 
 
-def trusted_decord(source: Source, scan: Scan, width: int, height: int) -> decord.VideoReader | None:
+def trusted_decord(file: File, scan: Scan, width: int, height: int) -> decord.VideoReader | None:
     """A decord reader, or None where it is not to be trusted with this file."""
     if scan.info.format not in (MP4, MATROSKA) or not scan.by_packets or scan.orientation != UPRIGHT:
         return None
@@ -68,7 +68,7 @@ def trusted_decord(source: Source, scan: Scan, width: int, height: int) -> decor
     if decord is None:
         return None
     try:
-        handle = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+        handle = io.BytesIO(file.source) if isinstance(file.source, bytes) else str(file.source)
         reader = decord.VideoReader(handle, width=width, height=height, num_threads=1)
         begins = reader.get_frame_timestamp(range(len(reader)))[:, 0]
     except decord.DECORDError:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipelines.decoding.container import MAX_PIXELS, Container, Source
+from pipelines.decoding.container import MAX_PIXELS, Container, File
 from pipelines.decoding.orientation import UPRIGHT, Orientation
 from pipelines.frame_times import average_rate, frame_gap, is_constant
 from pipelines.media_types import MediaError, MediaInfo
@@ -49,15 +49,17 @@ class _Packet(NamedTuple):
     """0 where the container does not say."""
     cut: bool
     """Whether an edit list cuts it away."""
+    empty: bool
+    """Whether it shows the frame before once more."""
 
 
-def scan(source: Source, max_duration_s: float | None) -> Scan:
+def scan(file: File, max_duration_s: float | None) -> Scan:
     """Read a file's packets and first frame, and its frames' times where packets do not tell them.
 
     Raises:
         MediaError: If it cannot be opened, is no clip, breaks off early, or is longer than `max_duration_s`.
     """
-    with Container(source) as container:
+    with file.open() as container:
         _check_duration(container.name, container.stated_s, "", max_duration_s)
         start_s = container.start_s
         video, audio, first = _packets(container, max_duration_s)
@@ -75,7 +77,7 @@ def scan(source: Source, max_duration_s: float | None) -> Scan:
         hides = container.video.codec_context.name in _HIDING_CODECS
     if first is None:
         raise MediaError(f"{container.name}: no frame of its video stream can be decoded")
-    return _scan_video(source, found, video, first, told=not hides and not container.jumps)
+    return _scan_video(file, found, video, first, frame_each=not hides and not container.jumps)
 
 
 def _packets(container: Container, max_duration_s: float | None) -> tuple[list[_Packet], list[_Packet], Any]:
@@ -85,11 +87,13 @@ def _packets(container: Container, max_duration_s: float | None) -> tuple[list[_
     start_s = container.start_s
     for packet in container.packets():
         time_s = None if packet.pts is None else float(packet.pts * packet.time_base)
-        entry = _Packet(time_s, float((packet.duration or 0) * packet.time_base), packet.is_discard)
+        duration_s = float((packet.duration or 0) * packet.time_base)
+        entry = _Packet(time_s, duration_s, packet.is_discard, not packet.size)
         packets.setdefault(packet.stream_index, []).append(entry)
         if time_s is not None:
             _check_duration(container.name, time_s - start_s, " or more", max_duration_s)
-        if not first and container.video is not None and packet.stream_index == container.video.index:
+        is_video = container.video is not None and packet.stream_index == container.video.index
+        if not first and is_video and packet.size:
             first = container.decode(container.video, packet)
     if not first and container.video is not None:
         first = container.decode(container.video, None)
@@ -106,7 +110,7 @@ def _check_duration(name: str, duration_s: float, more: str, max_duration_s: flo
 
 
 def _end_s(packets: Sequence[_Packet]) -> float:
-    return max((time_s + duration_s for time_s, duration_s, _ in packets if time_s is not None), default=0.0)
+    return max((time_s + duration_s for time_s, duration_s, *_ in packets if time_s is not None), default=0.0)
 
 
 def _check_whole(container: Container, end_s: float) -> None:
@@ -118,7 +122,7 @@ def _check_whole(container: Container, end_s: float) -> None:
 
 
 def _audio_notes(packets: list[_Packet], start_s: float, *, has_video: bool) -> list[str]:
-    timed = [(time_s, duration_s) for time_s, duration_s, cut in packets if time_s is not None and not cut]
+    timed = [(time_s, duration_s) for time_s, duration_s, cut, _ in packets if time_s is not None and not cut]
     if not timed:
         return []
     notes = []
@@ -133,24 +137,27 @@ def _audio_notes(packets: list[_Packet], start_s: float, *, has_video: bool) -> 
     return notes
 
 
-def _scan_video(source: Source, found: Scan, packets: list[_Packet], first: Any, *, told: bool) -> Scan:
-    """Add the video stream; `told` says whether the codec and the clock let a packet be a frame."""
+def _scan_video(file: File, found: Scan, packets: list[_Packet], first: Any, *, frame_each: bool) -> Scan:
+    """Add the video stream; `frame_each` says whether the codec and the clock let a packet be a frame."""
     timed = sorted(packet for packet in packets if packet.time_s is not None and not packet.cut)
-    stated = np.array([packet.time_s for packet in timed])
-    by_packets = told and len(timed) == len(packets) and bool((np.diff(stated) > 0).all())
-    with Container(source) as container:
+    stated = np.unique([packet.time_s for packet in timed if packet.time_s is not None])
+    by_packets = frame_each and len(stated) == len(packets) and not any(packet.empty for packet in packets)
+    with file.open() as container:
         name, stream = container.name, container.video
         assert stream is not None
         times = (stated if by_packets else _shown(container)) - found.start_s
         orientation = Orientation.of(first)
         width, height = orientation.size(first.width, first.height, stream.sample_aspect_ratio)
-        last_s = frame_gap(times) if len(times) > 1 and is_constant(times) else 0.0
-        last_s = last_s or (timed[-1].duration_s if timed else 0.0) or 1.0 / float(stream.average_rate or 25)
+        nominal = float(stream.guessed_rate or 0)
+        usual_s = (timed[-1].duration_s if timed else 0.0) or 1.0 / float(stream.average_rate or 25)
+    # Of the rate the packets tell more than the frames: one that repeats a frame gives none.
+    beats = stated - found.start_s if len(stated) else times
+    last_s = frame_gap(beats) if len(beats) > 1 and is_constant(beats) else usual_s
     if first.width * first.height > MAX_PIXELS:
         raise MediaError(
             f"{name}: its frames are {first.width}x{first.height}, the limit is {MAX_PIXELS} pixels"
         )
-    duration_s = float(times[-1]) + last_s
+    duration_s = float(max(times[-1], beats[-1])) + last_s
     late_s = max(0.0, float(times[0]))
     notes = list(found.info.notes)
     if found.info.has_audio and late_s > NOTED_S:
@@ -160,8 +167,8 @@ def _scan_video(source: Source, found: Scan, packets: list[_Packet], first: Any,
     info = replace(
         found.info,
         duration_s=duration_s,
-        fps=average_rate(times, duration_s - late_s),
-        constant_rate=is_constant(times),
+        fps=average_rate(beats, duration_s - late_s, nominal),
+        constant_rate=is_constant(times) and len(times) == len(beats),
         width=width,
         height=height,
         notes=tuple(notes),

@@ -27,9 +27,8 @@ _CANCELLED = 1e-3
 def read(container: Container, start_s: float, sampling_rate: int) -> np.ndarray:
     """Mono samples, float32, shape (samples,), from the time `start_s` of the file's clock on.
 
-    More than two channels are mixed down to two as FFmpeg does, where the centre, which has the dialogue, is
-    heard in both. The mean of two channels is taken, unless they cancel each other, as with opposite
-    signs; then the louder one is.
+    The mean of two channels is taken, unless they cancel each other, as with opposite signs; then the louder
+    one is. More than two are mixed down as FFmpeg does, the centre, which has the dialogue, loudest.
     """
     chunks = list(_stereo(container, start_s, sampling_rate))
     if not chunks:
@@ -70,15 +69,19 @@ def _stereo(container: Container, start_s: float, sampling_rate: int) -> Iterato
 def _graph(frame: av.AudioFrame, done_s: float, sampling_rate: int) -> av.filter.Graph:
     import av
 
-    rate = frame.sample_rate
+    rate, layout = frame.sample_rate, frame.layout.name if len(frame.layout.channels) <= 2 else "mono"
     graph = av.filter.Graph()
     graph.link_nodes(
         graph.add_abuffer(
             sample_rate=rate, format=frame.format.name, layout=frame.layout.name, time_base=Fraction(1, rate)
         ),
-        # `async=1` fills and cuts and stretches nothing; `first_pts` is in samples of the input.
-        graph.add("aresample", f"async=1:min_hard_comp={SYNC_S}:first_pts={round(done_s * rate)}"),
-        graph.add("aformat", f"sample_fmts=fltp:sample_rates={sampling_rate}:channel_layouts=mono|stereo"),
+        # `async=1` fills and cuts and stretches nothing; `first_pts` is in samples of the input; with
+        # `rematrix_maxval=1` a mix of many loud channels does not clip.
+        graph.add(
+            "aresample",
+            f"async=1:min_hard_comp={SYNC_S}:first_pts={round(done_s * rate)}:rematrix_maxval=1",
+        ),
+        graph.add("aformat", f"sample_fmts=fltp:sample_rates={sampling_rate}:channel_layouts={layout}"),
         graph.add("abuffersink"),
     ).configure()
     return graph

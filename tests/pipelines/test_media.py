@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pipelines.decoding import pictures
-from pipelines.decoding.container import _tag_decoding
+from pipelines.decoding.container import File, _tag_decoding
 from pipelines.decoding.orientation import Orientation
 from pipelines.decoding.pictures import trusted_decord
 from pipelines.decoding.scan import scan
@@ -142,15 +142,16 @@ def _none(*_: object) -> None:
 
 def test_decord_is_not_trusted_where_its_times_are_not_the_files(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mp4", numbered(FRAMES))
-    found = scan(path, None)
-    assert trusted_decord(path, found, 64, 48) is not None
+    file = File(path)
+    found = scan(file, None)
+    assert trusted_decord(file, found, 64, 48) is not None
     for change in (
         {"start_s": found.start_s + 0.04},
         {"times": found.times[:-1]},
         {"by_packets": False},
         {"orientation": Orientation(left_right=True)},
     ):
-        assert trusted_decord(path, replace(found, **change), 64, 48) is None
+        assert trusted_decord(file, replace(found, **change), 64, 48) is None
 
 
 def test_frames_that_cannot_be_decoded_are_missed(tmp_path: Path) -> None:
