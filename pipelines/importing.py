@@ -194,8 +194,7 @@ def decode(path: Path, config: ImportConfig) -> tuple[Row, list[str], dict[str, 
     from pipelines.media import MediaError, encode_video, open_clip
 
     clip = open_clip(path, max_duration_s=config.max_duration_s, audio_language=config.audio_language)
-    info = clip.info
-    notes = list(info.notes)
+    info, notes = clip.info, []
     video, duration_s, fps = None, info.audio_duration_s, None
     if info.has_video:
         stream = clip.video(fps=config.fps or min(info.fps, MAX_FPS), max_side=config.max_side)
@@ -204,7 +203,7 @@ def decode(path: Path, config: ImportConfig) -> tuple[Row, list[str], dict[str, 
     else:
         notes.append("no video stream")
     audio, note = _audio(clip)
-    notes += [note] if note else []
+    notes = [*clip.notes, *notes, *([note] if note else [])]
     if video is None and audio is None:
         raise MediaError(f"{path}: holds neither picture nor sound ({', '.join(notes)})")
     tracks = {"video": media(video), "audio": media(audio), "duration_s": duration_s, "fps": fps}

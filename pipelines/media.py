@@ -28,6 +28,8 @@ class Clip:
 
     file: File
     scan: Scan
+    notes: list[str]
+    """What is odd about the file, and what reading does about it; decoding adds to it."""
 
     @property
     def info(self) -> MediaInfo:
@@ -60,6 +62,8 @@ class Clip:
             raise MediaError(f"{name}: found no audio stream (format {info.format}), wanted one")
         with self.file.open() as container:
             samples = sound.read(container, self.scan.start_s, sampling_rate)
+        if container.lost:
+            self.notes.append(f"{container.lost} packets of the audio cannot be decoded")
         if not len(samples):
             raise MediaError(f"{name}: its audio stream holds nothing that can be decoded")
         return np.clip(samples, -1.0, 1.0, dtype=np.float32)
@@ -79,7 +83,8 @@ def open_clip(
         MediaError: If it cannot be opened, is no clip, breaks off early, or is too long.
     """
     file = File(source, audio_language)
-    return Clip(file, scan(file, max_duration_s))
+    found = scan(file, max_duration_s)
+    return Clip(file, found, list(found.info.notes))
 
 
 def probe(source: Source) -> MediaInfo:

@@ -31,7 +31,9 @@ FORMATS = (
     "bmp_pipe,gif_pipe,webp_pipe,tiff_pipe,image2pipe"
 )
 MAX_STREAMS = 64
+MAX_LOST = 0.02  # share of a stream's packets or frames that may be beyond decoding
 MAX_PIXELS = 8192 * 8192  # of one frame: 200 MB as RGB
+_STILL_CODECS = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}
 _STILL_FORMATS = ("image2", "_pipe", "gif", "apng", "tty")
 # FFmpeg's own thresholds (dts_delta_threshold): a clock that jumps by more than this has started anew.
 _BACK_S, _AHEAD_S = 0.1, 10.0
@@ -84,6 +86,7 @@ class Container:
         video: The video stream, or None: of those that move the default one, else the largest.
         audio: The audio stream, or None: that of the language, else the default one, else the widest.
         jumps: How often the file's clock has started anew, as far as it was read.
+        lost: How many packets of the audio could not be decoded.
     """
 
     def __init__(self, file: File) -> None:
@@ -98,7 +101,8 @@ class Container:
             raise MediaError(f"{self.name}: has {len(streams)} streams, the limit is {MAX_STREAMS}")
         self.video = max(_moving(streams.video), key=_video_rank, default=None)
         self.audio = max(streams.audio, key=self._audio_rank, default=None)
-        self.jumps = 0
+        self.jumps = self.lost = 0
+        self._heard = 0
         self._ends: dict[int, float] = {}
         self._shift_s = 0.0
         self._reached = "before anything is decoded"
@@ -157,12 +161,25 @@ class Container:
     def decode(self, stream: Any, packet: av.Packet | None) -> list[Any]:
         """The frames that a stream's next packet completes; for None those that the decoder still holds."""
         with library_errors(self.name, f"its {stream.type} stream breaks {self._reached}"):
-            frames: list[Any] = stream.codec_context.decode(packet)
+            frames: list[Any] = self._decoded(stream, packet)
         for frame in frames:
             if packet is None:
                 frame.time_base = stream.time_base  # PyAV takes it from the packet
             self._reached = f"after {frame.time or 0.0:.2f} s"
         return frames
+
+    def _decoded(self, stream: Any, packet: av.Packet | None) -> list[Any]:
+        import av
+
+        self._heard += stream.type == "audio"
+        try:
+            return stream.codec_context.decode(packet)
+        except av.error.InvalidDataError:
+            # Sound goes on behind a broken packet, such as the tags between two MP3 files that were joined.
+            if stream.type != "audio" or self.lost + 1 > max(1, MAX_LOST * self._heard):
+                raise
+            self.lost += 1
+            return []
 
     def _audio_rank(self, stream: Any) -> tuple[bool, bool, int]:
         spoken = self._language is not None and stream.language == self._language
@@ -264,5 +281,6 @@ def _is_default(stream: Any) -> bool:
 
 
 def _video_rank(stream: Any) -> tuple[bool, bool, int]:
-    # MP4 can hold a still beside the film, as a track of one frame that is not marked as a cover.
-    return stream.frames != 1, _is_default(stream), (stream.width or 0) * (stream.height or 0)
+    # A still may lie beside the film without being marked as a cover; only MP4 tells a track's frames.
+    still = stream.frames == 1 or stream.codec_context.name in _STILL_CODECS
+    return not still, _is_default(stream), (stream.width or 0) * (stream.height or 0)

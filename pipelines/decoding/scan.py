@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipelines.decoding.container import MAX_PIXELS, Container, File
+from pipelines.decoding.container import MAX_LOST, MAX_PIXELS, Container, File
 from pipelines.decoding.orientation import UPRIGHT, Orientation
 from pipelines.frame_times import average_rate, frame_gap, is_constant
 from pipelines.media_types import MediaError, MediaInfo
@@ -51,6 +51,8 @@ class _Packet(NamedTuple):
     """Whether an edit list cuts it away."""
     empty: bool
     """Whether it shows the frame before once more."""
+    key: bool
+    """Whether it can be decoded on its own."""
 
 
 def scan(file: File, max_duration_s: float | None) -> Scan:
@@ -88,7 +90,7 @@ def _packets(container: Container, max_duration_s: float | None) -> tuple[list[_
     for packet in container.packets():
         time_s = None if packet.pts is None else float(packet.pts * packet.time_base)
         duration_s = float((packet.duration or 0) * packet.time_base)
-        entry = _Packet(time_s, duration_s, packet.is_discard, not packet.size)
+        entry = _Packet(time_s, duration_s, packet.is_discard, not packet.size, packet.is_keyframe)
         packets.setdefault(packet.stream_index, []).append(entry)
         if time_s is not None:
             _check_duration(container.name, time_s - start_s, " or more", max_duration_s)
@@ -122,7 +124,9 @@ def _check_whole(container: Container, end_s: float) -> None:
 
 
 def _audio_notes(packets: list[_Packet], start_s: float, *, has_video: bool) -> list[str]:
-    timed = [(time_s, duration_s) for time_s, duration_s, cut, _ in packets if time_s is not None and not cut]
+    timed = [
+        (time_s, duration_s) for time_s, duration_s, cut, *_ in packets if time_s is not None and not cut
+    ]
     if not timed:
         return []
     notes = []
@@ -141,7 +145,8 @@ def _scan_video(file: File, found: Scan, packets: list[_Packet], first: Any, *, 
     """Add the video stream; `frame_each` says whether the codec and the clock let a packet be a frame."""
     timed = sorted(packet for packet in packets if packet.time_s is not None and not packet.cut)
     stated = np.unique([packet.time_s for packet in timed if packet.time_s is not None])
-    by_packets = frame_each and len(stated) == len(packets) and not any(packet.empty for packet in packets)
+    by_packets = frame_each and len(stated) == len(packets) and packets[0].key
+    by_packets = by_packets and not any(packet.empty for packet in packets)
     with file.open() as container:
         name, stream = container.name, container.video
         assert stream is not None
@@ -150,6 +155,8 @@ def _scan_video(file: File, found: Scan, packets: list[_Packet], first: Any, *, 
         width, height = orientation.size(first.width, first.height, stream.sample_aspect_ratio)
         nominal = float(stream.guessed_rate or 0)
         usual_s = (timed[-1].duration_s if timed else 0.0) or 1.0 / float(stream.average_rate or 25)
+        if frame_each:
+            _check_lost(container, times, stated - found.start_s)
     # Of the rate the packets tell more than the frames: one that repeats a frame gives none.
     beats = stated - found.start_s if len(stated) else times
     last_s = frame_gap(beats) if len(beats) > 1 and is_constant(beats) else usual_s
@@ -174,6 +181,13 @@ def _scan_video(file: File, found: Scan, packets: list[_Packet], first: Any, *, 
         notes=tuple(notes),
     )
     return replace(found, info=info, times=times, orientation=orientation, by_packets=by_packets)
+
+
+def _check_lost(container: Container, times: np.ndarray, stated: np.ndarray) -> None:
+    """Refuse a stream of whose frames, from the first that can be decoded on, too many are lost."""
+    due = int((stated >= times[0]).sum())
+    if len(times) < due - max(1, MAX_LOST * due):
+        raise MediaError(f"{container.name}: {len(times)} of its {due} frames can be decoded, wanted all")
 
 
 def _shown(container: Container) -> np.ndarray:
