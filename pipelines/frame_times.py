@@ -15,6 +15,8 @@ import numpy as np
 ROUNDING_S = 0.0015
 # Cameras jitter: frames that are off an even grid by less than this share of a frame are even.
 JITTER = 0.2
+# Above this what a container states is the resolution of its timestamps, not a rate.
+MAX_NOMINAL_FPS = 120.0
 _COMMON_RATES = [
     *(Fraction(n) for n in (5, 8, 10, 12, Fraction(25, 2), 15, 20, 24, 25, 30, 48, 50, 60)),
     *(Fraction(n * 1000, 1001) for n in (24, 30, 48, 60)),
@@ -34,19 +36,33 @@ def is_constant(times: np.ndarray) -> bool:
     return bool(np.abs(times - even).max() <= max(ROUNDING_S, JITTER * frame_gap(times)))
 
 
-def average_rate(times: np.ndarray, duration_s: float) -> float:
+def average_rate(times: np.ndarray, duration_s: float, nominal: float = 0.0) -> float:
     """Frames a second.
 
-    Evenly spaced frames give the rate of their spacing, snapped to a common rate (25,
-    24000/1001, ...) that it cannot be told apart from; others their count over the duration.
+    Evenly spaced frames give the rate of their spacing, snapped to a common rate (25, 24000/1001, ...) that
+    it cannot be told apart from. Where some are missing or repeated, but all lie on the grid of the nominal
+    rate, it is that one; others give their count over the duration.
+
+    Args:
+        times: Ascending display times in seconds.
+        duration_s: From the first to the end of the last.
+        nominal: Frames a second that the container or codec states; 0 where neither does.
     """
     if len(times) < 2 or not is_constant(times):
-        return max(len(times), 1) / duration_s
+        return nominal if _on_grid(times, nominal) else max(len(times), 1) / duration_s
     span = float(times[-1] - times[0])
     rate = (len(times) - 1) / span
     near = min(_COMMON_RATES, key=lambda common: abs(float(common) - rate))
     unsure = rate * ROUNDING_S / span
     return float(near) if abs(float(near) - rate) <= unsure else rate
+
+
+def _on_grid(times: np.ndarray, rate: float) -> bool:
+    """Whether every frame is due at a whole multiple of 1/rate after the first."""
+    if not 0 < rate <= MAX_NOMINAL_FPS:
+        return False
+    places = (times - times[0]) * rate
+    return bool(np.abs(places - np.round(places)).max() <= max(ROUNDING_S * rate, JITTER))
 
 
 def grid_length(duration_s: float, fps: float) -> int:

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines import provenance
 from pipelines.corpora.readers import READERS
+from pipelines.decoding.isolation import Isolated
 from pipelines.errors import RowError, UsageError, call
 from pipelines.row import Row, media, new_row
 
 if TYPE_CHECKING:
     from pipelines.corpora.table import BadLine, Clip, Corpus
+    from pipelines.media import Clip as MediaClip
     from pipelines.media_types import MediaInfo
     from pipelines.runner import Task
     from pipelines.settings import Invocation
@@ -38,6 +40,8 @@ else:
 MAX_FPS = 30.0  # of clips whose rate is not set
 MIN_PUPPETS = 8
 SAMPLING_RATE = 16_000
+# Reading a clip may take so many times the length of the longest one accepted, and at least so long (s).
+LIMIT, MIN_LIMIT_S = 10.0, 60.0
 VERSIONS = ("daq-msa", "av", "decord2")
 
 
@@ -63,6 +67,8 @@ class ImportConfig:
     """Frames are shrunk until the longer side has at most so many pixels; null keeps their size."""
     fps: float | None = None
     """Frames a second; null keeps a clip's own average rate, at most 30."""
+    audio_language: str | None = None
+    """Of several audio streams take that with this language tag, such as eng; null takes the default one."""
 
     def __post_init__(self) -> None:
         if self.name not in ("puppets", *READERS):
@@ -83,7 +89,9 @@ class ImportConfig:
 
     def decoding(self) -> dict[str, Any]:
         """The settings that a row depends on."""
-        return {"max_duration_s": self.max_duration_s, "max_side": self.max_side, "fps": self.fps}
+        settings = {"max_duration_s": self.max_duration_s, "max_side": self.max_side, "fps": self.fps}
+        # Stores of earlier versions have no such key in their tasks' digests.
+        return settings | ({"audio_language": self.audio_language} if self.audio_language else {})
 
 
 class MissingClip(RowError):
@@ -129,14 +137,15 @@ class Source:
 class ImportClips:
     """The operator: lines of the tables with their media files in, rows out.
 
-    A batch is decoded in threads, side by side. Where a clip of it is rejected, the others are
-    kept for when they are asked for one by one.
+    A batch is decoded side by side, each clip in a process that is replaced if it crashes or hangs. Where a
+    clip of it is rejected, the others are kept for when they are asked for one by one.
     """
 
     def __init__(self, config: ImportConfig) -> None:
         self.config = config
         self.versions = provenance.versions(VERSIONS)
         self._threads = ThreadPoolExecutor(batch_size())
+        self._decode = Isolated(decode, max(MIN_LIMIT_S, LIMIT * config.max_duration_s))
         self._made: dict[str, Future[Row]] = {}
 
     def __call__(self, sources: Sequence[Source]) -> list[Row]:
@@ -161,7 +170,9 @@ class ImportClips:
             raise MalformedLine(line.reasons)
         if line.path is None and line.media_name is not None:
             raise MissingClip(f"{line.id}: the table has it, but there is no media file {line.media_name}")
-        tracks, notes, info = self._tracks(line.path) if line.path else ({}, ["no media"], None)
+        tracks, notes, info = {}, ["no media"], None
+        if line.path:
+            tracks, notes, info = self._decode(str(line.path), line.path, self.config)
         made = {
             "method": "import",
             "media_sha256": source.sha256,
@@ -173,41 +184,42 @@ class ImportClips:
         }
         return original(line, **tracks, generator=json.dumps(made, ensure_ascii=False, sort_keys=True))
 
-    def _tracks(self, path: Path) -> tuple[Row, list[str], dict[str, Any]]:
-        """The columns that a media file gives, the notes on it, and what it was."""
-        from pipelines.media import MediaError, encode_video, probe, stream_video
 
-        info, config = probe(path), self.config
-        notes = []
-        video, duration_s, fps = None, info.audio_duration_s, None
-        if info.has_video:
-            stream = stream_video(
-                path,
-                fps=config.fps or min(info.fps, MAX_FPS),
-                max_side=config.max_side,
-                max_duration_s=config.max_duration_s,
-            )
-            video, duration_s, fps = encode_video(stream, stream.fps), stream.length / stream.fps, stream.fps
-            notes += _picture_notes(info, stream.fps, stream.width, stream.height)
-        else:
-            notes.append("no video stream")
-        audio, note = self._sound(path, info)
-        notes += [note] if note else []
-        if video is None and audio is None:
-            raise MediaError(f"{path}: holds neither picture nor sound ({', '.join(notes)})")
-        tracks = {"video": media(video), "audio": media(audio), "duration_s": duration_s, "fps": fps}
-        return tracks, notes, asdict(info)
+def decode(path: Path, config: ImportConfig) -> tuple[Row, list[str], dict[str, Any]]:
+    """The columns that a media file gives, the notes on it, and what it was.
 
-    def _sound(self, path: Path, info: MediaInfo) -> tuple[bytes | None, str | None]:
-        """The encoded sound, or None and why there is none."""
-        from pipelines.media import encode_audio, read_audio
+    Raises:
+        MediaError: If the file is rejected.
+    """
+    from pipelines.media import MediaError, encode_video, open_clip
 
-        if not info.has_audio:
-            return None, "no audio stream"
-        samples = read_audio(path, sampling_rate=SAMPLING_RATE, max_duration_s=self.config.max_duration_s)
-        if abs(samples).max() * 32768 < 0.5:  # every sample is 0 once it has 16 bits
-            return None, "digital silence"
-        return encode_audio(samples, SAMPLING_RATE), None
+    clip = open_clip(path, max_duration_s=config.max_duration_s, audio_language=config.audio_language)
+    info, notes = clip.info, []
+    video, duration_s, fps = None, info.audio_duration_s, None
+    if info.has_video:
+        stream = clip.video(fps=config.fps or min(info.fps, MAX_FPS), max_side=config.max_side)
+        video, duration_s, fps = encode_video(stream, stream.fps), stream.length / stream.fps, stream.fps
+        notes += _picture_notes(info, stream.fps, stream.width, stream.height)
+    else:
+        notes.append("no video stream")
+    audio, note = _audio(clip)
+    notes = [*clip.notes, *notes, *([note] if note else [])]
+    if video is None and audio is None:
+        raise MediaError(f"{path}: holds neither picture nor sound ({', '.join(notes)})")
+    tracks = {"video": media(video), "audio": media(audio), "duration_s": duration_s, "fps": fps}
+    return tracks, notes, asdict(info)
+
+
+def _audio(clip: MediaClip) -> tuple[bytes | None, str | None]:
+    """The encoded audio, or None and why there is none."""
+    from pipelines.media import encode_audio
+
+    if not clip.info.has_audio:
+        return None, "no audio stream"
+    samples = clip.audio(SAMPLING_RATE)
+    if abs(samples).max() * 32768 < 0.5:  # every sample is 0 once it has 16 bits
+        return None, "digital silence"
+    return encode_audio(samples, SAMPLING_RATE), None
 
 
 def run(invocation: Invocation[ImportConfig]) -> Summary:

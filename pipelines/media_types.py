@@ -58,7 +58,9 @@ class MediaInfo:
     """Whether frames are evenly spaced; True without a picture."""
     width: int = 0
     height: int = 0
-    """Pixels as displayed, after rotation; 0 without a picture."""
+    """Square pixels as displayed, after rotation; 0 without video."""
+    notes: tuple[str, ...] = ()
+    """What is odd about the file, and what reading does about it."""
 
     @property
     def has_video(self) -> bool:

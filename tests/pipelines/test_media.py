@@ -12,16 +12,20 @@ import av
 import numpy as np
 import pytest
 
-from pipelines import media
+from pipelines.decoding import pictures
+from pipelines.decoding.container import File, _tag_decoding
+from pipelines.decoding.orientation import Orientation
+from pipelines.decoding.pictures import trusted_decord
+from pipelines.decoding.scan import scan
 from pipelines.media import (
     MediaError,
     encode_audio,
     encode_video,
     mux,
+    open_clip,
     probe,
     read_audio,
     read_video,
-    stream_video,
 )
 from tests.pipelines.clips import numbered, numbers, tone, write_clip
 
@@ -101,10 +105,10 @@ def test_frames_before_an_edit_list_are_left_out(shared: Path) -> None:
 
 def test_decord_reads_mp4_and_agrees_with_pyav(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = shared / "media/edge/nearsilent_single_face.mp4"
-    monkeypatch.setattr(media, "_pyav_pictures", None)
+    monkeypatch.setattr(pictures, "by_pyav", None)
     by_decord = read_video(path).frames
     monkeypatch.undo()
-    monkeypatch.setattr(media, "_trusted_decord", _none)
+    monkeypatch.setattr(pictures, "trusted_decord", _none)
     assert np.array_equal(by_decord, read_video(path).frames)
 
 
@@ -120,16 +124,12 @@ def test_reading_loads_no_gpu_libraries(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("rotation", "turns"), [(90, -1), (180, 2), (270, 1)])
-@pytest.mark.parametrize("by_decord", [True, False])
-def test_turned_clips_stand_upright(
-    tmp_path: Path, rotation: int, turns: int, by_decord: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_turned_clips_stand_upright(tmp_path: Path, rotation: int, turns: int) -> None:
     upright = np.zeros((5, 64, 48, 3), dtype=np.uint8)
     upright[:, :20] = 200  # bright above
     upright[:, :, :12, 0] = 120  # and another red at the left
     turned = np.ascontiguousarray(np.rot90(upright, turns, axes=(1, 2)))
     path = write_clip(tmp_path / "clip.mp4", turned, rotation=rotation)
-    monkeypatch.setattr(media, *(("_pyav_pictures", None) if by_decord else ("_trusted_decord", _none)))
     assert (probe(path).width, probe(path).height) == (48, 64)
     assert np.abs(read_video(path).frames.astype(int) - upright).mean() < 3
     small = read_video(path, max_side=32).frames
@@ -142,10 +142,16 @@ def _none(*_: object) -> None:
 
 def test_decord_is_not_trusted_where_its_times_are_not_the_files(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mp4", numbered(FRAMES))
-    scan = media._scan(path)
-    assert media._trusted_decord(path, scan, 64, 48) is not None
-    assert media._trusted_decord(path, replace(scan, stated=scan.stated + 0.04), 64, 48) is None
-    assert media._trusted_decord(path, replace(scan, stated=scan.stated[:-1]), 64, 48) is None
+    file = File(path)
+    found = scan(file, None)
+    assert trusted_decord(file, found, 64, 48) is not None
+    for change in (
+        {"start_s": found.start_s + 0.04},
+        {"times": found.times[:-1]},
+        {"by_packets": False},
+        {"orientation": Orientation(left_right=True)},
+    ):
+        assert trusted_decord(file, replace(found, **change), 64, 48) is None
 
 
 def test_frames_that_cannot_be_decoded_are_missed(tmp_path: Path) -> None:
@@ -162,7 +168,7 @@ def test_long_sides_are_shrunk_in_proportion(clip: bytes) -> None:
 
 def test_a_stream_encodes_to_the_bytes_of_its_frames(clip: bytes) -> None:
     video = read_video(clip, fps=10, max_side=48)
-    stream = stream_video(clip, fps=10, max_side=48)
+    stream = open_clip(clip).video(fps=10, max_side=48)
     assert (stream.length, stream.height, stream.width) == video.frames.shape[:3]
     assert encode_video(stream, stream.fps) == encode_video(video.frames, video.fps)
 
@@ -307,6 +313,6 @@ def test_tags_that_are_not_utf8_cost_no_clip(tmp_path: Path) -> None:
     chunks += b"data" + struct.pack("<I", len(samples)) + samples
     path = tmp_path / "clip.wav"
     path.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks)
-    with av.open(str(path), **media._tag_decoding()) as container:
+    with av.open(str(path), **_tag_decoding()) as container:
         assert "Gespr" in container.metadata["title"]
     assert len(read_audio(path)) == 8_000
