@@ -97,7 +97,7 @@ class VoiceBank:
         clips = self._targets[speaker]
         clip = clips[rng.integers(len(clips))]
         encoded = self._encoded(clip)
-        samples = self._reference(encoded)
+        samples = self._reference(clip, encoded)
         waveform.level(f"{row['id']}: the voice {speaker} ({clip.name})", samples)
         sha256 = hashlib.sha256(encoded).hexdigest()
         return Target(speaker=speaker, clip=clip.name, samples=samples, sha256=sha256, gender=gender)
@@ -142,16 +142,19 @@ class VoiceBank:
         if first not in self._medians:
             medians = []
             for clip in first:
-                samples = self._reference(self._encoded(clip))
+                samples = self._reference(clip, self._encoded(clip))
                 if np.isfinite(samples).all():
                     medians.append(pitch.median_log_f0(pitch.track(torch.from_numpy(samples))))
             voiced = [median for median in medians if not np.isnan(median)]
             self._medians[first] = float(np.median(voiced)) if voiced else float("nan")
         return self._medians[first]
 
-    def _reference(self, encoded: bytes) -> np.ndarray:
-        """The first seconds of speech in a file."""
-        samples = silence.trimmed(media.read_audio(encoded))
+    def _reference(self, clip: Clip, encoded: bytes) -> np.ndarray:
+        """The first seconds of speech in a clip."""
+        try:
+            samples = silence.trimmed(media.read_audio(encoded))
+        except media.MediaError as error:
+            raise RowError(f"the voice {clip.speaker} ({clip.name}) cannot be used: {error}") from error
         return samples[: round(self._settings.reference_s * silence.SAMPLING_RATE)]
 
     def _encoded(self, clip: Clip) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import logging
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -11,16 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines import provenance
-from pipelines.errors import UsageError, reason
+from pipelines.corpora.mediafiles import AUDIO_SUFFIXES, is_clip
+from pipelines.decoding.container import no_media
+from pipelines.errors import UsageError, listed, reason
 from pipelines.row import digest
 
 if TYPE_CHECKING:
     from augment.audio.settings import AudioSettings, VoiceDatasetSettings
     from pipelines.store import StoreReader
 
+logger = logging.getLogger(__name__)
+
 CORPUS = "corpus"  # the setting for the training split's own speakers
 LIST = "voices.csv"  # the list of a folder's speakers and genders, with columns path, speaker, gender
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
 SPEAKER_COLUMNS = ("speaker", "speaker_id")  # of a dataset; the first that exists is used
 _GENDERS = {"m": "male", "man": "male", "f": "female", "woman": "female"}
 
@@ -90,16 +94,26 @@ def of_folder(
     if (folder / LIST).is_file():
         clips = _listed(folder, setting)
     else:
-        for file in sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES):
+        for file in _speech_files(folder, setting):
             inside = file.relative_to(folder)
             speaker = inside.parts[0] if len(inside.parts) > 1 else file.stem
             clips.append(Clip(speaker=speaker, name=inside.as_posix(), at=file))
     if not clips:
         raise UsageError(
-            f"{setting}: {folder} holds no {', '.join(SUFFIXES)} file; put speech there, a"
+            f"{setting}: {folder} holds no {', '.join(AUDIO_SUFFIXES)} file; put speech there, a"
             f" subfolder a speaker, or name the files in its {LIST}"
         )
     return clips
+
+
+def _speech_files(folder: Path, setting: str) -> list[Path]:
+    """Audio files by name, without those that an import would reject at sight, which are logged."""
+    files = [file for file in folder.rglob("*") if is_clip(file) and file.suffix.lower() in AUDIO_SUFFIXES]
+    refused = {file: reason for file in files if (reason := no_media(file))}
+    if refused:
+        names = listed(f"{file.relative_to(folder)} {reason}" for file, reason in sorted(refused.items()))
+        logger.warning("%s: %d files of %s are left out: %s", setting, len(refused), folder, names)
+    return sorted(set(files) - set(refused))
 
 
 def _listed(folder: Path, setting: str) -> list[Clip]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg")
 # Where a folder holds several files of one name, the first of these endings is the clip.
 SUFFIXES = (
     *(".mp4", ".mkv", ".webm", ".mov", ".m4v", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"),
-    *(".wav", ".flac", ".mp3", ".m4a", ".ogg"),
+    *AUDIO_SUFFIXES,
 )
 
 

@@ -229,9 +229,9 @@ def _open(source: Source, name: str) -> Any:
     # What goes wrong is said by MediaError; FFmpeg's own lines would only bury it.
     av.logging.set_level(av.logging.PANIC)
     try:
-        size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
-        if size == 0:
-            raise MediaError(f"{name}: is empty (0 bytes), wanted a clip")
+        reason = no_media(source)
+        if reason:
+            raise MediaError(f"{name}: {reason}")
         file = io.BytesIO(source) if isinstance(source, bytes) else f"file:{source}"
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
         return av.open(file, options=options, **_tag_decoding())
@@ -248,17 +248,27 @@ def _tag_decoding() -> dict[str, Any]:
     return {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
-def _unreadable(source: Source) -> str:
-    """What a file is that no demuxer takes, from its first bytes."""
-    if isinstance(source, bytes):
-        head = source[:512]
-    else:
-        with Path(source).open("rb") as file:
-            head = file.read(512)
-    if head[4:8] == b"ftyp":
-        return "is an MP4 whose index is missing, as of a file cut short"
+def no_media(source: Source) -> str | None:
+    """What a file is that cannot be a clip, from its first bytes; None of one that may be."""
+    head = _head(source)
+    if not head:
+        return "is empty (0 bytes), wanted a clip"
     if all(byte >= 32 or byte in b"\t\n\r" for byte in head):
         return "is a text, wanted a clip"
+    return None
+
+
+def _head(source: Source) -> bytes:
+    if isinstance(source, bytes):
+        return source[:512]
+    with Path(source).open("rb") as file:
+        return file.read(512)
+
+
+def _unreadable(source: Source) -> str:
+    """What a file is that no demuxer takes."""
+    if _head(source)[4:8] == b"ftyp":
+        return "is an MP4 whose index is missing, as of a file cut short"
     return "is no media file or is broken"
 
 

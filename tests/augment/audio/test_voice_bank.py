@@ -11,7 +11,7 @@ import pytest
 from augment.audio.settings import AudioSettings
 from augment.audio.voice_bank import VoiceBank
 from pipelines import media
-from pipelines.errors import UsageError
+from pipelines.errors import RowError, UsageError
 from pipelines.row import media as in_row
 from pipelines.row import variant_id
 from pipelines.store import StoreReader
@@ -149,3 +149,11 @@ def test_impossible_banks_are_refused(reader: StoreReader, tmp_path: Path) -> No
         match=r"tiny/train/0: the training split has no voice other than its own speaker's \(anna\)",
     ):
         bank.draw(alone.row(0), np.random.default_rng(0))
+
+
+def test_a_voice_that_cannot_be_read_is_named(reader: StoreReader, tmp_path: Path) -> None:
+    (tmp_path / "dora").mkdir()
+    (tmp_path / "dora" / "take.wav").write_bytes(np.random.default_rng(0).bytes(4000))
+    bank = VoiceBank(AudioSettings(voices=str(tmp_path)), reader)
+    with pytest.raises(RowError, match=r"the voice dora \(dora/take\.wav\) cannot be used: .* broken"):
+        bank.draw(reader.row(0), np.random.default_rng(0))

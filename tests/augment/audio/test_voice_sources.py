@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,19 @@ def test_a_list_tells_speakers_and_genders(tmp_path: Path) -> None:
     (tmp_path / "voices.csv").write_text(LIST, encoding="utf-8-sig")
     told = [(clip.name, clip.speaker, clip.gender) for clip in of_folder(tmp_path)]
     assert told == [("a.flac", "anna", "female"), ("b.flac", "anna", None), ("sub/c.flac", "bert", "male")]
+
+
+def test_files_that_hold_no_speech_are_left_out_by_name(
+    shared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in an import: companions that macOS writes, empty files, texts with a wrong suffix."""
+    shutil.copytree(shared / "cases" / "voices", tmp_path, dirs_exist_ok=True)
+    assert (tmp_path / "c" / "._take.wav").exists()
+    (tmp_path / "c" / "empty.wav").write_bytes(b"")
+    (tmp_path / "c" / "notes.wav").write_text("what was said")
+    assert [clip.name for clip in of_folder(tmp_path)] == [f"{name}/take.wav" for name in "abc"]
+    assert "c/empty.wav is empty (0 bytes)" in caplog.text
+    assert "c/notes.wav is a text" in caplog.text
 
 
 @pytest.mark.parametrize(
