@@ -1,10 +1,10 @@
-"""The numbers at the top of a report, from a store's table and its records. No media is read."""
+"""The numbers at the top of a report, from a store's table and its records; no media are read."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from pipelines.store import StoreReader, made_by
 
 BINS = 20  # of the weights' histogram, over [0, 1]
 FAILURES_SHOWN = 50
-METRICS = "metrics.json"
-TAKEN = ("before", "after", "train", "valid", "test")  # when and on what metrics were taken
+# Keys of `metrics.json`: when, and on which split, metrics were measured.
+MEASURED = ("before", "after", "train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Metrics of a model: a column for each time they were taken, as before and after training."""
+    """Metrics of a model, with one column for each time they were measured, as before and after training."""
 
     columns: list[str]
     rows: list[tuple[str, list[float | None]]]
@@ -48,7 +48,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a report says of a store as a whole."""
+    """What a report says about a store as a whole."""
 
     title: str
     corpora: list[str]
@@ -58,9 +58,9 @@ class Summary:
     variants: int
     effective: float
     failures: list[dict[str, Any]]
-    """The first of them."""
+    """The first `FAILURES_SHOWN`."""
     failure_counts: list[tuple[str, int]]
-    """How many there are, by stage and error."""
+    """The number of all failures, by stage and error."""
     settings: list[tuple[str, str]]
     metrics: Metrics | None
 
@@ -84,7 +84,7 @@ class Summary:
 
 
 def summarize(reader: StoreReader, model: Path | None) -> Summary:
-    """Add up a store.
+    """Summarize a store.
 
     Args:
         reader: The store.
@@ -129,22 +129,20 @@ def _group(kind: str, kinds: Sequence[str], splits: Sequence[str], weights: Sequ
 def read_metrics(model: Path) -> Metrics:
     """The numbers in a model's `metrics.json`.
 
-    The file holds dicts of metrics by when or on what they were taken, as `before` and `after`
-    training. Its other entries are not shown.
+    Only the metrics under `MEASURED` are shown.
 
     Raises:
-        RunError: If the file is missing, no JSON, or has no numbers.
+        RunError: If the file is missing, is not JSON, or has no numbers.
     """
-    path = model / METRICS
+    path = model / "metrics.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        columns = _columns(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise RunError(
             f"{path}: missing; `daq-msa evaluate --model {model} --data STORE` writes it"
         ) from error
     except json.JSONDecodeError as error:
-        raise RunError(f"{path}: no JSON ({error}); evaluate the model again") from error
-    columns = _columns(found)
+        raise RunError(f"{path}: not JSON ({error}); evaluate the model again") from error
     if not columns:
         raise RunError(f"{path}: holds no numbers; evaluate the model again")
     names = list(dict.fromkeys(name for column in columns.values() for name in column))
@@ -152,24 +150,19 @@ def read_metrics(model: Path) -> Metrics:
     return Metrics(list(columns), rows)
 
 
-def _columns(found: Any, start: str = "") -> dict[str, dict[str, float]]:
-    if not isinstance(found, dict):
+def _columns(metrics: Any, name: str = "") -> dict[str, dict[str, float]]:
+    """The numbers of nested dicts by the keys that lead to them."""
+    if not isinstance(metrics, dict):
         return {}
-    columns = {}
-    for name in TAKEN:
-        columns[start + name] = _numbers(found.get(name))
-        columns |= _columns(found.get(name), f"{start}{name} ")
-    return {name: column for name, column in columns.items() if column}
-
-
-def _numbers(values: Any) -> dict[str, float]:
-    if not isinstance(values, Mapping):
-        return {}
-    return {
-        name: value
-        for name, value in values.items()
+    numbers = {
+        key: value
+        for key, value in metrics.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
+    columns = {name: numbers} if name and numbers else {}
+    for key in MEASURED:
+        columns |= _columns(metrics.get(key), f"{name} {key}".strip())
+    return columns
 
 
 def flat(value: Any, name: str = "") -> list[tuple[str, str]]:

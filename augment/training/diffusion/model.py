@@ -17,7 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from augment.training.diffusion.style_renderers import RENDERERS
 from augment.video.styles import EMBEDDED
 from pipelines.puppets import face
-from pipelines.puppets.script import Cast
+from pipelines.puppets.script import SpeakerPool
 
 SIZE = 64
 """Pixels of a picture's side."""
@@ -28,7 +28,9 @@ CLOSED_EYES = 0.12
 SUBJECTS = ("a person talking", "a happy person talking", "a calm person talking", "a sad person talking")
 
 
-def draw(rng: np.random.Generator, cast: Cast = "studio", style: str | None = None) -> tuple[np.ndarray, str]:
+def draw(
+    rng: np.random.Generator, cast: SpeakerPool = "studio", style: str | None = None
+) -> tuple[np.ndarray, str]:
     """A picture, float32 (64, 64, 3) in [0, 1], and its caption; style None draws one or none."""
     valence = rng.uniform(-1, 1)
     shift = np.clip(rng.normal(0, 0.8, 2), -2, 2)

@@ -47,7 +47,7 @@ def test_no_speaker_is_in_two_splits() -> None:
         splits.setdefault(part.speaker, set()).add(part.split)
     assert all(len(of_speaker) == 1 for of_speaker in splits.values())
     assert len({part.id for part in parts}) == 100
-    assert {part.cast for part in parts if part.split != "train"} == {"test"}
+    assert {part.speaker_pool for part in parts if part.split != "train"} == {"test"}
 
 
 def test_training_speakers_can_be_made_scarce() -> None:
