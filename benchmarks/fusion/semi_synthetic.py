@@ -179,10 +179,10 @@ def _split_of(sentences: list[Sentence], features: dict[str, Sequences]) -> Spli
 
 
 def _encoder(options: argparse.Namespace) -> TextEncoder:
-    from finetune.fusion.features.pretrained import load_text
+    from finetune.fusion.features.pretrained import load
     from pipelines.device import pick
 
-    return load_text(options.text, options.revision, pick(options.device), max_tokens=options.max_tokens)
+    return load("text", options.text, options.revision, pick(options.device), max_tokens=options.max_tokens)
 
 
 def _write(
