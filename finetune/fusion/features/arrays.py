@@ -1,15 +1,14 @@
-"""Features of a corpus as arrays: one sequence of vectors a modality and clip, with a mask.
+"""Features of a corpus as arrays: one sequence of vectors per modality and clip, with a mask.
 
 They come from a feature pickle in MMSA's layout (`from_pickle`), from a feature file
-(`finetune.fusion.features.file`) or from a store's media and words (`finetune.fusion.features.extract`).
-Keys, lengths and dimensions are read from the arrays. Values that are not finite are counted and
-take the training mean of their dimension; everything is standardised with the training split's
-statistics, inside the network.
+(`finetune.fusion.features.file`) or from a store's media and words (`finetune.fusion.features.extract`). Keys,
+lengths and dimensions are read from the arrays. Values that are not finite are counted and replaced by the
+training mean of their dimension. The network standardizes its input with the training split's statistics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,17 +21,9 @@ from pipelines.row import SCALES, SPLITS
 
 # MMSA's names of the arrays and of the unimodal labels.
 MMSA_KEYS = {"text": "text", "audio": "audio", "video": "vision"}
-MMSA_LABELS = {
-    "text": "regression_labels_T",
-    "audio": "regression_labels_A",
-    "video": "regression_labels_V",
-}
-NOT_FINITE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "nan": np.isnan,
-    "+inf": np.isposinf,
-    "-inf": np.isneginf,
-}
-# A deviation below this share of the mean's size is rounding: such a dimension stands still.
+MMSA_LABELS = {name: f"regression_labels_{letter}" for name, letter in zip(MMSA_KEYS, "TAV", strict=True)}
+NOT_FINITE: dict[str, Any] = {"nan": np.isnan, "+inf": np.isposinf, "-inf": np.isneginf}
+# A deviation below this share of the mean is rounding: such a dimension is constant.
 STILL = 1e-6
 
 
@@ -45,23 +36,23 @@ class Sequences:
     """One modality of some clips."""
 
     values: np.ndarray
-    """(n, T, d): numbers of any kind as they were read, float32 once they are `cleaned`."""
+    """(n, T, d), of any number type as they were read, float32 after `cleaned`."""
     mask: np.ndarray
-    """bool (n, T): true where there is a frame."""
+    """bool (n, T), true where there is a frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Some clips with what is known of them."""
+    """Some clips with their labels and weights."""
 
     ids: list[str]
     features: dict[str, Sequences]
     labels: np.ndarray
-    """(n,), float32 once `cleaned`."""
+    """(n,), float32 after `cleaned`."""
     unimodal: dict[str, np.ndarray]
-    """(n,) by modality, NaN where there is no such label; float32 once `cleaned`."""
+    """(n,) by modality, NaN without such a label; float32 after `cleaned`."""
     weights: np.ndarray
-    """float32 (n,), what a clip counts in training."""
+    """float32 (n,), a clip's weight in training."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -74,7 +65,7 @@ class Standard:
     mean: np.ndarray
     """float32 (d,)."""
     deviation: np.ndarray
-    """float32 (d,), above 0; 1 for a dimension that stands still."""
+    """float32 (d,), above 0; 1 for a constant dimension."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,41 +84,41 @@ def from_pickle(path: str | Path, modalities: tuple[str, ...], scale: str | None
     """Read a feature pickle in MMSA's layout, aligned or unaligned.
 
     That is a dict of `train`, `valid` and `test`, each a dict of arrays of n clips: `text`, `audio`,
-    `vision` (n, T, d), `regression_labels` (n,) or in older files `labels` (n, 1, 1), `id`, and
-    where they exist `audio_lengths`, `vision_lengths`, `text_bert` (n, 3, T), whose second row is
-    the mask of the text, and `regression_labels_T`, `_A`, `_V`. Without lengths, frames that are
-    all zero count as padding.
+    `vision` (n, T, d), `regression_labels` (n,) or in older files `labels` (n, 1, 1), `id`, and optionally
+    `audio_lengths`, `vision_lengths`, `text_bert` (n, 3, T), whose second row is the mask of the text, and
+    `regression_labels_T`, `_A`, `_V`. Without lengths, frames that are all zero count as padding.
 
     Args:
         path: The file.
-        modalities: Which modalities to read.
-        scale: The labels' scale; None takes `sims` where there are unimodal labels, else `mosi`.
+        modalities: The modalities to read.
+        scale: The labels' scale; None takes `sims` if there are unimodal labels, else `mosi`.
 
     Raises:
-        pickles.PickleError: If the file is not let in.
-        FeatureError: If its layout is another one, or a label is missing or out of the scale.
+        pickles.PickleError: If the file is refused.
+        FeatureError: If it has another layout, or a label is missing or not on the scale.
     """
     splits, own_scale = read_pickle(path, modalities)
     return checked(str(path), splits, scale or own_scale)
 
 
 def read_pickle(path: str | Path, modalities: tuple[str, ...] | None) -> tuple[dict[str, Split], str]:
-    """The arrays of a feature pickle as they are, and the scale that its labels are taken to have.
+    """The arrays of a feature pickle as they are, and the scale assumed for its labels.
 
     Args:
         path: The file.
-        modalities: Which modalities to read; None reads those that are there.
+        modalities: The modalities to read; None reads those that are there.
 
     Raises:
-        pickles.PickleError: If the file is not let in.
-        FeatureError: If its layout is another one.
+        pickles.PickleError: If the file is refused.
+        FeatureError: If it has another layout.
     """
     content = pickles.load(path)
-    missing = [
-        name for name in SPLITS if not isinstance(content, dict) or not isinstance(content.get(name), dict)
-    ]
-    if missing:
-        found = f"a dict of {', '.join(map(str, content))}" if isinstance(content, dict) else _kind(content)
+    is_dict = isinstance(content, dict)
+    if not is_dict or not all(isinstance(content.get(name), dict) for name in SPLITS):
+        size = f" of {len(content)}" if hasattr(content, "__len__") else ""
+        found = (
+            f"a dict of {', '.join(map(str, content))}" if is_dict else f"a {type(content).__name__}{size}"
+        )
         raise FeatureError(
             f"{path}: found {found}; wants a dict with the splits {', '.join(SPLITS)}, each a dict"
         )
@@ -143,7 +134,7 @@ def read_pickle(path: str | Path, modalities: tuple[str, ...] | None) -> tuple[d
 
 
 def checked(where: str, splits: dict[str, Split], scale: str) -> FeatureSet:
-    """`cleaned` splits, once their labels are found to be on the scale.
+    """`cleaned` splits, after a check that their labels are on the scale.
 
     Raises:
         FeatureError: If they are not, or a modality has no frame in the training split.
@@ -154,7 +145,7 @@ def checked(where: str, splits: dict[str, Split], scale: str) -> FeatureSet:
 
 
 def check_labels(where: str, ids: list[str], labels: np.ndarray, scale: str) -> None:
-    """Refuse a split without clips and a label that is missing or not on the scale.
+    """Refuse a split without clips, and a label that is missing or not on the scale.
 
     Raises:
         FeatureError: With the row's id.
@@ -168,26 +159,27 @@ def check_labels(where: str, ids: list[str], labels: np.ndarray, scale: str) -> 
         if not low <= label <= high:
             raise FeatureError(
                 f"{where}: {row_id} has the label {label}; the scale {scale} goes from {low:g} to {high:g};"
-                " mend the row, or set fusion.scale"
+                " correct the row, or set fusion.scale"
             )
 
 
 def cleaned(splits: dict[str, Split], scale: str) -> FeatureSet:
-    """Measure the training split, and put its mean where a value is not finite; all as float32.
+    """Convert to float32, and replace values that are not finite by the training split's means.
 
     Raises:
-        FeatureError: If a modality has no frame at all in the training split.
+        FeatureError: If a modality has no frame in the training split.
     """
     splits = {name: _as_float32(split) for name, split in splits.items()}
     standards = {name: _standard(name, sequences) for name, sequences in splits["train"].features.items()}
-    not_finite = count_not_finite(splits)
-    filled = {
-        name: replace(
-            split, features={key: _filled(value, standards[key]) for key, value in split.features.items()}
-        )
-        for name, split in splits.items()
-    }
-    return FeatureSet(splits=filled, scale=scale, standards=standards, not_finite=not_finite)
+    filled = {}
+    for name, split in splits.items():
+        features = {
+            key: replace(own, values=np.where(np.isfinite(own.values), own.values, standards[key].mean))
+            for key, own in split.features.items()
+        }
+        filled[name] = replace(split, features=features)
+    counts = count_not_finite(splits)
+    return FeatureSet(splits=filled, scale=scale, standards=standards, not_finite=counts)
 
 
 def count_not_finite(splits: Mapping[str, Split]) -> dict[str, dict[str, int]]:
@@ -202,15 +194,12 @@ def count_not_finite(splits: Mapping[str, Split]) -> dict[str, dict[str, int]]:
 
 
 def _as_float32(split: Split) -> Split:
-    return replace(
-        split,
-        features={
-            name: Sequences(values=found.values.astype(np.float32, copy=False), mask=found.mask)
-            for name, found in split.features.items()
-        },
-        labels=split.labels.astype(np.float32, copy=False),
-        unimodal={name: values.astype(np.float32, copy=False) for name, values in split.unimodal.items()},
-    )
+    def cast(array: np.ndarray) -> np.ndarray:
+        return array.astype(np.float32, copy=False)
+
+    features = {name: replace(own, values=cast(own.values)) for name, own in split.features.items()}
+    unimodal = {name: cast(values) for name, values in split.unimodal.items()}
+    return replace(split, features=features, labels=cast(split.labels), unimodal=unimodal)
 
 
 def _standard(name: str, sequences: Sequences) -> Standard:
@@ -225,11 +214,6 @@ def _standard(name: str, sequences: Sequences) -> Standard:
     deviation = np.sqrt(squares / np.maximum(counts, 1))
     still = deviation <= STILL * np.abs(mean)
     return Standard(mean=mean.astype(np.float32), deviation=np.where(still, 1, deviation).astype(np.float32))
-
-
-def _filled(sequences: Sequences, standard: Standard) -> Sequences:
-    values = np.where(np.isfinite(sequences.values), sequences.values, standard.mean)
-    return Sequences(values=values, mask=sequences.mask)
 
 
 def _mmsa_split(where: str, arrays: Mapping[str, Any], modalities: tuple[str, ...]) -> Split:
@@ -254,8 +238,8 @@ def _labels(where: str, arrays: Mapping[str, Any]) -> np.ndarray:
 
 
 def _has_unimodal_labels(arrays: Mapping[str, Any]) -> bool:
-    found = (_numbers(key, arrays[key]) for key in MMSA_LABELS.values() if key in arrays)
-    return any(bool(np.isfinite(values).any()) for values in found)
+    labels = (_numbers(key, arrays[key]) for key in MMSA_LABELS.values() if key in arrays)
+    return any(bool(np.isfinite(values).any()) for values in labels)
 
 
 def _unimodal(where: str, arrays: Mapping[str, Any], name: str, count: int) -> np.ndarray:
@@ -276,9 +260,8 @@ def _mmsa_sequences(where: str, arrays: Mapping[str, Any], name: str, count: int
         )
     values = _numbers(f"{where}: {key}", arrays[key])
     if values.ndim != 3 or len(values) != count:
-        raise FeatureError(
-            f"{where}: {key} has the shape {values.shape}; wants ({count} clips, steps, dimensions)"
-        )
+        expected = f"({count} clips, steps, dimensions)"
+        raise FeatureError(f"{where}: {key} has the shape {values.shape}; wants {expected}")
     return Sequences(values=values, mask=_mmsa_mask(where, arrays, key, values))
 
 
@@ -295,7 +278,7 @@ def _mmsa_mask(where: str, arrays: Mapping[str, Any], key: str, values: np.ndarr
 
 
 def _numbers(where: str, value: Any) -> np.ndarray:
-    """As an array of the numbers' own kind, in this machine's byte order; what is none is converted."""
+    """As an array of its own number type in native byte order; other types become float32."""
     try:
         array = np.asarray(value)
         if array.dtype.kind in "fiu" and array.itemsize <= 8:
@@ -309,8 +292,3 @@ def _text_of(value: Any) -> str:
     if isinstance(value, np.ndarray | list | tuple):  # [video, start, end] in older files
         return "/".join(_text_of(part) for part in value)
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _kind(content: Any) -> str:
-    size = f" of {len(content)}" if hasattr(content, "__len__") else ""
-    return f"a {type(content).__name__}{size}"
