@@ -1,10 +1,10 @@
-"""Which file in a folder is the clip of a name: layouts give the name without its ending."""
+"""Finds the media file of a clip: corpus layouts give its name without the suffix."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-# Where a folder holds several files of one name, the first of these endings is the clip.
+# If a folder has several files of one name, the first of these suffixes is the clip.
 SUFFIXES = (
     *(".mp4", ".mkv", ".webm", ".mov", ".m4v", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"),
     *(".wav", ".flac", ".mp3", ".m4a", ".ogg"),
@@ -25,7 +25,7 @@ class ClipFolders:
 
 
 def is_clip(path: Path) -> bool:
-    """Whether a file's name is that of a clip; macOS' `._` companions are none."""
+    """Whether a file's name is that of a clip; macOS' `._` companion files are not."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
 
 

@@ -1,9 +1,9 @@
 """Features of a corpus as arrays: one sequence of vectors per modality and clip, with a mask.
 
 They come from a feature pickle in MMSA's layout (`from_pickle`), from a feature file
-(`finetune.fusion.features.file`) or from a store's media and words (`finetune.fusion.features.extract`). Keys,
-lengths and dimensions are read from the arrays. Values that are not finite are counted and replaced by the
-training mean of their dimension. The network standardizes its input with the training split's statistics.
+(`finetune.fusion.features.file`) or from a store's media and words (`finetune.fusion.features.extract`).
+Keys, lengths and dimensions are read from the arrays. Values that are not finite are counted and replaced by
+the training mean of their dimension. The network standardizes its input with the training split's statistics.
 """
 
 from __future__ import annotations
