@@ -1,8 +1,7 @@
-"""Which frames stand at a constant rate: arithmetic on times, with no decoder in it.
+"""Which frames are shown at a constant rate: arithmetic on times, without a decoder.
 
-A file's frames come with times of their own, often uneven. A clip here is the picture that
-is on the screen at 0, 1/fps, 2/fps, ... seconds. Where the frames are already even, at the
-rate that is asked for, each is taken once.
+The frames of a file have times of their own, often uneven. A clip here consists of the frames on the screen
+at 0, 1/fps, 2/fps, ... seconds. If the frames are even, at the requested rate, each is taken once.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from fractions import Fraction
 
 import numpy as np
 
-# Containers round times: Matroska to 1 ms, MPEG to 1/90,000 s. Below this two times are one.
+# Containers round times: Matroska to 1 ms, MPEG to 1/90,000 s. A smaller difference is none.
 ROUNDING_S = 0.0015
-# Cameras jitter: frames that are off an even grid by less than this share of a frame are even.
+# Cameras jitter: frames count as even if they are off an even grid by less than this share of a frame.
 JITTER = 0.2
 _COMMON_RATES = [
     *(Fraction(n) for n in (5, 8, 10, 12, Fraction(25, 2), 15, 20, 24, 25, 30, 48, 50, 60)),
@@ -22,12 +21,12 @@ _COMMON_RATES = [
 
 
 def frame_gap(times: np.ndarray) -> float:
-    """The usual time between two frames in seconds; NaN for fewer than two."""
+    """The median time between two frames in seconds; NaN for fewer than two."""
     return float(np.median(np.diff(times))) if len(times) > 1 else float("nan")
 
 
 def is_constant(times: np.ndarray) -> bool:
-    """Whether frames are evenly spaced, but for rounding and jitter of their times."""
+    """Whether frames are evenly spaced, apart from rounding and jitter of their times."""
     if len(times) < 3:
         return True
     even = np.linspace(times[0], times[-1], len(times))
@@ -35,10 +34,10 @@ def is_constant(times: np.ndarray) -> bool:
 
 
 def average_rate(times: np.ndarray, duration_s: float) -> float:
-    """Frames a second.
+    """Frames per second.
 
-    Evenly spaced frames give the rate of their spacing, snapped to a common rate (25,
-    24000/1001, ...) that it cannot be told apart from; others their count over the duration.
+    For evenly spaced frames the rate of their spacing, snapped to a common rate (25, 24000/1001, ...) if
+    rounding can explain the difference; for others their number over the duration.
     """
     if len(times) < 2 or not is_constant(times):
         return max(len(times), 1) / duration_s
@@ -50,7 +49,7 @@ def average_rate(times: np.ndarray, duration_s: float) -> float:
 
 
 def grid_length(duration_s: float, fps: float) -> int:
-    """How many frames a clip of `duration_s` seconds has at `fps`; at least one."""
+    """The number of frames of a clip of `duration_s` seconds at `fps`; at least one."""
     return max(1, round(duration_s * fps))
 
 
@@ -59,12 +58,12 @@ def shown_at(times: np.ndarray, fps: float, length: int) -> np.ndarray:
 
     Args:
         times: Ascending display times in seconds.
-        fps: Frames a second of the result.
-        length: Frames of the result.
+        fps: Frames per second of the result.
+        length: Number of frames of the result.
 
     Returns:
-        For each point of the grid the last frame that has begun; before the first frame, and
-        after the last, that frame.
+        For each point of the grid the last frame that has started; the first frame before it, and the last
+        frame after it.
     """
     grid = np.arange(length) / fps
     slack = min(ROUNDING_S, 0.25 / fps)

@@ -1,4 +1,4 @@
-"""How far what was understood is from what was said."""
+"""The units in which word errors are counted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SPACELESS = ("zh", "yue", "ja", "th", "lo", "km", "my", "bo")
 
 
 def units(text: str, language: str | None) -> list[str]:
-    """Words, or characters, without case, punctuation and width."""
+    """Words, or characters in `SPACELESS` languages, without case, punctuation and character width."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     plain = "".join(_plain(character) for character in folded)
     spaceless = (language or "").split("-")[0].lower() in SPACELESS
@@ -17,7 +17,7 @@ def units(text: str, language: str | None) -> list[str]:
 
 
 def _plain(character: str) -> str:
-    """The character; nothing for an apostrophe, a space for other signs."""
+    """The character; nothing for an apostrophe, a space for other punctuation and symbols."""
     if character in "'’":
         return ""
     return " " if unicodedata.category(character)[0] in "PSZC" else character
