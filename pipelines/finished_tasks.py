@@ -48,12 +48,7 @@ def committed_tasks(directory: Path) -> dict[str, str]:
 
 
 class Parts:
-    """The finished tasks of one stage in the folder of its store.
-
-    Args:
-        directory: The store that the stage writes.
-        schema: The columns of a result, without the key.
-    """
+    """The finished tasks of one stage in the folder of its store; `schema` is without the key."""
 
     def __init__(self, directory: Path, schema: pyarrow.Schema) -> None:
         import pyarrow

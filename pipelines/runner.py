@@ -93,14 +93,7 @@ def task_key(row_id: str, inputs: Any, settings: Any, seed: int) -> str:
 
 
 class Stage:
-    """One stage that works on the folder of its store.
-
-    Args:
-        name: The stage's name, for the records.
-        directory: The folder of the store that it writes.
-        schema: The columns of one result.
-        settings: How to process the tasks.
-    """
+    """One stage that works on the folder of its store; `schema` has the columns of one result."""
 
     def __init__(self, name: str, directory: Path, schema: pyarrow.Schema, settings: RunSettings) -> None:
         self.name, self.directory, self.settings = name, Path(directory), settings

@@ -67,10 +67,8 @@ class Trained:
     """By epoch: losses, MAE on valid, conflict rate, mean ratios and factors."""
     steps: list[dict[str, Any]]
     """By step: epoch, whether there was a conflict, ratios and factors by modality."""
-    predictions: dict[str, np.ndarray]
-    """For valid and test, (n,)."""
-    metrics: dict[str, dict[str, float]]
-    """For valid and test, with MMSA's names."""
+    predictions: dict[str, np.ndarray]  # for valid and test, (n,)
+    metrics: dict[str, dict[str, float]]  # for valid and test, with MMSA's names
 
 
 def inputs_of(features: FeatureSet, steps: int) -> dict[str, Inputs]:

@@ -111,13 +111,10 @@ def make_clip(who: Person, carried: Valences, rng: np.random.Generator) -> Clip:
 
 
 def draw(part: Part, seed: int, **moved: float) -> Clip:
-    """Draw the clip of a part of a corpus.
+    """Draw the clip of a part of a corpus, with the valences `moved` instead of the drawn ones.
 
-    Args:
-        part: The part.
-        seed: The corpus' seed.
-        moved: Valences by modality that replace the drawn ones. If only that of the video changes, the
-            words, the audio, the blinks and the motion of the head stay the same.
+    If only the valence of the video changes, the words, the audio, the blinks and the motion of the head stay
+    the same.
     """
     rng = np.random.default_rng(row.row_seed(seed, part.id))
     carried = valences(rng)._replace(**moved)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.atomic import read_json_lines
 from pipelines.errors import RunError
-from pipelines.row import KINDS, SPLITS, effective_size
+from pipelines.row import KINDS, SPLITS, Row, effective_size
 from pipelines.store import StoreReader, made_by
 
 BINS = 20  # of the weights' histogram, over [0, 1]
@@ -39,14 +39,6 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Metrics:
-    """Metrics of a model, with one column for each time they were measured, as before and after training."""
-
-    columns: list[str]
-    rows: list[tuple[str, list[float | None]]]
-
-
-@dataclass(frozen=True)
 class Summary:
     """What a report says about a store as a whole."""
 
@@ -62,7 +54,8 @@ class Summary:
     failure_counts: list[tuple[str, int]]
     """The number of all failures, by stage and error."""
     settings: list[tuple[str, str]]
-    metrics: Metrics | None
+    metrics: dict[str, dict[str, float]]
+    """Metrics of a model by when or on which split they were measured, as before and after training."""
 
     @property
     def rows(self) -> int:
@@ -84,20 +77,16 @@ class Summary:
 
 
 def summarize(reader: StoreReader, model: Path | None) -> Summary:
-    """Summarize a store.
-
-    Args:
-        reader: The store.
-        model: A model's folder with `metrics.json`.
+    """Summarize a store, and the `metrics.json` in a model's folder.
 
     Raises:
         RunError: If the model's metrics are missing or cannot be read.
     """
     table = reader.table
-    kinds, splits = table["kind"].to_pylist(), table["split"].to_pylist()
-    weights = [float(weight) for weight in table["weight"].to_pylist()]
-    groups = [_group(kind, kinds, splits, weights) for kind in KINDS if kind in kinds]
-    varied = [weight for weight, kind in zip(weights, kinds, strict=True) if kind != "original"]
+    rows = table.select(["kind", "split", "weight"]).to_pylist()
+    groups = [_group(kind, [row for row in rows if row["kind"] == kind]) for kind in KINDS]
+    weights = [row["weight"] for row in rows if row["kind"] != "original"]
+    splits = {row["split"] for row in rows}
     settings = made_by(reader.directory)
     failures = read_json_lines(reader.directory / "failures.jsonl")
     reasons = Counter(f"{failure['stage']}: {failure['error']}" for failure in failures)
@@ -105,31 +94,29 @@ def summarize(reader: StoreReader, model: Path | None) -> Summary:
         title=str(settings.get("title", reader.directory.name)),
         corpora=sorted(set(map(str, table["corpus"].to_pylist()))),
         splits=[split for split in SPLITS if split in splits],
-        groups=groups,
+        groups=[group for group in groups if group.rows],
         duration_s=sum(filter(None, table["duration_s"].to_pylist())),
-        variants=len(varied),
-        effective=effective_size(varied),
+        variants=len(weights),
+        effective=effective_size(weights),
         failures=failures[:FAILURES_SHOWN],
         failure_counts=reasons.most_common(),
         settings=flat(settings),
-        metrics=read_metrics(model) if model else None,
+        metrics=read_metrics(model) if model else {},
     )
 
 
-def _group(kind: str, kinds: Sequence[str], splits: Sequence[str], weights: Sequence[float]) -> Group:
-    chosen = [index for index, other in enumerate(kinds) if other == kind]
-    own = [weights[index] for index in chosen]
+def _group(kind: str, rows: Sequence[Row]) -> Group:
+    weights = [row["weight"] for row in rows]
     histogram = [0] * BINS
-    for weight in own:
+    for weight in weights:
         histogram[min(int(weight * BINS), BINS - 1)] += 1
-    counts = Counter(splits[index] for index in chosen)
-    return Group(kind, dict(counts), sum(own) / len(own), effective_size(own), histogram)
+    counts = Counter(row["split"] for row in rows)
+    mean = sum(weights) / max(1, len(weights))
+    return Group(kind, dict(counts), mean, effective_size(weights), histogram)
 
 
-def read_metrics(model: Path) -> Metrics:
-    """The numbers in a model's `metrics.json`.
-
-    Only the metrics under `MEASURED` are shown.
+def read_metrics(model: Path) -> dict[str, dict[str, float]]:
+    """The numbers under the keys `MEASURED` in a model's `metrics.json`, by those keys.
 
     Raises:
         RunError: If the file is missing, is not JSON, or has no numbers.
@@ -145,9 +132,7 @@ def read_metrics(model: Path) -> Metrics:
         raise RunError(f"{path}: not JSON ({error}); evaluate the model again") from error
     if not columns:
         raise RunError(f"{path}: holds no numbers; evaluate the model again")
-    names = list(dict.fromkeys(name for column in columns.values() for name in column))
-    rows = [(name, [column.get(name) for column in columns.values()]) for name in names]
-    return Metrics(list(columns), rows)
+    return columns
 
 
 def _columns(metrics: Any, name: str = "") -> dict[str, dict[str, float]]:

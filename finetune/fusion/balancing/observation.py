@@ -29,16 +29,11 @@ class Observation:
     """The unimodal heads' losses with their weight, a scalar; None if their weight is 0."""
     statistics: torch.Tensor | None
     """The statistical loss with its weight, which is never scaled; None if its weight is 0."""
-    features: Mapping[str, torch.Tensor]
-    """Where gradient norms are measured, as for `ConflictPenalty.observe`."""
-    outputs: Outputs
-    """Each encoder's outputs, as for `Scaling.keep`."""
-    errors: Mapping[str, torch.Tensor]
-    """|ŷ_m − y_m| of the unimodal heads, (B,)."""
-    weights: torch.Tensor
-    """The clips' weights, (B,)."""
-    loss_scale: float = 1.0
-    """The gradient scaler's scale in mixed precision."""
+    features: Mapping[str, torch.Tensor]  # where norms are measured, as for `ConflictPenalty.observe`
+    outputs: Outputs  # of each encoder, as for `Scaling.keep`
+    errors: Mapping[str, torch.Tensor]  # |ŷ_m − y_m| of the unimodal heads, (B,)
+    weights: torch.Tensor  # the clips' weights, (B,)
+    loss_scale: float = 1.0  # the gradient scaler's scale in mixed precision
 
 
 class Method:

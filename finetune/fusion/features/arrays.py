@@ -35,10 +35,8 @@ class FeatureError(RunError):
 class Sequences:
     """One modality of some clips."""
 
-    values: np.ndarray
-    """(n, T, d), of any number type as they were read, float32 after `cleaned`."""
-    mask: np.ndarray
-    """bool (n, T), true where there is a frame."""
+    values: np.ndarray  # (n, T, d), of any number type as they were read, float32 after `cleaned`
+    mask: np.ndarray  # bool (n, T), true where there is a frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +45,9 @@ class Split:
 
     ids: list[str]
     features: dict[str, Sequences]
-    labels: np.ndarray
-    """(n,), float32 after `cleaned`."""
-    unimodal: dict[str, np.ndarray]
-    """(n,) by modality, NaN without such a label; float32 after `cleaned`."""
-    weights: np.ndarray
-    """float32 (n,), a clip's weight in training."""
+    labels: np.ndarray  # (n,), float32 after `cleaned`
+    unimodal: dict[str, np.ndarray]  # (n,) by modality, NaN without such a label; float32 after `cleaned`
+    weights: np.ndarray  # float32 (n,), a clip's weight in training
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -62,10 +57,8 @@ class Split:
 class Standard:
     """Mean and standard deviation of each dimension of a modality, over the training split."""
 
-    mean: np.ndarray
-    """float32 (d,)."""
-    deviation: np.ndarray
-    """float32 (d,), above 0; 1 for a constant dimension."""
+    mean: np.ndarray  # float32 (d,)
+    deviation: np.ndarray  # float32 (d,), above 0; 1 for a constant dimension
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +66,9 @@ class FeatureSet:
     """A corpus' features, cleaned."""
 
     splits: dict[str, Split]
-    scale: str
-    """A key of `pipelines.row.SCALES`."""
+    scale: str  # a key of `pipelines.row.SCALES`
     standards: dict[str, Standard]
-    not_finite: dict[str, dict[str, int]]
-    """By modality: how many values were NaN, +inf or -inf."""
+    not_finite: dict[str, dict[str, int]]  # by modality: how many values were NaN, +inf or -inf
 
 
 def from_pickle(path: str | Path, modalities: tuple[str, ...], scale: str | None = None) -> FeatureSet:
@@ -104,9 +95,7 @@ def from_pickle(path: str | Path, modalities: tuple[str, ...], scale: str | None
 def read_pickle(path: str | Path, modalities: tuple[str, ...] | None) -> tuple[dict[str, Split], str]:
     """The arrays of a feature pickle as they are, and the scale assumed for its labels.
 
-    Args:
-        path: The file.
-        modalities: The modalities to read; None reads those that are there.
+    Without `modalities`, those that are there are read.
 
     Raises:
         pickles.PickleError: If the file is refused.
@@ -130,7 +119,9 @@ def read_pickle(path: str | Path, modalities: tuple[str, ...] | None) -> tuple[d
                 f" {', '.join(MMSA_KEYS.values())}"
             )
     splits = {name: _mmsa_split(f"{path}: {name}", content[name], modalities) for name in SPLITS}
-    return splits, "sims" if _has_unimodal_labels(content["train"]) else "mosi"
+    train = content["train"]
+    unimodal = (_numbers(key, train[key]) for key in MMSA_LABELS.values() if key in train)
+    return splits, "sims" if any(np.isfinite(values).any() for values in unimodal) else "mosi"
 
 
 def checked(where: str, splits: dict[str, Split], scale: str) -> FeatureSet:
@@ -235,11 +226,6 @@ def _labels(where: str, arrays: Mapping[str, Any]) -> np.ndarray:
         if key in arrays:
             return _numbers(f"{where}: {key}", arrays[key]).reshape(-1)
     raise FeatureError(f"{where}: neither regression_labels nor labels in it; found {', '.join(arrays)}")
-
-
-def _has_unimodal_labels(arrays: Mapping[str, Any]) -> bool:
-    labels = (_numbers(key, arrays[key]) for key in MMSA_LABELS.values() if key in arrays)
-    return any(bool(np.isfinite(values).any()) for values in labels)
 
 
 def _unimodal(where: str, arrays: Mapping[str, Any], name: str, count: int) -> np.ndarray:

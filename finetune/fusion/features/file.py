@@ -86,13 +86,8 @@ def from_file(
 ) -> tuple[FeatureSet, Failures]:
     """Read a feature file.
 
-    Args:
-        path: The file.
-        modalities: The modalities to read.
-        scale: The labels' scale; None takes the file's.
-
     Returns:
-        The features, and the failures of the rows without features.
+        The features, on the file's scale unless another is given, and the failures of rows without features.
 
     Raises:
         FeatureError: If it is no feature file, is damaged, lacks a modality, or a label is not on the scale.
