@@ -114,12 +114,12 @@ def _media() -> Finding:
         from pipelines import media
 
         frames = np.zeros((4, 32, 32, 3), np.uint8)
-        decoded = media.read_video(media.encode_video(frames, 10.0)).frames.shape
-        heard = media.read_audio(media.encode_audio(np.zeros(1600, np.float32))).shape
+        video = media.read_video(media.encode_video(frames, 10.0)).frames.shape
+        audio = media.read_audio(media.encode_audio(np.zeros(1600, np.float32))).shape
     except (ImportError, OSError, media.MediaError) as error:
         return Finding("media", f"{type(error).__name__}: {error}; pip install daq-msa", False, True)
-    good = decoded == frames.shape and heard == (1600,)
-    return Finding("media", f"H.264 and FLAC, encoded and decoded: {decoded}, {heard}", good, True)
+    good = video == frames.shape and audio == (1600,)
+    return Finding("media", f"H.264 and FLAC, encoded and decoded: {video}, {audio}", good, True)
 
 
 def _devices(recipe: dict[str, Any]) -> Iterator[Finding]:

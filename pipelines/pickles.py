@@ -59,7 +59,7 @@ class _Reader(pickle.Unpickler):
         """The table's entry for a name; `PickleError` if there is none."""
         if (module, name) not in _TABLE:
             raise PickleError(
-                f"{self.name}: asks for {module}.{name}, which is not let in; a feature file holds numpy"
+                f"{self.name}: asks for {module}.{name}, which is refused; a feature file holds numpy"
                 " arrays, numbers, strings, lists, tuples, dicts and sets alone. If you trust the file,"
                 " convert it where it was made"
             )
@@ -95,7 +95,7 @@ class _Dtype:
     def __init__(self, kind: Any) -> None:
         if not isinstance(kind, str) or not _PLAIN_DTYPE.fullmatch(kind):
             raise PickleError(
-                f"an array of type {str(kind)[:40]!r} is not let in; it takes numbers, strings, or objects"
+                f"an array of type {str(kind)[:40]!r} is refused; it takes numbers, strings, or objects"
             )
         self.value = np.dtype(kind)
 

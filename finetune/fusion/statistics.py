@@ -54,7 +54,7 @@ def statistical_loss(
     if mean.shape != shape or log_deviation.shape != shape or mask.shape != values.shape[:2]:
         raise ValueError(
             f"mean {tuple(mean.shape)}, log_deviation {tuple(log_deviation.shape)}, mask {tuple(mask.shape)}"
-            f" do not fit values {tuple(values.shape)}; wants (B, d), (B, d), (B, T) and (B, T, d)"
+            f" do not fit values {tuple(values.shape)}; expected (B, d), (B, d), (B, T) and (B, T, d)"
         )
     true_mean, true_log = masked_statistics(values.detach(), mask)
     squares = (mean - true_mean) ** 2 + (log_deviation - true_log) ** 2

@@ -166,7 +166,7 @@ class ParseErrors:
         """An id that names a file or folder, so it must not be a path."""
         value = self.required(line, column)
         if "/" in value or "\\" in value or value in (".", ".."):
-            self.add(line, f"{column} is a path, wanted a name", repr(value))
+            self.add(line, f"{column} is a path, expected a name", repr(value))
         return value
 
     def number(self, line: Line, column: str, scale: str) -> float:

@@ -132,9 +132,9 @@ def plan(clips: int, train_speakers: int | None = None) -> list[Part]:
         ValueError: If `clips` or `train_speakers` is too small.
     """
     if clips < 8:
-        raise ValueError(f"clips: got {clips}, wants at least 8, so that each split has some")
+        raise ValueError(f"clips: got {clips}, expected at least 8, so that each split has some")
     if train_speakers is not None and train_speakers < 1:
-        raise ValueError(f"train_speakers: got {train_speakers}, wants 1 or more")
+        raise ValueError(f"train_speakers: got {train_speakers}, expected 1 or more")
     valid, test = max(2, round(0.15 * clips)), max(2, round(0.25 * clips))
     parts: list[Part] = []
     for split, count in (("train", clips - valid - test), ("valid", valid), ("test", test)):

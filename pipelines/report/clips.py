@@ -34,7 +34,7 @@ class Medium:
     """A media file and the images that preview it, as addresses relative to the page."""
 
     src: str
-    pictures: dict[str, str]
+    previews: dict[str, str]
     """`poster` and `strip` of a video, `spectrogram` of audio; none if it cannot be decoded."""
     size: tuple[int, int] | None
     """Width and height of a video's preview; None of audio, and if it cannot be decoded."""
@@ -92,10 +92,10 @@ class MediaFolder:
             src = self._write(name + SUFFIXES[modality], content)
             try:
                 drawn, size = _previews(modality, content)
-                pictures = {
+                previews = {
                     kind.partition(".")[0]: self._write(f"{name}-{kind}", drawn[kind]) for kind in drawn
                 }
-                self._media[name] = Medium(src, pictures, size, "")
+                self._media[name] = Medium(src, previews, size, "")
             except MediaError as error:
                 self._media[name] = Medium(src, {}, None, str(error))
         return self._media[name]

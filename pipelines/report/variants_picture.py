@@ -57,13 +57,13 @@ def draw_family(rows: Sequence[Row]) -> Image.Image:
     width = max(line.width for line in lines)
     top = MARGIN + round(1.3 * 34) + GAP  # below a line of text
     height = top + len(lines) * (ROW_HEIGHT + GAP) - GAP + MARGIN
-    picture = Image.new("RGB", (width + 2 * MARGIN, height), PAPER)
-    text = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width + 2 * MARGIN, height), PAPER)
+    text = ImageDraw.Draw(image)
     heading = _cut(f"“{rows[0]['text']}”", width, 34)
     text.text((MARGIN, MARGIN), heading, fill=INK, font=_font(34), anchor="la")
     for index, line in enumerate(lines):
-        picture.paste(line, (MARGIN, top + index * (ROW_HEIGHT + GAP)))
-    return picture
+        image.paste(line, (MARGIN, top + index * (ROW_HEIGHT + GAP)))
+    return image
 
 
 def _line(row: Row, original: Row) -> Image.Image:

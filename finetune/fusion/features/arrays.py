@@ -109,13 +109,13 @@ def read_pickle(path: str | Path, modalities: tuple[str, ...] | None) -> tuple[d
             f"a dict of {', '.join(map(str, content))}" if is_dict else f"a {type(content).__name__}{size}"
         )
         raise FeatureError(
-            f"{path}: found {found}; wants a dict with the splits {', '.join(SPLITS)}, each a dict"
+            f"{path}: found {found}; expected a dict with the splits {', '.join(SPLITS)}, each a dict"
         )
     if modalities is None:
         modalities = tuple(name for name, key in MMSA_KEYS.items() if key in content["train"])
         if not modalities:
             raise FeatureError(
-                f"{path}: train: found {', '.join(map(str, content['train']))}; wants at least one of"
+                f"{path}: train: found {', '.join(map(str, content['train']))}; expected at least one of"
                 f" {', '.join(MMSA_KEYS.values())}"
             )
     splits = {name: _mmsa_split(f"{path}: {name}", content[name], modalities) for name in SPLITS}
@@ -211,7 +211,7 @@ def _mmsa_split(where: str, arrays: Mapping[str, Any], modalities: tuple[str, ..
     labels = _labels(where, arrays)
     ids = [_text_of(value) for value in arrays.get("id", range(len(labels)))]
     if len(ids) != len(labels):
-        raise FeatureError(f"{where}: {len(ids)} ids and {len(labels)} labels; wants one each a clip")
+        raise FeatureError(f"{where}: {len(ids)} ids and {len(labels)} labels; expected one of each per clip")
     return Split(
         ids=ids,
         features={name: _mmsa_sequences(where, arrays, name, len(labels)) for name in modalities},
@@ -247,7 +247,7 @@ def _mmsa_sequences(where: str, arrays: Mapping[str, Any], name: str, count: int
     values = _numbers(f"{where}: {key}", arrays[key])
     if values.ndim != 3 or len(values) != count:
         expected = f"({count} clips, steps, dimensions)"
-        raise FeatureError(f"{where}: {key} has the shape {values.shape}; wants {expected}")
+        raise FeatureError(f"{where}: {key} has the shape {values.shape}; expected {expected}")
     return Sequences(values=values, mask=_mmsa_mask(where, arrays, key, values))
 
 

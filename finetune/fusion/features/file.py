@@ -152,14 +152,14 @@ def _metadata(path: str, metadata: Mapping[str, str] | None) -> dict[str, Any]:
         raise FeatureError(f"{path}: a feature file of version {found!r}; this program reads {VERSION}")
     if content.get("scale") not in SCALES or not isinstance(content.get("failures"), list):
         raise FeatureError(
-            f"{path}: {METADATA_KEY} has the scale {content.get('scale')!r}; wants one of"
+            f"{path}: {METADATA_KEY} has the scale {content.get('scale')!r}; expected one of"
             f" {', '.join(SCALES)}, and a list of failures"
         )
     for split in SPLITS:
         ids = (content.get("ids") or {}).get(split)
         if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
             raise FeatureError(
-                f"{path}: {split}: found {type(ids).__name__} for ids; wants a list of strings"
+                f"{path}: {split}: found {type(ids).__name__} for ids; expected a list of strings"
             )
     return content
 
@@ -182,7 +182,7 @@ class _Tensors:
         if not fits or value.dtype.kind not in kinds:
             sides = ", ".join("any" if side is None else str(side) for side in shape)
             raise FeatureError(
-                f"{self.path}: {name} is {value.dtype} {value.shape}; wants"
+                f"{self.path}: {name} is {value.dtype} {value.shape}; expected"
                 f" {'bool' if kinds == 'b' else 'numbers'} ({sides})"
             )
         return value
