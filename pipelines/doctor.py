@@ -51,8 +51,7 @@ class Finding:
     what: str
     detail: str
     here: bool
-    needed: bool
-    """Whether the core or the recipe needs it."""
+    needed: bool  # by the core or the recipe
 
     def __str__(self) -> str:
         state = "ok" if self.here else "MISSING" if self.needed else "absent"

@@ -101,10 +101,8 @@ class Summary:
     read: int = 0
     done: int = 0
     rejected: int = 0
-    missing: int = 0
-    """Rejected lines whose file is missing."""
-    malformed: int = 0
-    """Rejected lines that are malformed."""
+    missing: int = 0  # rejected lines whose file is missing
+    malformed: int = 0  # rejected lines that are malformed
 
     def __str__(self) -> str:
         counts = {"missing": self.missing, "malformed lines": self.malformed}
@@ -118,10 +116,8 @@ class Source:
     """The source of a row."""
 
     line: Clip | BadLine
-    sha256: str | None = None
-    """Digest of the media file, in hex; None if there is none."""
-    name: str | None = None
-    """The file's path in the corpus."""
+    sha256: str | None = None  # of the media file, in hex; None if there is none
+    name: str | None = None  # the file's path in the corpus
 
 
 class ImportClips:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from tqdm import tqdm
 
@@ -85,16 +85,11 @@ class Progress:
                 write_json(self._file(self.share.rank), asdict(self.tally))
             return
         tally = self._everywhere()
-        write_json(self.directory / "status.json", self._status(state, tally))
-        self._bar.total = tally.total
-        self._bar.update(tally.total - tally.left - self._bar.n)
-
-    def _status(self, state: str, tally: Tally) -> dict[str, Any]:
         now = datetime.now(UTC)
         finished = sum(first.left for first in self._first.values()) - tally.left
         rate = finished / max(time.monotonic() - self._started, 1e-9)
         end = now + timedelta(seconds=tally.left / rate) if rate > 0 else None
-        return {
+        status = {
             "stage": self.stage,
             "state": state,
             **asdict(tally),
@@ -102,6 +97,9 @@ class Progress:
             "expected_end": end.isoformat(timespec="seconds") if end else None,
             "updated": now.isoformat(timespec="seconds"),
         }
+        write_json(self.directory / "status.json", status)
+        self._bar.total = tally.total
+        self._bar.update(tally.total - tally.left - self._bar.n)
 
     def _everywhere(self) -> Tally:
         """The sum over all processes that have started."""

@@ -130,8 +130,8 @@ def claimed(invocation: Invocation[FusionConfig]) -> str:
 def _describe(invocation: Invocation[FusionConfig], features: FeatureSet, fingerprint: str) -> None:
     description = record(invocation, stage="fusion", title="fusion model", description=DESCRIPTION)
     inputs = inputs_of(features, invocation.config.network.steps)
-    description |= {"fingerprint": fingerprint, "scale": features.scale}
-    description["inputs_of_network"] = {name: asdict(value) for name, value in inputs.items()}
+    of_network = {name: asdict(value) for name, value in inputs.items()}
+    description |= {"fingerprint": fingerprint, "inputs_of_network": of_network, "scale": features.scale}
     write_json(invocation.out / "config.json", description)
 
 

@@ -20,16 +20,13 @@ class ClipFolders:
     def find(self, folder: Path, name: str) -> Path | None:
         """The media file `<name>.*` in a folder, or None."""
         if folder not in self._listings:
-            self._listings[folder] = _listing(folder)
+            files = sorted(filter(is_clip, folder.iterdir())) if folder.is_dir() else []
+            # The suffix that comes first is written last.
+            files.sort(key=lambda path: SUFFIXES.index(path.suffix.lower()), reverse=True)
+            self._listings[folder] = {path.stem: path for path in files}
         return self._listings[folder].get(name)
 
 
 def is_clip(path: Path) -> bool:
     """Whether a file's name is that of a clip; macOS' `._` companion files are not."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
-
-
-def _listing(folder: Path) -> dict[str, Path]:
-    files = sorted(filter(is_clip, folder.iterdir())) if folder.is_dir() else []
-    by_rank = sorted(files, key=lambda path: SUFFIXES.index(path.suffix.lower()), reverse=True)
-    return {path.stem: path for path in by_rank}

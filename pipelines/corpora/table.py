@@ -32,26 +32,20 @@ class CorpusError(RunError):
 class Clip:
     """One labelled clip of a corpus, not decoded yet."""
 
-    id: str
-    """`<corpus>/<video>/<clip>`."""
+    id: str  # `<corpus>/<video>/<clip>`
     path: Path | None
     """The media file; None if the table names none, or if it is missing."""
     media_name: str | None = None
     """The media file as the table names it, for messages; None if it names none: a row of text only."""
-    text: str
-    """The transcript; empty if there is none."""
-    label: float
-    """On `scale`."""
+    text: str  # the transcript; empty if there is none
+    label: float  # on `scale`
     label_text: float | None = None
     label_audio: float | None = None
     label_video: float | None = None
-    split: str
-    """`train`, `valid` or `test`."""
-    group: str
-    """Speaker or source video, which must not be in two splits."""
+    split: str  # `train`, `valid` or `test`
+    group: str  # speaker or source video, which must not be in two splits
     language: str | None
-    scale: str
-    """A name of `pipelines.row.SCALES`."""
+    scale: str  # a key of `pipelines.row.SCALES`
     corpus: str
 
 
@@ -59,10 +53,8 @@ class Clip:
 class BadLine:
     """A line of a table that gives no clip."""
 
-    id: str
-    """`<corpus>/<table>:<place>`."""
-    reasons: str
-    """Everything that is wrong with it, with the values."""
+    id: str  # `<corpus>/<table>:<place>`
+    reasons: str  # everything that is wrong with it, with the values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +99,7 @@ class Corpus:
 class Line:
     """One line of a table, every value as text."""
 
-    place: str
-    """Line number of a CSV, key of a JSON entry."""
+    place: str  # line number of a CSV, key of a JSON entry
     values: Mapping[str, str]
 
     def get(self, column: str) -> str:

@@ -60,13 +60,10 @@ class Clip:
     """A puppet saying a sentence."""
 
     text: str
-    frames: np.ndarray
-    """uint8 RGB (F, 64, 64, 3) at `FPS`."""
-    samples: np.ndarray
-    """float32 mono in [-1, 1] at 16 kHz."""
+    frames: np.ndarray  # uint8 RGB (F, 64, 64, 3) at `FPS`
+    samples: np.ndarray  # float32 mono in [-1, 1] at 16 kHz
     valences: Valences
-    label: float
-    """On MOSI's scale, [-3, 3]."""
+    label: float  # on MOSI's scale, [-3, 3]
 
 
 @dataclass(frozen=True, kw_only=True)

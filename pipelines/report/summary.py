@@ -25,13 +25,10 @@ class Group:
     """The rows of one kind."""
 
     kind: str
-    counts: dict[str, int]
-    """Rows in each split."""
+    counts: dict[str, int]  # rows in each split
     mean_weight: float
-    effective: float
-    """Effective sample size of its weights."""
-    histogram: list[int]
-    """Rows by weight, in `BINS` equal bins over [0, 1]; 1 is in the last."""
+    effective: float  # effective sample size of its weights
+    histogram: list[int]  # rows by weight, in `BINS` equal bins over [0, 1]; 1 is in the last
 
     @property
     def rows(self) -> int:
@@ -49,10 +46,8 @@ class Summary:
     duration_s: float
     variants: int
     effective: float
-    failures: list[dict[str, Any]]
-    """The first `FAILURES_SHOWN`."""
-    failure_counts: list[tuple[str, int]]
-    """The number of all failures, by stage and error."""
+    failures: list[dict[str, Any]]  # the first `FAILURES_SHOWN`
+    failure_counts: list[tuple[str, int]]  # of all failures, by stage and error
     settings: list[tuple[str, str]]
     metrics: dict[str, dict[str, float]]
     """Metrics of a model by when or on which split they were measured, as before and after training."""
