@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -237,7 +238,7 @@ def _summarise(out: Path, config: FusionConfig, features: FeatureSet, failed: in
         "not_finite": features.not_finite,
         "best_seed": best,
         "mean": {split: _over(seeds, split, np.mean) for split in ("valid", "test")},
-        "spread": {split: _over(seeds, split, _deviation) for split in ("valid", "test")},
+        "spread": {split: _over(seeds, split, partial(np.std, ddof=1), 2) for split in ("valid", "test")},
         "seeds": {str(seed): own for seed, own in seeds.items()},
     }
     folders = [out / f"seed-{seed}" for seed in seeds]
@@ -249,16 +250,13 @@ def _summarise(out: Path, config: FusionConfig, features: FeatureSet, failed: in
     return summary
 
 
-def _over(seeds: dict[int, dict[str, Any]], split: str, reduce: Any) -> dict[str, float | None]:
-    """A statistic of each metric over the seeds; None if a seed has no value."""
+def _over(
+    seeds: dict[int, dict[str, Any]], split: str, reduce: Any, least: int = 1
+) -> dict[str, float | None]:
+    """A statistic of each metric over at least `least` seeds; None if a seed has no value."""
     statistics: dict[str, float | None] = {}
     for name in next(iter(seeds.values()))[split]:
         values = [each[split][name] for each in seeds.values()]
-        result = None if None in values else reduce(values)
-        statistics[name] = None if result is None else round(float(result), 4)
+        missing = None in values or len(values) < least
+        statistics[name] = None if missing else round(float(reduce(values)), 4)
     return statistics
-
-
-def _deviation(values: list[float]) -> float | None:
-    """The sample standard deviation; None for one value."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None

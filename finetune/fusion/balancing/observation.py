@@ -1,4 +1,4 @@
-"""What a micro-batch shows of its modalities before its backward pass, and what a balancing method is.
+"""The observation of a micro-batch before its backward pass, and the interface of balancing methods.
 
 OGM-GE and CGGM judge a modality by how well it classifies alone. For a rating, our counterpart of the
 probability of the right class is the likelihood exp(−|ŷ_m − y_m|) of the label under a Laplace distribution

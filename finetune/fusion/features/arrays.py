@@ -208,7 +208,11 @@ def _standard(name: str, sequences: Sequences) -> Standard:
 
 
 def _mmsa_split(where: str, arrays: Mapping[str, Any], modalities: tuple[str, ...]) -> Split:
-    labels = _labels(where, arrays)
+    key = next((name for name in ("regression_labels", "labels") if name in arrays), None)
+    if key is None:
+        there = ", ".join(arrays)
+        raise FeatureError(f"{where}: neither regression_labels nor labels in it; found {there}")
+    labels = _numbers(f"{where}: {key}", arrays[key]).reshape(-1)
     ids = [_text_of(value) for value in arrays.get("id", range(len(labels)))]
     if len(ids) != len(labels):
         raise FeatureError(f"{where}: {len(ids)} ids and {len(labels)} labels; expected one of each per clip")
@@ -219,13 +223,6 @@ def _mmsa_split(where: str, arrays: Mapping[str, Any], modalities: tuple[str, ..
         unimodal={name: _unimodal(where, arrays, name, len(labels)) for name in modalities},
         weights=np.ones(len(labels), dtype=np.float32),
     )
-
-
-def _labels(where: str, arrays: Mapping[str, Any]) -> np.ndarray:
-    for key in ("regression_labels", "labels"):
-        if key in arrays:
-            return _numbers(f"{where}: {key}", arrays[key]).reshape(-1)
-    raise FeatureError(f"{where}: neither regression_labels nor labels in it; found {', '.join(arrays)}")
 
 
 def _unimodal(where: str, arrays: Mapping[str, Any], name: str, count: int) -> np.ndarray:

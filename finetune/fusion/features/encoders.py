@@ -1,4 +1,4 @@
-"""Which encoder makes a modality's features of a store's clips: a built-in one, or a pre-trained model.
+"""The encoders that make features of a store's clips: built-in ones, or pre-trained models.
 
 `load_encoders` loads the models; what it returns turns a row into a sequence of vectors, or None if the row
 lacks the modality.
@@ -75,7 +75,7 @@ def _built_in(name: str, settings: ExtractSettings) -> Callable[[Any], np.ndarra
 
 
 def _content(row: Row, name: str, settings: ExtractSettings, side_px: int) -> str | np.ndarray | None:
-    """What an encoder reads of a row: its words, float32 mono at 16 kHz, or uint8 RGB frames (F, H, W, 3)."""
+    """An encoder's input: a row's words, float32 mono at 16 kHz, or uint8 RGB frames (F, H, W, 3)."""
     if name == "text":
         return row["text"] or ""
     if row[name] is None:
