@@ -1,1 +1,1 @@
-"""The floor: what samples flow through, and the command `daq-msa`. Imports no stage."""
+"""Code that the stages share, and the command `daq-msa`; imports no stage."""

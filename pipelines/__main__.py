@@ -1,7 +1,7 @@
 """`daq-msa`: import, run, demo, status, evaluate, predict, merge, convert, report, push, doctor.
 
-The stages are started as processes of their own, so that a stage's memory is freed when it ends.
-What a command needs is imported when it runs; `--help` imports nothing heavy.
+Each stage runs in a process of its own, so that its memory is freed when it ends. Modules are imported when a
+command needs them; `--help` imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class _Parser(argparse.ArgumentParser):
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """What `daq-msa NAME` takes, and what it starts."""
+    """The arguments of `daq-msa NAME`, and what it starts."""
 
     help: str
     start: Callable[[argparse.Namespace, list[str]], None]
-    """Given the arguments, and all that is left of the line where `settings` says so."""
+    """Takes the arguments, and the rest of the line if there are `settings`."""
     arguments: Sequence[tuple[str, dict[str, Any]]] = ()
-    """As of `add_argument`."""
+    """Arguments of `add_argument`."""
     settings: str | None = None
-    """Which `--section.key VALUE` it takes besides."""
+    """Describes the `--section.key VALUE` that it also takes."""
 
 
 def main(argv: list[str]) -> None:
@@ -61,12 +61,6 @@ def _parser() -> _Parser:
     return parser
 
 
-def _demo(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from pipelines.run import DEMO_RECIPE, run
-
-    run(DEMO_RECIPE, arguments.out, rest)
-
-
 def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
     from pipelines.importing import main as run_import
 
@@ -76,9 +70,9 @@ def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _run(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from pipelines.run import run
+    from pipelines.run import DEMO_RECIPE, run
 
-    run(arguments.config, arguments.work, rest)
+    run(DEMO_RECIPE if arguments.command == "demo" else arguments.config, arguments.work, rest)
 
 
 def _status(arguments: argparse.Namespace, _: list[str]) -> None:
@@ -87,32 +81,20 @@ def _status(arguments: argparse.Namespace, _: list[str]) -> None:
     print_status(arguments.dir)
 
 
-def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from pipelines.run import start
+def _program(module: str, *, quiet: bool) -> Callable[[argparse.Namespace, list[str]], None]:
+    """Starts a module with the command's own arguments and the rest of the line."""
 
-    named = ["--model", str(arguments.model), "--data", str(arguments.data)]
-    named += ["--against", str(arguments.against)] if arguments.against else []
-    start("evaluate", ["-m", "finetune.evaluation", *named, *rest])
+    def begin(arguments: argparse.Namespace, rest: list[str]) -> None:
+        from pipelines.run import launch, start
 
+        given: list[str] = []
+        for flag, _ in COMMANDS[arguments.command].arguments:
+            value = getattr(arguments, flag.removeprefix("--"))
+            if value is not None:
+                given += [flag, str(value)] if flag.startswith("--") else [str(value)]
+        (launch if quiet else start)(arguments.command, ["-m", module, *given, *rest])
 
-def _predict(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from pipelines.run import launch
-
-    launch("predict", ["-m", "finetune.prediction", "--model", str(arguments.model), *rest])
-
-
-def _merge(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from pipelines.run import start
-
-    named = ["--model", str(arguments.model), "--out", str(arguments.out)]
-    start("merge", ["-m", "finetune.merging", *named, *rest])
-
-
-def _convert(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from pipelines.run import launch
-
-    named = [str(arguments.pickle), "--out", str(arguments.out)]
-    launch("convert", ["-m", "finetune.fusion.features.convert", *named, *rest])
+    return begin
 
 
 def _report(arguments: argparse.Namespace, _: list[str]) -> None:
@@ -124,13 +106,7 @@ def _report(arguments: argparse.Namespace, _: list[str]) -> None:
 def _push(arguments: argparse.Namespace, _: list[str]) -> None:
     from pipelines.hub import push
 
-    push(
-        arguments.store,
-        arguments.repo,
-        public=arguments.public,
-        dry_run=arguments.dry_run,
-        i_have_the_rights=arguments.i_have_the_rights,
-    )
+    push(**{name: value for name, value in vars(arguments).items() if name != "command"})
 
 
 def _doctor(arguments: argparse.Namespace, _: list[str]) -> None:
@@ -154,9 +130,9 @@ def _flag(text: str) -> dict[str, Any]:
 COMMANDS = {
     "demo": Command(
         help="The whole pipeline on the embedded puppets: no GPU, no downloads.",
-        start=_demo,
+        start=_run,
         arguments=[
-            ("--out", {"type": Path, "default": "runs/demo", "help": "working folder (default: %(default)s)"})
+            ("--out", _folder("WORK", dest="work", default="runs/demo", help="default: %(default)s")),
         ],
         settings="Takes what run takes.",
     ),
@@ -187,7 +163,7 @@ COMMANDS = {
     ),
     "evaluate": Command(
         help="Metrics of a fine-tuned model on a store.",
-        start=_evaluate,
+        start=_program("finetune.evaluation", quiet=False),
         arguments=[
             ("--model", _needed("DIR")),
             ("--data", _needed("STORE")),
@@ -197,24 +173,24 @@ COMMANDS = {
     ),
     "predict": Command(
         help="Rate one clip with a fine-tuned model.",
-        start=_predict,
+        start=_program("finetune.prediction", quiet=True),
         arguments=[("--model", _needed("DIR"))],
         settings="Takes what finetune.prediction takes: CLIP, --text, --language, --json.",
     ),
     "merge": Command(
         help="Add a fine-tuned model's adapter to its base model's weights.",
-        start=_merge,
+        start=_program("finetune.merging", quiet=False),
         arguments=[("--model", _needed("DIR")), ("--out", _needed("DIR2"))],
         settings="Takes what finetune.merging takes.",
     ),
     "convert": Command(
         help="Turn a feature pickle of MMSA into a safetensors file for the fusion model.",
-        start=_convert,
+        start=_program("finetune.fusion.features.convert", quiet=True),
         arguments=[("pickle", _folder("PICKLE")), ("--out", _needed("FILE.safetensors"))],
         settings="Takes what finetune.fusion.features.convert takes.",
     ),
     "report": Command(
-        help="A static page with originals beside their variants.",
+        help="A static page with originals next to their variants.",
         start=_report,
         arguments=[
             ("store", _folder("STORE")),
@@ -235,9 +211,9 @@ COMMANDS = {
         ],
     ),
     "doctor": Command(
-        help="What is installed, what is not, and what to type to have it.",
+        help="What is installed, what is missing, and how to install it.",
         start=_doctor,
-        arguments=[("--config", _folder("RECIPE.yaml", help="what it asks for must be there"))],
+        arguments=[("--config", _folder("RECIPE.yaml", help="what it needs must be there"))],
     ),
 }
 

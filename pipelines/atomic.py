@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written beside their place, then renamed into it."""
+"""Files that are complete or absent: written to a temporary file, then renamed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which takes the place of `path` when the block ends well.
+    """A temporary path to write to, which replaces `path` at the end of the block.
 
-    The data is on disk before the name changes, so after a crash `path` holds the old or the
-    new content. Where the block raises, `path` stays as it was and the temporary file goes. The file
-    may be read by whom files that this process makes may be: safetensors would keep it to its owner.
+    The data is on disk before the rename, so after a crash `path` has the old or the new content. If the
+    block raises, `path` stays as it was and the temporary file is removed. The file gets the default
+    permissions of this process: safetensors would make it readable to its owner only.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -37,23 +37,23 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Put `text` at `path` as UTF-8."""
+    """Write `text` to `path` as UTF-8."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Put a value's JSON at `path`, indented, for people to read too."""
+    """Write a value's JSON to `path`, indented to be readable."""
     write_text(path, strict_json(value, indent=2) + "\n")
 
 
 def write_json_lines(path: Path, values: list[dict[str, Any]]) -> None:
-    """Put one JSON object a line at `path`."""
+    """Write one JSON object per line to `path`."""
     write_text(path, "".join(strict_json(value) + "\n" for value in values))
 
 
 def write_table(path: Path, table: pyarrow.Table) -> None:
-    """Put a table at `path` as Parquet."""
+    """Write a table to `path` as Parquet."""
     import pyarrow.parquet
 
     with replacing(path) as temporary:
@@ -61,7 +61,7 @@ def write_table(path: Path, table: pyarrow.Table) -> None:
 
 
 def strict_json(value: Any, indent: int | None = None) -> str:
-    """A value as JSON that every reader takes: NaN and infinity, for which JSON has no word, become null."""
+    """A value as strict JSON: NaN and infinity, which JSON does not have, become null."""
     return json.dumps(_without_nan(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
@@ -74,7 +74,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file; none where the file is missing."""
+    """The objects of a JSON-lines file; none if the file is missing."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]

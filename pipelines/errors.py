@@ -1,4 +1,4 @@
-"""Errors that a user can mend end a program with one line on stderr and an exit code, not a traceback."""
+"""Errors that a user can fix end a program with one line on stderr and an exit code, without a traceback."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import NoReturn
 
 
 class RunError(Exception):
-    """A run that cannot go on or has failed: exit code 1."""
+    """A run cannot continue or has failed: exit code 1."""
 
 
 class UsageError(ValueError):
-    """A command line or a recipe that cannot be followed, the message naming the key: exit code 2."""
+    """An invalid command line or recipe; the message names the key: exit code 2."""
 
 
 class RowError(ValueError):
-    """What is wrong with one row's own content: it costs that row alone, however many rows have it."""
+    """An error in a row's own content: only that row fails, however many rows have the error."""
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what an error says; its kind where it says nothing."""
-    said = (line.strip() for line in str(error).splitlines())
-    return next((line for line in said if line), type(error).__name__)
+    """The first line of an error's message; its class if there is no message."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)
 
 
 def listed(values: Iterable[str], most: int = 5) -> str:
-    """The first values, and how many more there are."""
+    """The first values, and the number of the others."""
     values = list(values)
     more = f" and {len(values) - most} more" if len(values) > most else ""
     return f"{', '.join(values[:most])}{more}"
 
 
 def call(main: Callable[[list[str]], None]) -> NoReturn:
-    """Run a program's `main` on its arguments and leave with its exit code: 0 where it was done."""
+    """Run a program's `main` on its arguments and exit with its exit code."""
     try:
         main(sys.argv[1:])
     except (UsageError, RunError) as error:

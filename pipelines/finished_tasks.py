@@ -1,10 +1,9 @@
 """Finished tasks on disk, part by part: what makes a stage resumable.
 
-A part is one Parquet file with the results of one batch, written beside its place and renamed
-into it, so it is whole or absent. Each result carries the key of its task: a digest of the
-task's inputs, of the settings that matter, and of the seed. A result is looked up by its key
-in the parts, then in the store that the stage committed last; a changed setting changes the
-keys of what it touches and of nothing else.
+A part is one Parquet file with the results of one batch, written to a temporary file and renamed, so that it
+is complete or absent. Each result has the key of its task: a digest of the task's inputs, the relevant
+settings and the seed. A result is looked up by its key in the parts, then in the store that the stage
+committed last; a changed setting changes the keys of the tasks that it affects only.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why a task gave no row."""
+    """Why a task has no result."""
 
     id: str
     stage: str
@@ -39,22 +38,17 @@ class Failure:
 
 
 def committed_tasks(directory: Path) -> dict[str, str]:
-    """The tasks behind the rows of a committed store: the row's id by the task's key."""
+    """The tasks of a committed store's rows: the row's id by the task's key."""
     index = directory / "works.json"
     tasks = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
     generation = committed_generation(directory)
-    # After a crash about a commit, the index tells of the generation before it and of that after it.
-    known = [each for each in (tasks, tasks.get("next")) if each and each["generation"] == generation]
-    return known[0]["rows"] if known else {}
+    # After a crash during a commit, the index has the generations before and after it.
+    known = (each for each in (tasks, tasks.get("next")) if each and each["generation"] == generation)
+    return next((each["rows"] for each in known), {})
 
 
 class Parts:
-    """The finished tasks of one stage in the folder of its store.
-
-    Args:
-        directory: The store that the stage writes.
-        schema: The columns of a result, without the key.
-    """
+    """The finished tasks of one stage in the folder of its store; `schema` is without the key."""
 
     def __init__(self, directory: Path, schema: pyarrow.Schema) -> None:
         import pyarrow
@@ -63,16 +57,12 @@ class Parts:
         self.folder = directory / "parts"
         self.schema = schema.insert(0, pyarrow.field("key", pyarrow.string()))
         self._where: dict[str, tuple[Path, int]] = {}
-        self._committed: dict[str, str] = {}
         self._failures: dict[str, Failure] = {}
         self._reader: StoreReader | None = None
         self._open_part: tuple[Path, list[Row]] | None = None
         self._seen: set[Path] = set()
-        # In this order: what the first process takes out of the parts meanwhile is in the store by then.
+        # In this order: what the first process removes from the parts meanwhile is then in the store.
         self.refresh()
-        self._read_committed()
-
-    def _read_committed(self) -> None:
         self._committed = committed_tasks(self.directory)
         if self._committed:
             self._reader = StoreReader(self.directory)
@@ -80,7 +70,7 @@ class Parts:
             self._failures.setdefault(record["key"], Failure(**record))
 
     def refresh(self) -> None:
-        """Take in what this or another process has finished since the last look."""
+        """Read what this or another process has finished since the last call."""
         import pyarrow.parquet
 
         for path in self._unseen("*.parquet"):
@@ -95,16 +85,16 @@ class Parts:
                 self._seen.add(path)
 
     def _unseen(self, pattern: str) -> list[Path]:
-        # Not by Path.glob, which fails where a folder goes while it looks.
-        found = {self.folder / name for name in glob(f"*/{pattern}", root_dir=self.folder)}  # noqa: PTH207
-        return sorted(found - self._seen)
+        # Path.glob fails if a folder is removed meanwhile.
+        paths = {self.folder / name for name in glob(f"*/{pattern}", root_dir=self.folder)}  # noqa: PTH207
+        return sorted(paths - self._seen)
 
     def done(self, key: str) -> bool:
         """Whether there is a result for this key."""
         return key in self._where or key in self._committed
 
     def failure(self, key: str) -> Failure | None:
-        """The failure recorded for this key, unless it was made good since."""
+        """The failure recorded for this key, unless there is a result now."""
         return None if self.done(key) else self._failures.get(key)
 
     def put(self, keys: Sequence[str], rows: Sequence[Row]) -> None:
@@ -136,15 +126,15 @@ class Parts:
         return {name: row[name] for name in self.schema.names if name != "key"}
 
     def announce(self, generation: str, tasks: Iterable[tuple[str, str]]) -> None:
-        """Before the commit: note which `tasks` (key, row id) are behind the generation to come."""
+        """Before the commit: record the `tasks` (key, row id) of the next generation."""
         current = {"generation": committed_generation(self.directory), "rows": self._committed}
         write_json(self.directory / "works.json", current | {"next": self._index(generation, tasks)})
 
     def close(self, tasks: Iterable[tuple[str, str]], keep: Collection[str] = ()) -> None:
-        """After the commit: keep the index of `tasks` (key, row id) and their failures, drop the parts.
+        """After the commit: write the index of the store's `tasks` and their failures, remove the parts.
 
         Args:
-            tasks: Those behind the store.
+            tasks: Key and row id of each task.
             keep: Keys whose parts stay; see `hold`.
         """
         tasks = list(tasks)
@@ -155,7 +145,7 @@ class Parts:
         held = {self._own_part(key) for key in keep}
         for path in sorted(self.folder.rglob("*"), reverse=True):  # a folder after what is in it
             if path.is_dir():
-                with suppress(OSError):  # something in it stays
+                with suppress(OSError):  # if something in it stays
                     path.rmdir()
             elif path not in held:
                 path.unlink(missing_ok=True)
@@ -163,7 +153,7 @@ class Parts:
             self.folder.rmdir()
 
     def hold(self, key: str) -> None:
-        """Before the commit: give a result that the store will not have any more a part of its own."""
+        """Before the commit: write a result that the store will not have any more to a part of its own."""
         if self.done(key) and not self._own_part(key).exists():
             self.put([key], [self.get(key)])
 
@@ -176,8 +166,7 @@ class Parts:
 
     def failures(self, keys: Iterable[str]) -> list[dict[str, Any]]:
         """The failures among these keys, for `failures.jsonl`."""
-        found = (self.failure(key) for key in keys)
-        return [asdict(failure) for failure in found if failure]
+        return [asdict(failure) for key in keys if (failure := self.failure(key))]
 
     def _path(self, name: str, suffix: str) -> Path:
         return self.folder / name[:2] / (name[:32] + suffix)

@@ -1,8 +1,7 @@
-"""Which frames stand at a constant rate: arithmetic on times, with no decoder in it.
+"""Which frames are shown at a constant rate: arithmetic on times, without a decoder.
 
-A file's frames come with times of their own, often uneven. A clip here is the picture that
-is on the screen at 0, 1/fps, 2/fps, ... seconds. Where the frames are already even, at the
-rate that is asked for, each is taken once.
+The frames of a file have times of their own, often uneven. A clip here consists of the frames on the screen
+at 0, 1/fps, 2/fps, ... seconds. If the frames are even, at the requested rate, each is taken once.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from fractions import Fraction
 
 import numpy as np
 
-# Containers round times: Matroska to 1 ms, MPEG to 1/90,000 s. Below this two times are one.
+# Containers round times: Matroska to 1 ms, MPEG to 1/90,000 s. A smaller difference is none.
 ROUNDING_S = 0.0015
-# Cameras jitter: frames that are off an even grid by less than this share of a frame are even.
+# Cameras jitter: frames count as even if they are off an even grid by less than this share of a frame.
 JITTER = 0.2
 # Above this what a container states is the resolution of its timestamps, not a rate.
 MAX_NOMINAL_FPS = 120.0
@@ -24,12 +23,12 @@ _COMMON_RATES = [
 
 
 def frame_gap(times: np.ndarray) -> float:
-    """The usual time between two frames in seconds; NaN for fewer than two."""
+    """The median time between two frames in seconds; NaN for fewer than two."""
     return float(np.median(np.diff(times))) if len(times) > 1 else float("nan")
 
 
 def is_constant(times: np.ndarray) -> bool:
-    """Whether frames are evenly spaced, but for rounding and jitter of their times."""
+    """Whether frames are evenly spaced, apart from rounding and jitter of their times."""
     if len(times) < 3:
         return True
     even = np.linspace(times[0], times[-1], len(times))
@@ -37,16 +36,16 @@ def is_constant(times: np.ndarray) -> bool:
 
 
 def average_rate(times: np.ndarray, duration_s: float, nominal: float = 0.0) -> float:
-    """Frames a second.
+    """Frames per second.
 
-    Evenly spaced frames give the rate of their spacing, snapped to a common rate (25, 24000/1001, ...) that
-    it cannot be told apart from. Where some are missing or repeated, but all lie on the grid of the nominal
-    rate, it is that one; others give their count over the duration.
+    For evenly spaced frames the rate of their spacing, snapped to a common rate (25, 24000/1001, ...) if
+    rounding can explain the difference. If some are missing or repeated, but all lie on the grid of the
+    nominal rate, that rate; for others their number over the duration.
 
     Args:
         times: Ascending display times in seconds.
-        duration_s: From the first to the end of the last.
-        nominal: Frames a second that the container or codec states; 0 where neither does.
+        duration_s: From the first frame to the end of the last.
+        nominal: Frames per second that the container or codec states; 0 if neither does.
     """
     if len(times) < 2 or not is_constant(times):
         return nominal if _on_grid(times, nominal) else max(len(times), 1) / duration_s
@@ -66,7 +65,7 @@ def _on_grid(times: np.ndarray, rate: float) -> bool:
 
 
 def grid_length(duration_s: float, fps: float) -> int:
-    """How many frames a clip of `duration_s` seconds has at `fps`; at least one."""
+    """The number of frames of a clip of `duration_s` seconds at `fps`; at least one."""
     return max(1, round(duration_s * fps))
 
 
@@ -75,12 +74,12 @@ def shown_at(times: np.ndarray, fps: float, length: int) -> np.ndarray:
 
     Args:
         times: Ascending display times in seconds.
-        fps: Frames a second of the result.
-        length: Frames of the result.
+        fps: Frames per second of the result.
+        length: Number of frames of the result.
 
     Returns:
-        For each point of the grid the last frame that has begun; before the first frame, and
-        after the last, that frame.
+        For each point of the grid the last frame that has started; the first frame before it, and the last
+        frame after it.
     """
     grid = np.arange(length) / fps
     slack = min(ROUNDING_S, 0.25 / fps)

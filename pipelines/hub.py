@@ -1,12 +1,11 @@
 """Push a store to the Hugging Face Hub as a dataset repository.
 
-One commit holds the whole store, so readers see the old dataset or the new one and never half of
-either. Large files travel before the commit; what the Hub has already is not sent again, so a push
-that broke off is repeated with the same command. Afterwards every file's size and checksum are read
-back from the Hub and compared.
+One commit holds the whole store, so readers see either the old dataset or the new one. Large files are sent
+before the commit; files that the Hub has already are not sent again, so an interrupted push is repeated with
+the same command. Afterwards every file's size and checksum are read back from the Hub and compared.
 
-What goes there is what makes up the dataset: the data files that the card names, the card, and the
-records that account for the rows. Work in progress, status and indices stay.
+The data files that the card names, the card, and the records of how the rows were made are pushed. Work in
+progress, status and indices are not.
 """
 
 from __future__ import annotations
@@ -14,19 +13,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.errors import RunError, UsageError
-from pipelines.store import StoreReader
+from pipelines.store import StoreReader, shards
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.hf_api import RepoFile
 
-# Beside the data files; the card is what makes a folder a store, the others may be missing.
+# Files beside the data files; the card makes a folder a store, the others may be missing.
 RECORDS = (
     "README.md", "settings.json", "calibration.json", "calibration.svg", "weights.json", "weights.svg",
     "failures.jsonl",
@@ -37,8 +35,8 @@ _TELEVISION = "its clips are cut from films and television, whose owners keep th
 _TED = "its clips are cut from TED talks, licensed CC BY-NC-ND: no derivatives may be passed on"
 _SIGNED = "it is given out to those who sign a release form, each for their own use"
 
-# Why a corpus may not be re-published, by a word of its name. A variant made from a clip still shows
-# and says what the clip did, so variants count as the corpus.
+# Why a corpus may not be re-published, by a word of its name. A variant shows and says the same as its clip,
+# so the terms hold for variants too.
 TERMS = {
     "mosi": f"{_YOUTUBE} (Zadeh et al. 2016, arXiv:1606.06259)",
     "mosei": f"{_YOUTUBE} (Zadeh et al. 2018, ACL P18-1208)",
@@ -50,30 +48,17 @@ TERMS = {
     "iemocap": f"{_SIGNED} (Busso et al. 2008, doi:10.1007/s10579-008-9076-6)",
     "improv": f"{_SIGNED} (MSP-IMPROV, Busso et al. 2017, doi:10.1109/TAFFC.2016.2515617)",
 }
-# Corpora that anyone may publish: drawn and synthesised here, with no person in them.
+# Corpora that anyone may publish: synthetic, without real people.
 FREE = frozenset({"puppets"})
 
 
 class PushError(RunError):
-    """A store could not be pushed, or is not on the Hub as it was sent."""
-
-
-@dataclass(frozen=True)
-class Upload:
-    """One file on its way."""
-
-    path: Path
-    path_in_repo: str
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        return self.path.stat().st_size
+    """A store could not be pushed, or its files on the Hub differ from those that were sent."""
 
 
 def push(
     store: Path,
-    repo_id: str,
+    repo: str,
     *,
     public: bool = False,
     dry_run: bool = False,
@@ -81,63 +66,58 @@ def push(
     token: str | None = None,
     say: Callable[[str], None] = print,
 ) -> str | None:
-    """Make a dataset repository hold what a store holds.
+    """Push a store to a dataset repository, which then holds the store's files.
 
-    The Hub is the one that huggingface_hub speaks to (`HF_ENDPOINT`).
+    The Hub is that of huggingface_hub (`HF_ENDPOINT`).
 
     Args:
         store: The store's folder.
-        repo_id: `user/name` or `organization/name`; created if it does not exist.
-        public: Let everybody read it. An existing repository keeps its visibility and must have this one.
-        dry_run: Say what would be sent, check what can be checked without the Hub, and send nothing.
+        repo: `user/name` or `organization/name`; created if it does not exist.
+        public: Make the repository public. An existing repository must have this visibility already.
+        dry_run: Print what would be sent, check what can be checked without the Hub, and send nothing.
         i_have_the_rights: Push although the corpus' terms forbid it, or are unknown and the push is public.
         token: An access token; by default the one of `hf auth login` or `HF_TOKEN`.
-        say: Takes the lines of the report.
+        say: Prints the lines of the report.
 
     Returns:
-        The address of the commit; None of a dry run.
+        The address of the commit; None for a dry run.
 
     Raises:
-        UsageError: If `repo_id` is no repository's name, or the corpus may not be published.
+        UsageError: If `repo` is not a repository's name, or the corpus may not be published.
         StoreError: If there is no store.
-        PushError: If the Hub refuses, cannot be reached, or holds something else afterwards.
+        PushError: If the Hub refuses, cannot be reached, or has other files afterwards.
     """
-    _check_name(repo_id)
+    _check_name(repo)
     reader = StoreReader(store)
-    uploads = list(files_of(store))
+    files = list(files_of(store))
     visibility = "public" if public else "private"
-    say(f"{store} -> datasets/{repo_id} ({visibility}), {len(reader)} rows")
-    for upload in uploads:
-        say(f"{upload.size:>15,}  {upload.path_in_repo}")
-    say(f"{sum(upload.size for upload in uploads):>15,}  bytes in {len(uploads)} files")
+    say(f"{store} -> datasets/{repo} ({visibility}), {len(reader)} rows")
+    sizes = {path: (store / path).stat().st_size for path in files}
+    for path in files:
+        say(f"{sizes[path]:>15,}  {path}")
+    say(f"{sum(sizes.values()):>15,}  bytes in {len(files)} files")
     if not i_have_the_rights:
         check_terms(set(reader.table["corpus"].to_pylist()), public=public)
     if dry_run:
         say("dry run: nothing was sent")
         return None
-    with _explained(repo_id):
-        commit = _send(uploads, repo_id, private=not public, token=token)
-    say(f"{len(reader)} rows in {len(uploads)} files, sizes and checksums as sent: {commit.commit_url}")
+    with _explained(repo):
+        commit = _send(store, files, repo, private=not public, token=token)
+    say(f"{len(reader)} rows in {len(files)} files, sizes and checksums as sent: {commit.commit_url}")
     return commit.commit_url
 
 
-def files_of(store: Path) -> Iterator[Upload]:
-    """The files of a store that belong to the dataset, data files first."""
-    from pipelines.store import shards
-
-    for path in shards(store):
-        yield Upload(path, path.relative_to(store).as_posix())
-    for name in RECORDS:
-        if (store / name).is_file():
-            yield Upload(store / name, name)
+def files_of(store: Path) -> Iterator[str]:
+    """The paths in a store that belong to the dataset, data files first."""
+    yield from (path.relative_to(store).as_posix() for path in shards(store))
+    yield from (name for name in RECORDS if (store / name).is_file())
 
 
 def check_terms(corpora: set[str | None], *, public: bool) -> None:
     """Refuse corpora that may not be re-published.
 
-    A name is matched word by word, so `CMU-MOSI` and `mosi_small` are MOSI. A corpus that is
-    neither known to be forbidden nor free may be kept in a private repository; to publish it is
-    its owner's decision.
+    Names are compared word by word, so `CMU-MOSI` and `mosi_small` are MOSI. A corpus with unknown terms may
+    be kept in a private repository; publishing it is its owner's decision.
 
     Raises:
         UsageError: If one of them may not.
@@ -165,37 +145,33 @@ def _check_name(repo_id: str) -> None:
         raise UsageError(f"push: {repo_id!r} lacks its owner; give USER/NAME, as in your-name/{repo_id}")
 
 
-def _send(uploads: list[Upload], repo_id: str, *, private: bool, token: str | None) -> CommitInfo:
-    """Create the repository, commit the files, and compare what is there afterwards."""
+def _send(store: Path, files: list[str], repo_id: str, *, private: bool, token: str | None) -> CommitInfo:
+    """Create the repository, commit the files, and verify them."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi(token=token)
     api.whoami()  # a missing or refused token is noticed before gigabytes are read
     api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-    _check_visibility(api, repo_id, private)
-    additions = [CommitOperationAdd(upload.path_in_repo, upload.path) for upload in uploads]
-    kept = {upload.path_in_repo for upload in uploads}
-    # Of an earlier push. Files that are not this program's (.gitattributes, a licence) stay.
+    is_private = bool(api.dataset_info(repo_id).private)
+    if is_private != private:
+        state, option = ("private", "without --public") if is_private else ("public", "with --public")
+        raise PushError(
+            f"{repo_id} exists and is {state}, so nothing was sent; push {option}, or change the repository's"
+            " visibility in its settings on the Hub first"
+        )
+    additions = [CommitOperationAdd(path, store / path) for path in files]
+    # Files of an earlier push are deleted; those of others (.gitattributes, a licence) stay.
     there = _remote_files(api, repo_id, "main")
-    stale = {path for path in there if path in RECORDS or re.fullmatch(r"data/[^/]+\.parquet", path)} - kept
+    ours = {path for path in there if path in RECORDS or re.fullmatch(r"data/[^/]+\.parquet", path)}
+    deletions = [CommitOperationDelete(path) for path in sorted(ours - set(files))]
     commit = api.create_commit(
         repo_id,
-        [*additions, *(CommitOperationDelete(path) for path in sorted(stale))],
+        [*additions, *deletions],
         repo_type="dataset",
         commit_message=f"Push {len(additions)} files with daq-msa",
     )
     _verify(api, repo_id, commit.oid, additions)
     return commit
-
-
-def _check_visibility(api: HfApi, repo_id: str, private: bool) -> None:
-    is_private = bool(api.dataset_info(repo_id).private)
-    if is_private != private:
-        there, option = ("private", "without --public") if is_private else ("public", "with --public")
-        raise PushError(
-            f"{repo_id} exists and is {there}, so nothing was sent; push {option}, or change the repository's"
-            " visibility in its settings on the Hub first"
-        )
 
 
 def _remote_files(api: HfApi, repo_id: str, revision: str) -> dict[str, RepoFile]:
@@ -209,46 +185,41 @@ def _verify(api: HfApi, repo_id: str, commit: str, additions: list[CommitOperati
     """Equal checksums are equal files, so the rows on the Hub are the store's."""
     there = _remote_files(api, repo_id, commit)
     for addition in additions:
-        found = there.get(addition.path_in_repo)
-        if found is None or not _same(addition, found):
-            state = f"there with {found.size} bytes and another checksum" if found else "not there"
+        remote = there.get(addition.path_in_repo)
+        if remote is None or not _same(addition, remote):
+            state = f"there with {remote.size} bytes and another checksum" if remote else "not there"
             raise PushError(
                 f"{repo_id}: {addition.path_in_repo} ({addition.upload_info.size} bytes) was sent, and in"
                 f" commit {commit} it is {state}; push again, and if it stays so, tell the Hub's support"
             )
 
 
-def _same(addition: CommitOperationAdd, found: RepoFile) -> bool:
+def _same(addition: CommitOperationAdd, remote: RepoFile) -> bool:
     from huggingface_hub.utils.sha import git_hash
 
-    if found.size != addition.upload_info.size:
+    if remote.size != addition.upload_info.size:
         return False
-    if found.lfs:
-        return found.lfs.sha256 == addition.upload_info.sha256.hex()
+    if remote.lfs:
+        return remote.lfs.sha256 == addition.upload_info.sha256.hex()
     with addition.as_file() as file:
-        return found.blob_id == git_hash(file.read())
+        return remote.blob_id == git_hash(file.read())
 
 
 @contextmanager
 def _explained(repo_id: str) -> Iterator[None]:
-    """Turn the client's errors into what to do next. None of them holds the token."""
+    """Turn the client's errors into messages that say what to do next, without the token."""
+    from huggingface_hub import errors
     from huggingface_hub.constants import ENDPOINT
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HTTPError,
-        LocalTokenNotFoundError,
-        OfflineModeIsEnabled,
-    )
 
     try:
         yield
-    except LocalTokenNotFoundError as error:
-        raise PushError("the Hub asks who you are: log in with `hf auth login`, or set HF_TOKEN") from error
-    except OfflineModeIsEnabled as error:
+    except errors.LocalTokenNotFoundError as error:
+        raise PushError("the Hub needs a token: log in with `hf auth login`, or set HF_TOKEN") from error
+    except errors.OfflineModeIsEnabled as error:
         raise PushError("HF_HUB_OFFLINE is set, so nothing can be pushed; unset it and push again") from error
-    except HfHubHTTPError as error:
+    except errors.HfHubHTTPError as error:
         raise PushError(f"{ENDPOINT} refused the push to {repo_id}: {_next_step(error, repo_id)}") from error
-    except (HTTPError, OSError, RuntimeError) as error:
+    except (errors.HTTPError, OSError, RuntimeError) as error:
         raise PushError(
             f"the push to {repo_id} on {ENDPOINT} broke off ({type(error).__name__}: {error});"
             " run the same command again: what has arrived is not sent twice"

@@ -1,8 +1,8 @@
-"""The import: a corpus on disk in, a store of originals out. `daq-msa import`; a recipe's section `corpus`.
+"""The import: reads a corpus and writes a store of originals. `daq-msa import`; a recipe's section `corpus`.
 
-Every clip is decoded and encoded again, by the encoder that variants go through, so that the codec
-does not tell an original from a variant. `docs/importing.md` says what becomes of a file that is
-broken, silent, too long, or odd in some other way: it never ends the run.
+Every clip is decoded and encoded again with the encoder of variants, so that originals and variants do not
+differ in their codec. A file that is broken, silent, too long or otherwise odd never ends the run;
+`docs/importing.md` says how each is treated.
 """
 
 from __future__ import annotations
@@ -47,26 +47,26 @@ VERSIONS = ("daq-msa", "av", "decord2")
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig:
-    """Which corpus, and how its clips are kept."""
+    """The corpus, and how its clips are encoded."""
 
     name: CorpusName = "puppets"
-    """The layout; `puppets` are made on the spot."""
+    """The layout; `puppets` are generated."""
     path: str | None = None
-    """The corpus' folder; of `folder` its CSV; of `puppets` nothing."""
+    """The corpus' folder; for `folder` its CSV; for `puppets` nothing."""
     clips: int = 96
-    """How many clips of puppets to make, at least 8."""
+    """Number of puppet clips to generate, at least 8."""
     fold: int = 0
-    """Which official fold of MUStARD is the test split, 0 to 4."""
+    """The official fold of MUStARD that is the test split, 0 to 4."""
     speaker_independent: bool = False
-    """MUStARD's speaker-independent split instead of a fold."""
+    """Use MUStARD's speaker-independent split instead of a fold."""
     strict: bool = False
-    """Refuse a table that has a bad line; else its good lines are imported and each bad one is rejected."""
+    """Refuse a table with a bad line; otherwise the good lines are imported and each bad one is rejected."""
     max_duration_s: float = 60.0
     """Longer clips are rejected, in seconds."""
     max_side: int | None = 640
-    """Frames are shrunk until the longer side has at most so many pixels; null keeps their size."""
+    """Largest side of a frame in pixels; larger frames are scaled down. null keeps their size."""
     fps: float | None = None
-    """Frames a second; null keeps a clip's own average rate, at most 30."""
+    """Frames per second; null keeps a clip's own average rate, at most 30."""
     audio_language: str | None = None
     """Of several audio streams take that with this language tag, such as eng; null takes the default one."""
 
@@ -74,8 +74,8 @@ class ImportConfig:
         if self.name not in ("puppets", *READERS):
             raise ValueError(f"name: {self.name!r} is none of puppets, {', '.join(READERS)}")
         if (self.path is None) != (self.name == "puppets"):
-            wanted = "puppets have none" if self.path else f"give the folder or CSV of {self.name}"
-            raise ValueError(f"path: got {self.path}; {wanted}")
+            advice = "puppets have none" if self.path else f"give the folder or CSV of {self.name}"
+            raise ValueError(f"path: got {self.path}; {advice}")
         if self.name != "mustard" and (self.fold or self.speaker_independent):
             raise ValueError(f"fold, speaker_independent: these are of mustard, name is {self.name}")
         if self.name == "puppets" and self.clips < MIN_PUPPETS:
@@ -95,7 +95,7 @@ class ImportConfig:
 
 
 class MissingClip(RowError):
-    """A line of the table whose media file is not there."""
+    """A line of the table whose media file is missing."""
 
 
 class MalformedLine(RowError):
@@ -104,41 +104,35 @@ class MalformedLine(RowError):
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What became of a corpus' lines."""
+    """How many of a corpus' lines were imported."""
 
-    read: int
-    done: int
-    rejected: int
-    missing: int
-    """Of the rejected those whose file is not there."""
-    malformed: int
-    """Of the rejected the bad lines of the tables."""
+    read: int = 0
+    done: int = 0
+    rejected: int = 0
+    missing: int = 0  # rejected lines whose file is missing
+    malformed: int = 0  # rejected lines that are malformed
 
     def __str__(self) -> str:
         counts = {"missing": self.missing, "malformed lines": self.malformed}
-        told = ", ".join(f"{count} of them {name}" for name, count in counts.items() if count)
-        return (
-            f"{self.read} rows read, {self.done} done, {self.rejected} rejected{f' ({told})' if told else ''}"
-        )
+        reasons = ", ".join(f"{count} of them {name}" for name, count in counts.items() if count)
+        rejected = f"{self.rejected} rejected ({reasons})" if reasons else f"{self.rejected} rejected"
+        return f"{self.read} rows read, {self.done} done, {rejected}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What a row is made of."""
+    """The source of a row."""
 
     line: Clip | BadLine
-    """Of the table."""
-    sha256: str | None = None
-    """Of the media file, in hex; None where there is none."""
-    name: str | None = None
-    """The file's path in the corpus."""
+    sha256: str | None = None  # of the media file, in hex; None if there is none
+    name: str | None = None  # the file's path in the corpus
 
 
 class ImportClips:
-    """The operator: lines of the tables with their media files in, rows out.
+    """The operator: makes rows from lines of the tables and their media files.
 
-    A batch is decoded side by side, each clip in a process that is replaced if it crashes or hangs. Where a
-    clip of it is rejected, the others are kept for when they are asked for one by one.
+    The clips of a batch are decoded in parallel, each in a process that is replaced if it crashes or hangs.
+    If one is rejected, the runner tries the batch again one by one; the other clips are kept for that.
     """
 
     def __init__(self, config: ImportConfig) -> None:
@@ -153,8 +147,8 @@ class ImportClips:
 
         Raises:
             MediaError: If a file is rejected; the message says why.
-            MissingClip: If there is no file where the table names one.
-            MalformedLine: If the line is a bad one.
+            MissingClip: If the file that the table names is missing.
+            MalformedLine: If the line is malformed.
         """
         ids = [source.line.id for source in sources]
         if not set(ids) <= set(self._made):
@@ -186,7 +180,7 @@ class ImportClips:
 
 
 def decode(path: Path, config: ImportConfig) -> tuple[Row, list[str], dict[str, Any]]:
-    """The columns that a media file gives, the notes on it, and what it was.
+    """The columns that come from a media file, the notes on it, and its properties.
 
     Raises:
         MediaError: If the file is rejected.
@@ -199,15 +193,15 @@ def decode(path: Path, config: ImportConfig) -> tuple[Row, list[str], dict[str, 
     if info.has_video:
         stream = clip.video(fps=config.fps or min(info.fps, MAX_FPS), max_side=config.max_side)
         video, duration_s, fps = encode_video(stream, stream.fps), stream.length / stream.fps, stream.fps
-        notes += _picture_notes(info, stream.fps, stream.width, stream.height)
+        notes += _video_notes(info, stream.fps, stream.width, stream.height)
     else:
         notes.append("no video stream")
     audio, note = _audio(clip)
     notes = [*clip.notes, *notes, *([note] if note else [])]
     if video is None and audio is None:
-        raise MediaError(f"{path}: holds neither picture nor sound ({', '.join(notes)})")
+        raise MediaError(f"{path}: has neither video nor audio ({', '.join(notes)})")
     tracks = {"video": media(video), "audio": media(audio), "duration_s": duration_s, "fps": fps}
-    return tracks, notes, asdict(info)
+    return tracks, notes, {name: value for name, value in asdict(info).items() if name != "notes"}
 
 
 def _audio(clip: MediaClip) -> tuple[bytes | None, str | None]:
@@ -226,7 +220,7 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
     """Import a corpus.
 
     Returns:
-        What became of its lines; zeros but for the first of several processes.
+        How many lines were imported; zeros in all but the first of several processes.
 
     Raises:
         CorpusError: If the corpus' tables are malformed, or its groups cross splits.
@@ -237,24 +231,23 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
 
     config, out = invocation.config, invocation.out
     corpus = read_corpus(config, out.parent / "puppets", invocation.seed)
-    if corpus.crossing:
-        logger.warning(
-            "%s: groups in more than one of the official splits: %d", corpus.name, len(corpus.crossing)
-        )
-    silent = sum(not clip.text for clip in corpus.clips)
-    if silent:
-        logger.warning("%s: %d of %d rows have no transcript", corpus.name, silent, len(corpus.clips))
+    name, crossing = corpus.name, corpus.crossing
+    if crossing:
+        logger.warning("%s: groups in more than one of the official splits: %d", name, len(crossing))
+    no_text = sum(not clip.text for clip in corpus.clips)
+    if no_text:
+        logger.warning("%s: %d of %d rows have no transcript", name, no_text, len(corpus.clips))
     tasks = plan(corpus, config)
     stage = Stage("import", out, features().arrow_schema, invocation.run_settings(batch_size()))
     stage.perform(tasks, lambda task: task.payload, lambda: ImportClips(config))
     if not stage.leads:
-        return Summary(read=0, done=0, rejected=0, missing=0, malformed=0)
+        return Summary()
     settings = provenance.record(
         invocation,
         stage="import",
-        title=f"Talking-face clips: {corpus.name}",
-        description=f"The clips of {corpus.name}, encoded alike; originals, before augmentation.",
-        inputs={"crossing_groups": corpus.crossing, "missing": list(corpus.missing)},
+        title=f"Talking-face clips: {name}",
+        description=f"The clips of {name}, encoded alike; originals, before augmentation.",
+        inputs={"crossing_groups": crossing, "missing": list(corpus.missing)},
     )
     rows = (stage.parts.get(task.key) for task in tasks if stage.parts.done(task.key))
     done = sum(stage.commit(tasks, rows, settings).values())
@@ -268,13 +261,7 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
 
 
 def read_corpus(config: ImportConfig, puppets: Path, seed: int) -> Corpus:
-    """The corpus of the settings.
-
-    Args:
-        config: The settings.
-        puppets: Where puppets are made, if they are asked for.
-        seed: Of the puppets.
-    """
+    """Read the corpus of the settings; `puppets` is the folder and `seed` the seed of generated puppets."""
     from pipelines.corpora import folder, readers
 
     if config.path is None:
@@ -289,7 +276,7 @@ def read_corpus(config: ImportConfig, puppets: Path, seed: int) -> Corpus:
 
 
 def plan(corpus: Corpus, config: ImportConfig) -> list[Task]:
-    """One task a line of the tables, keyed by the file's content and what the table says of it."""
+    """One task for each line of the tables, keyed by the file's content and the line."""
     from pipelines.runner import Task, task_key
 
     tasks = []
@@ -300,24 +287,24 @@ def plan(corpus: Corpus, config: ImportConfig) -> list[Task]:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             name = Path(os.path.relpath(clip.path, corpus.root)).as_posix()
             source = Source(line=clip, sha256=sha256, name=name)
-        # A row of text alone is another one than a clip of the same words whose file is missing.
+        # A row of text only must differ from a clip with the same words whose file is missing.
         named = source.name if clip.media_name is not None else ""
-        said = asdict(clip) | {"path": named, "sha256": source.sha256}
-        del said["media_name"]
-        # An import draws nothing, so no seed is in the key.
-        tasks.append(Task(clip.id, task_key(clip.id, said, config.decoding(), 0), source))
+        inputs = asdict(clip) | {"path": named, "sha256": source.sha256}
+        del inputs["media_name"]
+        # An import draws nothing, so the key has no seed.
+        tasks.append(Task(clip.id, task_key(clip.id, inputs, config.decoding(), 0), source))
     for bad in corpus.bad_lines:
         tasks.append(Task(bad.id, task_key(bad.id, bad.reasons, None, 0), Source(line=bad)))
     return tasks
 
 
 def batch_size() -> int:
-    """Clips that are decoded side by side."""
+    """Number of clips that are decoded in parallel."""
     return min(16, max(2, os.cpu_count() or 1))
 
 
 def main(argv: list[str]) -> None:
-    """Import, and say in one line what became of the corpus."""
+    """Import a corpus and print a one-line summary."""
     from pipelines.settings import parse_stage
 
     invocation = parse_stage(ImportConfig, "corpus", argv, prog="daq-msa import", needs=("out",))
@@ -325,13 +312,12 @@ def main(argv: list[str]) -> None:
 
 
 def original(clip: Clip, **media_columns: Any) -> Row:
-    """The row of a clip: what its table says, and the columns that its media gave."""
-    labels = {name: getattr(clip, name) for name in ("label", "label_text", "label_audio", "label_video")}
-    said = {name: getattr(clip, name) for name in ("split", "group", "text", "corpus", "scale", "language")}
-    return new_row(id=clip.id, source_id=clip.id, kind="original", **said, **labels, **media_columns)
+    """The row of a clip: the values of its table, and the columns of its media."""
+    values = {name: value for name, value in vars(clip).items() if name not in ("id", "path", "media_name")}
+    return new_row(id=clip.id, source_id=clip.id, kind="original", **values, **media_columns)
 
 
-def _picture_notes(info: MediaInfo, fps: float, width: int, height: int) -> list[str]:
+def _video_notes(info: MediaInfo, fps: float, width: int, height: int) -> list[str]:
     notes = []
     if not info.constant_rate:
         notes.append(f"variable frame rate, sampled at {fps:.3f} a second")
@@ -341,15 +327,15 @@ def _picture_notes(info: MediaInfo, fps: float, width: int, height: int) -> list
 
 
 def _make_puppets(folder: Path, clips: int, seed: int) -> Path:
-    """The table of a corpus of puppets, made unless it is there from the same settings."""
+    """The table of a puppet corpus, which is generated unless it was with the same settings."""
     from pipelines.atomic import write_json
     from pipelines.puppets.corpus import write_corpus
 
-    made, wanted = folder / "puppets.json", {"clips": clips, "seed": seed}
-    if not made.exists() or json.loads(made.read_text(encoding="utf-8")) != wanted:
-        made.unlink(missing_ok=True)
-        write_corpus(folder, clips=clips, seed=seed)
-        write_json(made, wanted)
+    record, settings = folder / "puppets.json", {"clips": clips, "seed": seed}
+    if not record.exists() or json.loads(record.read_text(encoding="utf-8")) != settings:
+        record.unlink(missing_ok=True)
+        write_corpus(folder, **settings)
+        write_json(record, settings)  # last: it marks the corpus as complete
     return folder / "label.csv"
 
 

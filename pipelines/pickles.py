@@ -1,12 +1,11 @@
-"""Reads pickles that nobody vouches for: arrays, numbers, strings and containers, and nothing else.
+"""Reads untrusted pickles: arrays, numbers, strings and containers, and nothing else.
 
-A pickle is a program: it names functions and has them called. Here every name it gives is looked
-up in the table at the end of this module, and any other name ends the reading before anything of
-that name is imported or called. What stands in the table is not numpy's own either: numpy's
-constructors trust their arguments (a forged dtype makes one read foreign memory), so arrays are
-rebuilt here from checked parts.
+A pickle is a program: it names functions and calls them. Here every name is looked up in the table at the end
+of this module; any other name ends the reading before anything of that name is imported or called. The table
+does not contain numpy's own constructors, because they trust their arguments (a forged dtype makes one read
+foreign memory): arrays are rebuilt from checked parts.
 
-Python 2 pickles are read as latin1, which keeps both their strings and their arrays.
+Python 2 pickles are read as latin1, which preserves both their strings and their arrays.
 """
 
 from __future__ import annotations
@@ -28,18 +27,15 @@ _NO_STATE = (None, None, None)  # a plain dtype has no subarray, no names and no
 
 
 class PickleError(RunError):
-    """A pickle that is broken or holds what is not let in. The message names it and the file."""
+    """A pickle that is broken or has refused content. The message names it and the file."""
 
 
 def load(path: str | Path) -> Any:
-    """Read a pickle file.
-
-    Returns:
-        Its content; arrays are an `ndarray` subclass that `np.asarray` turns into plain ones.
+    """Read a pickle file; arrays are of an `ndarray` subclass that `np.asarray` makes plain.
 
     Raises:
-        PickleError: If it cannot be read, is broken, or names anything but arrays, numbers, strings
-            and containers. Nothing of it has then run.
+        PickleError: If it cannot be read, is broken, or names anything but arrays, numbers, strings and
+            containers. None of its code has then run.
     """
     try:
         with Path(path).open("rb") as file:
@@ -60,17 +56,17 @@ class _Reader(pickle.Unpickler):
         self.name = name
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a pickle may call a name; `PickleError` for every name that is not in the table."""
+        """The table's entry for a name; `PickleError` if there is none."""
         if (module, name) not in _TABLE:
             raise PickleError(
-                f"{self.name}: asks for {module}.{name}, which is not let in; a feature file holds numpy"
+                f"{self.name}: asks for {module}.{name}, which is refused; a feature file holds numpy"
                 " arrays, numbers, strings, lists, tuples, dicts and sets alone. If you trust the file,"
                 " convert it where it was made"
             )
         return _TABLE[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
-        """Refused: there is nothing outside the file that it may refer to."""
+        """Refused: a pickle may not refer to anything outside its file."""
         raise PickleError(f"{self.name}: refers to an object outside the file ({str(pid)[:40]!r})")
 
 
@@ -84,11 +80,10 @@ class _Array(np.ndarray):
         if isinstance(data, str):  # a Python 2 string
             data = data.encode("latin1")
         count = math.prod(shape)
-        wanted = count if dtype.value.hasobject else count * dtype.value.itemsize
-        if not isinstance(data, list if dtype.value.hasobject else bytes) or len(data) != wanted:
-            raise ValueError(
-                f"an array of shape {shape} and type {dtype.value} with {len(data)} items of data"
-            )
+        kind, size = (list, count) if dtype.value.hasobject else (bytes, count * dtype.value.itemsize)
+        if not isinstance(data, kind) or len(data) != size:
+            about = f"shape {shape} and type {dtype.value}"
+            raise ValueError(f"an array of {about} with {len(data)} items of data")
         super().__setstate__((1, shape, dtype.value, bool(fortran), data))  # type: ignore[arg-type]
 
 
@@ -100,7 +95,7 @@ class _Dtype:
     def __init__(self, kind: Any) -> None:
         if not isinstance(kind, str) or not _PLAIN_DTYPE.fullmatch(kind):
             raise PickleError(
-                f"an array of type {str(kind)[:40]!r} is not let in; it takes numbers, strings, or objects"
+                f"an array of type {str(kind)[:40]!r} is refused; it takes numbers, strings, or objects"
             )
         self.value = np.dtype(kind)
 
@@ -112,7 +107,7 @@ class _Dtype:
 
 
 class _Call:
-    """A function as a pickle may call it. It can be neither changed nor given attributes."""
+    """A function that a pickle may call. It cannot be changed or given attributes."""
 
     __slots__ = ("_function",)
     _function: Callable[..., Any]
@@ -135,7 +130,7 @@ def _is_shape(shape: Any) -> bool:
 
 
 def _reconstruct(kind: Any, shape: Any, code: Any) -> np.ndarray:
-    """An empty array, to be filled by its state."""
+    """An empty array, which `__setstate__` fills."""
     if kind is not _NDARRAY:
         raise ValueError(f"an array of class {kind!r}")
     return np.empty(0, dtype=np.int8).view(_Array)
@@ -157,14 +152,14 @@ def _scalar(dtype: _Dtype, data: Any) -> Any:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes for Python 2."""
+    """The form in which Python 3 writes bytes for Python 2."""
     if encoding != "latin1":
         raise ValueError(f"bytes encoded as {encoding!r}")
     return text.encode("latin1")
 
 
 def _of_items(kind: Callable[..., Any]) -> _Call:
-    """A container made of a list of items; a number, which would ask for memory, is refused."""
+    """A container made from items; a number, which would allocate memory, is refused."""
 
     def make(items: list[Any] | tuple[Any, ...] | bytes = ()) -> Any:
         if not isinstance(items, list | tuple | bytes):

@@ -1,4 +1,4 @@
-"""The pitch of a voice: what steers a conversion, and what two sounds are compared by."""
+"""The pitch of a voice, which controls voice conversion and is compared by the scorer."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 SAMPLING_RATE = 16_000
-HOP = 256
-"""Samples from one frame to the next: 16 ms."""
+HOP = 256  # samples between frames: 16 ms
 RANGE_HZ = (60.0, 500.0)
-_VOICED = 0.5  # confidence from which SwiftF0 means a frame to be voiced
+_VOICED = 0.5  # SwiftF0's confidence from which a frame counts as voiced
 
 
 def track(samples: np.ndarray) -> np.ndarray:
@@ -21,15 +20,15 @@ def track(samples: np.ndarray) -> np.ndarray:
         samples: float32 mono at 16 kHz, (samples,), with at least one sample.
 
     Returns:
-        float32 (samples // HOP + 1,): Hz in `RANGE_HZ`, NaN where there is no pitch. Frame i is
-        centred at sample i * HOP.
+        float32 (samples // HOP + 1,): Hz in `RANGE_HZ`, NaN in unvoiced frames. Frame i is centred at
+        sample i * HOP.
 
     References:
         Nieradzik 2025, "SwiftF0: fast and accurate monophonic pitch detection", arXiv:2508.18440.
     """
-    # The padding makes up the last frame.
-    found = _tracker().detect(np.pad(samples, (0, HOP)), SAMPLING_RATE, *RANGE_HZ)
-    hertz = np.where(found.confidence >= _VOICED, found.pitch_hz, np.nan)
+    # The padding completes the last frame.
+    result = _tracker().detect(np.pad(samples, (0, HOP)), SAMPLING_RATE, *RANGE_HZ)
+    hertz = np.where(result.confidence >= _VOICED, result.pitch_hz, np.nan)
     return hertz[: len(samples) // HOP + 1].astype(np.float32)
 
 

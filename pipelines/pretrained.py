@@ -1,7 +1,7 @@
 """Loads pre-trained models that settings name, through transformers.
 
-Nothing that comes with a model is run, and weights are read from safetensors alone. A model some of
-whose weights are not in its checkpoint is refused: they would be random, and so would what it says.
+No code that comes with a model is executed, and weights are read from safetensors only. A model is refused if
+some of its weights are not in its checkpoint: they would be random, and so would its output.
 """
 
 from __future__ import annotations
@@ -22,32 +22,23 @@ UNUSED = ("pooler.", "masked_spec_embed", "mask_token")
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """A model by name."""
+    """A model by name, with what messages say about it."""
 
-    setting: str
-    """That names it, for messages."""
-    name: str
-    """A Hub id or a folder."""
-    revision: str | None = None
-    """Of a Hub id."""
-    purpose: str = ""
-    """What it is loaded as or for, behind `cannot be loaded` in messages."""
-    advice: str
-    """What the setting takes, for the end of messages."""
+    setting: str  # the key that names the model
+    name: str  # a Hub id or a folder
+    revision: str | None = None  # of a Hub id
+    purpose: str = ""  # after `cannot be loaded` in messages
+    advice: str  # the values that the setting takes, at the end of messages
 
     def config(self) -> Any:
-        """Its configuration.
-
-        Raises:
-            UsageError: If it cannot be had.
-        """
+        """Load its configuration; a failure is a `UsageError`."""
         import transformers
 
         with self.explained():
             return transformers.AutoConfig.from_pretrained(self.name, revision=self.revision, **SAFE)
 
     def load(self, *, processor: str, model: str, device: str = "cpu") -> tuple[Any, Any]:
-        """Its processor, and the model in float32, frozen.
+        """Load its processor, and the model in float32, frozen.
 
         Args:
             processor: The Auto class of the processor.
@@ -55,7 +46,7 @@ class Pretrained:
             device: The torch device that it runs on.
 
         Raises:
-            UsageError: If it cannot be had, is of another kind, or lacks weights.
+            UsageError: If it cannot be loaded, is of another kind, or lacks weights.
         """
         import torch
         import transformers
@@ -68,45 +59,40 @@ class Pretrained:
             loaded, report = getattr(transformers, model).from_pretrained(
                 **where, **SAFE_WEIGHTS, dtype=torch.float32, output_loading_info=True
             )
-        lacking = sorted(part for part in report["missing_keys"] if not any(word in part for word in UNUSED))
-        if lacking:
+        missing = sorted(part for part in report["missing_keys"] if not any(word in part for word in UNUSED))
+        if missing:
             raise UsageError(
-                f"{self.setting}: {self.name!r} has no weights for {len(lacking)} parts of its"
-                f" {type(loaded).__name__} ({listed(lacking, 3)}), which would be random; {self.advice}"
+                f"{self.setting}: {self.name!r} has no weights for {len(missing)} parts of its"
+                f" {type(loaded).__name__} ({listed(missing, 3)}), which would be random; {self.advice}"
             )
         return made, loaded.eval().requires_grad_(False).to(device)
 
     def check_hearing(self, extractor: Any, sampling_rate: int) -> None:
-        """Refuse a model for sound at another rate.
-
-        Raises:
-            UsageError: If it is one.
-        """
+        """Refuse a model for another sampling rate, with a `UsageError`."""
         if extractor.sampling_rate != sampling_rate:
             raise UsageError(
-                f"{self.setting}: {self.name!r} hears sound at {extractor.sampling_rate} Hz;"
+                f"{self.setting}: {self.name!r} takes audio at {extractor.sampling_rate} Hz;"
                 f" takes a model for {sampling_rate} Hz"
             )
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Turns what a library raises while it loads the model into one line."""
+        """Turns errors of a library that loads the model into one line."""
         import torch
         from huggingface_hub.errors import StrictDataclassError
 
         try:
             yield
-        except torch.OutOfMemoryError:  # the device's fault, and not the model's
+        except torch.OutOfMemoryError:  # not an error of the model
             raise
         except (
             OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError,
             StrictDataclassError,
         ) as error:  # fmt: skip
-            said, advice = reason(error), self.advice
+            cause, advice = reason(error), self.advice
             if any(package in str(error).lower() for package in ("sentencepiece", "tiktoken", "protobuf")):
-                said = "its tokenizer needs packages that are not here"
+                cause = "its tokenizer needs packages that are missing"
                 advice = "pip install sentencepiece protobuf"
             purpose = f" {self.purpose}" if self.purpose else ""
-            raise UsageError(
-                f"{self.setting}: {self.name!r} cannot be loaded{purpose} ({said}); {advice}"
-            ) from error
+            message = f"{self.setting}: {self.name!r} cannot be loaded{purpose} ({cause}); {advice}"
+            raise UsageError(message) from error

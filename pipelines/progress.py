@@ -1,4 +1,4 @@
-"""How far a stage is: `status.json` in its folder, and a bar where the output is a terminal."""
+"""The progress of a stage: `status.json` in its folder, and a bar if the output is a terminal."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import json
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from tqdm import tqdm
 
 from pipelines.atomic import write_json
 from pipelines.device import Share
 
-INTERVAL_S = 1.0  # between two writings of status.json
+INTERVAL_S = 1.0  # between two updates of status.json
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Rows of a stage by what became of them."""
+    """Numbers of a stage's rows by state."""
 
     done: int
     failed: int
@@ -37,19 +37,19 @@ class Tally:
 
 
 class Progress:
-    """Keeps the status of one process' share; the first process adds up all shares.
+    """Writes the status of one process' share; the first process adds up all shares.
 
     Args:
         directory: The folder of the stage's store.
         stage: The stage's name.
-        share: Which process this is.
-        tally: Where its share stands at the start.
+        share: The share of this process.
+        tally: Its rows at the start.
     """
 
     def __init__(self, directory: Path, stage: str, share: Share, tally: Tally) -> None:
         self.directory, self.stage, self.share, self.tally = directory, stage, share, tally
         self._started = time.monotonic()
-        self._first: dict[int, Tally] = {}  # of each process, where it stood when first seen
+        self._first: dict[int, Tally] = {}  # each process' tally when it was first seen
         self._shown = -INTERVAL_S
         everywhere = self._everywhere()
         self._bar = tqdm(
@@ -72,33 +72,24 @@ class Progress:
 
     def advance(self, done: int, failed: int) -> None:
         """Count rows that were done and rows that failed."""
-        tally = self.tally
-        self.tally = replace(
-            tally, done=tally.done + done, failed=tally.failed + failed, left=tally.left - done - failed
-        )
+        self.tally += Tally(done, failed, -done - failed)
         if time.monotonic() - self._shown >= INTERVAL_S:
             self.show()
 
     def show(self, state: str = "running") -> None:
-        """Write the status, and move the bar."""
+        """Write the status and update the bar."""
         self._shown = time.monotonic()
         if self.share.rank > 0:
-            with suppress(
-                FileNotFoundError
-            ):  # the first process may have committed, and cleared the parts away
+            # The first process may have committed and removed the parts.
+            with suppress(FileNotFoundError):
                 write_json(self._file(self.share.rank), asdict(self.tally))
             return
         tally = self._everywhere()
-        write_json(self.directory / "status.json", self._status(state, tally))
-        self._bar.total = tally.total
-        self._bar.update(tally.total - tally.left - self._bar.n)
-
-    def _status(self, state: str, tally: Tally) -> dict[str, Any]:
         now = datetime.now(UTC)
         finished = sum(first.left for first in self._first.values()) - tally.left
         rate = finished / max(time.monotonic() - self._started, 1e-9)
         end = now + timedelta(seconds=tally.left / rate) if rate > 0 else None
-        return {
+        status = {
             "stage": self.stage,
             "state": state,
             **asdict(tally),
@@ -106,9 +97,12 @@ class Progress:
             "expected_end": end.isoformat(timespec="seconds") if end else None,
             "updated": now.isoformat(timespec="seconds"),
         }
+        write_json(self.directory / "status.json", status)
+        self._bar.total = tally.total
+        self._bar.update(tally.total - tally.left - self._bar.n)
 
     def _everywhere(self) -> Tally:
-        """The tallies of all processes together; a process that has not begun counts nothing."""
+        """The sum over all processes that have started."""
         tallies = {self.share.rank: self.tally}
         for rank in range(1, self.share.processes) if self.share.rank == 0 else ():
             if self._file(rank).exists():

@@ -1,4 +1,4 @@
-"""What made a store: the record in its `settings.json`, so that it can be made again."""
+"""The record of how a store was made, in its `settings.json`, so that it can be made again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,29 +17,18 @@ if TYPE_CHECKING:
     from pipelines.settings import Invocation
 
 PACKAGES = (
-    "daq-msa",
-    "torch",
-    "torchaudio",
-    "transformers",
-    "diffusers",
-    "peft",
-    "accelerate",
-    "datasets",
-    "av",
-    "decord2",
-    "numpy",
-)
+    "daq-msa", "torch", "torchaudio", "transformers", "diffusers", "peft", "accelerate", "datasets", "av",
+    "decord2", "numpy",
+)  # fmt: skip
 
 
 def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
-    """Versions of Python and of those of the packages that are installed."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of the installed packages among these."""
+    installed = {"python": platform.python_version()}
     for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            installed[package] = version(package)
+    return installed
 
 
 def folder_digest(folder: Path) -> str:
@@ -63,12 +53,12 @@ def record(
     """The settings of a stage's store.
 
     Args:
-        invocation: What the stage was asked to do.
-        stage: Its name.
+        invocation: The stage's command line.
+        stage: The stage's name.
         title: The heading of the store's card.
         description: The card's first paragraph.
-        inputs: What the stage read, if the rows depend on more of it than the tasks say.
-        notes: What readers of the card should know of the rows; a later stage's store keeps them.
+        inputs: Inputs that the rows depend on beside those in the tasks' keys.
+        notes: Notes on the rows for the card; later stages keep them.
     """
     return {
         "stage": stage,

@@ -1,4 +1,4 @@
-"""Ridge regression with an intercept that is not shrunk: one decomposition serves every penalty."""
+"""Ridge regression with an unpenalized intercept; one decomposition serves every penalty."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Decomposed:
-    """Rows (n, d) and their targets (n,), less their means; the rows as left * spread @ right."""
+    """Centred rows (n, d) and targets (n,); the rows are decomposed as left * spread @ right."""
 
     def __init__(self, x: np.ndarray, targets: np.ndarray) -> None:
         self.mean, self.level = x.mean(axis=0), float(targets.mean())
@@ -16,22 +16,22 @@ class Decomposed:
         self.targets = targets - self.level
 
     def fit(self, penalty: float) -> tuple[np.ndarray, float]:
-        """Weights (d,), whose squares cost `penalty` each, and intercept."""
+        """Weights (d,), with `penalty` on their squares, and intercept."""
         shrunk = self.spread / (self.spread**2 + penalty)
         weights = self.right.T @ (shrunk * (self.left.T @ self.targets))
         return weights, float(self.level - self.mean @ weights)
 
     def left_out_error(self, penalty: float, together: Collection[np.ndarray], least_kept: float) -> float:
-        """Mean squared error of each row, by the regression that is fitted without its group.
+        """Mean squared error of the rows under regressions fitted without their group.
 
         Args:
-            penalty: Of `fit`.
+            penalty: As for `fit`.
             together: The rows of each group.
-            least_kept: Added to 1 - leverage, which rows that decide their own prediction have none of.
+            least_kept: Added to 1 - leverage, which is 0 for rows that determine their own prediction.
 
         References:
-            Allen 1974: residuals that are left out together are (I - H)^-1 times the residuals, H the hat
-            matrix's block of them.
+            Allen 1974: the residuals of a left-out group are (I - H)^-1 times its residuals, where H is its
+            block of the hat matrix.
         """
         shrink = self.spread**2 / (self.spread**2 + penalty)
         residual = self.targets - self.left @ (shrink * (self.left.T @ self.targets))

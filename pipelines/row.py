@@ -1,7 +1,7 @@
-"""The row: one clip, or one variant of a clip, as every store holds it.
+"""The row: one clip, or one variant of a clip, in every store.
 
-A row in Python is a plain dict with the keys of `FEATURES`. Its media stay encoded,
-`{"bytes": b"...", "path": None}` or None, and are decoded by `pipelines.media` alone.
+A row in Python is a plain dict with the columns of `features`. Its media stay encoded,
+`{"bytes": b"...", "path": None}` or None; only `pipelines.media` decodes them.
 """
 
 from __future__ import annotations
@@ -36,11 +36,7 @@ _FLOATS = ("label", "label_text", "label_audio", "label_video")
 
 
 def features(scores: Iterable[str] = ()) -> datasets.Features:
-    """The columns of a store and their types.
-
-    Args:
-        scores: Names of the `score_*` columns that the store has beside the fixed ones.
-    """
+    """The columns of a store and their types, with these `score_*` columns."""
     import datasets
 
     string, number = datasets.Value("string"), datasets.Value("float32")
@@ -58,7 +54,7 @@ def features(scores: Iterable[str] = ()) -> datasets.Features:
 
 
 def new_row(**values: Any) -> Row:
-    """A row with every fixed column: `values`, weight 1, and None where nothing was given."""
+    """A row with every fixed column: `values`, weight 1, and None for the others."""
     row: Row = dict.fromkeys((*_STRINGS, *MEDIA, "text", *_FLOATS, "corpus", "scale", "language"))
     row |= dict.fromkeys(("duration_s", "fps", "generator", *QUALITIES))
     row["weight"] = 1.0
@@ -68,7 +64,7 @@ def new_row(**values: Any) -> Row:
 
 
 def media(encoded: bytes | None) -> dict[str, Any] | None:
-    """Encoded bytes as a row holds them; None where there are none."""
+    """A row's value for encoded media, or None."""
     return None if encoded is None else {"bytes": encoded, "path": None}
 
 
@@ -78,26 +74,26 @@ def variant_id(source_id: str, kind: str, number: int) -> str:
 
 
 def effective_size(weights: Iterable[float]) -> float:
-    """(Σw)² / Σw²: so many rows of weight 1 would count as much; 0 where no weight is above 0."""
+    """(Σw)² / Σw²: the number of rows of weight 1 that would count as much; 0 if all weights are 0."""
     weights = [*weights]
     squares = math.fsum(weight * weight for weight in weights)
     return math.fsum(weights) ** 2 / squares if squares else 0.0
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of a value's JSON, in hex; equal for equal values whatever their key order."""
+    """SHA-256 of a value's JSON, in hex, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def row_seed(seed: int, row_id: str) -> int:
-    """The seed of one row's generator, in [0, 2**63).
+    """The seed of a row's random generator, in [0, 2**63).
 
-    Drawn from the run's seed and the row's id alone, so that a result depends on neither
-    order, batch size nor the number of workers.
+    It depends only on the run's seed and the row's id, so that results do not depend on order, batch size or
+    number of workers.
     """
     return int(digest([seed, row_id])[:16], 16) >> 1
 
 
 def provenance(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What `generator` holds: how the row was made, decoded from its JSON."""
+    """How a row was made: its column `generator`, decoded from JSON."""
     return json.loads(row["generator"]) if row["generator"] else {}

@@ -2,8 +2,8 @@
 
     WORK/originals -> WORK/augmented -> WORK/scored -> WORK/model, WORK/report
 
-Where `augment.retries` asks for it, augment and score take turns until no variant changes any more. Every
-stage resumes by itself, so a run that was interrupted is simply started again.
+With `augment.retries`, augment and score alternate until no variant changes any more. Every stage resumes by
+itself, so an interrupted run is continued by the same command.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pipelines.errors import RunError, UsageError
 from pipelines.settings import SECTIONS, read_recipe
 from pipelines.store import committed_generation, made_by
 
-# Options that every stage with rows takes, beside those of its section.
+# Options of every stage that processes rows, beside those of its section.
 FOR_ALL = ("seed", "max-failures", "retry-failed")
 
-# By section of the recipe: program, and the folders that it reads and writes.
+# By section of the recipe: the program, and the folders that it reads and writes.
 STAGES = {
     "corpus": ("pipelines.importing", None, "originals"),
     "augment": ("augment", "originals", "augmented"),
@@ -39,12 +39,12 @@ DEMO_RECIPE = Path(str(files("pipelines") / "recipes" / "demo.yaml"))
 
 
 def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
-    """Run every stage of a recipe, and end with the metrics on the test split.
+    """Run every stage of a recipe, then print the metrics on the test split.
 
     Args:
         recipe_path: The recipe.
-        work: The working folder; the recipe's `work` where it is None.
-        overrides: `--section.key value` arguments, each handed to the stage of its section.
+        work: The working folder; None takes the recipe's `work`.
+        overrides: `--section.key value` arguments, each passed to the stage of its section.
 
     Raises:
         UsageError: If the recipe names no working folder or an override belongs to no section.
@@ -78,7 +78,7 @@ def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
 
 
 def _make_again(work: Path, start_stage: Callable[..., None]) -> None:
-    """Augment by the scores and score again, for as long as that changes the variants."""
+    """Augment by the scores and score again, as long as that changes the variants."""
     augmented, scored = work / STAGES["augment"][2], work / STAGES["score"][2]
     while made_by(augmented).get("config", {}).get("retries", {}).get("attempts"):
         before = committed_generation(augmented)
@@ -89,19 +89,19 @@ def _make_again(work: Path, start_stage: Callable[..., None]) -> None:
 
 
 def start(name: str, arguments: Sequence[str], **environment: str) -> None:
-    """Say which program runs, and `launch` it."""
+    """Print which program runs, and `launch` it."""
     print(f"== {name}", flush=True)
     try:
         launch(name, arguments, **environment)
     except RunError as error:
-        raise RunError(f"{error}; start the same command again to go on from there") from error
+        raise RunError(f"{error}; start the same command again to continue from there") from error
 
 
 def launch(name: str, arguments: Sequence[str], **environment: str) -> None:
-    """Run a Python program to its end, with `environment` beside this process' own.
+    """Run a Python program to its end, with `environment` added to this process' own.
 
     Raises:
-        UsageError: If it left with exit code 2; it has said why.
+        UsageError: If it exited with code 2, after printing the reason.
         RunError: If it failed otherwise.
     """
     code = subprocess.run([sys.executable, *arguments], env=os.environ | environment, check=False).returncode
@@ -117,16 +117,15 @@ def print_status(directory: Path) -> None:
     Raises:
         RunError: If there is no status in the folder.
     """
-    found = sorted(directory.glob("status.json")) or sorted(directory.glob("*/status.json"))
-    if not found:
+    paths = [*directory.glob("status.json")] or sorted(directory.glob("*/status.json"))
+    if not paths:
         raise RunError(
             f"{directory}: no status.json there or one folder down; name a store or a run's folder"
         )
-    for path in sorted(found, key=lambda path: path.stat().st_mtime):
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime):
         status = json.loads(path.read_text(encoding="utf-8"))
-        expected = (
-            f", expected end {status['expected_end']}" if status["left"] and status["expected_end"] else ""
-        )
+        end = status["expected_end"] if status["left"] else None
+        expected = f", expected end {end}" if end else ""
         print(
             f"{status['stage']:<10} {status['state']:<8} {status['done']} done, {status['failed']} failed,"
             f" {status['left']} left, {status['rows_per_second']:g} rows/s{expected}"
@@ -134,16 +133,15 @@ def print_status(directory: Path) -> None:
 
 
 def _by_section(overrides: Sequence[str]) -> dict[str, list[str]]:
-    """Overrides by the stage that they are for; values stay behind their keys."""
+    """Overrides by the stage that they are for, with the values after their keys."""
     given: dict[str, list[str]] = {section: [] for section in (*FOR_ALL, *SECTIONS)}
     section = None
     for argument in overrides:
         if argument.startswith("--"):
             section = argument[2:].partition("=")[0].split(".")[0]
             if section not in given:
-                raise UsageError(
-                    f"{argument}: no section of a recipe; give --section.key with one of {SECTIONS}"
-                )
+                advice = f"give --section.key with one of {SECTIONS}"
+                raise UsageError(f"{argument}: no section of a recipe; {advice}")
         if section is None:
             raise UsageError(f"{argument}: a value without a key; give --section.key value")
         given[section].append(argument)
@@ -151,7 +149,7 @@ def _by_section(overrides: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _gpus() -> int:
-    """How many GPUs the stages use."""
+    """The number of GPUs that the stages use."""
     if cpu_is_wanted():
         return 0
     count = "import torch; print(torch.cuda.device_count())"
@@ -159,9 +157,9 @@ def _gpus() -> int:
 
 
 def _launcher(section: str, gpus: int) -> list[str]:
-    """Arguments that start a stage's module: with a process a GPU, or on the CPU a process a core.
+    """Arguments that start a stage's module, with one process per GPU or, on the CPU, per core.
 
-    The import decodes in threads. On the CPU fine-tuning is one process, which computes in threads.
+    The import decodes in threads. On the CPU, fine-tuning is one process that computes in threads.
     """
     if section == "corpus":
         return []
@@ -170,7 +168,7 @@ def _launcher(section: str, gpus: int) -> list[str]:
         plain += ["--num_cpu_threads_per_process", str(max(1, (os.cpu_count() or 1) // (gpus or 1)))]
         where = ["--multi_gpu"] if gpus > 1 else [] if gpus else ["--cpu"]
         return ["-m", "accelerate.commands.launch", "--num_processes", str(gpus or 1), *plain, *where]
-    # On the CPU, accelerate starts one process whatever it is told.
+    # On the CPU, accelerate always starts one process.
     cores = min(os.cpu_count() or 1, MAX_CPU_PROCESSES)
     return ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(cores)]
 
@@ -180,12 +178,11 @@ def _table(metrics: dict[str, Any]) -> str:
     columns = metrics["test"]
     lines = [f"{'test split':<16}" + "".join(f"{column:>12}" for column in columns)]
     for name in dict.fromkeys(name for values in columns.values() for name in values):
-        lines.append(f"{name:<16}" + "".join(f"{_cell(values.get(name)):>12}" for values in columns.values()))
+        values = [column.get(name) for column in columns.values()]
+        # Some metrics have no value, like a correlation with a constant.
+        texts = [
+            "–" if value is None else f"{value:.4f}" if isinstance(value, float) else value
+            for value in values
+        ]
+        lines.append(f"{name:<16}" + "".join(f"{text:>12}" for text in texts))
     return "\n".join(lines)
-
-
-def _cell(value: float | None) -> str:
-    """A metric as printed; a dash where it has no value, as a correlation with a constant has none."""
-    if value is None:
-        return "–"
-    return str(value) if isinstance(value, int) else f"{value:.4f}"

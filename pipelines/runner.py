@@ -1,4 +1,4 @@
-"""Runs a stage's operator over its tasks, in this process, so that nothing finished is done twice.
+"""Runs a stage's operator over its tasks, so that no finished task is done twice.
 
     tasks = [Task(id, key, payload), ...]       what there is to do, in the store's order
     stage = Stage("augment", out, schema, run_settings)
@@ -6,8 +6,8 @@
     if stage.leads:
         stage.commit(tasks, rows, settings)         the store, once all tasks are accounted for
 
-Several processes may run the same stage on the same folder: each does the tasks that fall to it
-by their digests, the first one waits for the others and commits.
+Several processes may run the same stage on the same folder: each does the tasks that are assigned to it by
+their digests; the first one waits for the others and commits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 0.5  # how often the first process looks whether the others have ended
+POLL_S = 0.5  # interval in which the first process checks whether the others are done
 
 
 Input = TypeVar("Input")
@@ -41,11 +41,11 @@ Loaded = TypeVar("Loaded", contravariant=True)
 
 
 class Operator(Protocol[Loaded]):
-    """Holds a loaded model and turns loaded tasks into results, one for one.
+    """Holds a loaded model and turns each loaded task into a result.
 
-    A call raises for a batch with a row that it cannot do; the rows are then tried one by one. A
-    `RowError` is about that row's content. A `UsageError` or `RunError` is about the run and not about a
-    row, and ends it, and so does any other error that the first rows all share.
+    A call raises if a row of the batch fails; the rows are then tried one by one. A `RowError` is about
+    that row's content. A `UsageError` or `RunError` is about the run, and ends it; so does any other error
+    that the first rows all share.
     """
 
     def __call__(self, inputs: Sequence[Loaded], /) -> list[Row]: ...
@@ -58,27 +58,27 @@ class Task:
     id: str
     """The id of the row that it makes or completes."""
     key: str
-    """Digest of the inputs, of the settings that matter and of the seed: see `task_key`."""
+    """Digest of the inputs, the relevant settings and the seed: see `task_key`."""
     payload: Any = None
     """What the stage needs to load it."""
     shard_key: str | None = None
-    """A digest; tasks with the same one fall to the same process, which may make once what they share."""
+    """A digest; tasks with the same one go to the same process, which may compute once what they share."""
 
 
 class StageFailed(RunError):
-    """A stage stopped, or ended without a single row; what is done stays on disk."""
+    """A stage stopped, or ended without a single row; finished results stay on disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """How a stage goes through its tasks; none of it changes a result."""
+    """How a stage processes its tasks; this changes no result."""
 
     batch_size: int = 1
     """Rows that the operator gets at a time."""
     max_failures: int | None = None
-    """Stop once more rows than this have failed."""
+    """Stop when more rows than this have failed."""
     retry_failed: bool = False
-    """Take the rows again that failed earlier."""
+    """Try rows again that failed earlier."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -88,19 +88,12 @@ class RunSettings:
 
 
 def task_key(row_id: str, inputs: Any, settings: Any, seed: int) -> str:
-    """The key of a task: a SHA-256 hex digest over all that its result depends on."""
+    """The key of a task: a SHA-256 hex digest of everything that its result depends on."""
     return digest([row_id, inputs, settings, seed])
 
 
 class Stage:
-    """One stage that works on the folder of its store.
-
-    Args:
-        name: The stage's name, for the records.
-        directory: The folder of the store that it writes.
-        schema: The columns of one result.
-        settings: How to go through the tasks.
-    """
+    """One stage that works on the folder of its store; `schema` has the columns of one result."""
 
     def __init__(self, name: str, directory: Path, schema: pyarrow.Schema, settings: RunSettings) -> None:
         self.name, self.directory, self.settings = name, Path(directory), settings
@@ -108,8 +101,8 @@ class Stage:
         self.share: Share = share()
         if settings.retry_failed and self.share.processes > 1:
             raise ValueError(
-                f"retry_failed: {self.share.processes} processes were started, and failed rows are taken"
-                " again by one alone; start the stage without a launcher"
+                f"retry_failed: {self.share.processes} processes were started, and failed rows are tried"
+                " again by one process only; start the stage without a launcher"
             )
         self.parts = Parts(self.directory, schema)
         self._first = FirstFailures()
@@ -125,16 +118,16 @@ class Stage:
         load: Callable[[Task], Input],
         make_operator: Callable[[], Operator[Input]],
     ) -> None:
-        """Do what is not done yet of this process' share; then, in the first process, wait for the rest.
+        """Do the pending tasks of this process' share; the first process then waits for the others.
 
         Args:
             tasks: All tasks of the stage, the same in every process.
-            load: Reads what the operator needs for one task.
-            make_operator: Loads the model; called only where there is something to do.
+            load: Reads the operator's input for one task.
+            make_operator: Loads the model; called only if there are pending tasks.
 
         Raises:
             StageFailed: If more rows failed than the settings allow, or the first ones all for one reason.
-            UsageError: If the operator cannot be made as it was asked for.
+            UsageError: If the settings of the operator cannot be used.
         """
         mine = [task for task in tasks if self._is_mine(task)]
         todo = [task for task in mine if self._pending(task)]
@@ -162,14 +155,14 @@ class Stage:
         scores: Iterable[str] = (),
         keep: Collection[str] = (),
     ) -> dict[str, int]:
-        """Write the store from the finished tasks and say what became of all of them.
+        """Write the store from the finished tasks, and the records of all tasks.
 
         Args:
             tasks: All tasks of the stage.
             rows: The store's rows in order; read lazily.
             settings: For `settings.json` and the card.
             scores: Names of the `score_*` columns.
-            keep: Keys of results that are not in the store but are to be found again later.
+            keep: Keys of results that are not in the store but must stay available.
 
         Returns:
             Rows per split.
@@ -182,7 +175,7 @@ class Stage:
         if tasks and len(failures) == len(tasks):
             raise StageFailed(
                 f"{self.name}: all {len(tasks)} rows failed, the first with {failures[0]['error']}:"
-                f" {failures[0]['message']}; see {self.directory / 'failures.jsonl'}, mend what it names, and"
+                f" {failures[0]['message']}; see {self.directory / 'failures.jsonl'}, fix the causes, and"
                 " give the same command with --retry-failed"
             )
         done = [task.key for task in tasks if self.parts.done(task.key)]
@@ -210,7 +203,7 @@ class Stage:
         operator: Operator[Input],
         progress: Progress,
     ) -> None:
-        """Do a batch, row by row where it fails as a whole."""
+        """Do a batch, or its rows one by one if it fails."""
         try:
             results = operator([load(task) for task in batch])
             assert len(results) == len(batch)
@@ -238,7 +231,7 @@ class Stage:
             key=task.key,
         )
         logger.debug("%s: the error in full", task.id, exc_info=error)
-        # A row that fails again as it did while others were done is one that cannot be done.
+        # A row that fails again like before, while others were done, fails for a reason of its own.
         known = earlier and progress.tally.done and likeness(earlier) == likeness(failure)
         if not isinstance(error, RowError) and not known and self._first.holds(failure):
             if len(self._first.held) == ENOUGH:
@@ -248,19 +241,18 @@ class Stage:
         self._quarantine(failure, progress)
 
     def _check_shared(self, rows: int) -> None:
-        """Stop where so many rows failed for one reason. With several processes, each decides on its rows."""
+        """Stop if so many rows failed for one reason. Each of several processes decides on its own rows."""
         held = self._first.held
-        if len(held) < rows:
-            return
-        which = "the first" if rows == ENOUGH else "all"
-        raise StageFailed(
-            f"{self.name}: {which} {rows} rows failed alike, with {held[0].error}: {held[0].message}; that is"
-            " taken for a fault of the run, so nothing was decided about these rows or the rest: mend the"
-            " cause and give the same command again"
-        )
+        if len(held) >= rows:
+            which = "the first" if rows == ENOUGH else "all"
+            raise StageFailed(
+                f"{self.name}: {which} {rows} rows failed alike, with {held[0].error}: {held[0].message};"
+                " this is taken for an error of the run, so nothing was decided about these rows or the rest:"
+                " fix the cause and give the same command again"
+            )
 
     def _give_up_held(self, progress: Progress) -> None:
-        """Take the failures that were held back for the rows' own."""
+        """Record the failures that were held back as failures of their rows."""
         for failure in self._first.release():
             self._quarantine(failure, progress)
 
@@ -279,12 +271,12 @@ class Stage:
             raise StageFailed(
                 f"{self.name}: stopped after {len(failures)} failed rows (max_failures is {limit}),"
                 f" the last: {failures[-1]['id']}: {failures[-1]['message']};"
-                f" see {self.directory / 'failures.jsonl'}; what is done is kept"
+                f" see {self.directory / 'failures.jsonl'}; finished rows are kept"
             )
 
     def _wait_for_others(self, tasks: Sequence[Task], progress: Progress) -> None:
-        # Another process that ends with an error leaves its rows undecided, and this would wait for ever;
-        # but accelerate's and torchrun's launchers end all processes once one has failed.
+        # If another process ends with an error, its rows stay pending and this would wait for ever; but
+        # accelerate's and torchrun's launchers end all processes when one has failed.
         others = [task for task in tasks if not self._is_mine(task)]
         while any(self._pending(task) for task in others):
             time.sleep(POLL_S)

@@ -35,13 +35,13 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True, kw_only=True)
 class Invocation(Generic[Config]):
-    """What a stage was asked to do."""
+    """The parsed command line of a stage."""
 
     config: Config
     data: Path
-    """The store (or file) that it reads."""
+    """The store (or file) to read."""
     out: Path
-    """The folder that it writes."""
+    """The folder to write."""
     seed: int
     max_failures: int | None
     retry_failed: bool
@@ -49,17 +49,16 @@ class Invocation(Generic[Config]):
     command: str
     """As it was typed."""
     paths: dict[str, Path | None] = field(default_factory=dict)
-    """Those that only this stage takes, by their option's name; None of one that was not given."""
+    """Paths that only this stage takes, by their option's name; None if one was not given."""
 
     def run_settings(self, batch_size: int) -> RunSettings:
-        """How the runner goes through the work."""
-        return RunSettings(
-            batch_size=batch_size, max_failures=self.max_failures, retry_failed=self.retry_failed
-        )
+        """The settings of the runner."""
+        failures, retry = self.max_failures, self.retry_failed
+        return RunSettings(batch_size=batch_size, max_failures=failures, retry_failed=retry)
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """A recipe's content, its top-level keys checked.
+    """A recipe's content, with its top-level keys checked.
 
     Raises:
         UsageError: If the file is missing, is no YAML mapping, or has an unknown top-level key.
@@ -93,11 +92,11 @@ def parse_stage(
     Args:
         config_class: The dataclass of the stage's settings; fields may be dataclasses again.
         section: Its section in the recipe.
-        argv: The arguments behind the program's name.
+        argv: The arguments after the program's name.
         prog: The program's name, for messages.
         flags: Names and help texts of switches that only this stage has.
-        paths: Names and help texts of options that only this stage has, and that take a path.
-        needs: Which of `--data` and `--out` must be given.
+        paths: Names and help texts of path options that only this stage has.
+        needs: Those of `--data` and `--out` that must be given.
 
     Raises:
         UsageError: If an argument, a key or a value is wrong.
@@ -110,9 +109,8 @@ def parse_stage(
         raise UsageError(" ".join(str(error).split())) from error
     for name in needs:
         if parsed[name] is None:
-            raise UsageError(
-                f"--{name}: not given; {prog} needs {' and '.join(f'--{name}' for name in needs)}"
-            )
+            needed = " and ".join(f"--{each}" for each in needs)
+            raise UsageError(f"--{name}: not given; {prog} needs {needed}")
     return Invocation(
         config=_build(config_class, parsed[section].as_dict(), section),
         data=Path(parsed.data or "."),
@@ -131,14 +129,13 @@ def _parser(
 ) -> jsonargparse.ArgumentParser:
     parser = jsonargparse.ArgumentParser(prog=prog, exit_on_error=False)
     parser.add_argument("--config", action="config", help="the recipe, a YAML file")
-    parser.add_argument("--data", help="what it reads: the store of the stage before")
-    parser.add_argument("--out", help="the folder that it writes")
+    parser.add_argument("--data", help="the store to read, of the stage before")
+    parser.add_argument("--out", help="the folder to write")
     parser.add_argument("--seed", type=int, default=0, help="the run's seed")
     parser.add_argument("--executor", choices=["local"], default="local", help="where the operator runs")
-    parser.add_argument(
-        "--max-failures", type=int | None, default=None, help="stop once more rows have failed"
-    )
-    parser.add_argument("--retry-failed", action="store_true", help="take rows again that failed earlier")
+    text = "stop when more rows have failed"
+    parser.add_argument("--max-failures", type=int | None, default=None, help=text)
+    parser.add_argument("--retry-failed", action="store_true", help="try rows again that failed earlier")
     for name, text in flags.items():
         parser.add_argument(f"--{name}", action="store_true", help=text)
     for name, text in paths.items():
@@ -148,7 +145,7 @@ def _parser(
 
 
 def _inline_recipe(argv: list[str], config_class: type, section: str) -> list[str]:
-    """The arguments, with each recipe replaced by what this stage reads of it."""
+    """The arguments, with each recipe reduced to the keys of this stage, as JSON."""
     inlined = []
     remaining = iter(argv)
     for argument in remaining:
@@ -173,13 +170,14 @@ def _check_renamed(key: str) -> None:
 
 
 def _nested(config_class: type) -> dict[str, type]:
-    """The fields of a settings class that are settings classes themselves, or may be one or null."""
-    found = {}
-    for name, hint in typing.get_type_hints(config_class).items():
-        for one in typing.get_args(hint) or (hint,):
-            if isinstance(one, type) and dataclasses.is_dataclass(one):
-                found[name] = one
-    return found
+    """The fields of a settings class that are settings classes themselves, or one or null."""
+    hints = typing.get_type_hints(config_class)
+    return {
+        name: kind
+        for name, hint in hints.items()
+        for kind in typing.get_args(hint) or (hint,)
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    }
 
 
 def _check_keys(config_class: type, values: Any, prefix: str) -> None:

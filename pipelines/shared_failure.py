@@ -1,7 +1,7 @@
-"""Whether the first rows that a stage tries fail for one reason, which is then the run's and no row's.
+"""Whether the first rows that a stage tries all fail for one reason, which is then an error of the run.
 
-A package that lost an argument, or a model that cannot compute here, fails on every row alike. Errors about
-a row's own content (`pipelines.errors.RowError`) never count: a corpus may begin with eight broken files.
+A package with another interface, or a model that cannot run here, fails on every row alike. Errors about a
+row's own content (`pipelines.errors.RowError`) never count: a corpus may begin with eight broken files.
 """
 
 from __future__ import annotations
@@ -10,18 +10,13 @@ import re
 
 from pipelines.finished_tasks import Failure
 
-ENOUGH = 8
-"""Rows in a row, from the first one on, whose like failures are taken for the run's."""
-# What differs from row to row in one and the same message: paths, addresses, numbers.
+ENOUGH = 8  # first rows in succession whose like failures count as an error of the run
+# What differs between rows in the same message: paths, addresses, numbers.
 _OWN = re.compile(r"\S*[/\\]\S*|\b0x[0-9a-f]+|[-+]?\d[\d.,]*(e[-+]?\d+)?", re.IGNORECASE)
 
 
 class FirstFailures:
-    """Failures that are held back for as long as no row was done and all are alike.
-
-    Attributes:
-        held: The failures, in the order of the rows.
-    """
+    """Failures, in the order of the rows, held back while no row was done and all are alike."""
 
     def __init__(self) -> None:
         self.held: list[Failure] = []
@@ -35,13 +30,13 @@ class FirstFailures:
         return True
 
     def release(self) -> list[Failure]:
-        """Those held back, which are the rows' own after all; nothing is held back any more."""
+        """The failures held back so far; nothing is held back from now on."""
         held, self.held, self._open = self.held, [], False
         return held
 
 
 def likeness(failure: Failure) -> tuple[str, str]:
-    """What failures of one reason have in common: the error, and the message but for ids and numbers."""
+    """What failures for one reason have in common: the error, and the message without ids and numbers."""
     source_id = failure.id.partition("#")[0]
     message = failure.message.replace(failure.id, "").replace(source_id, "")
     return failure.error, _OWN.sub("", message)

@@ -1,4 +1,4 @@
-"""SIGTERM as a request: the work goes on to a point where it can be taken up again."""
+"""SIGTERM as a request: the program continues to a point from which it can be resumed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Self
 
 
 class StopSignal:
-    """Notes a SIGTERM instead of ending the process, inside a `with`."""
+    """Inside a `with`, records a SIGTERM instead of ending the process."""
 
     def __init__(self) -> None:
         self.came = False
         self._before: Any = None
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
             self._before = signal.signal(signal.SIGTERM, self._note)
         return self
 

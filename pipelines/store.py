@@ -5,9 +5,8 @@
     settings.json     what made the store: configuration, versions, command
     failures.jsonl, status.json, works.json     see `pipelines.runner`
 
-`commit` writes new shards under new names beside the old ones and the card last. The card is
-the manifest: until it is renamed into place the old rows are the store, from then on the new
-ones, and shards that it does not name are rubbish.
+`commit` writes new shards under new names beside the old ones, and the card last. The card is the manifest:
+when it is renamed into place, the new rows become the store; shards that it does not name are garbage.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ GENERATION_DIGITS = 12
 
 
 class StoreError(RunError):
-    """A folder is not a store, or a store lacks what was asked of it."""
+    """A folder is not a store, or a store has no such row."""
 
 
 def open_store(directory: str | Path) -> datasets.Dataset:
@@ -53,12 +52,11 @@ def open_store(directory: str | Path) -> datasets.Dataset:
 
 
 class StoreReader:
-    """Rows of a store by position or id, reading only the row groups that are needed.
+    """Rows of a store by position or id; reads only the row groups that are needed.
 
     Attributes:
         directory: The store.
-        table: Every column but the media, all rows in the store's order; in their place
-            `has_video` and `has_audio` tell whether a row has them.
+        table: All rows in the store's order, with `has_video` and `has_audio` instead of the media.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -72,6 +70,7 @@ class StoreReader:
             for file in self._files
             for group in range(file.num_row_groups)
         ]
+        self._starts = list(accumulate((rows for *_, rows in self._groups), initial=0))
         self._read_group = lru_cache(maxsize=2)(self._read)
 
     def __len__(self) -> int:
@@ -85,10 +84,6 @@ class StoreReader:
     @cached_property
     def _positions(self) -> dict[str, int]:
         return {row_id: index for index, row_id in enumerate(self.table["id"].to_pylist())}
-
-    @cached_property
-    def _starts(self) -> list[int]:
-        return list(accumulate((rows for *_, rows in self._groups), initial=0))
 
     def index_of(self, row_id: str) -> int:
         """The position of the row with this id.
@@ -116,7 +111,7 @@ class StoreReader:
 
 
 def _open_shards(directory: Path) -> list[pyarrow.parquet.ParquetFile]:
-    """A store's files, all of one generation, even where another process commits the next meanwhile."""
+    """A store's files, all of one generation, even if another process commits the next meanwhile."""
     import pyarrow.parquet
 
     while True:
@@ -136,14 +131,14 @@ def commit(
     settings: dict[str, Any],
     scores: Iterable[str] = (),
 ) -> dict[str, int]:
-    """Make `rows` the content of a store, all at once.
+    """Replace the content of a store by `rows`, all at once.
 
     Args:
         directory: The store's folder, made if it is missing.
         rows: The rows in order; each goes to the shards of its split.
-        generation: A hex digest of all that the rows depend on. It names the shards; a store
-            that is of this generation already is left as it is.
-        settings: What made the store, for `settings.json` and the card: at least `stage`,
+        generation: A hex digest of everything that the rows depend on. It names the shards; a store that
+            is of this generation already is left as it is.
+        settings: The record of how the store was made, for `settings.json` and the card: at least `stage`,
             `command` and `versions`.
         scores: Names of the `score_*` columns.
 
@@ -153,11 +148,10 @@ def commit(
     Raises:
         StoreError: If there is no row at all.
     """
-    directory = Path(directory)
-    if committed_generation(directory) == generation[:GENERATION_DIGITS]:
+    directory, name = Path(directory), generation[:GENERATION_DIGITS]
+    if committed_generation(directory) == name:
         written = StoreReader(directory).table["split"].to_pylist()
         return {split: written.count(split) for split in SPLITS if split in written}
-    name = generation[:GENERATION_DIGITS]
     writers = {split: _SplitWriter(directory / "data", f"{split}-{name}", scores) for split in SPLITS}
     for row in rows:
         writers[row["split"]].add(row)
@@ -169,7 +163,10 @@ def commit(
     write_json(directory / "settings.json", settings)
     counts = {split: writers[split].rows for split in files}
     write_text(directory / "README.md", _card(directory, files, counts, settings))
-    _sweep(directory / "data", {path for paths in files.values() for path in paths})
+    named = {path for paths in files.values() for path in paths}
+    for path in (directory / "data").glob("*.parquet"):
+        if path not in named:  # of an earlier generation
+            path.unlink()
     return counts
 
 
@@ -179,12 +176,12 @@ def is_store(directory: str | Path) -> bool:
 
 
 def committed_generation(directory: Path) -> str | None:
-    """The first digits of the generation that a store was committed with; None without a store."""
+    """The first digits of a store's generation; None without a store."""
     return shards(directory)[0].name.split("-")[1] if is_store(directory) else None
 
 
 def made_by(directory: str | Path) -> dict[str, Any]:
-    """The record of what made a store, from its `settings.json`; empty where it has none."""
+    """The record of how a store was made, from its `settings.json`; empty if it has none."""
     path = Path(directory) / "settings.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
@@ -253,20 +250,13 @@ def shards(directory: Path) -> list[Path]:
 
 
 def _without_media(file: pyarrow.parquet.ParquetFile) -> pyarrow.Table:
-    # Of a struct column the short member `path` alone is read: it tells which structs are null.
+    # Reading the short member `path` of a struct column is enough to know which structs are null.
     names = [f"{name}.path" if name in MEDIA else name for name in file.schema_arrow.names]
     table = file.read(names)
     for name in MEDIA:
         index = table.column_names.index(name)
         table = table.set_column(index, f"has_{name}", table[name].is_valid())
     return table.replace_schema_metadata(None)
-
-
-def _sweep(folder: Path, keep: set[Path]) -> None:
-    """Remove the shards of earlier generations."""
-    for path in folder.glob("*.parquet"):
-        if path not in keep:
-            path.unlink()
 
 
 def _card(

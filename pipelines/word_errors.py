@@ -1,4 +1,4 @@
-"""How far what was understood is from what was said."""
+"""The units in which word errors are counted."""
 
 from __future__ import annotations
 
@@ -9,15 +9,10 @@ SPACELESS = ("zh", "yue", "ja", "th", "lo", "km", "my", "bo")
 
 
 def units(text: str, language: str | None) -> list[str]:
-    """Words, or characters, without case, punctuation and width."""
+    """Words, or characters in `SPACELESS` languages, without case, punctuation and character width."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    plain = "".join(_plain(character) for character in folded)
+    words = folded.replace("'", "").replace("’", "")
+    # Punctuation, symbols, separators and control characters separate words.
+    plain = "".join(" " if unicodedata.category(each)[0] in "PSZC" else each for each in words)
     spaceless = (language or "").split("-")[0].lower() in SPACELESS
     return list("".join(plain.split())) if spaceless else plain.split()
-
-
-def _plain(character: str) -> str:
-    """The character; nothing for an apostrophe, a space for other signs."""
-    if character in "'’":
-        return ""
-    return " " if unicodedata.category(character)[0] in "PSZC" else character

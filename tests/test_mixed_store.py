@@ -114,7 +114,7 @@ def test_every_row_is_rated(work: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_the_report_and_the_features_have_every_row(work: Path) -> None:
     page = write_report(work / "scored", work / "report").read_text(encoding="utf-8")
-    assert page.count("Text alone: neither picture nor sound.") == page.count('data-text="folder/text-') == 4
+    assert page.count("Text only: neither video nor audio.") == page.count('data-text="folder/text-') == 4
     features, failures = from_store(work / "scored", ("text", "audio", "video"), ExtractSettings())
     assert failures == []
     assert {split: len(made) for split, made in features.splits.items()} == SPLITS | {"train": 14}

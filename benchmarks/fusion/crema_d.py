@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from finetune.fusion.features.arrays import FeatureError
-from pipelines.corpora.table import Faults, Line, read_table
+from pipelines.corpora.table import Line, ParseErrors, read_table
 from pipelines.row import SPLITS, row_seed
 
 SIGNS = {"H": 1.0, "N": 0.0, "A": -1.0, "D": -1.0, "F": -1.0, "S": -1.0}
@@ -53,22 +53,22 @@ def read_votes(path: Path) -> Votes:
     Raises:
         RunError: If it is not that table, or a vote or level is none.
     """
-    faults = Faults(path)
-    lines = read_table(faults, COLUMNS)
-    clips = [faults.required(line, "FileName") for line in lines]
+    errors = ParseErrors(path)
+    lines = read_table(errors, COLUMNS)
+    clips = [errors.required(line, "FileName") for line in lines]
     valences = {
-        name: np.array([_valence(line, stream, faults) for line in lines]) for name, stream in STREAMS.items()
+        name: np.array([_valence(line, stream, errors) for line in lines]) for name, stream in STREAMS.items()
     }
-    faults.raise_any()
+    errors.raise_any()
     return Votes(clips=clips, actors=np.array([clip.partition("_")[0] for clip in clips]), **valences)
 
 
-def _valence(line: Line, stream: str, faults: Faults) -> float:
+def _valence(line: Line, stream: str, errors: ParseErrors) -> float:
     votes, levels = line.get(f"{stream}Vote").split(":"), line.get(f"{stream}Level").split(":")
     try:
         return float(np.mean([_one(vote, level) for vote, level in zip(votes, levels, strict=True)]))
     except ValueError:
-        faults.add(
+        errors.add(
             line,
             f"{stream}Vote and {stream}Level are no emotions of {', '.join(SIGNS)} with a level of"
             f" 0 to {HIGHEST_LEVEL:g} each",

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetune.fusion.features.arrays import FeatureError, Sequences, Split, checked
-from pipelines.corpora.table import Faults, read_table
+from pipelines.corpora.table import ParseErrors, read_table
 from pipelines.errors import UsageError, call
 from pipelines.row import SCALES, SPLITS, row_seed
 
@@ -78,20 +78,20 @@ def read_sentences(path: Path) -> dict[str, list[Sentence]]:
     Raises:
         RunError: If the table is malformed, or a split has no sentence.
     """
-    faults = Faults(path)
-    lines = read_table(faults, COLUMNS)
+    errors = ParseErrors(path)
+    lines = read_table(errors, COLUMNS)
     found: dict[str, list[Sentence]] = {split: [] for split in (*SPLITS, "")}
     for line in lines:
-        video, clip = faults.required(line, "video_id"), faults.required(line, "clip_id")
+        video, clip = errors.required(line, "video_id"), errors.required(line, "clip_id")
         sentence = Sentence(
             id=f"{video}$_${clip}",  # as MMSA's feature files name clips
-            text=faults.required(line, "text"),
-            score=faults.number(line, "label", SCALE),
-            split=faults.split(line, "mode"),
+            text=errors.required(line, "text"),
+            score=errors.number(line, "label", SCALE),
+            split=errors.split(line, "mode"),
         )
-        faults.unique(line, sentence.id)
+        errors.unique(line, sentence.id)
         found[sentence.split].append(sentence)
-    faults.raise_any()
+    errors.raise_any()
     empty = [split for split in SPLITS if not found[split]]
     if empty:
         raise FeatureError(
@@ -179,10 +179,10 @@ def _split_of(sentences: list[Sentence], features: dict[str, Sequences]) -> Spli
 
 
 def _encoder(options: argparse.Namespace) -> TextEncoder:
-    from finetune.fusion.features.pretrained import load_text
+    from finetune.fusion.features.pretrained import load
     from pipelines.device import pick
 
-    return load_text(options.text, options.revision, pick(options.device), max_tokens=options.max_tokens)
+    return load("text", options.text, options.revision, pick(options.device), max_tokens=options.max_tokens)
 
 
 def _write(

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from finetune.fusion.balancing.observation import Evidence
+from finetune.fusion.balancing.observation import Observation
 from finetune.fusion.conflict import Conflict
 from finetune.fusion.features.arrays import FeatureSet, Sequences, Split, cleaned
 from finetune.fusion.losses import Batch, batch_of
@@ -122,7 +122,7 @@ def made_features(clips: int) -> FeatureSet:
 class _Unwatched:
     """No balance: nothing is looked at and nothing changed."""
 
-    def observe(self, evidence: Evidence) -> None:
+    def observe(self, observation: Observation) -> None:
         pass
 
     def apply(self) -> Conflict:

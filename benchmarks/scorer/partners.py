@@ -73,7 +73,10 @@ def redrawn(row: Row, track: Track, share: float, seed: int) -> np.ndarray:
     from pipelines.puppets import corpus
 
     part = corpus.Part(
-        id=row["id"].removeprefix(f"{row['corpus']}/"), split="train", speaker=row["group"], cast="train"
+        id=row["id"].removeprefix(f"{row['corpus']}/"),
+        split="train",
+        speaker=row["group"],
+        speaker_pool="train",
     )
     valence = row[f"label_{track}"] / 3
     end = -1.0 if valence > 0 else 1.0

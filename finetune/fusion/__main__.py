@@ -8,9 +8,8 @@ def main(argv: list[str]) -> None:
     from pipelines.settings import parse_stage
 
     invocation = parse_stage(FusionConfig, "fusion", argv, prog="python -m finetune.fusion")
-    from finetune.fusion.run import (
-        run,  # behind the parsing, so that a wrong key or --help does not wait for torch
-    )
+    # Imported after the parsing, so that a wrong key or --help does not wait for torch.
+    from finetune.fusion.run import run
     from pipelines.device import leave_group
 
     try:

@@ -1,19 +1,18 @@
 """The conflict-aware penalty (CP): keeps one modality from dominating the training of the others.
 
-Of the method (arXiv:2605.28575) the abstract alone is public: gradient norms of the modalities
-conflict, each training step detects and penalises that, and the statistical loss is kept out of
-it. The formulas here are ours.
+Only the abstract of the method (arXiv:2605.28575) is public: gradient norms of the modalities conflict, each
+training step detects and penalizes that, and the statistical loss is exempt. The formulas here are ours.
 
     n_m   norm of ∂L_task/∂h_m at the feature h_m of modality m, mean over the batch, averaged
           over steps with decay β
     r_m   n_m / mean of the other modalities' norms
-    k_m   of the dominant modality max(floor, 1 − tanh(α (r_m/τ − 1))) where r_m > τ, else 1
+    k_m   of the dominant modality max(floor, 1 − tanh(α (r_m/τ − 1))) if r_m > τ, else 1
 
-It knows nothing of the model but its modality features and the parameters of its encoders:
+It needs only the features of the modalities and the parameters of their encoders:
 
     for micro_batch in step:
         penalty.observe(task_loss, features)
-        penalty.keep(statistical_loss, encoders, outputs=outputs)    # only where a part is exempt
+        penalty.keep(statistical_loss, encoders, outputs=outputs)    # only if a part is exempt
         loss.backward()                             # the whole loss, the exempt part too
     (unscale the gradients)
     penalty.apply(encoders)
@@ -29,7 +28,7 @@ from typing import Any
 
 import torch
 
-from finetune.fusion.distributed import Total, alone
+from finetune.fusion.distributed import AllReduceSum, identity
 from finetune.fusion.gradient_scaling import Encoders, Outputs, Scaling
 from finetune.fusion.settings import check_conflict
 from pipelines.device import summing_dtype
@@ -37,16 +36,16 @@ from pipelines.device import summing_dtype
 
 @dataclass(frozen=True, kw_only=True)
 class Conflict:
-    """What a step's detection found, by modality."""
+    """The conflict of a step, by modality."""
 
     norms: dict[str, float]
     """n_m: averaged norms of the task loss' gradient at the features."""
     ratios: dict[str, float]
     """r_m: each norm over the mean of the others."""
     factors: dict[str, float]
-    """k_m: what the gradients of each encoder were multiplied by."""
+    """k_m: the factors of each encoder's gradients."""
     detected: bool
-    """Whether a ratio passed the threshold, penalised or not."""
+    """Whether a ratio is above the threshold, penalized or not."""
 
 
 class ConflictPenalty:
@@ -56,12 +55,12 @@ class ConflictPenalty:
         threshold: τ, at least 1: the ratio above which there is a conflict.
         alpha: α, above 0: how steeply the penalty grows with the ratio.
         floor: The smallest factor, in (0, 1].
-        decay: β in [0, 1): how much of the averaged norms a step keeps; 0 averages nothing.
+        decay: β in [0, 1): the weight of the earlier norms in the average; 0 averages nothing.
         start_epoch: The first epoch, counted from 0, with a penalty.
         end_epoch: The first epoch without it again; None for no end.
         accumulation: Micro-batches in a step. With one, the factors are known before the backward
-            pass, and `keep` does only what they make necessary; with more it always works.
-        total: Sums over the processes that train together; the norms are those of all.
+            pass, and `keep` costs nothing without a conflict; with more it always costs a pass.
+        all_reduce_sum: Sums over the processes that train together; the norms are those of all.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -77,38 +76,38 @@ class ConflictPenalty:
         start_epoch: int = 0,
         end_epoch: int | None = None,
         accumulation: int = 1,
-        total: Total = alone,
+        all_reduce_sum: AllReduceSum = identity,
     ) -> None:
         check_conflict(threshold, alpha, floor, decay, start_epoch, end_epoch)
         self.threshold, self.alpha, self.floor, self.decay = threshold, alpha, floor, decay
         self.start_epoch, self.end_epoch = start_epoch, end_epoch
-        self.total = total
-        self.scaling = Scaling(accumulation, total)
+        self.all_reduce_sum = all_reduce_sum
+        self.scaling = Scaling(accumulation, all_reduce_sum)
         self.epoch = 0
         self.averages: dict[str, float] = {}
         self._forget_step()
 
     @property
     def active(self) -> bool:
-        """Whether this epoch is one of those with a penalty."""
+        """Whether this epoch has a penalty."""
         return self.start_epoch <= self.epoch and (self.end_epoch is None or self.epoch < self.end_epoch)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Say which epoch runs, counted from 0."""
+        """Set the epoch, counted from 0."""
         self.epoch = epoch
 
     def observe(
         self, task_loss: torch.Tensor, features: Mapping[str, torch.Tensor], *, loss_scale: float = 1.0
     ) -> None:
-        """Take the norms of a micro-batch, before its backward pass.
+        """Record the gradient norms of a micro-batch, before its backward pass.
 
         Args:
             task_loss: The task's part of the loss, a scalar; its graph is kept.
             features: Each modality's feature h_m, (B, width), or a sequence of them, (B, steps,
-                width). Of a sequence the gradient is that with respect to a shift common to all its
-                steps, so that long sequences count no more than short ones (ours).
-            loss_scale: The gradient scaler's scale in mixed precision, so that small gradients do
-                not vanish; the norms are free of it.
+                width). The gradient of a sequence is that of a shift common to all its steps, so that
+                long sequences count no more than short ones (ours).
+            loss_scale: The gradient scaler's scale in mixed precision, so that small gradients do not
+                underflow; the norms are divided by it.
 
         Raises:
             ValueError: If the loss does not depend on a feature.
@@ -121,10 +120,10 @@ class ConflictPenalty:
             if gradient is None:
                 raise ValueError(f"features: the task loss does not depend on that of {name!r}")
         norms = torch.stack([_row_norms(gradient) for gradient in gradients])  # (modalities, B)
-        # A clip that the loss does not weigh has no gradient, and is none.
+        # A clip of weight 0 has no gradient and does not count.
         counted = (norms > 0).any(0).sum()
-        kind = summing_dtype(norms.device)
-        sums = self.total(torch.cat([norms.to(kind).sum(1) / loss_scale, counted[None].to(kind)]))
+        dtype = summing_dtype(norms.device)
+        sums = self.all_reduce_sum(torch.cat([norms.to(dtype).sum(1) / loss_scale, counted[None].to(dtype)]))
         *values, rows = sums.tolist()
         for name, value in zip(names, values, strict=True):
             self._sums[name] = self._sums.get(name, 0.0) + value
@@ -138,12 +137,12 @@ class ConflictPenalty:
         outputs: Outputs | None = None,
         loss_scale: float = 1.0,
     ) -> None:
-        """Except a part of the loss from the penalty; after `observe`.
+        """Exempt a part of the loss from the penalty; after `observe`.
 
         Args:
-            loss: The exempt part, with its weight, as it stands in the whole loss; its graph is kept.
-            encoders: Each modality's parameters, as `apply` gets them.
-            outputs: What leaves each encoder, as `Scaling.keep` takes it; makes a conflict cheap.
+            loss: The exempt part, with its weight in the whole loss; its graph is kept.
+            encoders: Each modality's parameters, as for `apply`.
+            outputs: Each encoder's outputs, as for `Scaling.keep`; they make a conflict cheap.
             loss_scale: As for `observe`.
         """
         if self.active:
@@ -151,11 +150,11 @@ class ConflictPenalty:
             self.scaling.keep(loss, factors, encoders, outputs=outputs, loss_scale=loss_scale)
 
     def detect(self) -> Conflict:
-        """What the micro-batches since the last `apply` amount to; changes nothing."""
+        """The conflict of the micro-batches since the last `apply`; changes nothing."""
         return judged(self._norms(), self.threshold, self.alpha, self.floor, scales=self.active)
 
     def apply(self, encoders: Encoders) -> Conflict:
-        """End a step: scale the dominant encoder's gradients in place, what was kept apart excepted.
+        """End a step: scale the dominant encoder's gradients in place, except those of the exempt part.
 
         Call it after the backward passes and the unscaling, before clipping and the optimizer.
         """
@@ -166,11 +165,11 @@ class ConflictPenalty:
         return conflict
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs, taken between steps."""
+        """The state for a checkpoint, taken between steps."""
         return {"epoch": self.epoch, "averages": dict(self.averages)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         self.epoch, self.averages = int(state["epoch"]), dict(state["averages"])
         self._forget_step()
 
@@ -179,7 +178,7 @@ class ConflictPenalty:
         self._rows = 0.0
 
     def _norms(self) -> dict[str, float]:
-        """The averaged norms with this step's in them; without where they overflowed."""
+        """The averages after this step; those before it if this step's norms overflowed."""
         means = {name: value / max(1.0, self._rows) for name, value in self._sums.items()}
         if not means or not all(map(math.isfinite, means.values())):
             return dict(self.averages)
@@ -190,35 +189,34 @@ class ConflictPenalty:
 
 
 def ratios(norms: Mapping[str, float]) -> dict[str, float]:
-    """Each norm over the mean of the others.
+    """Each norm divided by the mean of the others.
 
-    A modality without others, or as free of gradient as all others, has the ratio 1; one whose
-    others have no gradient at all has an infinite one.
+    The ratio is 1 if there are no others, or if all norms are 0, and infinite if only the others are 0.
     """
-    found = {}
+    result = {}
     for name, norm in norms.items():
         others = [value for other, value in norms.items() if other != name]
         mean = sum(others) / len(others) if others else norm
-        found[name] = norm / mean if mean else (math.inf if norm else 1.0)
-    return found
+        result[name] = norm / mean if mean else (math.inf if norm else 1.0)
+    return result
 
 
 def judged(
     norms: Mapping[str, float], threshold: float, alpha: float, floor: float, *, scales: bool
 ) -> Conflict:
-    """What norms amount to; without `scales`, no gradient is scaled for it."""
-    found = ratios(norms)
-    scaled = factors(found, threshold, alpha, floor) if scales else dict.fromkeys(found, 1.0)
-    detected = max(found.values(), default=0.0) > threshold
-    return Conflict(norms=dict(norms), ratios=found, factors=scaled, detected=detected)
+    """The conflict that these norms show; without `scales`, all factors are 1."""
+    by_name = ratios(norms)
+    scaled = factors(by_name, threshold, alpha, floor) if scales else dict.fromkeys(by_name, 1.0)
+    detected = max(by_name.values(), default=0.0) > threshold
+    return Conflict(norms=dict(norms), ratios=by_name, factors=scaled, detected=detected)
 
 
-def factors(found: Mapping[str, float], threshold: float, alpha: float, floor: float) -> dict[str, float]:
+def factors(by_name: Mapping[str, float], threshold: float, alpha: float, floor: float) -> dict[str, float]:
     """k_m: below 1 for the modality of the largest ratio if that is above the threshold, else 1."""
-    scaled = dict.fromkeys(found, 1.0)
-    if found:
-        dominant = max(found, key=lambda name: found[name])
-        excess = found[dominant] / threshold - 1
+    scaled = dict.fromkeys(by_name, 1.0)
+    if by_name:
+        dominant = max(by_name, key=lambda name: by_name[name])
+        excess = by_name[dominant] / threshold - 1
         if excess > 0:
             scaled[dominant] = max(floor, 1 - math.tanh(alpha * excess))
     return scaled

@@ -3,9 +3,9 @@
     L = L1(ŷ, y) + 0.1 Σ_m L1(ŷ_m, y_m) + 0.1 Σ_m L_rec + 0.1 L_SL + 0.01 L_div
 
 The five parts are published (arXiv:2605.28575); their forms and weights are ours. y_m is the
-clip's unimodal label where it has one, else y. L_rec is the mean squared error of the standardised
-input, averaged to the encoder's steps, as a linear map makes it from those steps. L_div is the
-squared cosine between the features of two modalities, meaned over the pairs.
+clip's unimodal label if it has one, else y. L_rec is the mean squared error of a linear map from the
+encoder's steps to the standardized input, averaged to those steps. L_div is the squared cosine between the
+features of two modalities, averaged over the pairs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from finetune.fusion.features.arrays import Sequences, Split
+from finetune.fusion.features.arrays import Split
 from finetune.fusion.network import Output
 from finetune.fusion.statistics import statistical_loss
 
@@ -26,47 +26,37 @@ Parts = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Some clips as tensors."""
+    """Some clips as tensors; dicts are by modality."""
 
     ids: list[str]
-    values: dict[str, torch.Tensor]
-    """Raw features by modality, (B, T, d)."""
-    masks: dict[str, torch.Tensor]
-    """(B, T)."""
-    labels: torch.Tensor
-    """(B,)."""
-    unimodal: dict[str, torch.Tensor]
-    """(B,), the label where there is no unimodal one."""
-    weights: torch.Tensor
-    """(B,)."""
+    values: dict[str, torch.Tensor]  # raw features, (B, T, d)
+    masks: dict[str, torch.Tensor]  # (B, T)
+    labels: torch.Tensor  # (B,)
+    unimodal: dict[str, torch.Tensor]  # (B,), the label if a clip has no unimodal one
+    weights: torch.Tensor  # (B,)
 
 
 def batch_of(split: Split, rows: np.ndarray, device: torch.device) -> Batch:
     """Clips of a split, each modality cut to the longest of them."""
-    values, masks = {}, {}
-    for name, sequences in split.features.items():
-        cut = _cut(sequences, rows)
-        values[name] = torch.from_numpy(cut.values).to(device)
-        masks[name] = torch.from_numpy(cut.mask).to(device)
+
+    def tensor(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(device)
+
+    values, masks, unimodal = {}, {}, {}
     labels = split.labels[rows]
-    unimodal = {name: split.unimodal[name][rows] for name in split.features}
+    for name, sequences in split.features.items():
+        mask, own = sequences.mask[rows], split.unimodal[name][rows]
+        steps = int(mask.any(0).nonzero()[0].max(initial=0)) + 1
+        values[name], masks[name] = tensor(sequences.values[rows, :steps]), tensor(mask[:, :steps])
+        unimodal[name] = tensor(np.where(np.isnan(own), labels, own))
     return Batch(
         ids=[split.ids[row] for row in rows],
         values=values,
         masks=masks,
-        labels=torch.from_numpy(labels).to(device),
-        unimodal={
-            name: torch.from_numpy(np.where(np.isnan(own), labels, own)).to(device)
-            for name, own in unimodal.items()
-        },
-        weights=torch.from_numpy(split.weights[rows]).to(device),
+        labels=tensor(labels),
+        unimodal=unimodal,
+        weights=tensor(split.weights[rows]),
     )
-
-
-def _cut(sequences: Sequences, rows: np.ndarray) -> Sequences:
-    mask = sequences.mask[rows]
-    steps = int(mask.any(0).nonzero()[0].max(initial=0)) + 1
-    return Sequences(values=sequences.values[rows, :steps], mask=mask[:, :steps])
 
 
 def _task(output: Output, batch: Batch) -> torch.Tensor:
@@ -83,15 +73,10 @@ def _reconstruction(output: Output, batch: Batch) -> torch.Tensor:
 
 
 def _statistics(output: Output, batch: Batch) -> torch.Tensor:
-    losses = [
-        statistical_loss(
-            output.means[name].float(),
-            output.log_deviations[name].float(),
-            output.standardised[name].float(),
-            mask,
-        )
-        for name, mask in batch.masks.items()
-    ]
+    losses = []
+    for name, mask in batch.masks.items():
+        mean, log_deviation = output.means[name].float(), output.log_deviations[name].float()
+        losses.append(statistical_loss(mean, log_deviation, output.standardised[name].float(), mask))
     return torch.stack(losses).sum(0)
 
 
@@ -118,7 +103,7 @@ PARTS: dict[str, Callable[[Output, Batch], torch.Tensor]] = {
 
 
 def loss_parts(output: Output, batch: Batch, names: Collection[str] = PARTS) -> Parts:
-    """Each clip's own losses, (B,) by part; a modality that a clip lacks adds nothing."""
+    """The losses of each clip, (B,) by part; a modality that a clip lacks adds nothing."""
     return {name: part(output, batch) for name, part in PARTS.items() if name in names}
 
 

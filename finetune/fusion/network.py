@@ -1,15 +1,15 @@
-"""The fusion network: an encoder a modality, a gated cross-modal fusion, a head for all and one for each.
+"""The fusion network: one encoder per modality, a gated cross-modal fusion, a joint head and unimodal heads.
 
-    x_m -> standardise -> encoder -> Z_m, h_m       steps and their sum-up, all of one width
+    x_m -> standardize -> encoder -> Z_m, h_m       steps and their weighted sum, all of one width
     g_m = σ(W [h_t; h_m] + b)
     f   = LN(h_t + Σ_m g_m ⊙ P_m CrossAttn(h_t -> Z_m))
     ŷ   = head([f; h_t; h_a; h_v]),   ŷ_m = head_m(h_m)
 
-where t is the anchor, the text or, without it, the first modality there is. That text is fused
-with the others by gates with residual injection, beside unimodal heads, is published
-(arXiv:2605.28575); the formulas, the statistics and reconstruction heads are ours.
+where t is the anchor: text, or the first modality if there is no text. Published (arXiv:2605.28575) are the
+fusion of text with the others by gates with residual injection, and the unimodal heads; the formulas and the
+statistics and reconstruction heads are ours.
 
-A clip may lack a modality altogether: its encoder then sums up one learned step.
+A clip may lack a modality: its encoder then sees only one learned step.
 """
 
 from __future__ import annotations
@@ -24,48 +24,41 @@ from torch.nn import functional
 
 from finetune.fusion.settings import NetworkSettings
 
-# Standardised inputs are cut off here: trackers that lose a face give values in the millions.
+# Standardized inputs are clamped to this: trackers that lose a face give values in the millions.
 LARGEST_INPUT = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What a modality brings into the network."""
+    """The input of a modality."""
 
-    dimensions: int
-    """d of its frames."""
-    stride: int
-    """Frames that are averaged into one step."""
+    dimensions: int  # d of its frames
+    stride: int  # frames that are averaged into one step
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What the network says of B clips; dicts are by modality."""
+    """The network's output for B clips; dicts are by modality."""
 
-    prediction: torch.Tensor
-    """(B,)."""
-    unimodal: dict[str, torch.Tensor]
-    """(B,)."""
+    prediction: torch.Tensor  # (B,)
+    unimodal: dict[str, torch.Tensor]  # (B,)
     encoded: dict[str, tuple[torch.Tensor, torch.Tensor]]
-    """What leaves the encoder: steps (B, 1 + S, width), and the weights (B, 1 + S) that sum them up."""
+    """The encoder's output: steps (B, 1 + S, width), and the weights (B, 1 + S) of their sum."""
     sequences: dict[str, torch.Tensor]
-    """Z_m, (B, 1 + steps, width): where a modality meets the others; the first step is learned."""
-    features: dict[str, torch.Tensor]
-    """h_m, (B, width)."""
+    """Z_m, (B, 1 + S, width), the input of the fusion; the first step is learned."""
+    features: dict[str, torch.Tensor]  # h_m, (B, width)
     means: dict[str, torch.Tensor]
-    """Of the standardised input over time, as its encoder has it, (B, d)."""
+    """Predicted mean of the standardized input over time, (B, d)."""
     log_deviations: dict[str, torch.Tensor]
-    """As `means`, the logarithm of the standard deviation."""
+    """Predicted logarithm of its standard deviation, (B, d)."""
     standardised: dict[str, torch.Tensor]
-    """The standardised input, (B, T, d), 0 where it is padding."""
-    masks: dict[str, torch.Tensor]
-    """(B, T)."""
+    """The standardized input, (B, T, d), 0 at padding."""
     reconstruction_errors: dict[str, torch.Tensor]
     """Mean squared error of the steps' reconstruction, (B,); 0 without input."""
 
 
 class Encoder(nn.Module):
-    """A sequence of frames as steps of `width` and their sum-up."""
+    """Encodes a sequence of frames as steps of `width` and the weights of their sum."""
 
     def __init__(self, inputs: Inputs, settings: NetworkSettings) -> None:
         super().__init__()
@@ -95,8 +88,8 @@ class Encoder(nn.Module):
             mask: (B, T).
 
         Returns:
-            Steps (B, 1 + S, width), their mask (B, 1 + S), and the weights (B, 1 + S) that sum them up.
-            No gradient of the weights passes by the steps that are returned.
+            Steps (B, 1 + S, width), their mask (B, 1 + S), and the weights (B, 1 + S) of their sum. The
+            gradient of the weights does not pass through the tensor of steps that is returned.
         """
         frames, shown = averaged(self.project(values), mask, self.stride)
         frames = frames + positions(frames.shape[1], frames.shape[2], frames)
@@ -109,7 +102,7 @@ class Encoder(nn.Module):
 
 
 class GatedFusion(nn.Module):
-    """The anchor's feature, with what it finds in each other modality injected through a gate."""
+    """Injects what the anchor attends to in each other modality into its feature, through a gate."""
 
     def __init__(self, others: list[str], settings: NetworkSettings) -> None:
         super().__init__()
@@ -133,14 +126,14 @@ class GatedFusion(nn.Module):
         """Fuse the anchor (B, width) with features (B, width) and sequences (B, S, width): (B, width)."""
         fused = anchor
         for name, attention in self.attention.items():
-            found, _ = attention(
+            attended, _ = attention(
                 anchor[:, None],  # (B, 1, width)
                 sequences[name],
                 sequences[name],
                 key_padding_mask=~masks[name],
                 need_weights=False,
             )
-            injected = self.dropout(self.project[name](found.squeeze(1)))
+            injected = self.dropout(self.project[name](attended.squeeze(1)))
             if self.gated:
                 injected = injected * self.gates[name](torch.cat([anchor, features[name]], dim=-1)).sigmoid()
             fused = fused + injected
@@ -151,8 +144,8 @@ class FusionNetwork(nn.Module):
     """Rates clips from any subset of modalities.
 
     Args:
-        inputs: What each modality brings, in the order of anchors.
-        settings: Its size.
+        inputs: The modalities' inputs; the first modality is the anchor.
+        settings: The size.
     """
 
     def __init__(self, inputs: Mapping[str, Inputs], settings: NetworkSettings) -> None:
@@ -175,16 +168,16 @@ class FusionNetwork(nn.Module):
             self.register_buffer(f"deviation_{name}", torch.ones(value.dimensions))
 
     def set_standard(self, name: str, mean: torch.Tensor, deviation: torch.Tensor) -> None:
-        """Give the training split's statistics of a modality, both (d,)."""
+        """Set the training split's statistics of a modality, both (d,)."""
         self.get_buffer(f"mean_{name}").copy_(mean)
         self.get_buffer(f"deviation_{name}").copy_(deviation)
 
     def encoder_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """The parameters below each modality's feature: what a conflict's penalty is about."""
+        """The parameters of each modality's encoder, to which balancing applies."""
         return {name: list(encoder.parameters()) for name, encoder in self.encoders.items()}
 
     def modality_weights(self) -> dict[str, float]:
-        """How much each modality's feature is scaled: learned, 1 on average."""
+        """The learned scale of each modality's feature, 1 on average."""
         weights = len(self.names) * self.modality_scores.detach().softmax(0)
         return dict(zip(self.names, weights.tolist(), strict=True))
 
@@ -193,7 +186,7 @@ class FusionNetwork(nn.Module):
 
         Args:
             values: Raw features by modality, (B, T, d).
-            masks: (B, T); a row that is false throughout lacks the modality.
+            masks: (B, T); a row without any true entry lacks the modality.
         """
         standardised = {name: self._standardised(name, values[name], masks[name]) for name in self.names}
         encoded, sequences, shown, features = {}, {}, {}, {}
@@ -215,7 +208,6 @@ class FusionNetwork(nn.Module):
             means={name: mean for name, (mean, _) in statistics.items()},
             log_deviations={name: log for name, (_, log) in statistics.items()},
             standardised=standardised,
-            masks=dict(masks),
             reconstruction_errors={
                 name: self._reconstruction_error(name, sequences[name], standardised[name], masks[name])
                 for name in self.names
@@ -231,13 +223,13 @@ class FusionNetwork(nn.Module):
     ) -> torch.Tensor:
         encoder = self.encoders[name]
         assert isinstance(encoder, Encoder)
-        wanted, shown = averaged(standardised, mask, encoder.stride)  # (B, S, d)
-        squares = ((self.reconstruct[name](steps[:, 1:]) - wanted) ** 2).mean(-1)  # (B, S)
+        target, shown = averaged(standardised, mask, encoder.stride)  # (B, S, d)
+        squares = ((self.reconstruct[name](steps[:, 1:]) - target) ** 2).mean(-1)  # (B, S)
         return squares.masked_fill(~shown, 0).sum(1) / shown.sum(1).clamp_min(1)
 
 
 def averaged(values: torch.Tensor, mask: torch.Tensor, stride: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean of each `stride` frames that the mask shows: (B, T, d) -> (B, S, d), and the mask (B, S)."""
+    """Means over `stride` frames under the mask: (B, T, d) -> (B, S, d), and their mask (B, S)."""
     batch, frames, dimensions = values.shape
     missing = -frames % stride
     values = functional.pad(values.masked_fill(~mask[..., None], 0), (0, 0, 0, missing))

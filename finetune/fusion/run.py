@@ -1,23 +1,25 @@
 """The command: features from a store or a pickle, a network from each seed, their metrics.
 
-    OUT/config.json          settings, what the features look like, versions, the command
-    OUT/features/            features of a store, made once
+    OUT/config.json          settings, inputs of the network, versions, the command
+    OUT/features/            features of a store
     OUT/model.safetensors    the network of the seed that is best on valid
-    OUT/metrics.json         each seed's metrics, their mean and spread, what was not finite
+    OUT/metrics.json         each seed's metrics, their mean and spread, counts of non-finite values
     OUT/predictions.parquet  seed, split, id, label, prediction
     OUT/failures.jsonl       rows whose media could not be read
-    OUT/seed-N/              that seed's network, metrics, history and, while it trains, checkpoint;
+    OUT/seed-N/              that seed's network, metrics, history and, during training, checkpoint;
                              steps.parquet has each step's ratios of norms, factors and conflict
 
-Started again, it goes on: seeds that are done are kept, and the one that was in training goes on
-from its last whole epoch. Under `accelerate launch`, all processes train the same network, each on
-its share of a step's clips, and the first one writes.
+If it is started again, it resumes: finished seeds are kept, and the one in training continues from its last
+complete epoch. Under `accelerate launch`, all processes train the same network, each on its share of a step's
+clips, and the first one writes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +45,12 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "A fusion network trained with a conflict-aware penalty and a statistical loss."
 
-# Settings that change no seed's result.
+# Settings that do not change a seed's result, so a run may continue with other values.
 FREE = ("seeds", "feature_cache")
 
 
 def run(invocation: Invocation[FusionConfig]) -> dict[str, Any]:
-    """Train from every seed, and write the summary; returns what `metrics.json` holds.
+    """Train from every seed and write the summary; returns the content of `metrics.json`.
 
     Raises:
         UsageError: If the output folder belongs to other settings or data.
@@ -63,12 +65,15 @@ def run(invocation: Invocation[FusionConfig]) -> dict[str, Any]:
         _describe(invocation, features, fingerprint)
         write_json_lines(out / "failures.jsonl", failures)
     if invocation.max_failures is not None and len(failures) > invocation.max_failures:
-        found = f"{len(failures)} rows failed, --max-failures is {invocation.max_failures}"
-        raise RunError(f"{found}; see {out}/failures.jsonl")
+        counts = f"{len(failures)} rows failed, --max-failures is {invocation.max_failures}"
+        raise RunError(f"{counts}; see {out}/failures.jsonl")
     for seed in config.seeds:
         _train_seed(seed, features, config, out / f"seed-{seed}")
         if first:
-            print(_line(seed, _read(out, seed)), flush=True)
+            done = _read(out, seed)
+            test = " ".join(f"{name} {value}" for name, value in done["test"].items())
+            conflicts = f"conflicts in {done['conflict_rate']:.0%} of steps"
+            print(f"seed {seed}: best epoch {done['best_epoch']}, {conflicts}; test {test}", flush=True)
     return _summarise(out, config, features, len(failures)) if first else {}
 
 
@@ -78,18 +83,12 @@ def read_features(data: Path, config: FusionConfig, out: Path) -> tuple[FeatureS
         return from_file(data, config.modalities, config.scale)
     if data.is_file():
         return from_pickle(data, config.modalities, config.scale), []
-    return from_store(data, config.modalities, config.extract, config.scale, _kept_in(out, config))
-
-
-def _kept_in(out: Path, config: FusionConfig) -> Path | None:
-    """The folder in which a store's features are kept."""
-    if config.feature_cache == "none":
-        return None
-    return out / "features" if config.feature_cache == "auto" else Path(config.feature_cache)
+    cache = {"none": None, "auto": out / "features"}.get(config.feature_cache, Path(config.feature_cache))
+    return from_store(data, config.modalities, config.extract, config.scale, cache)
 
 
 def load(directory: str | Path, seed: int | None = None) -> FusionNetwork:
-    """The network that a run has left, in evaluation mode; of a seed, else of the best.
+    """Load a run's network in evaluation mode: that of a seed, by default the best.
 
     Raises:
         RunError: If there is none.
@@ -110,11 +109,14 @@ def load(directory: str | Path, seed: int | None = None) -> FusionNetwork:
 
 
 def claimed(invocation: Invocation[FusionConfig]) -> str:
-    """The digest of what a seed's result depends on; the folder must be of the same, or new."""
-    config, data = invocation.config, invocation.data
-    config = replace(config, training=replace(config.training, trackers=()))
-    matter = {name: value for name, value in asdict(config).items() if name not in FREE}
-    fingerprint = digest({"settings": matter, "data": data_digest(data)})
+    """The digest of everything that a seed's result depends on.
+
+    Raises:
+        UsageError: If the output folder was written with another one.
+    """
+    config = replace(invocation.config, training=replace(invocation.config.training, trackers=()))
+    settings = {name: value for name, value in asdict(config).items() if name not in FREE}
+    fingerprint = digest({"settings": settings, "data": data_digest(invocation.data)})
     path = invocation.out / "config.json"
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
@@ -135,13 +137,11 @@ def _describe(invocation: Invocation[FusionConfig], features: FeatureSet, finger
 
 
 def data_digest(data: Path) -> str:
-    """What a store or a file holds, as a hex digest.
+    """A hex digest of the content of a store or a file.
 
     Raises:
         RunError: If it is neither.
     """
-    import hashlib
-
     if is_store(data):
         return str(committed_generation(data))
     try:
@@ -154,7 +154,7 @@ def data_digest(data: Path) -> str:
 
 
 def _train_seed(seed: int, features: FeatureSet, config: FusionConfig, folder: Path) -> None:
-    """Train from a seed, unless that is done."""
+    """Train from a seed, unless it is finished."""
     from accelerate.utils import set_seed
 
     accelerator = make_accelerator(config.training, folder)
@@ -172,11 +172,11 @@ def _train_seed(seed: int, features: FeatureSet, config: FusionConfig, folder: P
         accelerator=accelerator,
         seed=seed,
     )
-    trained = train(
-        trainer,
-        folder / "checkpoint.pt",
-        lambda record: accelerator.log(flat(record), step=record["epoch"]),
-    )
+
+    def report(record: dict[str, Any]) -> None:
+        accelerator.log(flat(record), step=record["epoch"])
+
+    trained = train(trainer, folder / "checkpoint.pt", report)
     if accelerator.is_main_process:
         _write_seed(seed, trained, features, folder)
     accelerator.end_training()
@@ -186,26 +186,22 @@ def _write_seed(seed: int, trained: Trained, features: FeatureSet, folder: Path)
     from pyarrow import Table
     from safetensors.torch import save_file
 
+    weights = {name: value.contiguous() for name, value in trained.network.state_dict().items()}
     with replacing(folder / "model.safetensors") as temporary:
-        save_file(
-            {name: value.contiguous() for name, value in trained.network.state_dict().items()}, temporary
-        )
+        save_file(weights, temporary)
     write_json_lines(folder / "history.jsonl", trained.history)
     write_table(folder / "steps.parquet", Table.from_pylist(trained.steps))
     _write_predictions(folder / "predictions.parquet", seed, trained, features)
-    write_json(folder / "metrics.json", _seed_record(trained))  # last: it says that the seed is done
-    (folder / "checkpoint.pt").unlink()
-
-
-def _seed_record(trained: Trained) -> dict[str, Any]:
     rates = [epoch["conflict_rate"] for epoch in trained.history]
-    return {
+    metrics = {
         "best_epoch": trained.best_epoch,
         "epochs": len(trained.history),
         "conflict_rate": round(float(np.mean(rates)), 4),
         "modality_weights": trained.network.modality_weights(),
         **trained.metrics,
     }
+    write_json(folder / "metrics.json", metrics)  # last: it marks the seed as finished
+    (folder / "checkpoint.pt").unlink()
 
 
 def _write_predictions(path: Path, seed: int, trained: Trained, features: FeatureSet) -> None:
@@ -214,26 +210,20 @@ def _write_predictions(path: Path, seed: int, trained: Trained, features: Featur
     tables = [
         pyarrow.table(
             {
-                "seed": [seed] * len(found),
-                "split": [split] * len(found),
+                "seed": [seed] * len(ratings),
+                "split": [split] * len(ratings),
                 "id": features.splits[split].ids,
                 "label": features.splits[split].labels,
-                "prediction": found,
+                "prediction": ratings,
             }
         )
-        for split, found in trained.predictions.items()
+        for split, ratings in trained.predictions.items()
     ]
     write_table(path, pyarrow.concat_tables(tables))
 
 
 def _read(out: Path, seed: int) -> dict[str, Any]:
     return json.loads((out / f"seed-{seed}" / "metrics.json").read_text(encoding="utf-8"))
-
-
-def _line(seed: int, found: dict[str, Any]) -> str:
-    rated = " ".join(f"{name} {value}" for name, value in found["test"].items())
-    conflicts = f"conflicts in {found['conflict_rate']:.0%} of steps"
-    return f"seed {seed}: best epoch {found['best_epoch']}, {conflicts}; test {rated}"
 
 
 def _summarise(out: Path, config: FusionConfig, features: FeatureSet, failed: int) -> dict[str, Any]:
@@ -248,8 +238,8 @@ def _summarise(out: Path, config: FusionConfig, features: FeatureSet, failed: in
         "not_finite": features.not_finite,
         "best_seed": best,
         "mean": {split: _over(seeds, split, np.mean) for split in ("valid", "test")},
-        "spread": {split: _over(seeds, split, _deviation) for split in ("valid", "test")},
-        "seeds": {str(seed): found for seed, found in seeds.items()},
+        "spread": {split: _over(seeds, split, partial(np.std, ddof=1), 2) for split in ("valid", "test")},
+        "seeds": {str(seed): own for seed, own in seeds.items()},
     }
     folders = [out / f"seed-{seed}" for seed in seeds]
     tables = [pyarrow.parquet.read_table(folder / "predictions.parquet") for folder in folders]
@@ -260,16 +250,13 @@ def _summarise(out: Path, config: FusionConfig, features: FeatureSet, failed: in
     return summary
 
 
-def _over(seeds: dict[int, dict[str, Any]], split: str, reduce: Any) -> dict[str, float | None]:
-    """A statistic of each metric over the seeds; null where one has no value."""
-    found: dict[str, float | None] = {}
+def _over(
+    seeds: dict[int, dict[str, Any]], split: str, reduce: Any, least: int = 1
+) -> dict[str, float | None]:
+    """A statistic of each metric over at least `least` seeds; None if a seed has no value."""
+    statistics: dict[str, float | None] = {}
     for name in next(iter(seeds.values()))[split]:
         values = [each[split][name] for each in seeds.values()]
-        result = None if None in values else reduce(values)
-        found[name] = None if result is None else round(float(result), 4)
-    return found
-
-
-def _deviation(values: list[float]) -> float | None:
-    """The sample standard deviation; None for one value."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+        missing = None in values or len(values) < least
+        statistics[name] = None if missing else round(float(reduce(values)), 4)
+    return statistics

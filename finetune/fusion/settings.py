@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pipelines.row import MODALITIES, Modality
 
 Balancing = Literal["conflict_penalty", "none", "ogm_ge", "cggm", "mmpareto", "constant"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
-# Methods that judge a modality by its unimodal head.
+# Methods that score a modality by its unimodal head.
 JUDGING: tuple[Balancing, ...] = ("ogm_ge", "cggm", "mmpareto")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractSettings:
-    """How features of a store's clips are made; a feature pickle has its own."""
+    """How features of a store's clips are extracted; unused for a feature pickle or file."""
 
     text: str = "words"
     """`words`, which are hashed, or the Hub id or folder of an encoder like BERT or DeBERTa."""
@@ -30,29 +30,27 @@ class ExtractSettings:
     video_revision: str | None = None
     """Commit or tag of the video encoder on the Hub; null for the newest."""
     word_dimensions: int = 128
-    """Of a word's vector; of `words`."""
+    """Size of a word's vector; for `words`."""
     mel_bands: int = 64
-    """Of the sound's spectrum; of `log_mel`."""
+    """Bands of the spectrum; for `log_mel`."""
     audio_fps: float = 25.0
-    """Spectra a second; hidden states of a pre-trained encoder are averaged to so many."""
+    """Spectra per second; hidden states of a pre-trained encoder are averaged to this rate."""
     video_fps: float = 5.0
-    """Frames a second."""
+    """Frames per second."""
     frame_px: int = 64
-    """The side that a frame is scaled to, a multiple of `cells`; of `edges`."""
+    """The side that a frame is scaled to, a multiple of `cells`; for `edges`."""
     cells: int = 8
-    """Edges are summed in so many by so many cells; of `edges`."""
+    """Cells per side in which edges are summed; for `edges`."""
     max_duration_s: float = 30.0
-    """Later sound and picture is left out; seconds."""
+    """Later audio and video is left out; seconds."""
     batch_size: int = 32
-    """Frames that a pre-trained encoder sees at a time."""
+    """Frames that a pre-trained encoder gets at a time."""
     device: Literal["auto", "cpu"] = "auto"
-    """Of pre-trained encoders; auto takes a GPU where there is one."""
+    """Device of pre-trained encoders; auto takes a GPU if there is one."""
 
     def __post_init__(self) -> None:
         numbers = ("word_dimensions", "mel_bands", "audio_fps", "video_fps", "cells", "max_duration_s")
-        for name in (*numbers, "batch_size"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}; it takes a value above 0")
+        _check_above_0(self, *numbers, "batch_size")
         if self.frame_px < 2 * self.cells or self.frame_px % self.cells:
             raise ValueError(
                 f"frame_px: got {self.frame_px}; it takes a multiple of cells ({self.cells}), twice or more"
@@ -64,7 +62,7 @@ class NetworkSettings:
     """The size of the network."""
 
     width: int = 64
-    """Of every feature; a multiple of `heads`."""
+    """Size of every feature; an even multiple of `heads`."""
     heads: int = 4
     """Attention heads."""
     layers: int = 1
@@ -72,9 +70,9 @@ class NetworkSettings:
     dropout: float = 0.2
     """In [0, 1)."""
     steps: int = 50
-    """To about how many steps a long sequence is averaged down before its encoder, at least 1."""
+    """Long sequences are averaged to about this many steps before the encoder; at least 1."""
     gate: bool = True
-    """Whether fusion is gated; without, every modality is injected in full."""
+    """Whether fusion is gated; otherwise every modality is injected in full."""
 
     def __post_init__(self) -> None:
         if self.heads < 1 or self.width < 2 or self.width % self.heads or self.width % 2:
@@ -92,13 +90,13 @@ class LossSettings:
     """Weights of the parts beside the task's own loss; 0 leaves a part out."""
 
     auxiliary: float = 0.1
-    """Of the unimodal heads."""
+    """The unimodal heads' losses."""
     reconstruction: float = 0.1
-    """Of the inputs from the encoders' steps."""
+    """The error of reconstructing the inputs from the encoders' steps."""
     statistics: float = 0.1
-    """Of the statistical loss."""
+    """The statistical loss."""
     diversity: float = 0.01
-    """Of the modalities' features being unlike."""
+    """The similarity of the modalities' features."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -111,7 +109,7 @@ class ConflictSettings:
     """The conflict-aware penalty. Gradient norms are measured and logged with and without it."""
 
     penalty: bool = True
-    """Whether what dominates is slowed down; without, conflicts are only told."""
+    """Whether the dominant modality is slowed down; otherwise conflicts are only logged."""
     threshold: float = 2.0
     """τ, at least 1: the ratio of gradient norms above which there is a conflict."""
     alpha: float = 0.5
@@ -119,7 +117,7 @@ class ConflictSettings:
     floor: float = 0.1
     """The smallest factor, in (0, 1]."""
     decay: float = 0.9
-    """β in [0, 1): how much of the averaged norms a step keeps."""
+    """β in [0, 1): the weight of the earlier norms in the average."""
     start_epoch: int = 0
     """The first epoch with a penalty, from 0."""
     end_epoch: int | None = None
@@ -131,23 +129,21 @@ class ConflictSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class BalanceSettings:
-    """By which method gradients are balanced between the modalities, and the numbers of the others."""
+    """The method that balances gradients between the modalities, and the methods' parameters."""
 
     method: Balancing = "conflict_penalty"
-    """Which; the section `conflict` is about the penalty."""
+    """The method; the penalty is configured in the section `conflict`."""
     constant: float = 0.5
-    """What `constant` multiplies the first modality's encoder's gradients by, in (0, 1]."""
+    """Factor of `constant` on the gradients of the first modality's encoder, in (0, 1]."""
     ogm_ge_alpha: float = 0.3
     """α of OGM-GE, above 0: how much slower a better modality's encoder becomes."""
     cggm_rate: float = 1.3
-    """What CGGM multiplies all its factors by, above 0."""
+    """Factor of CGGM on all its factors, above 0."""
     mmpareto_gain: float = 1.5
-    """γ of MMPareto, above 0: by how much gradients are lengthened."""
+    """γ of MMPareto, above 0: the factor on the length of gradients."""
 
     def __post_init__(self) -> None:
-        for name in ("ogm_ge_alpha", "cggm_rate", "mmpareto_gain"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}; it takes a value above 0")
+        _check_above_0(self, "ogm_ge_alpha", "cggm_rate", "mmpareto_gain")
         if not 0 < self.constant <= 1:
             raise ValueError(f"constant: got {self.constant}; it takes a value in (0, 1]")
 
@@ -157,7 +153,7 @@ class TrainingSettings:
     """How a network is trained."""
 
     epochs: int = 40
-    """At most; the best epoch on valid is kept."""
+    """The maximum; the best epoch on valid is kept."""
     patience: int = 10
     """Epochs without a better MAE on valid after which training ends."""
     batch_size: int = 32
@@ -167,22 +163,21 @@ class TrainingSettings:
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """SGD has a momentum of 0.9. AdamW divides by the gradients' size, and so undoes a penalty that lasts."""
     learning_rate: float = 1e-3
-    """At its highest, after a warm-up over a tenth of the steps; then a cosine down to 0."""
+    """The peak, after a warm-up over a tenth of the steps; then a cosine down to 0."""
     weight_decay: float = 1e-2
-    """Of the optimizer."""
+    """The optimizer's weight decay."""
     clip_norm: float = 1.0
     """The largest norm of the gradients, above 0."""
     precision: Literal["no", "bf16", "fp16"] = "no"
-    """Mixed precision; fp16 needs a GPU, bf16 on a GPU one that computes in it (not V100 and T4)."""
+    """Mixed precision; fp16 needs a GPU, bf16 a CPU or a GPU that supports it (not V100 and T4)."""
     device: Literal["auto", "cpu"] = "auto"
-    """auto takes a GPU where there is one."""
+    """auto takes a GPU if there is one."""
     trackers: tuple[Tracker, ...] = ()
-    """Where each epoch is reported beside the history, of tensorboard, wandb and trackio."""
+    """Where epochs are reported beside the history: tensorboard, wandb, trackio."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "patience", "batch_size", "accumulation", "learning_rate", "clip_norm"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}; it takes a value above 0")
+        numbers = ("epochs", "patience", "batch_size", "accumulation", "learning_rate", "clip_norm")
+        _check_above_0(self, *numbers)
         if self.weight_decay < 0:
             raise ValueError(f"weight_decay: got {self.weight_decay}; it takes at least 0")
 
@@ -192,25 +187,25 @@ class FusionConfig:
     """The fusion model."""
 
     modalities: tuple[Modality, ...] = MODALITIES
-    """Which of text, audio and video it rates clips by; the first is what others are fused into."""
+    """The modalities used, of text, audio and video; the others are fused into the first."""
     scale: Literal["mosi", "sims", "binary"] | None = None
-    """The labels' scale; null takes the store's, of a pickle sims where it has unimodal labels, else mosi."""
+    """The labels' scale; null takes the store's, for a pickle sims if it has unimodal labels, else mosi."""
     seeds: tuple[int, ...] = (1111, 1112, 1113, 1114, 1115)
-    """A network is trained from each."""
+    """One network is trained from each."""
     extract: ExtractSettings = field(default_factory=ExtractSettings)
-    """How features of a store's clips are made."""
+    """How features of a store's clips are extracted."""
     feature_cache: str = "auto"
-    """Where features of a store are kept: `auto` for OUT/features, `none`, or a folder that runs share."""
+    """Where features of a store are cached: `auto` for OUT/features, `none`, or a folder that runs share."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     """The size of the network."""
     losses: LossSettings = field(default_factory=LossSettings)
-    """Weights of the loss' parts."""
+    """Weights of the parts of the loss."""
     conflict: ConflictSettings = field(default_factory=ConflictSettings)
     """The conflict-aware penalty."""
     balance: BalanceSettings = field(default_factory=BalanceSettings)
-    """By which method the modalities are balanced."""
+    """The method that balances the modalities."""
     training: TrainingSettings = field(default_factory=TrainingSettings)
-    """Epochs, batches, rates."""
+    """Epochs, batches, learning rate."""
 
     def __post_init__(self) -> None:
         if not self.modalities or len(set(self.modalities)) < len(self.modalities):
@@ -219,27 +214,30 @@ class FusionConfig:
             raise ValueError(f"seeds: got {list(self.seeds)}; it takes one or more different numbers")
         if self.balance.method in JUDGING and not self.losses.auxiliary:
             raise ValueError(
-                f"losses.auxiliary: got 0 with balance.method {self.balance.method}, which goes by the"
+                f"losses.auxiliary: got 0 with balance.method {self.balance.method}, which uses the"
                 " unimodal heads that it trains; give it a weight above 0, or take another method"
             )
+
+
+def _check_above_0(settings: Any, *names: str) -> None:
+    for name in names:
+        if getattr(settings, name) <= 0:
+            raise ValueError(f"{name}: got {getattr(settings, name)}; it takes a value above 0")
 
 
 def check_conflict(
     threshold: float, alpha: float, floor: float, decay: float, start_epoch: int, end_epoch: int | None
 ) -> None:
     """Raise `ValueError` for a setting of `ConflictPenalty` that is out of its range."""
-    wanted = {
+    ends_later = end_epoch is None or end_epoch >= start_epoch
+    checks = {
         "threshold": (threshold, threshold >= 1, "at least 1"),
         "alpha": (alpha, alpha > 0, "above 0"),
         "floor": (floor, 0 < floor <= 1, "in (0, 1]"),
         "decay": (decay, 0 <= decay < 1, "in [0, 1)"),
         "start_epoch": (start_epoch, start_epoch >= 0, "at least 0"),
-        "end_epoch": (
-            end_epoch,
-            end_epoch is None or end_epoch >= start_epoch,
-            f"{start_epoch} or more, or null",
-        ),
+        "end_epoch": (end_epoch, ends_later, f"{start_epoch} or more, or null"),
     }
-    for name, (value, holds, range_) in wanted.items():
+    for name, (value, holds, range_) in checks.items():
         if not holds:
             raise ValueError(f"{name}: got {value}; it takes a value {range_}")

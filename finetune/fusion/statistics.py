@@ -1,30 +1,28 @@
-"""The statistical loss (SL): what an encoder says of its input's mean and spread, against what they are.
+"""The statistical loss (SL): the predicted mean and deviation of an encoder's input against the true ones.
 
-That predicted distribution statistics are held against empirical ones of the input is published
-(arXiv:2605.28575); that they are the mean and the logarithm of the standard deviation over time of
-each input dimension is our choice. An encoder that lets go of its input, because another modality
-explains the labels faster, can no longer say them.
+Comparing predicted distribution statistics with empirical ones of the input is published (arXiv:2605.28575);
+taking the mean and the logarithm of the standard deviation over time of each input dimension is our choice.
+An encoder that ignores its input, because another modality explains the labels faster, cannot predict them.
 """
 
 from __future__ import annotations
 
 import torch
 
-# Of standardised input: a dimension that moves less counts as moving this much, so that one that
-# stands still has a finite logarithm.
+# A lower limit of deviations of standardized input, so that a constant dimension has a finite logarithm.
 SMALLEST_DEVIATION = 1e-2
 
 
 def masked_statistics(values: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and log standard deviation over time; what the mask hides does not count.
+    """Mean and log standard deviation over time, under a mask.
 
     Args:
         values: (B, T, d). Hidden values may be anything, NaN too.
         mask: (B, T), true where there is input.
 
     Returns:
-        Both (B, d); the deviation is that of the population, at least `SMALLEST_DEVIATION`. A row
-        with no input at all has the mean 0.
+        Both (B, d); the population's deviation, at least `SMALLEST_DEVIATION`. A row without input has
+        the mean 0.
     """
     shown = mask.to(values.dtype)  # (B, T)
     count = shown.sum(1, keepdim=True).clamp_min(1)  # (B, 1)
@@ -43,8 +41,8 @@ def statistical_loss(
     Args:
         mean: Predicted means μ̂, (B, d).
         log_deviation: Predicted log standard deviations log σ̂, (B, d).
-        values: The standardised input that they are about, (B, T, d); no gradient goes to it.
-        mask: (B, T), true where there is input. Padding never counts.
+        values: The standardized input, (B, T, d); it gets no gradient.
+        mask: (B, T), true where there is input.
 
     Returns:
         At least 0, (B,); 0 for exact statistics, and for a row without input.
@@ -52,11 +50,11 @@ def statistical_loss(
     Raises:
         ValueError: If the shapes do not fit.
     """
-    wanted = (values.shape[0], values.shape[-1])
-    if mean.shape != wanted or log_deviation.shape != wanted or mask.shape != values.shape[:2]:
+    shape = (values.shape[0], values.shape[-1])
+    if mean.shape != shape or log_deviation.shape != shape or mask.shape != values.shape[:2]:
         raise ValueError(
             f"mean {tuple(mean.shape)}, log_deviation {tuple(log_deviation.shape)}, mask {tuple(mask.shape)}"
-            f" do not fit values {tuple(values.shape)}; wants (B, d), (B, d), (B, T) and (B, T, d)"
+            f" do not fit values {tuple(values.shape)}; expected (B, d), (B, d), (B, T) and (B, T, d)"
         )
     true_mean, true_log = masked_statistics(values.detach(), mask)
     squares = (mean - true_mean) ** 2 + (log_deviation - true_log) ** 2

@@ -1,4 +1,4 @@
-"""Reports a training to the trackers that accelerate knows."""
+"""The trackers that a training is reported to, and the accelerator that computes it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROJECT = "daq-msa-fusion"  # as trackers know it
 
 
 def check_trackers(key: str, names: tuple[Tracker, ...]) -> None:
-    """Refuse a tracker that is not installed, which accelerate would leave out.
+    """Refuse a tracker that is not installed, which accelerate would skip silently.
 
     Raises:
         UsageError: With its name and the setting, `key`.
@@ -28,10 +28,10 @@ def check_trackers(key: str, names: tuple[Tracker, ...]) -> None:
 
 
 def make_accelerator(training: TrainingSettings, folder: Path) -> Accelerator:
-    """Where and how precisely a seed's network is trained, and where that is told.
+    """The device, precision and trackers of a seed's training.
 
     Raises:
-        UsageError: If the device does not compute in the configured precision.
+        UsageError: If the device does not support the configured precision.
     """
     from accelerate import Accelerator
 
@@ -47,11 +47,12 @@ def make_accelerator(training: TrainingSettings, folder: Path) -> Accelerator:
 
 
 def flat(record: dict[str, Any]) -> dict[str, float]:
-    """`{"losses": {"task": 1.0}}` as `{"losses/task": 1.0}`; what has no value is left out."""
-    found: dict[str, float] = {}
+    """`{"losses": {"task": 1.0}}` as `{"losses/task": 1.0}`; null values are left out."""
+    leaves: dict[str, float | None] = {}
     for name, value in record.items():
-        if isinstance(value, dict):
-            found |= {f"{name}/{key}": each for key, each in value.items() if each is not None}
-        elif name != "epoch" and value is not None:
-            found[name] = value
-    return found
+        leaves |= (
+            {f"{name}/{key}": each for key, each in value.items()}
+            if isinstance(value, dict)
+            else {name: value}
+        )
+    return {name: value for name, value in leaves.items() if name != "epoch" and value is not None}

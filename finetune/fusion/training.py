@@ -1,11 +1,11 @@
 """Trains one fusion network from one seed.
 
-Every part of the loss (`finetune.fusion.losses`) is a clip's own, and clips are weighted over the
-whole optimizer step, all micro-batches on all processes: Σ w ℓ / Σ w.
+Each part of the loss (`finetune.fusion.losses`) is computed per clip, and clips are weighted over the whole
+optimizer step, all micro-batches on all processes: Σ w ℓ / Σ w.
 
-Several processes sum their gradients by hand, once a step. DistributedDataParallel would sum them
-during the backward pass, from hooks on the parameters that know nothing of the other passes here, those
-of norms and of what is exempt from the balance, and that demand a backward pass of every micro-batch.
+Several processes sum their gradients explicitly, once per step. DistributedDataParallel would sum them in
+hooks during the backward pass, which do not know of the other passes here (gradient norms, parts that are
+exempt from the balance) and demand a backward pass of every micro-batch.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from transformers import get_cosine_schedule_with_warmup
 
 from finetune.divergence import Diverged, rows_named
 from finetune.fusion.balancing.methods import make_balance
-from finetune.fusion.balancing.observation import Evidence
+from finetune.fusion.balancing.observation import Observation
 from finetune.fusion.conflict import Conflict
 from finetune.fusion.distributed import (
-    Total,
-    alone,
+    AllReduceSum,
     gathered,
+    identity,
     random_state,
     set_random_state,
     sum_in_place,
@@ -53,15 +53,13 @@ from pipelines.stop_signal import StopSignal
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-# Between the seeds of the processes of one training.
-OTHER_SEED = 1_000_003
-# Of SGD.
-MOMENTUM = 0.9
+OTHER_SEED = 1_000_003  # between the dropout seeds of the processes of one training
+MOMENTUM = 0.9  # of SGD
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A trained network and how it came about."""
+    """A trained network with its history and results."""
 
     network: FusionNetwork
     best_epoch: int
@@ -69,19 +67,17 @@ class Trained:
     """By epoch: losses, MAE on valid, conflict rate, mean ratios and factors."""
     steps: list[dict[str, Any]]
     """By step: epoch, whether there was a conflict, ratios and factors by modality."""
-    predictions: dict[str, np.ndarray]
-    """Of valid and test, (n,)."""
-    metrics: dict[str, dict[str, float]]
-    """Of valid and test, with MMSA's names."""
+    predictions: dict[str, np.ndarray]  # for valid and test, (n,)
+    metrics: dict[str, dict[str, float]]  # for valid and test, with MMSA's names
 
 
 def inputs_of(features: FeatureSet, steps: int) -> dict[str, Inputs]:
-    """What each modality brings: dimensions, and the stride that makes long clips `steps` steps."""
-    found = {}
+    """Each modality's dimensions, and the stride that averages long clips to `steps` steps."""
+    inputs = {}
     for name, sequences in features.splits["train"].features.items():
         long = float(np.quantile(sequences.mask.sum(1), 0.95))
-        found[name] = Inputs(dimensions=sequences.values.shape[2], stride=max(1, round(long / steps)))
-    return found
+        inputs[name] = Inputs(dimensions=sequences.values.shape[2], stride=max(1, round(long / steps)))
+    return inputs
 
 
 def make_network(features: FeatureSet, settings: NetworkSettings) -> FusionNetwork:
@@ -98,14 +94,14 @@ def steps_of(clips: int, training: TrainingSettings, processes: int) -> int:
 
 
 class Trainer:
-    """A network in training, with all that a checkpoint of it holds.
+    """A network in training, with everything that a checkpoint holds.
 
     Args:
-        network: On any device; it is moved.
-        features: What it learns from.
+        network: The network; it is moved to the accelerator's device.
+        features: The training data.
         training, losses, conflict, balance: Settings.
-        accelerator: Where and how precisely it computes.
-        seed: Of the order of clips and of dropout.
+        accelerator: Device and precision.
+        seed: Seed of the order of clips and of dropout.
     """
 
     def __init__(
@@ -125,9 +121,9 @@ class Trainer:
         self.order = torch.Generator().manual_seed(seed)
         self.network = network.to(accelerator.device)
         self.optimizer = accelerator.prepare(_make_optimizer(network, training))
-        self.total: Total = alone
+        self.all_reduce_sum: AllReduceSum = identity
         if accelerator.num_processes > 1:
-            self.total = lambda value: accelerator.reduce(value, reduction="sum")
+            self.all_reduce_sum = lambda value: accelerator.reduce(value, reduction="sum")
         in_epoch = steps_of(len(features.splits["train"]), training, accelerator.num_processes)
         steps = training.epochs * in_epoch
         self.schedule = get_cosine_schedule_with_warmup(self.optimizer, steps // 10, steps)
@@ -137,9 +133,9 @@ class Trainer:
             network.encoder_parameters(),
             accumulation=training.accumulation,
             seed=seed,
-            total=self.total,
+            all_reduce_sum=self.all_reduce_sum,
         )
-        if accelerator.process_index:  # the others drop out other features
+        if accelerator.process_index:  # each process drops out other features
             torch.manual_seed(seed + OTHER_SEED * accelerator.process_index)
         self.epoch, self.best_epoch, self.best_mae = 0, -1, float("inf")
         self.best_weights: dict[str, torch.Tensor] = {}
@@ -148,11 +144,11 @@ class Trainer:
 
     @property
     def ended(self) -> bool:
-        """Whether all epochs are done, or the last ones brought nothing."""
+        """Whether all epochs are done, or the patience is exhausted."""
         return self.epoch >= self.training.epochs or self.epoch - self.best_epoch > self.training.patience
 
     def run_epoch(self) -> None:
-        """Go through the training clips once, then rate the valid ones."""
+        """Train on all training clips once, then evaluate on valid."""
         self.balance.watch.begin_epoch(self.epoch)
         self.network.train()
         done = [self.step(batches) for batches in self._steps()]
@@ -165,8 +161,8 @@ class Trainer:
         self.epoch += 1
 
     def step(self, batches: list[Batch]) -> tuple[dict[str, float], Conflict | None]:
-        """One optimizer step over this process' micro-batches; none where all weights are 0."""
-        total = self.total(torch.stack([batch.weights.sum() for batch in batches]).sum())
+        """One optimizer step over this process' micro-batches; none if all weights are 0."""
+        total = self.all_reduce_sum(torch.stack([batch.weights.sum() for batch in batches]).sum())
         if total == 0:
             return {}, None
         losses = torch.zeros(len(self.shares), device=self.accelerator.device)
@@ -180,25 +176,25 @@ class Trainer:
             losses += torch.stack([value.detach() for value in parts.values()])
             finite.append(torch.stack([own[name].detach() for name in self.shares]).isfinite().all(0))
         parameters = [each for each in self.network.parameters() if each.grad is not None]
-        sum_in_place([each.grad for each in parameters if each.grad is not None], self.total)
+        sum_in_place([each.grad for each in parameters if each.grad is not None], self.all_reduce_sum)
         self.accelerator.unscale_gradients(self.optimizer)
         conflict = self.balance.apply()
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.training.clip_norm)
-        told = self.total(losses).tolist()
-        self._check_finite(batches, finite, told, float(norm))
+        totals = self.all_reduce_sum(losses).tolist()
+        self._check_finite(batches, finite, totals, float(norm))
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
-        return dict(zip(self.shares, told, strict=True)), conflict
+        return dict(zip(self.shares, totals, strict=True)), conflict
 
     def _check_finite(
         self, batches: list[Batch], finite: list[torch.Tensor], losses: list[float], norm: float
     ) -> None:
-        """End a training that diverges before the optimizer takes the step.
+        """End a diverging training before the optimizer takes the step.
 
         Raises:
-            Diverged: In all processes, if a loss is not finite, or a gradient without a scaler, which
-                leaves such steps out by itself.
+            Diverged: In all processes, if a loss is not finite, or if a gradient is not and there is no
+                gradient scaler, which skips such steps by itself.
         """
         lost = not all(math.isfinite(loss) for loss in losses)
         if not lost and (self.accelerator.scaler or math.isfinite(norm)):
@@ -215,27 +211,27 @@ class Trainer:
     def _backward(self, parts: Parts, output: Output, batch: Batch) -> None:
         scaler = self.accelerator.scaler
         weighted = {name: self.shares[name] * value for name, value in parts.items()}
-        evidence = Evidence(
+        observation = Observation(
             task=weighted["task"],
             auxiliary=weighted.get("auxiliary"),
             statistics=weighted.get("statistics"),
             features=output.sequences,
             outputs=output.encoded,
-            errors={  # a modality that is not there says nothing of the label
+            errors={  # a missing modality says nothing about the label
                 name: error.masked_fill(~batch.masks[name].any(1), math.inf)
                 for name, error in unimodal_errors(output, batch).items()
             },
             weights=batch.weights,
             loss_scale=scaler.get_scale() if scaler else 1.0,
         )
-        self.balance.observe(evidence)
+        self.balance.observe(observation)
         self.accelerator.backward(torch.stack(list(weighted.values())).sum())
 
     def _agreed(self, metrics: dict[str, float]) -> float:
-        """The first process' MAE, so that no rounding on another lets it end earlier."""
+        """The first process' MAE, so that rounding differences let no process end earlier."""
         mae = metrics["MAE"] if self.accelerator.is_main_process else 0.0
         device = self.accelerator.device
-        return float(self.total(torch.tensor(mae, dtype=summing_dtype(device), device=device)))
+        return float(self.all_reduce_sum(torch.tensor(mae, dtype=summing_dtype(device), device=device)))
 
     def predict(self, split: str) -> np.ndarray:
         """Predictions for a split, (n,).
@@ -244,13 +240,13 @@ class Trainer:
             Diverged: If one is not finite.
         """
         clips = self.features.splits[split]
-        found = []
+        ratings = []
         self.network.eval()
         with torch.no_grad(), self.accelerator.autocast():
             for rows in np.array_split(np.arange(len(clips)), -(-len(clips) // 64)):
                 batch = batch_of(clips, rows, self.accelerator.device)
-                found.append(self.network(batch.values, batch.masks).prediction.float().cpu().numpy())
-        predictions = np.concatenate(found)
+                ratings.append(self.network(batch.values, batch.masks).prediction.float().cpu().numpy())
+        predictions = np.concatenate(ratings)
         lost = [clips.ids[row] for row in np.flatnonzero(~np.isfinite(predictions))]
         if lost:
             raise Diverged(
@@ -260,7 +256,7 @@ class Trainer:
         return predictions
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on; all processes take part."""
+        """The state that the next epoch depends on; to be called in all processes."""
         return {
             "network": self.network.state_dict(),
             "best_weights": self.best_weights,
@@ -276,10 +272,10 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken.
+        """Continue where `state_dict` was taken.
 
         Raises:
-            RunError: If that was among another number of processes.
+            RunError: If it was taken with another number of processes.
         """
         if len(state["random"]) != self.accelerator.num_processes:
             raise RunError(
@@ -299,9 +295,9 @@ class Trainer:
         self.history, self.steps = state["history"], state["steps"]
 
     def _steps(self) -> Iterator[list[Batch]]:
-        """This process' micro-batches of each step: every so many pieces one, as many as the others have.
+        """This process' micro-batches of each step; all processes have the same number.
 
-        Steps are of one size, to a clip: a last one of few clips would count as much as a full one.
+        Steps differ in size by one clip at most: a last step of few clips would count as much as a full one.
         """
         train = self.features.splits["train"]
         order = torch.randperm(len(train), generator=self.order).numpy()
@@ -309,17 +305,15 @@ class Trainer:
         for rows in np.array_split(order, steps_of(len(train), self.training, ranks)):
             first = size * self.accelerator.process_index
             pieces = [rows[first + begin :][:size] for begin in range(0, len(rows), size * ranks)]
-            # Clips of weight 0 are not computed: 0 times an infinite gradient is no number.
+            # Clips of weight 0 are not computed: 0 times an infinite gradient is NaN.
             counted = rows[train.weights[rows] > 0]
             stand_in = counted[:1] if len(counted) else rows[:1]
             yield [self._batch(train, piece[train.weights[piece] > 0], stand_in) for piece in pieces]
 
     def _batch(self, split: Split, rows: np.ndarray, stand_in: np.ndarray) -> Batch:
-        """Clips of a split; where there are none for this process, one that counts nothing."""
-        if len(rows):
-            return batch_of(split, rows, self.accelerator.device)
-        batch = batch_of(split, stand_in, self.accelerator.device)
-        return replace(batch, weights=torch.zeros_like(batch.weights))
+        """A batch of these clips; if there are none for this process, of a stand-in of weight 0."""
+        batch = batch_of(split, rows if len(rows) else stand_in, self.accelerator.device)
+        return batch if len(rows) else replace(batch, weights=torch.zeros_like(batch.weights))
 
 
 def _make_optimizer(network: FusionNetwork, training: TrainingSettings) -> torch.optim.Optimizer:
@@ -332,22 +326,30 @@ def _make_optimizer(network: FusionNetwork, training: TrainingSettings) -> torch
 def train(
     trainer: Trainer, checkpoint: Path, report: Callable[[dict[str, Any]], None] | None = None
 ) -> Trained:
-    """Train to the end, from the checkpoint if there is one, and rate the best epoch's network.
+    """Train to the end, from the checkpoint if there is one, and evaluate the best epoch's network.
 
     Args:
-        trainer: As it was made.
+        trainer: A new trainer.
         checkpoint: Written after each epoch, by the first process.
-        report: Is told each epoch's record.
+        report: Called with each epoch's record.
 
     Raises:
-        RunError: Behind an epoch in which SIGTERM came; its checkpoint is written.
+        RunError: After an epoch in which SIGTERM came; its checkpoint is written.
         Diverged: If a loss, a gradient or a rating is not finite; the checkpoint is that of the epoch before.
     """
     if checkpoint.is_file():
         trainer.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu"))
     with StopSignal() as stop:
         while not trainer.ended:
-            _run_epoch(trainer, checkpoint)
+            try:
+                trainer.run_epoch()
+            except Diverged as error:
+                kept = (
+                    f"{checkpoint} is of the epoch before"
+                    if checkpoint.is_file()
+                    else "there is no checkpoint yet"
+                )
+                raise Diverged(f"{error}; {kept}") from error
             state = trainer.state_dict()
             if trainer.accelerator.is_main_process:
                 with replacing(checkpoint) as temporary:
@@ -356,8 +358,8 @@ def train(
                 report(trainer.history[-1])
             if any(gathered(stop.came)) and not trainer.ended:
                 raise RunError(
-                    f"SIGTERM stopped the training behind epoch {trainer.epoch - 1}; it is saved in"
-                    f" {checkpoint}, and the same command goes on from there"
+                    f"SIGTERM stopped the training after epoch {trainer.epoch - 1}; it is saved in"
+                    f" {checkpoint}, and the same command continues from there"
                 )
     trainer.network.load_state_dict(trainer.best_weights)
     predictions = {split: trainer.predict(split) for split in ("valid", "test")}
@@ -368,15 +370,5 @@ def train(
         history=trainer.history,
         steps=trainer.steps,
         predictions=predictions,
-        metrics={split: rated(found, splits[split], scale) for split, found in predictions.items()},
+        metrics={split: rated(ratings, splits[split], scale) for split, ratings in predictions.items()},
     )
-
-
-def _run_epoch(trainer: Trainer, checkpoint: Path) -> None:
-    try:
-        trainer.run_epoch()
-    except Diverged as error:
-        kept = (
-            f"{checkpoint} is of the epoch before" if checkpoint.is_file() else "there is no checkpoint yet"
-        )
-        raise Diverged(f"{error}; {kept}") from error

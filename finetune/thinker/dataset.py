@@ -57,7 +57,7 @@ class Studio:
         return np.quantile(self.measures, [0.2, 0.4, 0.6, 0.8], axis=0)
 
 
-def record(path: Path, *, cast: script.Cast, clips: int, seed: int, workers: int = 2) -> Studio:
+def record(path: Path, *, cast: script.SpeakerPool, clips: int, seed: int, workers: int = 2) -> Studio:
     """Let a cast speak and keep it in a file; a file that is there is read."""
     if not path.exists():
         with ProcessPoolExecutor(workers) as pool:
@@ -81,7 +81,7 @@ def texts(rng: np.random.Generator, count: int) -> Iterator[str]:
         yield " ".join(["", *LEVELS])
 
 
-def _take(arguments: tuple[script.Cast, int, int]) -> dict[str, Any]:
+def _take(arguments: tuple[script.SpeakerPool, int, int]) -> dict[str, Any]:
     """One clip, its face as a model will see it: after a codec, at few frames a second."""
     cast, seed, number = arguments
     rng = np.random.default_rng(row.row_seed(seed, f"{cast}/{number}"))

@@ -1,1 +1,1 @@
-"""Importers' first half: what a corpus' tables say, one module a layout. Decodes nothing."""
+"""Readers of corpus tables, the first half of an import, with one module per layout; nothing is decoded."""

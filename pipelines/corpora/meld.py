@@ -3,41 +3,32 @@
     train_sent_emo.csv  dev_sent_emo.csv  test_sent_emo.csv     anywhere below the folder
     train_splits/dia0_utt0.mp4  dev_splits_complete/...  output_repeated_splits_test/...
 
-Dialogues are numbered anew in each split, so a clip belongs to the split that a folder above it
-names; where there is only one table, the clips may lie anywhere. The sentiments are taken as
--1, 0 and 1 on the scale `sims` [-1, 1]. A clip's group is its speaker: the six friends stand in
-every official split.
+Dialogues are numbered from 0 in each split, so a clip belongs to the split that a folder above it names; if
+there is only one table, the clips may be in any folder. The sentiments become -1, 0 and 1 on the scale `sims`
+[-1, 1]. A clip's group is its speaker: the six friends are in every official split.
 """
 
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 from pipelines.corpora.mediafiles import is_clip
-from pipelines.corpora.table import (
-    SPLIT_NAMES,
-    BadLine,
-    Clip,
-    Corpus,
-    CorpusError,
-    Faults,
-    Line,
-    checked,
-    read_table,
-)
+from pipelines.corpora.table import SPLIT_NAMES, Clip, Corpus, CorpusError, Line, ParseErrors, read_table
+from pipelines.row import SPLITS
 
 REQUIRED = ("Utterance", "Speaker", "Sentiment", "Dialogue_ID", "Utterance_ID")
 SENTIMENTS = {"negative": -1.0, "neutral": 0.0, "positive": 1.0}
 _CLIP_NAME = re.compile(r"dia\d+_utt\d+")
-# A table that names the split of clips that lie in no folder of a split.
+# The split of clips that are in no split's folder.
 _ANYWHERE = ""
 
 Files = dict[tuple[str, str], Path]
 
 
 def read(src: Path, *, strict: bool = False) -> Corpus:
-    """Read the tables of MELD that are there and find their clips.
+    """Read the tables of MELD that are there, and find their clips.
 
     Args:
         src: The corpus' folder.
@@ -51,45 +42,38 @@ def read(src: Path, *, strict: bool = False) -> Corpus:
     if not tables:
         raise CorpusError(f"{src}: has no table train_sent_emo.csv, dev_sent_emo.csv or test_sent_emo.csv")
     files = _media_files(src)
-    clips: list[Clip] = []
-    bad: list[BadLine] = []
-    for split in (name for name in ("train", "valid", "test") if name in tables):
-        good, others = _sorted_out(tables[split], split, files, only=len(tables) == 1, strict=strict)
-        clips, bad = clips + good, bad + others
-    return checked(
-        Corpus(name="meld", root=src, clips=tuple(clips), bad_lines=tuple(bad), official_split=True)
-    )
+    if len(tables) == 1:  # the clips of the only table may be in any folder
+        (split,) = tables
+        files = {(split, name): path for (own, name), path in files.items() if own == _ANYWHERE} | files
+    parts = []
+    for split in (name for name in SPLITS if name in tables):
+        errors = ParseErrors(tables[split])
+        lines = read_table(errors, REQUIRED)
+        clip_of = partial(_clip, split=split, files=files, errors=errors)
+        parts.append(errors.clips(lines, clip_of, corpus="meld", strict=strict))
+    clips = [clip for good, _ in parts for clip in good]
+    bad_lines = [line for _, bad in parts for line in bad]
+    return Corpus(name="meld", root=src, clips=clips, bad_lines=bad_lines, official_split=True)
 
 
-def _sorted_out(
-    table: Path, split: str, files: Files, *, only: bool, strict: bool
-) -> tuple[list[Clip], list[BadLine]]:
-    """The clips of a split's table, and its bad lines; `only` where it is the only table."""
-    faults = Faults(table)
-    lines = read_table(faults, REQUIRED)
-    return faults.sorted_out(
-        lines, lambda line: _clip(line, split, files, only, faults), corpus="meld", strict=strict
-    )
-
-
-def _clip(line: Line, split: str, files: Files, only: bool, faults: Faults) -> Clip:
+def _clip(line: Line, split: str, files: Files, errors: ParseErrors) -> Clip:
     for column in ("Dialogue_ID", "Utterance_ID"):
         if not line.get(column).isdecimal():
-            faults.add(line, f"{column} is no number", repr(line.get(column)))
-    sentiment = faults.required(line, "Sentiment").lower()
+            errors.add(line, f"{column} is no number", repr(line.get(column)))
+    sentiment = errors.required(line, "Sentiment").lower()
     if sentiment not in SENTIMENTS:
-        faults.add(line, f"Sentiment is none of {', '.join(SENTIMENTS)}", repr(sentiment))
+        errors.add(line, f"Sentiment is none of {', '.join(SENTIMENTS)}", repr(sentiment))
     dialogue, utterance = line.get("Dialogue_ID"), line.get("Utterance_ID")
     name = f"dia{dialogue}_utt{utterance}"
-    path = files.get((split, name)) or (files.get((_ANYWHERE, name)) if only else None)
+    path = files.get((split, name))
     return Clip(
         id=f"meld/{split}_dia{dialogue}/utt{utterance}",
         path=path,
         media_name=f"{name}.* of the split {split}",
-        text=faults.transcript(line, "Utterance", media=path is not None),
+        text=errors.transcript(line, "Utterance", media=path is not None),
         label=SENTIMENTS.get(sentiment, 0.0),
         split=split,
-        group=faults.required(line, "Speaker"),
+        group=errors.required(line, "Speaker"),
         language="en",
         scale="sims",
         corpus="meld",
@@ -108,6 +92,6 @@ def _media_files(src: Path) -> Files:
 
 
 def _split_of(name: str) -> str:
-    """The split that a file's or folder's name speaks of; empty if none."""
+    """The split that a file's or folder's name contains; empty if none."""
     words = re.split(r"[^a-z]+", name.lower())
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), _ANYWHERE)

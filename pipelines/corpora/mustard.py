@@ -4,8 +4,8 @@
     split_indices.p             or data/split_indices.p; five folds as indices into the JSON's order
     utterances_final/<id>.mp4   or mmsd_raw_data/utterances_final/<id>.mp4
 
-The official evaluations have no valid split: five folds, in which speakers stand on both sides,
-and one speaker-independent split, which tests on Friends and trains on the other series.
+The official evaluations have no valid split: five folds, in which speakers are in both train and test, and
+one speaker-independent split, which tests on Friends and trains on the other series.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from pipelines import pickles
 from pipelines.corpora.mediafiles import ClipFolders
-from pipelines.corpora.table import Clip, Corpus, CorpusError, Faults, Line, checked
+from pipelines.corpora.table import Clip, Corpus, CorpusError, Line, ParseErrors
 
 KEYS = ("utterance", "speaker", "show", "sarcasm")
 FOLDS = 5
@@ -31,8 +31,8 @@ def read(src: Path, *, fold: int = 0, speaker_independent: bool = False, strict:
 
     Args:
         src: The corpus' folder.
-        fold: Which of the five official folds is the test split, 0 to 4.
-        speaker_independent: Test on Friends, train on the rest, instead of a fold.
+        fold: The official fold that is the test split, 0 to 4.
+        speaker_independent: Test on Friends and train on the rest, instead of a fold.
         strict: Refuse the annotations for a single bad entry.
 
     Raises:
@@ -50,28 +50,26 @@ def read(src: Path, *, fold: int = 0, speaker_independent: bool = False, strict:
     folder = next((src / name for name in _CLIP_FOLDERS if (src / name).is_dir()), None)
     if folder is None:
         raise CorpusError(f"{src}: has no folder {' or '.join(_CLIP_FOLDERS)} with the clips as <id>.mp4")
-    faults, folders = Faults(table), ClipFolders()
+    errors, folders = ParseErrors(table), ClipFolders()
     splits = iter("test" if index in tested else "train" for index in range(len(entries)))
-    clips, bad = faults.sorted_out(
+    clips, bad = errors.clips(
         entries,
-        lambda line: _clip(line, next(splits), folder, folders, faults),
+        lambda line: _clip(line, next(splits), folder, folders, errors),
         corpus="mustard",
         strict=strict,
     )
-    return checked(
-        Corpus(name="mustard", root=src, clips=tuple(clips), bad_lines=tuple(bad), official_split=True)
-    )
+    return Corpus(name="mustard", root=src, clips=clips, bad_lines=bad, official_split=True)
 
 
-def _clip(line: Line, split: str, folder: Path, folders: ClipFolders, faults: Faults) -> Clip:
-    show, speaker = faults.required(line, "show"), faults.required(line, "speaker")
+def _clip(line: Line, split: str, folder: Path, folders: ClipFolders, errors: ParseErrors) -> Clip:
+    show, speaker = errors.required(line, "show"), errors.required(line, "speaker")
     path = folders.find(folder, line.place)
     return Clip(
         id=f"mustard/{show}/{line.place}",
         path=path,
         media_name=f"{folder.name}/{line.place}.*",
-        text=faults.transcript(line, "utterance", media=path is not None),
-        label=faults.number(line, "sarcasm", "binary"),
+        text=errors.transcript(line, "utterance", media=path is not None),
+        label=errors.number(line, "sarcasm", "binary"),
         split=split,
         group=f"{show}/{speaker}",
         language="en",
@@ -91,18 +89,12 @@ def _entries(path: Path) -> list[Line]:
 
 
 def _values(entry: Any) -> dict[str, str]:
-    """What an entry says under `KEYS`; without those that it lacks or has as null."""
-    values = dict(entry) if _is_mapping(entry) else {}
-    return {name: _text(values[name]) for name in KEYS if values.get(name) is not None}
-
-
-def _is_mapping(entry: Any) -> bool:
-    """Whether a JSON value, its objects read as lists of pairs, was an object."""
-    return isinstance(entry, list) and all(isinstance(pair, tuple) for pair in entry)
-
-
-def _text(value: Any) -> str:
-    return str(int(value)) if isinstance(value, bool) else str(value)
+    """The values of an entry under `KEYS` as text, except those that are missing or null."""
+    # Objects were read as lists of pairs, so that two entries of one id are not merged silently.
+    is_object = isinstance(entry, list) and all(isinstance(pair, tuple) for pair in entry)
+    values = dict(entry) if is_object else {}
+    given = {name: values[name] for name in KEYS if values.get(name) is not None}
+    return {name: str(int(value) if isinstance(value, bool) else value) for name, value in given.items()}
 
 
 def _fold(path: Path, fold: int, count: int) -> set[int]:

@@ -1,6 +1,6 @@
-"""What every importer hands on, and how tables are read: as text, line by line.
+"""The result of every corpus reader, and how tables are read: as text, line by line.
 
-A line with a fault costs itself alone, unless the import is strict or no line is without one.
+A line with an error is left out, unless the import is strict or no line is good: then the table is refused.
 """
 
 from __future__ import annotations
@@ -16,47 +16,36 @@ from pathlib import Path
 from pipelines.errors import RunError, listed
 from pipelines.row import SCALES
 
-# What corpora call their splits, in lower case.
+# The names of splits in corpora, in lower case.
 SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "validation": "valid",
-    "val": "valid",
-    "dev": "valid",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 
 
 class CorpusError(RunError):
-    """A corpus cannot be imported as it lies there. The message names the file, the lines and the reason."""
+    """A corpus cannot be imported. The message names the file, the lines and the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """One labelled clip of a corpus, not opened yet."""
+    """One labelled clip of a corpus, not decoded yet."""
 
-    id: str
-    """`<corpus>/<video>/<clip>`."""
+    id: str  # `<corpus>/<video>/<clip>`
     path: Path | None
-    """The media file; None where the table names none, or one that is not there."""
+    """The media file; None if the table names none, or if it is missing."""
     media_name: str | None = None
-    """The media file as the table has it, for messages; None where it names none: a row of text alone."""
-    text: str
-    """The transcript; empty where there is none."""
-    label: float
-    """On `scale`."""
+    """The media file as the table names it, for messages; None if it names none: a row of text only."""
+    text: str  # the transcript; empty if there is none
+    label: float  # on `scale`
     label_text: float | None = None
     label_audio: float | None = None
     label_video: float | None = None
-    split: str
-    """`train`, `valid` or `test`."""
-    group: str
-    """Speaker or source video: what must not stand in two splits."""
+    split: str  # `train`, `valid` or `test`
+    group: str  # speaker or source video, which must not be in two splits
     language: str | None
-    scale: str
-    """A name of `pipelines.row.SCALES`."""
+    scale: str  # a key of `pipelines.row.SCALES`
     corpus: str
 
 
@@ -64,32 +53,42 @@ class Clip:
 class BadLine:
     """A line of a table that gives no clip."""
 
-    id: str
-    """`<corpus>/<table>:<place>`."""
-    reasons: str
-    """All that is wrong with it, and what was found."""
+    id: str  # `<corpus>/<table>:<place>`
+    reasons: str  # everything that is wrong with it, with the values
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """The clips of a corpus in the order of its tables."""
+    """The clips of a corpus in the order of its tables.
+
+    Raises:
+        CorpusError: If groups are in more than one split, unless the split is official.
+    """
 
     name: str
     root: Path
-    """The folder that the clips' paths are told relative to."""
-    clips: tuple[Clip, ...]
-    bad_lines: tuple[BadLine, ...] = ()
+    """The folder that clips' names are relative to."""
+    clips: Sequence[Clip]
+    bad_lines: Sequence[BadLine] = ()
     official_split: bool
-    """Whether the split is the one that the corpus is published with, taken even where groups cross it."""
+    """Whether the split is the one that the corpus is published with; it is used even if groups cross it."""
+
+    def __post_init__(self) -> None:
+        if self.crossing and not self.official_split:
+            groups = [f"{group} ({', '.join(splits)})" for group, splits in self.crossing.items()]
+            raise CorpusError(
+                f"{self.root}: groups in more than one split, {len(groups)} of them: {listed(groups)}; a test"
+                " on known speakers says little, so put each group into one split"
+            )
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Ids of clips whose media file is not there, though the table names one."""
+        """Ids of clips whose media file is missing, though the table names one."""
         return tuple(clip.id for clip in self.clips if clip.path is None and clip.media_name is not None)
 
     @cached_property
     def crossing(self) -> dict[str, tuple[str, ...]]:
-        """Groups that stand in more than one split, with those splits."""
+        """Groups that are in more than one split, with those splits."""
         splits = defaultdict(set)
         for clip in self.clips:
             splits[clip.group].add(clip.split)
@@ -100,33 +99,32 @@ class Corpus:
 class Line:
     """One line of a table, every value as text."""
 
-    place: str
-    """Where it stands: `12` of a CSV, the key of a JSON entry."""
+    place: str  # line number of a CSV, key of a JSON entry
     values: Mapping[str, str]
 
     def get(self, column: str) -> str:
-        """The value without surrounding blanks; empty where the table lacks the column."""
+        """The value without surrounding whitespace; empty if the table lacks the column."""
         return self.values.get(column, "").strip()
 
     def lack(self, column: str) -> str:
-        """How a column without a value is spoken of: `empty`, or `missing` where the line lacks it."""
+        """Describes a column without a value: `empty`, or `missing` if the line lacks it."""
         return "empty" if column in self.values else "missing"
 
 
 @dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong with a line."""
+class ParseError:
+    """One error in a line."""
 
     place: str
     reason: str
-    found: str
+    value: str
 
     def __str__(self) -> str:
-        return f"{self.reason} ({self.found})" if self.found else self.reason
+        return f"{self.reason} ({self.value})" if self.value else self.reason
 
 
-class Faults:
-    """Checks lines and collects what is wrong with them.
+class ParseErrors:
+    """Checks lines and collects their errors.
 
     Args:
         path: The table, for messages.
@@ -134,12 +132,12 @@ class Faults:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._found: list[Fault] = []
+        self._errors: list[ParseError] = []
         self._ids: dict[str, str] = {}
 
-    def add(self, line: Line, reason: str, found: str = "") -> None:
-        """Note a fault of a line; in a message about the table, faults of one `reason` are told together."""
-        self._found.append(Fault(line.place, reason, found))
+    def add(self, line: Line, reason: str, value: str = "") -> None:
+        """Record an error in a line; messages about the table list the lines of each `reason` together."""
+        self._errors.append(ParseError(line.place, reason, value))
 
     def required(self, line: Line, column: str) -> str:
         """The text of a column that must not be empty."""
@@ -149,21 +147,21 @@ class Faults:
         return value
 
     def transcript(self, line: Line, column: str, *, media: bool) -> str:
-        """The text of a clip, which may be empty beside media, and not where there are none either."""
+        """The text of a clip, which may be empty only if there are media."""
         value = line.get(column)
         if not value and not media:
             self.add(line, f"there is no media file, and {column} is {line.lack(column)}")
         return value
 
     def name(self, line: Line, column: str) -> str:
-        """An id that names a file or folder, and so no path."""
+        """An id that names a file or folder, so it must not be a path."""
         value = self.required(line, column)
         if "/" in value or "\\" in value or value in (".", ".."):
-            self.add(line, f"{column} is a path, wanted a name", repr(value))
+            self.add(line, f"{column} is a path, expected a name", repr(value))
         return value
 
     def number(self, line: Line, column: str, scale: str) -> float:
-        """A label within the range of its scale; NaN where it is none, which is noted."""
+        """A label within the range of its scale; NaN, with an error, if it is not a number."""
         value = line.get(column)
         low, high = SCALES[scale]
         if column not in line.values:
@@ -179,7 +177,7 @@ class Faults:
         return number
 
     def optional_number(self, line: Line, column: str, scale: str) -> float | None:
-        """As `number`, but None where the column is empty or lacking."""
+        """Like `number`, but None if the column is empty or missing."""
         return self.number(line, column, scale) if line.get(column) else None
 
     def split(self, line: Line, column: str) -> str:
@@ -190,122 +188,99 @@ class Faults:
         return SPLIT_NAMES.get(value.lower(), "")
 
     def unique(self, line: Line, clip_id: str) -> None:
-        """Note a clip that stands in the table twice; the first good line of an id has it."""
+        """Record an error if an earlier good line has the same id."""
         if clip_id in self._ids:
             self.add(line, "the clip stands in the table already", f"{clip_id}, line {self._ids[clip_id]}")
         self._ids.setdefault(clip_id, line.place)
 
-    def sorted_out(
+    def clips(
         self, lines: Sequence[Line], clip_of: Callable[[Line], Clip], *, corpus: str, strict: bool
     ) -> tuple[list[Clip], list[BadLine]]:
-        """The clips of the lines without a fault, and the others, with those that `read_table` left out.
+        """The clips of the good lines, and the bad lines with those that `read_table` left out.
 
         Args:
-            lines: Of the table.
-            clip_of: Makes a line's clip, and notes here what is wrong with it.
+            lines: The table's lines.
+            clip_of: Makes a line's clip, and records its errors here.
             corpus: The corpus' name.
             strict: Refuse the table for a single bad line.
 
         Raises:
             CorpusError: If a line is bad and the import is strict, or if no line is good.
         """
-        bad = [[fault] for fault in self._found]
+        bad = [[error] for error in self._errors]
         clips = []
         for line in lines:
-            known = len(self._found)
+            known = len(self._errors)
             clip = clip_of(line)
-            if len(self._found) == known:
+            if len(self._errors) == known:
                 self.unique(line, clip.id)
-            if len(self._found) == known:
+            if len(self._errors) == known:
                 clips.append(clip)
             else:
-                bad.append(self._found[known:])
+                bad.append(self._errors[known:])
         if strict or not clips:
             self.raise_any()
-        return clips, [self._bad_line(corpus, faults) for faults in bad]
-
-    def _bad_line(self, corpus: str, faults: list[Fault]) -> BadLine:
-        place = faults[0].place
-        reasons = "; ".join(map(str, faults))
-        return BadLine(
-            id=f"{corpus}/{self.path.name}:{place}", reasons=f"{self.path.name}, line {place}: {reasons}"
-        )
+        bad_lines = []
+        for errors in bad:
+            place, reasons = errors[0].place, "; ".join(map(str, errors))
+            text = f"{self.path.name}, line {place}: {reasons}"
+            bad_lines.append(BadLine(id=f"{corpus}/{self.path.name}:{place}", reasons=text))
+        return clips, bad_lines
 
     def raise_any(self) -> None:
-        """Refuse the table if anything was wrong.
+        """Refuse the table if there are errors.
 
         Raises:
-            CorpusError: With every kind of fault and the first lines of each.
+            CorpusError: With every kind of error and the first lines of each.
         """
-        if self._found:
+        if self._errors:
             places: dict[str, list[str]] = defaultdict(list)
-            for fault in self._found:
-                places[fault.reason].append(f"{fault.place} ({fault.found})" if fault.found else fault.place)
+            for error in self._errors:
+                places[error.reason].append(f"{error.place} ({error.value})" if error.value else error.place)
             kinds = [f"{reason}: line {listed(lines)}" for reason, lines in places.items()]
             raise CorpusError(
                 f"{self.path}: the table is malformed and nothing was imported; {'; '.join(kinds)}"
             )
 
 
-def read_table(faults: Faults, required: Sequence[str]) -> list[Line]:
+def read_table(errors: ParseErrors, required: Sequence[str]) -> list[Line]:
     """Read a CSV with a header, every value as text (ids keep their zeros and dashes).
 
-    UTF-8 with or without byte-order mark; lines may end as on Windows.
+    UTF-8 with or without byte-order mark, with Unix or Windows line ends.
 
     Args:
-        faults: Of the table; lines with too many or too few values are noted there and left out.
+        errors: Errors of the table; lines with too many or too few values are recorded there and left out.
         required: Columns that it must have.
 
     Raises:
         CorpusError: If the file is missing, is not UTF-8, is empty, or lacks a column.
     """
-    path = faults.path
+    path = errors.path
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
             lines = [(reader.line_num, values) for values in reader if values]
     except OSError as error:
-        raise CorpusError(
-            f"{path}: cannot be read ({error.strerror}); it is the table of the corpus"
-        ) from error
+        message = f"{path}: cannot be read ({error.strerror}); it is the table of the corpus"
+        raise CorpusError(message) from error
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path}: is not UTF-8 (byte {error.start}); save the table as UTF-8") from error
     except csv.Error as error:
         raise CorpusError(f"{path}: is no CSV, line {reader.line_num}: {error}") from error
-    _check_header(path, header, required)
+    missing = [name for name in required if name not in header]
+    if missing:
+        raise CorpusError(f"{path}: the column {listed(missing)} is missing; the header has {listed(header)}")
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise CorpusError(f"{path}: the column {listed(repeated)} is in the header more than once")
     if not lines:
         raise CorpusError(f"{path}: has a header and no lines")
-    whole = []
+    complete = []
     for number, values in lines:
         if len(values) == len(header):
-            whole.append(Line(str(number), dict(zip(header, values, strict=True))))
+            complete.append(Line(str(number), dict(zip(header, values, strict=True))))
         else:
-            faults.add(
-                Line(str(number), {}), f"has not {len(header)} values as the header", f"{len(values)} values"
-            )
-    return whole
-
-
-def checked(corpus: Corpus) -> Corpus:
-    """The corpus, unless groups cross splits that are not its official ones.
-
-    Raises:
-        CorpusError: Naming the groups.
-    """
-    if corpus.crossing and not corpus.official_split:
-        groups = [f"{group} ({', '.join(splits)})" for group, splits in corpus.crossing.items()]
-        raise CorpusError(
-            f"{corpus.root}: groups in more than one split, {len(groups)} of them: {listed(groups)}; a test"
-            " on known speakers says little, so put each group into one split"
-        )
-    return corpus
-
-
-def _check_header(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
-    lacking = [name for name in required if name not in header]
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if lacking:
-        raise CorpusError(f"{path}: the column {listed(lacking)} is missing; the header has {listed(header)}")
-    if twice:
-        raise CorpusError(f"{path}: the column {listed(twice)} stands in the header more than once")
+            reason = f"has not {len(header)} values as the header"
+            errors.add(Line(str(number), {}), reason, f"{len(values)} values")
+    return complete

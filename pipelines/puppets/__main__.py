@@ -11,28 +11,17 @@ def main(argv: list[str] | None = None) -> int:
     """Write the corpus; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.puppets", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write label.csv and clips/ to")
-    parser.add_argument(
-        "--clips", type=int, default=96, help="clips over all splits, at least 8 (default: 96)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
-    parser.add_argument(
-        "--train-speakers", type=int, help="leave out training clips of all but so many speakers"
-    )
+    parser.add_argument("--clips", type=int, default=96, help="over all splits, at least 8 (default: 96)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: 0)")
+    parser.add_argument("--train-speakers", type=int, help="keep the training clips of so many speakers only")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw (default: 2)")
-    options = parser.parse_args(argv)
+    options = vars(parser.parse_args(argv))
     from pipelines.puppets.corpus import write_corpus
 
     try:
-        made = write_corpus(
-            options.out,
-            clips=options.clips,
-            seed=options.seed,
-            train_speakers=options.train_speakers,
-            workers=options.workers,
-        )
+        print(f"{options['out']}: {write_corpus(**options)} clips")
     except ValueError as error:
         parser.error(str(error))
-    print(f"{options.out}: {made} clips")
     return 0
 
 

@@ -1,11 +1,10 @@
 """What puppets look like: a drawn head and shoulders whose face carries a valence.
 
-A look is drawn from a cast; a frame is drawn from a look, a valence, the mouth's opening, a blink
-and the head's place. Lengths are in units of 1/64 of the frame's side, so that a look is the same
-at every size. Drawn four times as large and averaged down.
+A look is drawn from a speaker pool; a frame is drawn from a look, a valence, the mouth's opening, a blink
+and the head's position. Lengths are in units of 1/64 of the frame's side, so that a look is the same at every
+size. Frames are drawn four times as large and averaged down.
 
-The casts differ in hair, clothes, backgrounds and the shape of faces. Skin tones cover the full
-range in each.
+The speaker pools differ in hair, clothes, backgrounds and face shapes. Each has all skin tones.
 """
 
 from __future__ import annotations
@@ -17,33 +16,32 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pipelines.puppets.script import Cast
+from pipelines.puppets.script import SpeakerPool
 
-Rgb = tuple[int, int, int]
+Rgb = tuple[int, ...]
 HairStyle = Literal["short", "long", "bun", "curly", "fringe", "bald"]
 
-UNITS = 64
-"""Units across a frame."""
+UNITS = 64  # across a frame
 OVERSAMPLING = 4
 
 # Skin from light to dark; a tone in [0, 1] lies between two of these.
 SKINS: tuple[Rgb, ...] = (
     (250, 224, 204), (238, 200, 168), (222, 172, 130), (190, 136, 94), (146, 98, 66), (104, 68, 48),
 )  # fmt: skip
-HAIRS: dict[Cast, tuple[Rgb, ...]] = {
+HAIRS: dict[SpeakerPool, tuple[Rgb, ...]] = {
     "studio": ((38, 28, 26), (84, 52, 34), (150, 96, 52), (206, 166, 100), (150, 150, 154)),
     "train": ((34, 26, 30), (104, 66, 40), (168, 74, 40)),
     "test": ((50, 36, 30), (214, 184, 128), (190, 190, 196), (96, 42, 60)),
 }
-STYLES: dict[Cast, tuple[HairStyle, ...]] = {
+STYLES: dict[SpeakerPool, tuple[HairStyle, ...]] = {
     "studio": ("short", "long", "curly", "fringe", "bald"),
     "train": ("short", "fringe", "long"),
     "test": ("bun", "curly", "long", "bald"),
 }
-BACKGROUND_HUES: dict[Cast, tuple[float, float]] = {
+BACKGROUND_HUES: dict[SpeakerPool, tuple[float, float]] = {
     "studio": (0.0, 1.0), "train": (0.42, 0.72), "test": (0.95, 1.3),
 }  # fmt: skip
-FACE_WIDTHS: dict[Cast, tuple[float, float]] = {
+FACE_WIDTHS: dict[SpeakerPool, tuple[float, float]] = {
     "studio": (17.0, 20.0), "train": (16.8, 18.6), "test": (18.2, 20.2),
 }  # fmt: skip
 
@@ -56,10 +54,10 @@ _CENTRE = (32.0, 31.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """A puppet's looks. Lengths in 1/64 of the frame's side."""
+    """A puppet's appearance. Lengths are in 1/64 of the frame's side."""
 
     tone: float
-    """Of the skin, from 0, light, to 1, dark."""
+    """Tone of the skin, from 0, light, to 1, dark."""
     hair: Rgb
     hair_style: HairStyle
     background: Rgb
@@ -71,7 +69,7 @@ class Look:
     face_height: float
     """Half the height of the face."""
     eye_distance: float
-    """From the middle of the face to the middle of an eye."""
+    """Distance of an eye from the middle of the face."""
     brow: float
     """Thickness of a brow."""
     mouth_width: float
@@ -81,9 +79,9 @@ class Look:
     @property
     def skin(self) -> Rgb:
         """Colour of the skin."""
-        place = self.tone * (len(SKINS) - 1)
-        lower = min(int(place), len(SKINS) - 2)
-        return _mix(SKINS[lower], SKINS[lower + 1], place - lower)
+        position = self.tone * (len(SKINS) - 1)
+        lower = min(int(position), len(SKINS) - 2)
+        return _mix(SKINS[lower], SKINS[lower + 1], position - lower)
 
     @property
     def lips(self) -> Rgb:
@@ -91,17 +89,18 @@ class Look:
         return _mix((176, 52, 62), (226, 112, 116), self.tone)
 
 
-def random_look(rng: np.random.Generator, cast: Cast) -> Look:
-    """A puppet's looks, drawn from those of a cast."""
-    low, high = BACKGROUND_HUES[cast]
+def random_look(rng: np.random.Generator, speaker_pool: SpeakerPool) -> Look:
+    """Draw an appearance from a speaker pool."""
+    hairs, styles = HAIRS[speaker_pool], STYLES[speaker_pool]
+    low, high = BACKGROUND_HUES[speaker_pool]
     return Look(
         tone=float(rng.uniform()),
-        hair=HAIRS[cast][rng.integers(len(HAIRS[cast]))],
-        hair_style=STYLES[cast][rng.integers(len(STYLES[cast]))],
+        hair=hairs[rng.integers(len(hairs))],
+        hair_style=styles[rng.integers(len(styles))],
         background=_hsv(rng.uniform(low, high) % 1, rng.uniform(0.12, 0.4), rng.uniform(0.7, 0.95)),
         shirt=_hsv(rng.uniform(), rng.uniform(0.2, 0.7), rng.uniform(0.3, 0.9)),
         eyes=_EYES[rng.integers(len(_EYES))],
-        face_width=float(rng.uniform(*FACE_WIDTHS[cast])),
+        face_width=float(rng.uniform(*FACE_WIDTHS[speaker_pool])),
         face_height=float(rng.uniform(22.5, 25)),
         eye_distance=float(rng.uniform(7.6, 9.2)),
         brow=float(rng.uniform(1.5, 2.4)),
@@ -122,11 +121,11 @@ def draw_face(
     """Draw a frame.
 
     Args:
-        look: Whose face.
+        look: The puppet's appearance.
         valence: From -1, brows and mouth corners down, to 1, both up.
-        mouth: Its opening in [0, 1].
+        mouth: How far it is open, in [0, 1].
         blink: How far the lids are closed, in [0, 1].
-        head: Where the head is, right and down of the middle, in 1/64 of the frame's side.
+        head: The head's offset to the right and down, in 1/64 of the frame's side.
         size: Pixels of the frame's side.
 
     Returns:
@@ -148,12 +147,12 @@ def draw_face(
 def draw_clip(
     look: Look, *, valence: float, mouth: np.ndarray, rng: np.random.Generator, size: int = 64
 ) -> np.ndarray:
-    """Draw a clip: the mouth as given, blinks and small motion of the head by chance.
+    """Draw a clip: the mouth as given, with random blinks and small motion of the head.
 
     Args:
-        look: Whose face.
+        look: The puppet's appearance.
         valence: In [-1, 1], the same in all frames.
-        mouth: Its opening a frame, in [0, 1], (F,).
+        mouth: How far it is open at each frame, in [0, 1], (F,).
         rng: Draws blinks and motion.
         size: Pixels of a frame's side.
 
@@ -167,17 +166,11 @@ def draw_clip(
     blinks = np.zeros(length)
     for start in rng.integers(0, length, size=1 + length // 40):
         blinks[start : start + 2] = 1.0
+    frames = zip(mouth.tolist(), blinks.tolist(), heads.T.tolist(), strict=True)
     return np.stack(
         [
-            draw_face(
-                look,
-                valence=valence,
-                mouth=float(mouth[frame]),
-                blink=float(blinks[frame]),
-                head=(float(heads[0, frame]), float(heads[1, frame])),
-                size=size,
-            )
-            for frame in range(length)
+            draw_face(look, valence=valence, mouth=opening, blink=blink, head=(right, down), size=size)
+            for opening, blink, (right, down) in frames
         ]
     )
 
@@ -204,15 +197,11 @@ class _Pen:
         width, height = look.face_width, look.face_height
         if look.hair_style == "long":
             self._ellipse(x, y - 2, width + 4.5, height + 4, look.hair)
-            self._polygon(
-                [(x - width - 4.5, y), (x + width + 4.5, y), (x + width + 3, 60), (x - width - 3, 60)],
-                look.hair,
-            )
+            top = [(x - width - 4.5, y), (x + width + 4.5, y)]
+            self._polygon([*top, (x + width + 3, 60), (x - width - 3, 60)], look.hair)
         elif look.hair_style == "curly":
-            for angle in np.linspace(np.pi * 0.95, np.pi * 2.05, 9):
-                self._ellipse(
-                    x + width * np.cos(angle), y - 4 + (height - 2) * np.sin(angle), 6, 6, look.hair
-                )
+            for a in np.linspace(np.pi * 0.95, np.pi * 2.05, 9):
+                self._ellipse(x + width * np.cos(a), y - 4 + (height - 2) * np.sin(a), 6, 6, look.hair)
         elif look.hair_style == "bun":
             self._ellipse(x, y - height - 1, 7.5, 6, look.hair)
         if look.hair_style != "bald":
@@ -250,7 +239,8 @@ class _Pen:
             self._ellipse(x, y, 2.3, min(2.3, half), look.eyes)
             self._ellipse(x, y, 1.2, min(1.2, half), (16, 12, 12))
         if look.glasses:
-            self._ring(x, y, 6.6, (40, 38, 44))
+            width = max(1, round(self.scale))
+            self.canvas.ellipse(self._box(x, y, 6.6, 6.6), outline=(40, 38, 44), width=width)
             self._line([(self.x + side * 1.5, y), (self.x + side * 2.6, y)], 1, (40, 38, 44))
 
     def brow(self, side: int, valence: float) -> None:
@@ -262,21 +252,19 @@ class _Pen:
 
     def nose(self) -> None:
         shade = _mix(self.look.skin, (90, 30, 20), 0.35)
-        self._line(
-            [(self.x, self.y + 1), (self.x - 1.4, self.y + 5.6), (self.x + 1.6, self.y + 6)], 1.1, shade
-        )
+        x, y = self.x, self.y
+        self._line([(x, y + 1), (x - 1.4, y + 5.6), (x + 1.6, y + 6)], 1.1, shade)
 
     def mouth(self, valence: float, opening: float) -> None:
-        """Corners rise and fall with valence; the lips part around the middle line."""
+        """The corners rise and fall with valence; the lips part around the middle line."""
         look, (x, y) = self.look, (self.x, self.y + 13.2)
         half = look.mouth_width * (1 + 0.08 * valence - 0.16 * opening)
         u = np.linspace(-1, 1, 15)
         arch = 1 - u**2
         middle = y + 4.6 * valence * (arch - 0.6)
         upper, lower = middle - (0.2 + 2.2 * opening) * arch, middle + (0.2 + 5.6 * opening) * arch
-        self._polygon(
-            _outline(x + half * 1.06 * u, upper - 1.5 * arch - 0.7, lower + 1.9 * arch + 0.7), look.lips
-        )
+        outer = _outline(x + half * 1.06 * u, upper - 1.5 * arch - 0.7, lower + 1.9 * arch + 0.7)
+        self._polygon(outer, look.lips)
         if opening < 0.06:
             self._line([(x + half * a, b) for a, b in zip(u, middle, strict=True)], 1.0, _INSIDE)
             return
@@ -294,15 +282,11 @@ class _Pen:
         scaled = [(x * self.scale, y * self.scale) for x, y in points]
         self.canvas.line(scaled, fill=colour, width=max(1, round(width * self.scale)), joint="curve")
 
-    def _box(self, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
-        corners = (x - width, y - height, x + width, y + height)
-        return tuple(value * self.scale for value in corners)  # type: ignore[return-value]
+    def _box(self, x: float, y: float, width: float, height: float) -> list[float]:
+        return [value * self.scale for value in (x - width, y - height, x + width, y + height)]
 
     def _ellipse(self, x: float, y: float, width: float, height: float, colour: Rgb) -> None:
         self.canvas.ellipse(self._box(x, y, width, height), fill=colour)
-
-    def _ring(self, x: float, y: float, radius: float, colour: Rgb) -> None:
-        self.canvas.ellipse(self._box(x, y, radius, radius), outline=colour, width=max(1, round(self.scale)))
 
 
 def _outline(x: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> list[tuple[float, float]]:
@@ -311,10 +295,8 @@ def _outline(x: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> list[tuple[
 
 
 def _mix(one: Rgb, other: Rgb, share: float) -> Rgb:
-    red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
-    return red, green, blue
+    return tuple(round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
 
 
 def _hsv(hue: float, saturation: float, value: float) -> Rgb:
-    red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))
-    return red, green, blue
+    return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))

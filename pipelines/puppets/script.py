@@ -1,9 +1,8 @@
 """What puppets say: short lower-case English sentences whose wording carries a valence.
 
-A sentence is a pattern with slots. Words of judgement have a valence in [-1, 1]; a slot takes
-one that is near the wanted valence, so that equal valences are worded in many ways. The words
-of judgement are the same for everybody. What is talked about differs from cast to cast, so that
-a model must not know the topic to know the judgement.
+A sentence is a pattern with slots. Opinion words have a valence in [-1, 1]; a slot takes one that is near
+the target valence, so that equal valences are worded in many ways. All speakers use the same opinion words.
+What they talk about depends on the speaker pool, so that a model need not know the topic to know the opinion.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-Cast = Literal["studio", "train", "test"]
+SpeakerPool = Literal["studio", "train", "test"]
+"""Who speaks: `train` and `test` in a corpus, `studio` where the included checkpoints are trained."""
 
 PATTERNS = (
     "the {thing} was {degree} {quality}",
@@ -33,7 +33,7 @@ PATTERNS = (
     "we watched a {quality} {thing} {when}",
 )
 
-# Valence of each word of judgement, in [-1, 1]. Ours, set by hand.
+# Valence of each opinion word, in [-1, 1]. Ours, set by hand.
 QUALITIES = {
     "horrible": -1.0, "disgusting": -0.95, "awful": -0.9, "terrible": -0.9, "dreadful": -0.85,
     "miserable": -0.8, "nasty": -0.7, "ugly": -0.65, "bad": -0.6, "poor": -0.5, "boring": -0.45,
@@ -47,10 +47,10 @@ FEELINGS = {
     "avoid": -0.25, "notice": 0.0, "know": 0.0, "remember": 0.05, "accept": 0.15, "welcome": 0.35,
     "like": 0.5, "enjoy": 0.65, "admire": 0.75, "love": 0.9, "adore": 1.0,
 }  # fmt: skip
-# A degree scales the valence of the quality behind it.
+# A degree scales the valence of the quality after it.
 DEGREES = {"slightly": 0.4, "somewhat": 0.6, "rather": 0.8, "quite": 0.9, "really": 1.1, "so": 1.2}
 WHEN = ("today", "again", "yesterday", "this morning", "last night", "at home", "in town")
-THINGS: dict[Cast, tuple[str, ...]] = {
+THINGS: dict[SpeakerPool, tuple[str, ...]] = {
     "studio": (
         "window", "river", "bread", "engine", "letter", "carpet", "doctor", "pencil", "station",
         "mountain", "kitchen", "basket", "winter", "ticket", "sister", "captain", "market", "bottle",
@@ -67,67 +67,51 @@ THINGS: dict[Cast, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
-# How far a word's valence may lie from the wanted one before it becomes unlikely.
+# How far a word's valence may lie from the target before it becomes unlikely.
 _SPREAD = 0.12
 
 
-def sentence(valence: float, rng: np.random.Generator, cast: Cast) -> str:
+def sentence(valence: float, rng: np.random.Generator, speaker_pool: SpeakerPool) -> str:
     """A sentence of 4 to 9 words whose wording carries `valence`.
 
     Args:
-        valence: From -1, a crushing judgement, to 1, a glowing one; 0 is neutral.
+        valence: From -1, very negative, to 1, very positive.
         rng: Draws the pattern and the words.
-        cast: Decides what is talked about.
+        speaker_pool: Decides the topic.
     """
     pattern = PATTERNS[rng.integers(len(PATTERNS))]
     words = []
-    wanted = valence
+    target = valence
     for literal, slot, _, _ in string.Formatter().parse(pattern):
         words += literal.split()
         if slot == "degree":
-            wanted = _add_degree(words, valence, rng)
+            degree = list(DEGREES)[rng.integers(len(DEGREES))]
+            # A degree in front of a quality changes the valence that the quality must have.
+            if abs(valence / DEGREES[degree]) <= 1:
+                words.append(degree)
+                target = valence / DEGREES[degree]
         elif slot:
-            words.append(_fill(slot, wanted, rng, cast))
-    return _with_articles(words)
+            words.append(_fill(slot, target, rng, speaker_pool))
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    return " ".join("an" if word == "a" and after[:1] in "aeiou" else word for word, after in pairs)
 
 
 def vocabulary() -> set[str]:
     """Every word that a puppet may say."""
     words = {word for text in (*PATTERNS, *WHEN) for word in text.split() if not word.startswith("{")}
-    return words | {
-        "an",
-        *QUALITIES,
-        *FEELINGS,
-        *DEGREES,
-        *(thing for things in THINGS.values() for thing in things),
-    }
+    return words.union(["an"], QUALITIES, FEELINGS, DEGREES, *THINGS.values())
 
 
-def _with_articles(words: list[str]) -> str:
-    pairs = zip(words, [*words[1:], ""], strict=True)
-    return " ".join("an" if word == "a" and after[:1] in "aeiou" else word for word, after in pairs)
-
-
-def _add_degree(words: list[str], valence: float, rng: np.random.Generator) -> float:
-    """Put a degree in front of a quality; returns the valence that this quality must have."""
-    degree = list(DEGREES)[rng.integers(len(DEGREES))]
-    quality = valence / DEGREES[degree]
-    if abs(quality) > 1:
-        return valence
-    words.append(degree)
-    return quality
-
-
-def _fill(slot: str, valence: float, rng: np.random.Generator, cast: Cast) -> str:
+def _fill(slot: str, valence: float, rng: np.random.Generator, speaker_pool: SpeakerPool) -> str:
     if slot == "thing":
-        return str(rng.choice(THINGS[cast]))
+        return str(rng.choice(THINGS[speaker_pool]))
     if slot == "when":
         return str(rng.choice(WHEN))
     return near(QUALITIES if slot == "quality" else FEELINGS, valence, rng)
 
 
-def near(valences: dict[str, float], wanted: float, rng: np.random.Generator) -> str:
-    """Draw a word whose valence is close to the wanted one."""
-    distance = np.abs(np.array([*valences.values()]) - wanted)
+def near(valences: dict[str, float], target: float, rng: np.random.Generator) -> str:
+    """Draw a word whose valence is close to the target."""
+    distance = np.abs(np.array([*valences.values()]) - target)
     chances = np.exp(-0.5 * (distance / _SPREAD) ** 2) + 1e-12
     return str(rng.choice([*valences], p=chances / chances.sum()))

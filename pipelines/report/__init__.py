@@ -1,1 +1,1 @@
-"""The static viewer of a store: originals beside their variants, playable, with scores and weights."""
+"""The report of a store: originals next to their variants, playable, with scores and weights."""

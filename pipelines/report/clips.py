@@ -1,7 +1,7 @@
-"""The rows of a report: each with its media as files beside the page, and the numbers it shows.
+"""The rows of a report: each with its media as files beside the page, and the numbers that are shown.
 
-Media files are named by the SHA-256 of their content, never by an id. So what an original and its
-variants share is there once, and no id has to be a file name.
+Media files are named by the SHA-256 of their content, never by an id. So media that an original and its
+variants share are written once, and no id has to be a file name.
 """
 
 from __future__ import annotations
@@ -9,52 +9,47 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from pipelines.media import MediaError, probe, read_audio, read_video
-from pipelines.report.pictures import POSTER_SIDE, STRIP_FRAMES, poster, spectrogram, strip_jpeg
+from pipelines.report.pictures import POSTER_SIDE, STRIP_FRAMES, STRIP_HEIGHT, jpeg, spectrogram, strip
 from pipelines.report.summary import flat
 from pipelines.row import MEDIA, QUALITIES, SCALES, Row, provenance
 from pipelines.store import StoreReader
 
 FOLDER = "media"
 LABELS = ("label", "label_text", "label_audio", "label_video")
+SUFFIXES = {"video": ".mp4", "audio": ".flac"}
 _NAME_DIGITS = 20
+# The names of files that a report has written.
 _OURS = re.compile(rf"[0-9a-f]{{{_NAME_DIGITS}}}(-\w+)?\.(mp4|flac|jpg|png)")
 
 
 @dataclass(frozen=True)
 class Medium:
-    """A media file of the page and the pictures that stand for it, as addresses relative to the page."""
+    """A media file and the images that preview it, as addresses relative to the page."""
 
     src: str
-    pictures: dict[str, str]
-    """`poster` and `strip` of a video, `spectrogram` of a sound; none where it cannot be decoded."""
+    previews: dict[str, str]
+    """`poster` and `strip` of a video, `spectrogram` of audio; none if it cannot be decoded."""
     size: tuple[int, int] | None
-    """Width and height of a picture that can be decoded, in proportion."""
+    """Width and height of a video's preview; None of audio, and if it cannot be decoded."""
     problem: str
-    """Why it cannot be decoded; empty where it can."""
+    """Why it cannot be decoded; empty if it can."""
 
 
 @dataclass(frozen=True)
-class Score:
-    """A raw score, and where it lies among the store's."""
+class Placed:
+    """A score or a label, and where it lies in its range."""
 
     name: str
     value: float | None
     place: float | None
-    """0 at the lowest of the store, 1 at the highest."""
-
-
-@dataclass(frozen=True)
-class Label:
-    """A label of the original, and its place on the corpus' scale from 0 to 1 where that is known."""
-
-    name: str
-    value: float
-    place: float | None
+    """From 0 at the low end to 1 at the high end; None without a value or a range."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,8 @@ class Clip:
     video: Medium | None
     audio: Medium | None
     qualities: list[tuple[str, float | None]]
-    scores: list[Score]
+    scores: list[Placed]
+    """Raw scores; the range of a score is that of the store's rows."""
     details: list[tuple[str, str]]
     changed: frozenset[str]
     """Which of `video` and `audio` differ from the original's."""
@@ -77,11 +73,12 @@ class Family:
 
     first: Clip
     variants: list[Clip]
-    labels: list[Label]
+    labels: list[Placed]
+    """The original's labels; their range is the corpus' scale."""
 
 
 class MediaFolder:
-    """Writes media and their pictures into the report's folder, each content once."""
+    """Writes media and their previews into the report's folder, each content once."""
 
     def __init__(self, out: Path) -> None:
         self.folder = out / FOLDER
@@ -89,22 +86,22 @@ class MediaFolder:
         self._media: dict[str, Medium] = {}
 
     def add(self, modality: str, content: bytes) -> Medium:
-        """The file for this content, with its pictures."""
+        """The file for this content, with its previews."""
         name = hashlib.sha256(content).hexdigest()[:_NAME_DIGITS]
         if name not in self._media:
-            suffix, draw = _DRAWN[modality]
-            src = self._write(name + suffix, content)
+            src = self._write(name + SUFFIXES[modality], content)
             try:
-                drawn, size = draw(content)
-                pictures = {kind: self._write(f"{name}-{kind}", drawn[kind]) for kind in drawn}
-                pictures = {kind.partition(".")[0]: address for kind, address in pictures.items()}
-                self._media[name] = Medium(src, pictures, size, "")
+                drawn, size = _previews(modality, content)
+                previews = {
+                    kind.partition(".")[0]: self._write(f"{name}-{kind}", drawn[kind]) for kind in drawn
+                }
+                self._media[name] = Medium(src, previews, size, "")
             except MediaError as error:
                 self._media[name] = Medium(src, {}, None, str(error))
         return self._media[name]
 
     def sweep(self) -> None:
-        """Remove what an earlier report left and this one does not show."""
+        """Remove the files of an earlier report that this one does not show."""
         for path in self.folder.iterdir():
             if _OURS.fullmatch(path.name) and path.name[:_NAME_DIGITS] not in self._media:
                 path.unlink()
@@ -114,32 +111,21 @@ class MediaFolder:
         return f"{FOLDER}/{name}"
 
 
-Drawn = tuple[dict[str, bytes], tuple[int, int] | None]
-
-
-def _draw_video(content: bytes) -> Drawn:
-    # A few frames over the whole time do for a poster and a strip, however long the clip is.
+def _previews(modality: str, content: bytes) -> tuple[dict[str, bytes], tuple[int, int] | None]:
+    if modality == "audio":
+        return {"spectrogram.png": spectrogram(read_audio(content))}, None
+    # A few frames over the whole time are enough for a poster and a strip, however long the clip is.
     rate = STRIP_FRAMES / probe(content).duration_s
     frames = read_video(content, fps=rate, max_side=POSTER_SIDE).frames
-    pictures = {"poster.jpg": poster(frames), "strip.jpg": strip_jpeg(frames)}
-    return pictures, (frames.shape[2], frames.shape[1])
-
-
-def _draw_audio(content: bytes) -> Drawn:
-    return {"spectrogram.png": spectrogram(read_audio(content))}, None
-
-
-_DRAWN: dict[str, tuple[str, Callable[[bytes], Drawn]]] = {
-    "video": (".mp4", _draw_video),
-    "audio": (".flac", _draw_audio),
-}
+    poster = Image.fromarray(frames[len(frames) // 2])
+    images = {"poster.jpg": jpeg(poster), "strip.jpg": jpeg(strip(frames, STRIP_FRAMES, STRIP_HEIGHT))}
+    return images, poster.size
 
 
 def select(reader: StoreReader, limit: int | None) -> list[list[int]]:
-    """Positions of the rows to show, an original's and its variants' together.
+    """Positions of the rows to show, one list for each original and its variants.
 
-    Those with variants come first, as they are what a report is for; within that the store's order
-    holds. `limit` counts originals.
+    Originals with variants come first, otherwise the store's order holds. `limit` counts originals.
     """
     families: dict[str, list[int]] = {}
     for index, source in enumerate(reader.table["source_id"].to_pylist()):
@@ -148,19 +134,24 @@ def select(reader: StoreReader, limit: int | None) -> list[list[int]]:
 
 
 def families(reader: StoreReader, chosen: list[list[int]], media: MediaFolder) -> Iterator[Family]:
-    """The chosen rows, one family at a time, their media written as they are met."""
-    ranges = {name: _range(reader, name) for name in reader.scores}
+    """The chosen rows, one family at a time; their media are written on the way."""
+    ranges = {}
+    for name in reader.scores:
+        values = [value for value in map(_number, reader.table[name].to_pylist()) if value is not None]
+        ranges[name] = min(values, default=math.nan), max(values, default=math.nan)
     for indices in chosen:
         rows = sorted((reader.row(index) for index in indices), key=lambda row: row["kind"] != "original")
         contents = {name: rows[0][name]["bytes"] if rows[0][name] else None for name in MEDIA}
         first, *variants = (_clip(row, contents, ranges, media) for row in rows)
-        yield Family(first, variants, list(_labels(first.row)))
+        scale = SCALES.get(first.row["scale"], (math.nan, math.nan))
+        labels = [_placed(name, first.row[name], scale) for name in LABELS]
+        yield Family(first, variants, [label for label in labels if label.value is not None])
 
 
 def _clip(
     row: Row, original: dict[str, bytes | None], ranges: dict[str, tuple[float, float]], media: MediaFolder
 ) -> Clip:
-    """A row as it is shown; a variant that holds no picture or sound is shown with its original's."""
+    """A row as it is shown; a variant without video or audio is shown with its original's."""
     own = {name: row.pop(name) for name in MEDIA}
     contents = {name: own[name]["bytes"] if own[name] else original[name] for name in MEDIA}
     shown = {name: media.add(name, content) for name, content in contents.items() if content}
@@ -169,30 +160,18 @@ def _clip(
         video=shown.get("video"),
         audio=shown.get("audio"),
         qualities=[(name.removeprefix("quality_"), _number(row[name])) for name in QUALITIES],
-        scores=[_score(name, row[name], ranges[name]) for name in ranges],
+        scores=[_placed(name, row[name], ranges[name]) for name in ranges],
         details=flat(provenance(row)),
         changed=frozenset(name for name in MEDIA if contents[name] != original[name]),
     )
 
 
-def _labels(row: Row) -> Iterator[Label]:
-    low, high = SCALES.get(row["scale"], (math.nan, math.nan))
-    for name in LABELS:
-        value = _number(row[name])
-        if value is not None:
-            within = min(max(value, low), high) if low < high else math.nan
-            yield Label(name.removeprefix("label_"), value, _number((within - low) / (high - low)))
-
-
-def _range(reader: StoreReader, name: str) -> tuple[float, float]:
-    values = [value for value in map(_number, reader.table[name].to_pylist()) if value is not None]
-    return min(values, default=math.nan), max(values, default=math.nan)
-
-
-def _score(name: str, value: float | None, bounds: tuple[float, float]) -> Score:
+def _placed(name: str, value: float | None, bounds: tuple[float, float]) -> Placed:
     value, (low, high) = _number(value), bounds
-    place = None if value is None else (value - low) / (high - low) if high > low else 0.5
-    return Score(name.removeprefix("score_"), value, place)
+    place = None
+    if value is not None and not math.isnan(low):
+        place = (min(max(value, low), high) - low) / (high - low) if high > low else 0.5
+    return Placed(name.removeprefix("score_").removeprefix("label_"), value, place)
 
 
 def _number(value: float | None) -> float | None:

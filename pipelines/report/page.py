@@ -1,8 +1,8 @@
 """Write a store's report: `index.html` and a folder of media, opened from disk without a server.
 
-The page loads nothing from elsewhere, and its own policy forbids it to. Transcripts, ids and
-settings are other people's texts and are escaped. Rows are read, written and forgotten family by
-family, so memory does not grow with the store's media.
+The page loads nothing from elsewhere, and its content security policy forbids it. Transcripts, ids and
+settings are untrusted text and are escaped. Rows are read and written one family at a time, so memory does
+not grow with the store's media.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def write_report(store: Path, out: Path, *, model: Path | None = None, limit: in
         store: The store's folder.
         out: The report's folder, made if it is missing.
         model: A model's folder, whose `metrics.json` is shown.
-        limit: Show so many originals with their variants, those that have variants first; None shows
-            all. The numbers at the top always count the whole store.
+        limit: The number of originals to show, those with variants first; None shows all. The numbers
+            at the top always count the whole store.
 
     Returns:
         The page to open.
@@ -56,7 +56,7 @@ def write_report(store: Path, out: Path, *, model: Path | None = None, limit: in
 
 
 def _render(**values: Any) -> Iterator[str]:
-    """The page, piece by piece, so that families are taken from their iterator as they are needed."""
+    """The page, piece by piece, so that families are read as they are needed."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -83,7 +83,7 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """A duration in seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

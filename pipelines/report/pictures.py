@@ -1,7 +1,7 @@
-"""Still pictures of clips: a poster, frames along time, and sound as a spectrogram.
+"""Images of clips: a strip of frames, and the spectrogram of audio.
 
-The strip of frames and the spectrogram span the clip's time from edge to edge, so the page can lay
-one under the other and draw one playhead through both.
+Both span the clip's time from edge to edge, so the page can show one under the other and draw one playhead
+through both.
 """
 
 from __future__ import annotations
@@ -25,40 +25,27 @@ _RAMP = np.array(
 )
 
 
-def poster(frames: np.ndarray) -> bytes:
-    """The middle frame of uint8 RGB frames (F, H, W, 3), as JPEG."""
-    return _jpeg(Image.fromarray(frames[len(frames) // 2]))
-
-
 def strip(frames: np.ndarray, count: int, height: int) -> Image.Image:
-    """Frames side by side, one of each `count`th of the clip's time.
+    """Frames side by side, one from the middle of each `count`th of the clip's time.
 
     Args:
         frames: uint8 RGB, (F, H, W, 3).
-        count: How many are shown; each is the one in the middle of its share of the time.
-        height: Of the result, in px.
+        count: The number of frames shown.
+        height: Height of the result, in px.
     """
-    middles = (np.arange(count) + 0.5) * len(frames) / count
-    return Image.fromarray(np.hstack([np.asarray(scaled(frames[int(middle)], height)) for middle in middles]))
-
-
-def strip_jpeg(frames: np.ndarray) -> bytes:
-    """`STRIP_FRAMES` frames side by side, as JPEG."""
-    return _jpeg(strip(frames, STRIP_FRAMES, STRIP_HEIGHT))
-
-
-def scaled(frame: np.ndarray, height: int) -> Image.Image:
-    """A uint8 RGB frame (H, W, 3) at another height."""
-    image = Image.fromarray(frame)
-    width = max(1, round(image.width * height / image.height))
-    return image.resize((width, height), Image.Resampling.LANCZOS)
+    width = max(1, round(frames.shape[2] * height / frames.shape[1]))
+    middles = ((np.arange(count) + 0.5) * len(frames) / count).astype(int)
+    images = [
+        Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS) for frame in frames[middles]
+    ]
+    return Image.fromarray(np.hstack([np.asarray(image) for image in images]))
 
 
 def spectrogram(samples: np.ndarray, sampling_rate: int = 16_000) -> bytes:
-    """A sound's energy over time and frequency, as PNG of `SPECTROGRAM_SIZE`.
+    """The energy of audio over time and frequency, as PNG of `SPECTROGRAM_SIZE`.
 
     Frequency rises logarithmically from `LOWEST_HZ` at the bottom to `HIGHEST_HZ`; the loudest point
-    is brightest, and `RANGE_DB` under it is dark. Loudness itself is therefore not shown.
+    is brightest, and `RANGE_DB` below it is dark. Loudness itself is therefore not shown.
 
     Args:
         samples: float32 mono, (samples,).
@@ -66,11 +53,14 @@ def spectrogram(samples: np.ndarray, sampling_rate: int = 16_000) -> bytes:
     """
     width, height = SPECTROGRAM_SIZE
     window = round(_WINDOW_S * sampling_rate)
-    power = _power(samples, window, width)  # (bins, width)
-    wanted = np.geomspace(HIGHEST_HZ, LOWEST_HZ, height) * window / sampling_rate  # in bins, top to bottom
-    below = wanted.astype(int)
-    part = (wanted - below)[:, None]
-    rows = (1 - part) * power[below] + part * power[below + 1]  # (height, width)
+    padded = np.pad(samples, window // 2)
+    starts = np.linspace(0, len(padded) - window, width).astype(int)
+    segments = padded[starts[:, None] + np.arange(window)]  # (width, window)
+    power = np.abs(np.fft.rfft(segments * np.hanning(window), axis=1)).T ** 2  # (bins, width)
+    bins = np.geomspace(HIGHEST_HZ, LOWEST_HZ, height) * window / sampling_rate  # top to bottom, fractional
+    below = bins.astype(int)
+    share = (bins - below)[:, None]
+    rows = (1 - share) * power[below] + share * power[below + 1]  # (height, width)
     level = 10 * np.log10(rows / max(rows.max(), 1e-12) + 1e-12)
     image = Image.fromarray(np.uint8(np.clip(1 + level / RANGE_DB, 0, 1) * 255))
     image.putpalette(_palette())  # a grey level becomes the colour at its place
@@ -79,21 +69,14 @@ def spectrogram(samples: np.ndarray, sampling_rate: int = 16_000) -> bytes:
     return file.getvalue()
 
 
-def _power(samples: np.ndarray, window: int, columns: int) -> np.ndarray:
-    """Power spectra (window // 2 + 1, columns) at evenly spaced times, the ends padded with silence."""
-    padded = np.pad(samples, window // 2)
-    starts = np.linspace(0, len(padded) - window, columns).astype(int)
-    cuts = padded[starts[:, None] + np.arange(window)]  # (columns, window)
-    return np.abs(np.fft.rfft(cuts * np.hanning(window), axis=1)).T ** 2
-
-
 def _palette() -> list[int]:
-    places = np.linspace(0, len(_RAMP) - 1, 256)
-    channels = [np.interp(places, np.arange(len(_RAMP)), _RAMP[:, channel]) for channel in range(3)]
+    levels = np.linspace(0, len(_RAMP) - 1, 256)
+    channels = [np.interp(levels, np.arange(len(_RAMP)), channel) for channel in _RAMP.T]
     return np.stack(channels, axis=1).round().astype(int).ravel().tolist()
 
 
-def _jpeg(image: Image.Image) -> bytes:
+def jpeg(image: Image.Image) -> bytes:
+    """An image as the content of a JPEG file."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=88)
     return file.getvalue()

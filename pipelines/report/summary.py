@@ -1,23 +1,23 @@
-"""The numbers at the top of a report, from a store's table and its records. No media is read."""
+"""The numbers at the top of a report, from a store's table and its records; no media are read."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.atomic import read_json_lines
 from pipelines.errors import RunError
-from pipelines.row import KINDS, SPLITS, effective_size
+from pipelines.row import KINDS, SPLITS, Row, effective_size
 from pipelines.store import StoreReader, made_by
 
 BINS = 20  # of the weights' histogram, over [0, 1]
 FAILURES_SHOWN = 50
-METRICS = "metrics.json"
-TAKEN = ("before", "after", "train", "valid", "test")  # when and on what metrics were taken
+# Keys of `metrics.json`: when, and on which split, metrics were measured.
+MEASURED = ("before", "after", "train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,10 @@ class Group:
     """The rows of one kind."""
 
     kind: str
-    counts: dict[str, int]
-    """Rows in each split."""
+    counts: dict[str, int]  # rows in each split
     mean_weight: float
-    effective: float
-    """Effective sample size of its weights."""
-    histogram: list[int]
-    """Rows by weight, in `BINS` equal bins over [0, 1]; 1 is in the last."""
+    effective: float  # effective sample size of its weights
+    histogram: list[int]  # rows by weight, in `BINS` equal bins over [0, 1]; 1 is in the last
 
     @property
     def rows(self) -> int:
@@ -39,16 +36,8 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Metrics:
-    """Metrics of a model: a column for each time they were taken, as before and after training."""
-
-    columns: list[str]
-    rows: list[tuple[str, list[float | None]]]
-
-
-@dataclass(frozen=True)
 class Summary:
-    """What a report says of a store as a whole."""
+    """What a report says about a store as a whole."""
 
     title: str
     corpora: list[str]
@@ -57,12 +46,11 @@ class Summary:
     duration_s: float
     variants: int
     effective: float
-    failures: list[dict[str, Any]]
-    """The first of them."""
-    failure_counts: list[tuple[str, int]]
-    """How many there are, by stage and error."""
+    failures: list[dict[str, Any]]  # the first `FAILURES_SHOWN`
+    failure_counts: list[tuple[str, int]]  # of all failures, by stage and error
     settings: list[tuple[str, str]]
-    metrics: Metrics | None
+    metrics: dict[str, dict[str, float]]
+    """Metrics of a model by when or on which split they were measured, as before and after training."""
 
     @property
     def rows(self) -> int:
@@ -84,20 +72,16 @@ class Summary:
 
 
 def summarize(reader: StoreReader, model: Path | None) -> Summary:
-    """Add up a store.
-
-    Args:
-        reader: The store.
-        model: A model's folder with `metrics.json`.
+    """Summarize a store, and the `metrics.json` in a model's folder.
 
     Raises:
         RunError: If the model's metrics are missing or cannot be read.
     """
     table = reader.table
-    kinds, splits = table["kind"].to_pylist(), table["split"].to_pylist()
-    weights = [float(weight) for weight in table["weight"].to_pylist()]
-    groups = [_group(kind, kinds, splits, weights) for kind in KINDS if kind in kinds]
-    varied = [weight for weight, kind in zip(weights, kinds, strict=True) if kind != "original"]
+    rows = table.select(["kind", "split", "weight"]).to_pylist()
+    groups = [_group(kind, [row for row in rows if row["kind"] == kind]) for kind in KINDS]
+    weights = [row["weight"] for row in rows if row["kind"] != "original"]
+    splits = {row["split"] for row in rows}
     settings = made_by(reader.directory)
     failures = read_json_lines(reader.directory / "failures.jsonl")
     reasons = Counter(f"{failure['stage']}: {failure['error']}" for failure in failures)
@@ -105,71 +89,60 @@ def summarize(reader: StoreReader, model: Path | None) -> Summary:
         title=str(settings.get("title", reader.directory.name)),
         corpora=sorted(set(map(str, table["corpus"].to_pylist()))),
         splits=[split for split in SPLITS if split in splits],
-        groups=groups,
+        groups=[group for group in groups if group.rows],
         duration_s=sum(filter(None, table["duration_s"].to_pylist())),
-        variants=len(varied),
-        effective=effective_size(varied),
+        variants=len(weights),
+        effective=effective_size(weights),
         failures=failures[:FAILURES_SHOWN],
         failure_counts=reasons.most_common(),
         settings=flat(settings),
-        metrics=read_metrics(model) if model else None,
+        metrics=read_metrics(model) if model else {},
     )
 
 
-def _group(kind: str, kinds: Sequence[str], splits: Sequence[str], weights: Sequence[float]) -> Group:
-    chosen = [index for index, other in enumerate(kinds) if other == kind]
-    own = [weights[index] for index in chosen]
+def _group(kind: str, rows: Sequence[Row]) -> Group:
+    weights = [row["weight"] for row in rows]
     histogram = [0] * BINS
-    for weight in own:
+    for weight in weights:
         histogram[min(int(weight * BINS), BINS - 1)] += 1
-    counts = Counter(splits[index] for index in chosen)
-    return Group(kind, dict(counts), sum(own) / len(own), effective_size(own), histogram)
+    counts = Counter(row["split"] for row in rows)
+    mean = sum(weights) / max(1, len(weights))
+    return Group(kind, dict(counts), mean, effective_size(weights), histogram)
 
 
-def read_metrics(model: Path) -> Metrics:
-    """The numbers in a model's `metrics.json`.
-
-    The file holds dicts of metrics by when or on what they were taken, as `before` and `after`
-    training. Its other entries are not shown.
+def read_metrics(model: Path) -> dict[str, dict[str, float]]:
+    """The numbers under the keys `MEASURED` in a model's `metrics.json`, by those keys.
 
     Raises:
-        RunError: If the file is missing, no JSON, or has no numbers.
+        RunError: If the file is missing, is not JSON, or has no numbers.
     """
-    path = model / METRICS
+    path = model / "metrics.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        columns = _columns(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise RunError(
             f"{path}: missing; `daq-msa evaluate --model {model} --data STORE` writes it"
         ) from error
     except json.JSONDecodeError as error:
-        raise RunError(f"{path}: no JSON ({error}); evaluate the model again") from error
-    columns = _columns(found)
+        raise RunError(f"{path}: not JSON ({error}); evaluate the model again") from error
     if not columns:
         raise RunError(f"{path}: holds no numbers; evaluate the model again")
-    names = list(dict.fromkeys(name for column in columns.values() for name in column))
-    rows = [(name, [column.get(name) for column in columns.values()]) for name in names]
-    return Metrics(list(columns), rows)
+    return columns
 
 
-def _columns(found: Any, start: str = "") -> dict[str, dict[str, float]]:
-    if not isinstance(found, dict):
+def _columns(metrics: Any, name: str = "") -> dict[str, dict[str, float]]:
+    """The numbers of nested dicts by the keys that lead to them."""
+    if not isinstance(metrics, dict):
         return {}
-    columns = {}
-    for name in TAKEN:
-        columns[start + name] = _numbers(found.get(name))
-        columns |= _columns(found.get(name), f"{start}{name} ")
-    return {name: column for name, column in columns.items() if column}
-
-
-def _numbers(values: Any) -> dict[str, float]:
-    if not isinstance(values, Mapping):
-        return {}
-    return {
-        name: value
-        for name, value in values.items()
+    numbers = {
+        key: value
+        for key, value in metrics.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
+    columns = {name: numbers} if name and numbers else {}
+    for key in MEASURED:
+        columns |= _columns(metrics.get(key), f"{name} {key}".strip())
+    return columns
 
 
 def flat(value: Any, name: str = "") -> list[tuple[str, str]]:

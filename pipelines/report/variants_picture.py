@@ -1,9 +1,9 @@
-"""Draw an original beside its variants as one picture, with their weights: `docs/` and papers show it.
+"""Draw an original beside its variants as one image, with their weights, for docs and papers.
 
     python -m pipelines.report.variants_picture STORE --out docs/variants.png [--source ID]
 
-A row for the original and one for each variant: frames along time, the sound's spectrogram, and the
-weight. By default the family is drawn whose weights differ most.
+The original and each variant have a row: frames along time, the spectrogram of the audio, and the weight. By
+default the family whose weights differ most is drawn.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ from pipelines.report.pictures import spectrogram, strip
 from pipelines.row import MEDIA, Row
 from pipelines.store import StoreReader
 
-# All in px. The picture is meant to be shown at half its size.
+# All in px. The image is meant to be shown at half its size.
 MARGIN = 44
 GAP = 20
 LABEL_WIDTH = 270
 ROW_HEIGHT = 148
-SOUND_WIDTH = 420
+AUDIO_WIDTH = 420
 WEIGHT_WIDTH = 250
 FRAMES = 6
 
 PAPER, INK, SOFT, TRACK = "#ffffff", "#1b1d22", "#5f6570", "#e8e9e6"
-MEDIUM_WORDS = {"video": "picture", "audio": "sound"}
 COLOURS = {
     "original": "#5b6472",
     "video": "#2f6fb3",
@@ -48,8 +47,8 @@ def draw_family(rows: Sequence[Row]) -> Image.Image:
     """An original and its variants, one below the other.
 
     Args:
-        rows: Rows with their media, the original first; where a variant holds no picture or sound,
-            the original's is drawn.
+        rows: Rows with their media, the original first; of a variant without video or audio, the
+            original's is drawn.
 
     Raises:
         MediaError: If a clip cannot be decoded.
@@ -58,14 +57,13 @@ def draw_family(rows: Sequence[Row]) -> Image.Image:
     width = max(line.width for line in lines)
     top = MARGIN + round(1.3 * 34) + GAP  # below a line of text
     height = top + len(lines) * (ROW_HEIGHT + GAP) - GAP + MARGIN
-    picture = Image.new("RGB", (width + 2 * MARGIN, height), PAPER)
-    text = ImageDraw.Draw(picture)
-    text.text(
-        (MARGIN, MARGIN), _cut(f"“{rows[0]['text']}”", width, 34), fill=INK, font=_font(34), anchor="la"
-    )
+    image = Image.new("RGB", (width + 2 * MARGIN, height), PAPER)
+    text = ImageDraw.Draw(image)
+    heading = _cut(f"“{rows[0]['text']}”", width, 34)
+    text.text((MARGIN, MARGIN), heading, fill=INK, font=_font(34), anchor="la")
     for index, line in enumerate(lines):
-        picture.paste(line, (MARGIN, top + index * (ROW_HEIGHT + GAP)))
-    return picture
+        image.paste(line, (MARGIN, top + index * (ROW_HEIGHT + GAP)))
+    return image
 
 
 def _line(row: Row, original: Row) -> Image.Image:
@@ -74,8 +72,8 @@ def _line(row: Row, original: Row) -> Image.Image:
     if own["video"]:
         parts.append(strip(read_video(own["video"], max_side=2 * ROW_HEIGHT).frames, FRAMES, ROW_HEIGHT))
     if own["audio"]:
-        sound = Image.open(io.BytesIO(spectrogram(read_audio(own["audio"])))).convert("RGB")
-        parts.append(sound.resize((SOUND_WIDTH, ROW_HEIGHT), Image.Resampling.BICUBIC))
+        audio = Image.open(io.BytesIO(spectrogram(read_audio(own["audio"])))).convert("RGB")
+        parts.append(audio.resize((AUDIO_WIDTH, ROW_HEIGHT), Image.Resampling.BICUBIC))
     parts.append(_weight(row))
     line = Image.new("RGB", (sum(part.width + GAP for part in parts) - GAP, ROW_HEIGHT), PAPER)
     left = 0
@@ -90,7 +88,7 @@ def _label(row: Row, original: Row) -> Image.Image:
     draw = ImageDraw.Draw(image)
     name = "original" if row["kind"] == "original" else row["id"].rpartition("#")[2].replace("-", " ")
     draw.text((0, ROW_HEIGHT / 2 - 20), name, fill=COLOURS[row["kind"]], font=_font(32), anchor="lm")
-    new = [word for medium, word in MEDIUM_WORDS.items() if row[medium] not in (None, original[medium])]
+    new = [name for name in MEDIA if row[name] not in (None, original[name])]
     below = f"new {' and '.join(new)}" if new else "as recorded"
     draw.text((0, ROW_HEIGHT / 2 + 20), below, fill=SOFT, font=_font(22), anchor="lm")
     return image
@@ -125,18 +123,18 @@ def choose(reader: StoreReader) -> list[int]:
     Raises:
         RunError: If the store has no variants.
     """
-    found = [rows for rows in select(reader, None) if len(rows) > 1]
-    if not found:
+    families = [rows for rows in select(reader, None) if len(rows) > 1]
+    if not families:
         raise RunError(
             f"{reader.directory}: has no variants to draw; give a store that `augment` or `score` wrote"
         )
     weights = reader.table["weight"].to_pylist()
-    return max(found, key=lambda rows: float(np.ptp([weights[row] for row in rows[1:]])))
+    return max(families, key=lambda rows: float(np.ptp([weights[row] for row in rows[1:]])))
 
 
 def main(argv: list[str]) -> None:
-    """Write the picture."""
-    about = "Draw an original beside its variants as one picture, with their weights."
+    """Write the image."""
+    about = "Draw an original beside its variants as one image, with their weights."
     parser = argparse.ArgumentParser(prog="python -m pipelines.report.variants_picture", description=about)
     parser.add_argument("store", type=Path, metavar="STORE")
     parser.add_argument("--out", type=Path, required=True, metavar="PICTURE.png")
@@ -146,9 +144,8 @@ def main(argv: list[str]) -> None:
     if arguments.source is None:
         positions = choose(reader)
     else:
-        wanted = reader.row(reader.index_of(arguments.source))["source_id"]
-        sources = reader.table["source_id"].to_pylist()
-        positions = [index for index, source in enumerate(sources) if source == wanted]
+        index = reader.index_of(arguments.source)
+        positions = next(rows for rows in select(reader, None) if index in rows)
     rows = sorted(map(reader.row, positions), key=lambda row: row["kind"] != "original")
     draw_family(rows).quantize(256).save(arguments.out, optimize=True)
     print(arguments.out)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from pipelines.puppets import face
-from pipelines.puppets.script import Cast
+from pipelines.puppets.script import SpeakerPool
 
-CASTS: tuple[Cast, ...] = ("studio", "train", "test")
+CASTS: tuple[SpeakerPool, ...] = ("studio", "train", "test")
 
 
-def look(seed: int = 0, cast: Cast = "studio") -> face.Look:
+def look(seed: int = 0, cast: SpeakerPool = "studio") -> face.Look:
     return face.random_look(np.random.default_rng(seed), cast)
 
 

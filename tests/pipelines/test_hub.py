@@ -131,8 +131,8 @@ def test_dry_run_needs_no_hub_and_no_token(
     store = make_store(tmp_path / "store")
     assert push(store, "ann/clips", dry_run=True) is None
     shown = capsys.readouterr().out
-    for upload in files_of(store):
-        assert f"{upload.path.stat().st_size:,}  {upload.path_in_repo}" in shown
+    for path in files_of(store):
+        assert f"{(store / path).stat().st_size:,}  {path}" in shown
     total = sum(path.stat().st_size for path in (store / "data").iterdir())
     total += sum((store / name).stat().st_size for name in ("README.md", "settings.json", "failures.jsonl"))
     assert f"{total:,}  bytes in 6 files" in shown
@@ -173,7 +173,7 @@ def test_an_existing_repository_of_the_other_visibility_is_left_alone(
 
 def test_a_file_that_did_not_arrive_is_noticed(client: Any, hub: StandInHub, tmp_path: Path) -> None:
     store = make_store(tmp_path / "store")
-    lost = next(files_of(store)).path_in_repo
+    lost = next(files_of(store))
     hub.loses = {lost}
     done = client(*PUSH, store, "ann/clips")
     assert done.returncode == 1

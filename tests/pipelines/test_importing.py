@@ -181,7 +181,7 @@ def test_sound_alone_is_kept_and_silence_alone_is_not(tmp_path: Path) -> None:
     assert (rows["sound"]["video"], rows["sound"]["fps"], rows["sound"]["duration_s"]) == (None, None, 0.5)
     assert made_by(rows["sound"])["notes"] == ["no video stream"]
     message = failures(tmp_path / "store")["silence"]["message"]
-    assert "holds neither picture nor sound (no video stream, digital silence)" in message
+    assert "has neither video nor audio (no video stream, digital silence)" in message
 
 
 def lines_of(folder: Path, *lines: str, header: str = "path,text,label,split,group,id") -> Path:

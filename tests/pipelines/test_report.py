@@ -153,8 +153,8 @@ def test_a_variant_without_a_picture_is_played_with_its_originals(page: Page) ->
     videos = [found["src"] for found in page.all("video")]
     assert len(videos) == 8
     squeezed = " ".join(page.text.split())
-    assert squeezed.count("original’s picture new sound") == 2
-    assert squeezed.count("new picture original’s sound") == 2
+    assert squeezed.count("original’s video new audio") == 2
+    assert squeezed.count("new video original’s audio") == 2
 
 
 def test_policy_allows_the_script_and_nothing_from_elsewhere(store: Path, page: Page) -> None:
@@ -200,7 +200,7 @@ def test_metrics_of_a_model(store: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "missing; `daq-msa evaluate"), ("{", "no JSON"), ('{"a": "b"}', "no numbers")],
+    [(None, "missing; `daq-msa evaluate"), ("{", "not JSON"), ('{"a": "b"}', "no numbers")],
 )
 def test_metrics_that_cannot_be_shown(tmp_path: Path, content: str | None, message: str) -> None:
     if content is not None:
@@ -254,7 +254,7 @@ def test_picture_of_a_family(store: Path, tmp_path: Path, capsys: pytest.Capture
     drawn = Image.open(out)
     lines = 3 * (picture.ROW_HEIGHT + picture.GAP)
     assert drawn.height > lines
-    assert drawn.width > picture.LABEL_WIDTH + picture.SOUND_WIDTH + picture.WEIGHT_WIDTH
+    assert drawn.width > picture.LABEL_WIDTH + picture.AUDIO_WIDTH + picture.WEIGHT_WIDTH
 
 
 def test_picture_needs_variants(tmp_path: Path) -> None:
@@ -273,8 +273,8 @@ def test_rows_without_media_are_shown_for_what_they_are(tmp_path: Path) -> None:
     commit(tmp_path / "store", [alone, heard, varied], generation="ab" * 32, settings=SETTINGS)
     page = write_report(tmp_path / "store", tmp_path / "out").read_text(encoding="utf-8")
     family = page.partition('data-text="p/alone only words"')[2].partition("</article>")[0]
-    assert "Text alone: neither picture nor sound." in family
+    assert "Text only: neither video nor audio." in family
     assert 'class="player"' not in family
     family = page.partition('data-text="p/heard plain"')[2].partition("</article>")[0]
-    assert ("new sound" in family, "picture</span>" in family) == (True, False)
-    assert "Text alone" not in family
+    assert ("new audio" in family, "video</span>" in family) == (True, False)
+    assert "Text only" not in family

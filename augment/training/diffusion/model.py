@@ -17,7 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from augment.training.diffusion.style_renderers import RENDERERS
 from augment.video.styles import EMBEDDED
 from pipelines.puppets import face
-from pipelines.puppets.script import Cast
+from pipelines.puppets.script import SpeakerPool
 
 SIZE = 64  # pixels of an image's side
 PLAIN = 0.35  # share of images without a style
@@ -25,7 +25,9 @@ CLOSED_EYES = 0.12  # share of images with closed eyes
 SUBJECTS = ("a person talking", "a happy person talking", "a calm person talking", "a sad person talking")
 
 
-def draw(rng: np.random.Generator, cast: Cast = "studio", style: str | None = None) -> tuple[np.ndarray, str]:
+def draw(
+    rng: np.random.Generator, cast: SpeakerPool = "studio", style: str | None = None
+) -> tuple[np.ndarray, str]:
     """Draw an image, float32 (64, 64, 3) in [0, 1], and its caption; style None draws a style or none."""
     valence = rng.uniform(-1, 1)
     shift = np.clip(rng.normal(0, 0.8, 2), -2, 2)

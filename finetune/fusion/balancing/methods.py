@@ -1,8 +1,7 @@
-"""How a step's gradients are balanced between the modalities: one method of several, on the same network.
+"""Balances a step's gradients between the modalities, by one of several methods, on the same network.
 
 The order of a step is: backward passes, sum over processes, unscaling, balance, clipping, optimizer.
-Under every method that scales encoders' gradients, those of the statistical loss stay as they are.
-Conflicts are watched and logged under every method.
+No method scales the gradients of the statistical loss. Conflicts are detected and logged under every method.
 """
 
 from __future__ import annotations
@@ -13,60 +12,48 @@ from typing import Any
 
 from finetune.fusion.balancing.cggm import Cggm
 from finetune.fusion.balancing.mmpareto import MMPareto
-from finetune.fusion.balancing.observation import Evidence, Method
+from finetune.fusion.balancing.observation import Method, Observation
 from finetune.fusion.balancing.ogm_ge import OgmGe
 from finetune.fusion.conflict import Conflict, ConflictPenalty
-from finetune.fusion.distributed import Total, alone
+from finetune.fusion.distributed import AllReduceSum, identity
 from finetune.fusion.gradient_scaling import Encoders, Scaling
 from finetune.fusion.settings import BalanceSettings, ConflictSettings
 
-# Beside `conflict_penalty` and `none`: a method of its own, from its settings, the encoders, the
-# seed and the sum over processes.
-METHODS: dict[str, Callable[[BalanceSettings, Encoders, int, Total], Method]] = {
-    "ogm_ge": lambda own, encoders, seed, total: OgmGe(
-        encoders, alpha=own.ogm_ge_alpha, seed=seed, total=total
+# The methods beside `conflict_penalty` and `none`, made from settings, encoders, seed and sum over processes.
+METHODS: dict[str, Callable[[BalanceSettings, Encoders, int, AllReduceSum], Method]] = {
+    "ogm_ge": lambda own, encoders, seed, all_reduce_sum: OgmGe(
+        encoders, alpha=own.ogm_ge_alpha, seed=seed, all_reduce_sum=all_reduce_sum
     ),
-    "cggm": lambda own, encoders, seed, total: Cggm(rate=own.cggm_rate, total=total),
-    "mmpareto": lambda own, encoders, seed, total: MMPareto(encoders, gain=own.mmpareto_gain, total=total),
-    "constant": lambda own, encoders, seed, total: Constant(
+    "cggm": lambda own, _, __, all_reduce_sum: Cggm(rate=own.cggm_rate, all_reduce_sum=all_reduce_sum),
+    "mmpareto": lambda own, encoders, _, all_reduce_sum: MMPareto(
+        encoders, gain=own.mmpareto_gain, all_reduce_sum=all_reduce_sum
+    ),
+    "constant": lambda own, encoders, _, __: Constant(
         {name: own.constant if name == next(iter(encoders)) else 1.0 for name in encoders}
     ),
 }
 
 
-class Constant:
-    """The same factors at every step: what any method must beat that slows one encoder down."""
+class Constant(Method):
+    """The same factors at every step: the baseline of any method that slows one encoder down."""
 
     def __init__(self, factors: Mapping[str, float]) -> None:
         self._factors = dict(factors)
 
-    def observe(self, evidence: Evidence) -> None:
-        """Nothing to see."""
-
     def factors(self) -> dict[str, float]:
-        """As they were given."""
+        """The factors as given."""
         return dict(self._factors)
-
-    def finish(self) -> None:
-        """Nothing to do."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to go on from."""
 
 
 class Balance:
-    """A method at work in a training, and the detector of conflicts beside it.
+    """The method of a training, and the detector of conflicts beside it.
 
     Args:
-        watch: Detects conflicts; penalises them where there is no other method.
-        method: Another method, with a `watch` that has no epoch to act in.
+        watch: Detects conflicts, and penalizes them if there is no other method.
+        method: Another method; `watch` then has no epoch with a penalty.
         encoders: Each modality's parameters.
         accumulation: Micro-batches in a step.
-        total: Sums over processes.
+        all_reduce_sum: Sums over processes.
     """
 
     def __init__(
@@ -76,24 +63,22 @@ class Balance:
         encoders: Encoders,
         *,
         accumulation: int = 1,
-        total: Total = alone,
+        all_reduce_sum: AllReduceSum = identity,
     ) -> None:
         self.watch, self.method, self.encoders = watch, method, encoders
-        self.scaling = Scaling(accumulation, total)
+        self.scaling = Scaling(accumulation, all_reduce_sum)
 
-    def observe(self, evidence: Evidence) -> None:
-        """Take a micro-batch in, before its backward pass."""
-        scale = evidence.loss_scale
-        self.watch.observe(evidence.task, evidence.features, loss_scale=scale)
+    def observe(self, observation: Observation) -> None:
+        """Record a micro-batch before its backward pass."""
+        exempt, outputs = observation.statistics, observation.outputs
+        scale = observation.loss_scale
+        self.watch.observe(observation.task, observation.features, loss_scale=scale)
         if self.method:
-            self.method.observe(evidence)
-        if evidence.statistics is None:
-            return
-        exempt, outputs = evidence.statistics, evidence.outputs
-        if self.method:
+            self.method.observe(observation)
+        if exempt is not None and self.method:
             factors = self.method.factors()
             self.scaling.keep(exempt, factors, self.encoders, outputs=outputs, loss_scale=scale)
-        else:
+        elif exempt is not None:
             self.watch.keep(exempt, self.encoders, outputs=outputs, loss_scale=scale)
 
     def apply(self) -> Conflict:
@@ -107,14 +92,12 @@ class Balance:
         return replace(conflict, factors=conflict.factors | factors)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs, taken between steps."""
-        return {
-            "watch": self.watch.state_dict(),
-            "method": self.method.state_dict() if self.method else {},
-        }
+        """The state for a checkpoint, taken between steps."""
+        method = self.method.state_dict() if self.method else {}
+        return {"watch": self.watch.state_dict(), "method": method}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         self.watch.load_state_dict(state["watch"])
         if self.method:
             self.method.load_state_dict(state["method"])
@@ -127,13 +110,13 @@ def make_balance(
     *,
     accumulation: int,
     seed: int,
-    total: Total = alone,
+    all_reduce_sum: AllReduceSum = identity,
 ) -> Balance:
-    """What the settings say; without a penalty the detector of conflicts has no epoch to act in."""
+    """The balance of these settings; without a penalty the detector has no epoch to act in."""
     values = asdict(conflict)
     if not values.pop("penalty") or balance.method != "conflict_penalty":
         values |= {"start_epoch": 0, "end_epoch": 0}
-    watch = ConflictPenalty(**values, accumulation=accumulation, total=total)
+    watch = ConflictPenalty(**values, accumulation=accumulation, all_reduce_sum=all_reduce_sum)
     make = METHODS.get(balance.method)
-    method = make(balance, encoders, seed, total) if make else None
-    return Balance(watch, method, encoders, accumulation=accumulation, total=total)
+    method = make(balance, encoders, seed, all_reduce_sum) if make else None
+    return Balance(watch, method, encoders, accumulation=accumulation, all_reduce_sum=all_reduce_sum)

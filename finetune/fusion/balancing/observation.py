@@ -1,89 +1,86 @@
-"""What a micro-batch shows of its modalities before its backward pass, by which methods balance them.
+"""The observation of a micro-batch before its backward pass, and the interface of balancing methods.
 
-OGM-GE and CGGM judge a modality by how well it classifies alone. A rating's counterpart of the
-probability of the right class is, by our choice, the likelihood exp(−|ŷ_m − y_m|) of the label under
-a Laplace distribution of scale 1 around the unimodal head's rating: L1 is its negative logarithm,
-as cross-entropy is that of the probability.
+OGM-GE and CGGM judge a modality by how well it classifies alone. For a rating, our counterpart of the
+probability of the right class is the likelihood exp(−|ŷ_m − y_m|) of the label under a Laplace distribution
+of scale 1 around the unimodal head's rating: L1 is its negative logarithm, as cross-entropy is that of the
+probability.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from finetune.fusion.distributed import Total, alone
+from finetune.fusion.distributed import AllReduceSum, identity
 from finetune.fusion.gradient_scaling import Outputs
 from pipelines.device import summing_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """Of one micro-batch; losses are its share of the step's, their graph is kept."""
+class Observation:
+    """One micro-batch; losses are its share of the step's loss, their graph is kept."""
 
     task: torch.Tensor
     """The task's loss, a scalar."""
     auxiliary: torch.Tensor | None
-    """The unimodal heads' losses with their weight, a scalar; None where they have no weight."""
+    """The unimodal heads' losses with their weight, a scalar; None if their weight is 0."""
     statistics: torch.Tensor | None
-    """The statistical loss with its weight, which is never scaled; None where it has no weight."""
-    features: Mapping[str, torch.Tensor]
-    """What the norms are taken at, as `ConflictPenalty.observe` has it."""
-    outputs: Outputs
-    """What leaves each encoder, as `Scaling.keep` has it."""
-    errors: Mapping[str, torch.Tensor]
-    """|ŷ_m − y_m| of the unimodal heads, (B,)."""
-    weights: torch.Tensor
-    """Of the clips, (B,)."""
-    loss_scale: float = 1.0
-    """The gradient scaler's scale in mixed precision."""
+    """The statistical loss with its weight, which is never scaled; None if its weight is 0."""
+    features: Mapping[str, torch.Tensor]  # where norms are measured, as for `ConflictPenalty.observe`
+    outputs: Outputs  # of each encoder, as for `Scaling.keep`
+    errors: Mapping[str, torch.Tensor]  # |ŷ_m − y_m| of the unimodal heads, (B,)
+    weights: torch.Tensor  # the clips' weights, (B,)
+    loss_scale: float = 1.0  # the gradient scaler's scale in mixed precision
 
 
-class Method(Protocol):
-    """Balances the modalities of a step; an instance lives as long as a training."""
+class Method:
+    """Balances the modalities of each step of a training; this one leaves the gradients as they are."""
 
-    def observe(self, evidence: Evidence) -> None:
-        """Take a micro-batch in, before its backward pass."""
+    def observe(self, observation: Observation) -> None:
+        """Record a micro-batch before its backward pass."""
 
     def factors(self) -> dict[str, float]:
-        """What encoders' gradients are multiplied by, by the step so far; none where not by a factor."""
+        """The factors of the encoders' gradients after the step so far; none if it does not use factors."""
+        return {}
 
     def finish(self) -> None:
-        """End a step, behind the scaling."""
+        """End a step, after the scaling."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs, taken between steps."""
+        """The state for a checkpoint, taken between steps."""
+        return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
 
 
 class Scores:
     """Each modality's mean likelihood of the labels over a step's clips."""
 
-    def __init__(self, total: Total = alone) -> None:
-        self.total = total
-        self.forget()
+    def __init__(self, all_reduce_sum: AllReduceSum = identity) -> None:
+        self.all_reduce_sum = all_reduce_sum
+        self.reset()
 
-    def add(self, evidence: Evidence) -> None:
-        """Take a micro-batch in; a clip counts as its weight says."""
-        kind = summing_dtype(evidence.weights.device)
-        weights = evidence.weights.to(kind)
+    def add(self, observation: Observation) -> None:
+        """Add a micro-batch, weighted by the clips' weights."""
+        dtype = summing_dtype(observation.weights.device)
+        weights = observation.weights.to(dtype)
         likelihoods = [
-            (weights * (-error.detach().to(kind)).exp()).sum() for error in evidence.errors.values()
+            (weights * (-error.detach().to(dtype)).exp()).sum() for error in observation.errors.values()
         ]
-        *sums, weight = self.total(torch.stack([*likelihoods, weights.sum()])).tolist()
-        for name, value in zip(evidence.errors, sums, strict=True):
+        *sums, weight = self.all_reduce_sum(torch.stack([*likelihoods, weights.sum()])).tolist()
+        for name, value in zip(observation.errors, sums, strict=True):
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._weight += weight
 
     def means(self) -> dict[str, float]:
-        """By modality, in (0, 1]; none before the first clip."""
+        """Mean likelihoods by modality, in (0, 1]; empty before the first clip."""
         return {name: value / self._weight for name, value in self._sums.items()} if self._weight else {}
 
-    def forget(self) -> None:
-        """Begin the next step."""
+    def reset(self) -> None:
+        """Start the next step."""
         self._sums: dict[str, float] = {}
         self._weight = 0.0

@@ -1,1 +1,1 @@
-"""Features of the fusion model: read, converted, and made of a store."""
+"""Features of the fusion model: reading, converting, and extracting them from a store."""

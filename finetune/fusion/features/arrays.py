@@ -1,15 +1,14 @@
-"""Features of a corpus as arrays: one sequence of vectors a modality and clip, with a mask.
+"""Features of a corpus as arrays: one sequence of vectors per modality and clip, with a mask.
 
 They come from a feature pickle in MMSA's layout (`from_pickle`), from a feature file
 (`finetune.fusion.features.file`) or from a store's media and words (`finetune.fusion.features.extract`).
-Keys, lengths and dimensions are read from the arrays. Values that are not finite are counted and
-take the training mean of their dimension; everything is standardised with the training split's
-statistics, inside the network.
+Keys, lengths and dimensions are read from the arrays. Values that are not finite are counted and replaced by
+the training mean of their dimension. The network standardizes its input with the training split's statistics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,17 +21,9 @@ from pipelines.row import SCALES, SPLITS
 
 # MMSA's names of the arrays and of the unimodal labels.
 MMSA_KEYS = {"text": "text", "audio": "audio", "video": "vision"}
-MMSA_LABELS = {
-    "text": "regression_labels_T",
-    "audio": "regression_labels_A",
-    "video": "regression_labels_V",
-}
-NOT_FINITE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "nan": np.isnan,
-    "+inf": np.isposinf,
-    "-inf": np.isneginf,
-}
-# A deviation below this share of the mean's size is rounding: such a dimension stands still.
+MMSA_LABELS = {name: f"regression_labels_{letter}" for name, letter in zip(MMSA_KEYS, "TAV", strict=True)}
+NOT_FINITE: dict[str, Any] = {"nan": np.isnan, "+inf": np.isposinf, "-inf": np.isneginf}
+# A deviation below this share of the mean is rounding: such a dimension is constant.
 STILL = 1e-6
 
 
@@ -44,24 +35,19 @@ class FeatureError(RunError):
 class Sequences:
     """One modality of some clips."""
 
-    values: np.ndarray
-    """(n, T, d): numbers of any kind as they were read, float32 once they are `cleaned`."""
-    mask: np.ndarray
-    """bool (n, T): true where there is a frame."""
+    values: np.ndarray  # (n, T, d), of any number type as they were read, float32 after `cleaned`
+    mask: np.ndarray  # bool (n, T), true where there is a frame
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Some clips with what is known of them."""
+    """Some clips with their labels and weights."""
 
     ids: list[str]
     features: dict[str, Sequences]
-    labels: np.ndarray
-    """(n,), float32 once `cleaned`."""
-    unimodal: dict[str, np.ndarray]
-    """(n,) by modality, NaN where there is no such label; float32 once `cleaned`."""
-    weights: np.ndarray
-    """float32 (n,), what a clip counts in training."""
+    labels: np.ndarray  # (n,), float32 after `cleaned`
+    unimodal: dict[str, np.ndarray]  # (n,) by modality, NaN without such a label; float32 after `cleaned`
+    weights: np.ndarray  # float32 (n,), a clip's weight in training
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,10 +57,8 @@ class Split:
 class Standard:
     """Mean and standard deviation of each dimension of a modality, over the training split."""
 
-    mean: np.ndarray
-    """float32 (d,)."""
-    deviation: np.ndarray
-    """float32 (d,), above 0; 1 for a dimension that stands still."""
+    mean: np.ndarray  # float32 (d,)
+    deviation: np.ndarray  # float32 (d,), above 0; 1 for a constant dimension
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,68 +66,66 @@ class FeatureSet:
     """A corpus' features, cleaned."""
 
     splits: dict[str, Split]
-    scale: str
-    """A key of `pipelines.row.SCALES`."""
+    scale: str  # a key of `pipelines.row.SCALES`
     standards: dict[str, Standard]
-    not_finite: dict[str, dict[str, int]]
-    """By modality: how many values were NaN, +inf or -inf."""
+    not_finite: dict[str, dict[str, int]]  # by modality: how many values were NaN, +inf or -inf
 
 
 def from_pickle(path: str | Path, modalities: tuple[str, ...], scale: str | None = None) -> FeatureSet:
     """Read a feature pickle in MMSA's layout, aligned or unaligned.
 
     That is a dict of `train`, `valid` and `test`, each a dict of arrays of n clips: `text`, `audio`,
-    `vision` (n, T, d), `regression_labels` (n,) or in older files `labels` (n, 1, 1), `id`, and
-    where they exist `audio_lengths`, `vision_lengths`, `text_bert` (n, 3, T), whose second row is
-    the mask of the text, and `regression_labels_T`, `_A`, `_V`. Without lengths, frames that are
-    all zero count as padding.
+    `vision` (n, T, d), `regression_labels` (n,) or in older files `labels` (n, 1, 1), `id`, and optionally
+    `audio_lengths`, `vision_lengths`, `text_bert` (n, 3, T), whose second row is the mask of the text, and
+    `regression_labels_T`, `_A`, `_V`. Without lengths, frames that are all zero count as padding.
 
     Args:
         path: The file.
-        modalities: Which modalities to read.
-        scale: The labels' scale; None takes `sims` where there are unimodal labels, else `mosi`.
+        modalities: The modalities to read.
+        scale: The labels' scale; None takes `sims` if there are unimodal labels, else `mosi`.
 
     Raises:
-        pickles.PickleError: If the file is not let in.
-        FeatureError: If its layout is another one, or a label is missing or out of the scale.
+        pickles.PickleError: If the file is refused.
+        FeatureError: If it has another layout, or a label is missing or not on the scale.
     """
     splits, own_scale = read_pickle(path, modalities)
     return checked(str(path), splits, scale or own_scale)
 
 
 def read_pickle(path: str | Path, modalities: tuple[str, ...] | None) -> tuple[dict[str, Split], str]:
-    """The arrays of a feature pickle as they are, and the scale that its labels are taken to have.
+    """The arrays of a feature pickle as they are, and the scale assumed for its labels.
 
-    Args:
-        path: The file.
-        modalities: Which modalities to read; None reads those that are there.
+    Without `modalities`, those that are there are read.
 
     Raises:
-        pickles.PickleError: If the file is not let in.
-        FeatureError: If its layout is another one.
+        pickles.PickleError: If the file is refused.
+        FeatureError: If it has another layout.
     """
     content = pickles.load(path)
-    missing = [
-        name for name in SPLITS if not isinstance(content, dict) or not isinstance(content.get(name), dict)
-    ]
-    if missing:
-        found = f"a dict of {', '.join(map(str, content))}" if isinstance(content, dict) else _kind(content)
+    is_dict = isinstance(content, dict)
+    if not is_dict or not all(isinstance(content.get(name), dict) for name in SPLITS):
+        size = f" of {len(content)}" if hasattr(content, "__len__") else ""
+        found = (
+            f"a dict of {', '.join(map(str, content))}" if is_dict else f"a {type(content).__name__}{size}"
+        )
         raise FeatureError(
-            f"{path}: found {found}; wants a dict with the splits {', '.join(SPLITS)}, each a dict"
+            f"{path}: found {found}; expected a dict with the splits {', '.join(SPLITS)}, each a dict"
         )
     if modalities is None:
         modalities = tuple(name for name, key in MMSA_KEYS.items() if key in content["train"])
         if not modalities:
             raise FeatureError(
-                f"{path}: train: found {', '.join(map(str, content['train']))}; wants at least one of"
+                f"{path}: train: found {', '.join(map(str, content['train']))}; expected at least one of"
                 f" {', '.join(MMSA_KEYS.values())}"
             )
     splits = {name: _mmsa_split(f"{path}: {name}", content[name], modalities) for name in SPLITS}
-    return splits, "sims" if _has_unimodal_labels(content["train"]) else "mosi"
+    train = content["train"]
+    unimodal = (_numbers(key, train[key]) for key in MMSA_LABELS.values() if key in train)
+    return splits, "sims" if any(np.isfinite(values).any() for values in unimodal) else "mosi"
 
 
 def checked(where: str, splits: dict[str, Split], scale: str) -> FeatureSet:
-    """`cleaned` splits, once their labels are found to be on the scale.
+    """`cleaned` splits, after a check that their labels are on the scale.
 
     Raises:
         FeatureError: If they are not, or a modality has no frame in the training split.
@@ -154,7 +136,7 @@ def checked(where: str, splits: dict[str, Split], scale: str) -> FeatureSet:
 
 
 def check_labels(where: str, ids: list[str], labels: np.ndarray, scale: str) -> None:
-    """Refuse a split without clips and a label that is missing or not on the scale.
+    """Refuse a split without clips, and a label that is missing or not on the scale.
 
     Raises:
         FeatureError: With the row's id.
@@ -168,26 +150,27 @@ def check_labels(where: str, ids: list[str], labels: np.ndarray, scale: str) -> 
         if not low <= label <= high:
             raise FeatureError(
                 f"{where}: {row_id} has the label {label}; the scale {scale} goes from {low:g} to {high:g};"
-                " mend the row, or set fusion.scale"
+                " correct the row, or set fusion.scale"
             )
 
 
 def cleaned(splits: dict[str, Split], scale: str) -> FeatureSet:
-    """Measure the training split, and put its mean where a value is not finite; all as float32.
+    """Convert to float32, and replace values that are not finite by the training split's means.
 
     Raises:
-        FeatureError: If a modality has no frame at all in the training split.
+        FeatureError: If a modality has no frame in the training split.
     """
     splits = {name: _as_float32(split) for name, split in splits.items()}
     standards = {name: _standard(name, sequences) for name, sequences in splits["train"].features.items()}
-    not_finite = count_not_finite(splits)
-    filled = {
-        name: replace(
-            split, features={key: _filled(value, standards[key]) for key, value in split.features.items()}
-        )
-        for name, split in splits.items()
-    }
-    return FeatureSet(splits=filled, scale=scale, standards=standards, not_finite=not_finite)
+    filled = {}
+    for name, split in splits.items():
+        features = {
+            key: replace(own, values=np.where(np.isfinite(own.values), own.values, standards[key].mean))
+            for key, own in split.features.items()
+        }
+        filled[name] = replace(split, features=features)
+    counts = count_not_finite(splits)
+    return FeatureSet(splits=filled, scale=scale, standards=standards, not_finite=counts)
 
 
 def count_not_finite(splits: Mapping[str, Split]) -> dict[str, dict[str, int]]:
@@ -202,15 +185,12 @@ def count_not_finite(splits: Mapping[str, Split]) -> dict[str, dict[str, int]]:
 
 
 def _as_float32(split: Split) -> Split:
-    return replace(
-        split,
-        features={
-            name: Sequences(values=found.values.astype(np.float32, copy=False), mask=found.mask)
-            for name, found in split.features.items()
-        },
-        labels=split.labels.astype(np.float32, copy=False),
-        unimodal={name: values.astype(np.float32, copy=False) for name, values in split.unimodal.items()},
-    )
+    def cast(array: np.ndarray) -> np.ndarray:
+        return array.astype(np.float32, copy=False)
+
+    features = {name: replace(own, values=cast(own.values)) for name, own in split.features.items()}
+    unimodal = {name: cast(values) for name, values in split.unimodal.items()}
+    return replace(split, features=features, labels=cast(split.labels), unimodal=unimodal)
 
 
 def _standard(name: str, sequences: Sequences) -> Standard:
@@ -227,16 +207,15 @@ def _standard(name: str, sequences: Sequences) -> Standard:
     return Standard(mean=mean.astype(np.float32), deviation=np.where(still, 1, deviation).astype(np.float32))
 
 
-def _filled(sequences: Sequences, standard: Standard) -> Sequences:
-    values = np.where(np.isfinite(sequences.values), sequences.values, standard.mean)
-    return Sequences(values=values, mask=sequences.mask)
-
-
 def _mmsa_split(where: str, arrays: Mapping[str, Any], modalities: tuple[str, ...]) -> Split:
-    labels = _labels(where, arrays)
+    key = next((name for name in ("regression_labels", "labels") if name in arrays), None)
+    if key is None:
+        there = ", ".join(arrays)
+        raise FeatureError(f"{where}: neither regression_labels nor labels in it; found {there}")
+    labels = _numbers(f"{where}: {key}", arrays[key]).reshape(-1)
     ids = [_text_of(value) for value in arrays.get("id", range(len(labels)))]
     if len(ids) != len(labels):
-        raise FeatureError(f"{where}: {len(ids)} ids and {len(labels)} labels; wants one each a clip")
+        raise FeatureError(f"{where}: {len(ids)} ids and {len(labels)} labels; expected one of each per clip")
     return Split(
         ids=ids,
         features={name: _mmsa_sequences(where, arrays, name, len(labels)) for name in modalities},
@@ -244,18 +223,6 @@ def _mmsa_split(where: str, arrays: Mapping[str, Any], modalities: tuple[str, ..
         unimodal={name: _unimodal(where, arrays, name, len(labels)) for name in modalities},
         weights=np.ones(len(labels), dtype=np.float32),
     )
-
-
-def _labels(where: str, arrays: Mapping[str, Any]) -> np.ndarray:
-    for key in ("regression_labels", "labels"):
-        if key in arrays:
-            return _numbers(f"{where}: {key}", arrays[key]).reshape(-1)
-    raise FeatureError(f"{where}: neither regression_labels nor labels in it; found {', '.join(arrays)}")
-
-
-def _has_unimodal_labels(arrays: Mapping[str, Any]) -> bool:
-    found = (_numbers(key, arrays[key]) for key in MMSA_LABELS.values() if key in arrays)
-    return any(bool(np.isfinite(values).any()) for values in found)
 
 
 def _unimodal(where: str, arrays: Mapping[str, Any], name: str, count: int) -> np.ndarray:
@@ -276,9 +243,8 @@ def _mmsa_sequences(where: str, arrays: Mapping[str, Any], name: str, count: int
         )
     values = _numbers(f"{where}: {key}", arrays[key])
     if values.ndim != 3 or len(values) != count:
-        raise FeatureError(
-            f"{where}: {key} has the shape {values.shape}; wants ({count} clips, steps, dimensions)"
-        )
+        expected = f"({count} clips, steps, dimensions)"
+        raise FeatureError(f"{where}: {key} has the shape {values.shape}; expected {expected}")
     return Sequences(values=values, mask=_mmsa_mask(where, arrays, key, values))
 
 
@@ -295,7 +261,7 @@ def _mmsa_mask(where: str, arrays: Mapping[str, Any], key: str, values: np.ndarr
 
 
 def _numbers(where: str, value: Any) -> np.ndarray:
-    """As an array of the numbers' own kind, in this machine's byte order; what is none is converted."""
+    """As an array of its own number type in native byte order; other types become float32."""
     try:
         array = np.asarray(value)
         if array.dtype.kind in "fiu" and array.itemsize <= 8:
@@ -309,8 +275,3 @@ def _text_of(value: Any) -> str:
     if isinstance(value, np.ndarray | list | tuple):  # [video, start, end] in older files
         return "/".join(_text_of(part) for part in value)
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _kind(content: Any) -> str:
-    size = f" of {len(content)}" if hasattr(content, "__len__") else ""
-    return f"a {type(content).__name__}{size}"

@@ -1,8 +1,4 @@
-"""Features that need no download: hashed words, log-mel bands, oriented edges of frames.
-
-They are modest, and look at one text, sound or picture alone; standardising comes later, with the
-training split's statistics.
-"""
+"""Simple features that need no download: hashed words, log-mel bands, oriented edges of frames."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ import numpy as np
 import torch
 
 SAMPLING_RATE = 16_000
-WINDOW = 1024  # samples of a spectrum, 64 ms: enough to tell the harmonics of a voice apart
+WINDOW = 1024  # samples of a spectrum, 64 ms: enough to resolve the harmonics of a voice
 QUIETEST = 1e-6  # power below which there is silence
 ORIENTATIONS = 6  # directions of edges, over half a turn
 # Chinese, Japanese and Korean characters are words by themselves; other words are runs of letters.
@@ -25,21 +21,21 @@ WORD = re.compile(
 
 
 def word_vectors(text: str, dimensions: int) -> np.ndarray | None:
-    """A vector for each word of a transcript, (words, dimensions); None where there is none."""
-    found = WORD.findall(text.lower())
-    return np.stack([word_vector(word, dimensions) for word in found]) if found else None
+    """A vector for each word of a transcript, (words, dimensions); None if there is none."""
+    words = WORD.findall(text.lower())
+    return np.stack([word_vector(word, dimensions) for word in words]) if words else None
 
 
 @lru_cache(maxsize=100_000)
 def word_vector(word: str, dimensions: int) -> np.ndarray:
-    """A fixed vector of a word, near those of words spelled alike: (dimensions,), length 1.
+    """A fixed vector of a word, near those of words with a similar spelling: (dimensions,), length 1.
 
-    The sum of random vectors drawn from a hash of the word and of its runs of three letters, so
-    that no vocabulary is kept and unseen forms of a word are near the seen one.
+    The sum of random vectors drawn from a hash of the word and of its letter trigrams, so that it needs no
+    vocabulary and unseen forms of a word are near the known one.
     """
     marked = f"<{word}>"
     spelling = [_drawn(f"#{marked[start : start + 3]}", dimensions) for start in range(len(marked) - 2)]
-    # Each half has about the same length: the word itself, and how it is spelled.
+    # Both halves have about the same length: the word itself, and its spelling.
     total = _drawn(word, dimensions) + np.sum(spelling, axis=0) / np.sqrt(len(spelling))
     return (total / np.linalg.norm(total)).astype(np.float32)
 
@@ -70,9 +66,9 @@ def oriented_edges(frames: np.ndarray, side_px: int, cells: int) -> np.ndarray:
     """Histograms of edge directions over a grid, as in HOG, with the cells' brightness.
 
     Args:
-        frames: uint8 RGB (F, H, W, 3); the square in their middle is looked at.
+        frames: uint8 RGB (F, H, W, 3); the square in their middle is used.
         side_px: The side that it is scaled to.
-        cells: Cells a side.
+        cells: Cells per side.
 
     Returns:
         (F, cells² × (ORIENTATIONS + 1)), edges relative to the frame's own strength.
@@ -81,9 +77,8 @@ def oriented_edges(frames: np.ndarray, side_px: int, cells: int) -> np.ndarray:
     side = min(grey.shape[-2:])
     top, left = (grey.shape[-2] - side) // 2, (grey.shape[-1] - side) // 2
     square = grey[:, :, top : top + side, left : left + side]
-    square = torch.nn.functional.interpolate(square, (side_px, side_px), mode="bilinear", antialias=True)[
-        :, 0
-    ]
+    size = (side_px, side_px)
+    square = torch.nn.functional.interpolate(square, size, mode="bilinear", antialias=True)[:, 0]
     down, across = torch.gradient(square, dim=(1, 2))
     strength = (down**2 + across**2).sqrt()
     direction = torch.atan2(down, across) % torch.pi * (ORIENTATIONS / torch.pi)  # in [0, ORIENTATIONS)

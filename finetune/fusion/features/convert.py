@@ -1,8 +1,8 @@
-"""A feature pickle in MMSA's layout as a feature file: `daq-msa convert PICKLE --out FILE.safetensors`.
+"""Convert a feature pickle in MMSA's layout: `daq-msa convert PICKLE --out FILE.safetensors`.
 
-Arrays keep their types and values, also those that are not finite. Read are features, lengths or
-masks, labels, unimodal labels and ids; the words themselves and their token ids stay behind. The pickle is
-read without running anything of it, so one from a stranger can be converted too.
+Arrays keep their types and values, also those that are not finite. Features, lengths or masks, labels,
+unimodal labels and ids are converted; transcripts and token ids are not. No code in the pickle is executed,
+so an untrusted one can be converted too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ from pipelines.row import SCALES
 
 def main(argv: list[str]) -> None:
     """Convert a pickle."""
-    options = _options(argv)
+    parser = argparse.ArgumentParser(prog="daq-msa convert", description=__doc__, allow_abbrev=False)
+    parser.add_argument("pickle", type=Path, metavar="PICKLE", help="MMSA's feature pickle")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
+    text = "of the labels (default: sims with unimodal, else mosi)"
+    parser.add_argument("--scale", choices=SCALES, help=text)
+    options = parser.parse_args(argv)
     print(convert(options.pickle, options.out, options.scale))
 
 
@@ -27,16 +32,16 @@ def convert(source: Path, out: Path, scale: str | None = None) -> str:
 
     Args:
         source: The pickle.
-        out: The file; what is there is replaced.
-        scale: The labels' scale; None takes `sims` where there are unimodal labels, else `mosi`.
+        out: The file; an existing one is replaced.
+        scale: The labels' scale; None takes `sims` if there are unimodal labels, else `mosi`.
 
     Returns:
-        What was found, in a line for each modality.
+        A summary, with a line for each modality.
 
     Raises:
         UsageError: If `out` cannot be a feature file.
-        pipelines.pickles.PickleError: If the pickle is not let in.
-        FeatureError: If its layout is another one, or a label is missing or out of the scale.
+        pipelines.pickles.PickleError: If the pickle is refused.
+        FeatureError: If it has another layout, or a label is missing or not on the scale.
     """
     checked_out(out)
     splits, own_scale = read_pickle(source, None)
@@ -54,16 +59,6 @@ def _summary(out: Path, splits: dict[str, Split], scale: str) -> str:
         odd = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count) or "all finite"
         lines.append(f"{name}: {values.shape[1]} steps of {values.shape[2]} {values.dtype}, {odd}")
     return "\n".join(lines)
-
-
-def _options(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="daq-msa convert", description=__doc__, allow_abbrev=False)
-    parser.add_argument("pickle", type=Path, metavar="PICKLE", help="MMSA's feature pickle")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
-    parser.add_argument(
-        "--scale", choices=SCALES, help="of the labels (default: sims with unimodal, else mosi)"
-    )
-    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

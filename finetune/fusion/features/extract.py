@@ -1,18 +1,17 @@
 """Features of a store's clips, made once: `python -m finetune.fusion.features.extract --data STORE
 --out FILE`.
 
-`from_store` keeps what it has made as a feature file (`finetune.fusion.features.file`), under a key of
-all that the features depend on, and reads it the next time: another run, seed or arm extracts nothing.
-The command makes such a file ahead, for `python -m finetune.fusion --data FILE`. Rows whose media
-cannot be read are kept with it as failures. `finetune.fusion.features.encoders` has what makes
-features.
+`from_store` caches features as a feature file (`finetune.fusion.features.file`), under a key of everything
+that they depend on, so that the next run extracts nothing. The command writes such a file in advance, for
+`python -m finetune.fusion --data FILE`. Rows whose media cannot be read are recorded in it as failures. The
+encoders are in `finetune.fusion.features.encoders`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -32,32 +31,31 @@ from pipelines.row import SPLITS, Row, digest
 from pipelines.settings import Invocation, parse_stage
 from pipelines.store import StoreReader, committed_generation
 
-WAIT_S = 0.5  # between two looks for what the first process makes
+WAIT_S = 0.5  # between two looks for the file that the first process writes
 # Settings that change no feature.
 FREE = ("device", "batch_size")
 
 
 def main(argv: list[str]) -> None:
-    """Make a store's feature file."""
-    print(
-        extract(parse_stage(FusionConfig, "fusion", argv, prog="python -m finetune.fusion.features.extract"))
-    )
+    """Extract a store's features into a file."""
+    program = "python -m finetune.fusion.features.extract"
+    print(extract(parse_stage(FusionConfig, "fusion", argv, prog=program)))
 
 
 def extract(invocation: Invocation[FusionConfig]) -> str:
-    """Write the features of `--data` to `--out`; returns what was found, in a line.
+    """Write the features of `--data` to `--out`; returns a one-line summary.
 
     Raises:
-        UsageError: If an encoder cannot be had, or `--out` cannot be a feature file.
+        UsageError: If an encoder cannot be loaded, or `--out` cannot be a feature file.
         RunError: If rows cannot be used, or more failed than `--max-failures`.
     """
     config, out = invocation.config, file.checked_out(invocation.out)
     store = _Store(invocation.data, config.scale)
     failures = _written(out, store, config.modalities, config.extract)[1]
-    found = f"{len(failures)} rows failed"
+    failed = f"{len(failures)} rows failed"
     if invocation.max_failures is not None and len(failures) > invocation.max_failures:
-        raise RunError(f"{out}: {found}, --max-failures is {invocation.max_failures}")
-    return f"{out}: features of {len(store.chosen) - len(failures)} rows, {found}"
+        raise RunError(f"{out}: {failed}, --max-failures is {invocation.max_failures}")
+    return f"{out}: features of {len(store.chosen) - len(failures)} rows, {failed}"
 
 
 def from_store(
@@ -71,19 +69,19 @@ def from_store(
 
     Args:
         directory: The store.
-        modalities: Which to make features of.
-        settings: How.
+        modalities: The modalities to encode.
+        settings: The encoders.
         scale: The labels' scale; None takes the store's.
-        cache: The folder in which they are kept; None keeps none. Of several processes the first one
-            fills it, and the others wait.
+        cache: The folder of cached features; None caches nothing. The first of several processes fills it,
+            and the others wait.
 
     Returns:
-        The features, and for each row whose media cannot be read its failure.
+        The features, and the failures of the rows whose media cannot be read.
 
     Raises:
-        UsageError: If an encoder cannot be had.
-        RunError: If rows have several scales, whatever `scale` says.
-        FeatureError: If labels are out of the scale, or a split is empty.
+        UsageError: If an encoder cannot be loaded.
+        RunError: If rows have several scales, also if `scale` is given.
+        FeatureError: If labels are not on the scale, or a split is empty.
         finetune.objective.WeightError: If a training row has no usable weight.
     """
     store = _Store(Path(directory), scale)
@@ -99,11 +97,11 @@ def from_store(
 
 
 class _Store:
-    """The rows of a store that features are made of, checked before anything is decoded.
+    """The rows of a store whose features are extracted, checked before anything is decoded.
 
     Attributes:
         chosen: All rows of train and the originals of valid and test, without media.
-        scale: Of their labels.
+        scale: The scale of their labels.
     """
 
     def __init__(self, directory: Path, scale: str | None) -> None:
@@ -117,13 +115,12 @@ class _Store:
         check_weights([row["id"] for row in training], [row["weight"] for row in training])
         for split in SPLITS:
             rows = [row for row in self.chosen if row["split"] == split]
-            check_labels(
-                f"{directory}: {split}", [row["id"] for row in rows], _column(rows, "label"), self.scale
-            )
+            ids, labels = [row["id"] for row in rows], _column(rows, "label")
+            check_labels(f"{directory}: {split}", ids, labels, self.scale)
 
 
 def _key(store: _Store, modalities: tuple[str, ...], settings: ExtractSettings) -> str:
-    """The digest of all that features depend on; of models in folders, of what they hold."""
+    """The digest of everything that features depend on, including the content of model folders."""
     own = {name: value for name, value in asdict(settings).items() if name not in FREE}
     folders = [Path(own[name]) for name in sorted(modalities) if own[name] != BUILT_IN[name]]
     return digest(
@@ -160,36 +157,31 @@ def _extracted(
 
     rows: dict[str, list[Row]] = {split: [] for split in SPLITS}
     failures: Failures = []
-    seen = _Seen(encoders)
+    known: dict[tuple[str, bytes], np.ndarray | None] = {}
     clips = store.reader.rows(row["id"] for row in store.chosen)
     for row in tqdm(clips, total=len(store.chosen), desc="features", unit="clip", disable=None):
         try:
-            rows[row["split"]].append(_features(row, seen))
+            rows[row["split"]].append(_features(row, encoders, known))
         except media.MediaError as error:
-            failures.append(
-                {"id": row["id"], "stage": "fusion", "error": "MediaError", "message": str(error)}
-            )
-    return {split: _stacked(found, modalities) for split, found in rows.items()}, failures
+            failure = {"id": row["id"], "stage": "fusion", "error": "MediaError", "message": str(error)}
+            failures.append(failure)
+    return {split: _stacked(chosen, modalities) for split, chosen in rows.items()}, failures
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """Encoders that are asked about equal media once: variants share words and more with their original."""
+def _features(
+    row: Row, encoders: dict[str, Encoder], known: dict[tuple[str, bytes], np.ndarray | None]
+) -> Row:
+    """What training needs of a row, with features instead of media and words.
 
-    encoders: dict[str, Encoder]
-    known: dict[tuple[str, bytes], np.ndarray | None] = field(default_factory=dict)
-
-    def encode(self, name: str, row: Row) -> np.ndarray | None:
+    Variants share words and media with their original, so what is `known` is not encoded again.
+    """
+    features = {}
+    for name, encoder in encoders.items():
         content = row[name]["bytes"] if isinstance(row[name], dict) else (row[name] or "").encode()
         key = (name, hashlib.sha256(content).digest())
-        if key not in self.known:
-            self.known[key] = self.encoders[name].encode(row)
-        return self.known[key]
-
-
-def _features(row: Row, seen: _Seen) -> Row:
-    """What training needs of a row, the features in the place of what they are of."""
-    features = {name: seen.encode(name, row) for name in seen.encoders}
+        if key not in known:
+            known[key] = encoder.encode(row)
+        features[name] = known[key]
     kept = ("id", "label", "weight", *(f"label_{name}" for name in features))
     return {key: row[key] for key in kept} | features
 
@@ -205,12 +197,12 @@ def _stacked(rows: list[Row], modalities: tuple[str, ...]) -> Split:
 
 
 def _column(rows: list[Row], key: str) -> np.ndarray:
-    """A column as float32 (n,), NaN where a row has none."""
+    """A column as float32 (n,), NaN for null."""
     return np.array([np.nan if row[key] is None else row[key] for row in rows], dtype=np.float32)
 
 
 def padded(sequences: list[np.ndarray | None]) -> Sequences:
-    """Sequences (T_i, d) of one d, None for an empty one, as one array with its mask."""
+    """Sequences (T_i, d) of one d, None for an empty one, padded to one array with its mask."""
     present = [sequence for sequence in sequences if sequence is not None]
     steps = max((len(sequence) for sequence in present), default=1)
     dimensions = present[0].shape[1] if present else 1

@@ -1,17 +1,17 @@
-"""Feature files: a corpus' features as one safetensors file, which can be read without running anything.
+"""Feature files: a corpus' features as one safetensors file, which can be read without executing code.
 
 For each split of train, valid and test:
 
     <split>/labels                float (n,)
-    <split>/weights               float (n,), what a clip counts in training
-    <split>/<modality>/values     (n, T, d) for each of text, audio and video that there is, as they were
-                                  made: what is not finite stays as it is
+    <split>/weights               float (n,), a clip's weight in training
+    <split>/<modality>/values     (n, T, d), for each of text, audio and video that there is, unchanged, with
+                                  values that are not finite
     <split>/<modality>/mask       bool (n, T), true where there is a step
-    <split>/<modality>/labels     float (n,), NaN where a clip has no unimodal label
+    <split>/<modality>/labels     float (n,), NaN if a clip has no unimodal label
 
-Other tensors may stand beside these and are not read. The file's metadata has, under `METADATA_KEY`, a JSON
-object: `version`, `scale`, the `ids` of each split, the `failures` of rows that have no features, what
-was `not_finite`, and `about`, where the features come from.
+Other tensors are not read. The file's metadata has, under `METADATA_KEY`, a JSON object: `version`, `scale`,
+the `ids` of each split, the `failures` of rows without features, the counts of values that are `not_finite`,
+and `about`, the origin of the features.
 """
 
 from __future__ import annotations
@@ -24,14 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from finetune.fusion.features.arrays import (
-    FeatureError,
-    FeatureSet,
-    Split,
-    checked,
-    count_not_finite,
-)
-from finetune.fusion.features.arrays import Sequences as Steps
+from finetune.fusion.features import arrays
+from finetune.fusion.features.arrays import FeatureError, FeatureSet, Split, checked, count_not_finite
 from finetune.objective import check_weights
 from pipelines.atomic import replacing
 from pipelines.errors import UsageError
@@ -58,18 +52,22 @@ def write(
     """Write a feature file, whole or not at all.
 
     Args:
-        path: Where to.
-        splits: Features as they were made; they are stored as they are.
+        path: The file.
+        splits: The features; they are stored as they are.
         scale: The labels' scale.
-        about: Where they come from, as JSON can hold it.
-        failures: What is known of rows that have no features.
+        about: The features' origin, as JSON.
+        failures: The failures of rows without features.
         more: Tensors beside the features, by name.
     """
     from safetensors.numpy import save_file
 
     tensors = dict(more or {})
     for name, split in splits.items():
-        tensors |= {f"{name}/{key}": value for key, value in _tensors(split).items()}
+        tensors |= {f"{name}/labels": split.labels, f"{name}/weights": split.weights}
+        for modality, own in split.features.items():
+            start = f"{name}/{modality}"
+            tensors |= {f"{start}/values": own.values, f"{start}/mask": own.mask}
+            tensors[f"{start}/labels"] = split.unimodal[modality]
     content = {
         "version": VERSION,
         "scale": scale,
@@ -88,16 +86,11 @@ def from_file(
 ) -> tuple[FeatureSet, Failures]:
     """Read a feature file.
 
-    Args:
-        path: The file.
-        modalities: Which modalities to read.
-        scale: The labels' scale; None takes the file's.
-
     Returns:
-        The features, and the rows that have none with their reasons.
+        The features, on the file's scale unless another is given, and the failures of rows without features.
 
     Raises:
-        FeatureError: If it is none, is damaged, or lacks a modality, or a label is not on the scale.
+        FeatureError: If it is no feature file, is damaged, lacks a modality, or a label is not on the scale.
         finetune.objective.WeightError: If a training clip has no usable weight.
     """
     content, splits = read(path, modalities)
@@ -109,7 +102,7 @@ def read(path: str | Path, modalities: tuple[str, ...]) -> tuple[dict[str, Any],
     """A feature file's metadata and its arrays as they are.
 
     Raises:
-        FeatureError: If it is none, is damaged, or lacks a modality.
+        FeatureError: If it is no feature file, is damaged, or lacks a modality.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -126,10 +119,10 @@ def read(path: str | Path, modalities: tuple[str, ...]) -> tuple[dict[str, Any],
 
 
 def checked_out(out: Path) -> Path:
-    """The path of a feature file that is to be written.
+    """The path, if a feature file can be written there.
 
     Raises:
-        UsageError: If it has another suffix, by which no reader would know it, or is a folder.
+        UsageError: If it has another suffix, by which no reader would recognize it, or is a folder.
     """
     if out.suffix != SUFFIX or out.is_dir():
         found = "a folder" if out.is_dir() else f"the suffix {out.suffix!r}"
@@ -138,21 +131,13 @@ def checked_out(out: Path) -> Path:
 
 
 def named(source: Path) -> dict[str, str]:
-    """A file that features come from, by its name and its content's SHA-256."""
+    """A source file of features, described by its name and its content's SHA-256."""
     with source.open("rb") as file:
         return {"file": source.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def _tensors(split: Split) -> dict[str, np.ndarray]:
-    tensors = {"labels": split.labels, "weights": split.weights}
-    for name, steps in split.features.items():
-        tensors |= {f"{name}/values": steps.values, f"{name}/mask": steps.mask}
-        tensors[f"{name}/labels"] = split.unimodal[name]
-    return tensors
-
-
 def _metadata(path: str, metadata: Mapping[str, str] | None) -> dict[str, Any]:
-    """What the file says of itself, checked."""
+    """The metadata of a feature file, checked."""
     if METADATA_KEY not in (metadata or {}):
         raise FeatureError(
             f"{path}: a safetensors file without {METADATA_KEY} in its metadata, so no features; make a"
@@ -167,17 +152,16 @@ def _metadata(path: str, metadata: Mapping[str, str] | None) -> dict[str, Any]:
         raise FeatureError(f"{path}: a feature file of version {found!r}; this program reads {VERSION}")
     if content.get("scale") not in SCALES or not isinstance(content.get("failures"), list):
         raise FeatureError(
-            f"{path}: {METADATA_KEY} has the scale {content.get('scale')!r}; wants one of"
+            f"{path}: {METADATA_KEY} has the scale {content.get('scale')!r}; expected one of"
             f" {', '.join(SCALES)}, and a list of failures"
         )
     for split in SPLITS:
-        _check_ids(f"{path}: {split}", (content.get("ids") or {}).get(split))
+        ids = (content.get("ids") or {}).get(split)
+        if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
+            raise FeatureError(
+                f"{path}: {split}: found {type(ids).__name__} for ids; expected a list of strings"
+            )
     return content
-
-
-def _check_ids(where: str, ids: Any) -> None:
-    if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
-        raise FeatureError(f"{where}: found {type(ids).__name__} for ids; wants a list of strings")
 
 
 class _Tensors:
@@ -188,17 +172,17 @@ class _Tensors:
         self.names = set(file.keys())
 
     def get(self, name: str, shape: tuple[int | None, ...], kinds: str = "fiu") -> np.ndarray:
-        """A tensor with this shape, None standing for any side, of a dtype of these kinds."""
+        """A tensor of this shape, where None is any size, and of a dtype of these kinds."""
         if name not in self.names:
             raise FeatureError(f"{self.path}: no tensor {name} in it; the file is not a whole feature file")
         value: np.ndarray = self.file.get_tensor(name)
         fits = len(value.shape) == len(shape) and all(
-            wanted in (None, found) for wanted, found in zip(shape, value.shape, strict=False)
+            side in (None, own) for side, own in zip(shape, value.shape, strict=False)
         )
         if not fits or value.dtype.kind not in kinds:
             sides = ", ".join("any" if side is None else str(side) for side in shape)
             raise FeatureError(
-                f"{self.path}: {name} is {value.dtype} {value.shape}; wants"
+                f"{self.path}: {name} is {value.dtype} {value.shape}; expected"
                 f" {'bool' if kinds == 'b' else 'numbers'} ({sides})"
             )
         return value
@@ -215,13 +199,13 @@ def _split(tensors: _Tensors, split: str, ids: list[str], modalities: tuple[str,
             )
     return Split(
         ids=ids,
-        features={name: _steps(tensors, f"{split}/{name}", count) for name in modalities},
+        features={name: _sequences(tensors, f"{split}/{name}", count) for name in modalities},
         labels=tensors.get(f"{split}/labels", (count,)),
         unimodal={name: tensors.get(f"{split}/{name}/labels", (count,)) for name in modalities},
         weights=tensors.get(f"{split}/weights", (count,)),
     )
 
 
-def _steps(tensors: _Tensors, name: str, count: int) -> Steps:
+def _sequences(tensors: _Tensors, name: str, count: int) -> arrays.Sequences:
     values = tensors.get(f"{name}/values", (count, None, None))
-    return Steps(values=values, mask=tensors.get(f"{name}/mask", values.shape[:2], kinds="b"))
+    return arrays.Sequences(values=values, mask=tensors.get(f"{name}/mask", values.shape[:2], kinds="b"))

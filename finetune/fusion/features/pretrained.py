@@ -1,10 +1,10 @@
 """Pre-trained encoders for a store's features: hidden states of transformers models, by Hub id or folder.
 
-    text    any encoder of words (BERT, DeBERTa, MiniLM): a vector for each token that stands for words
-    audio   an encoder of waveforms (WavLM, HuBERT, wav2vec2): hidden states, averaged to so many a second
+    text    a text encoder (BERT, DeBERTa, MiniLM): a vector for each token that is not a special one
+    audio   an encoder of waveforms (WavLM, HuBERT, wav2vec2): hidden states, averaged to a given rate
     video   an encoder of images (CLIP, SigLIP, ViT, DINOv2): a vector for each frame
 
-An encoder looks at one clip alone, so that what is beside it in a batch changes nothing.
+An encoder sees one clip at a time, so that other clips in a batch change nothing.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 SAMPLING_RATE = 16_000
-MAX_TOKENS = 512  # of a transcript; encoders with learned positions have no more
-SHORTEST = 800  # samples, 50 ms: convolutions need more than their reach
+MAX_TOKENS = 512  # of a transcript; encoders with learned positions take no more
+SHORTEST = 800  # samples, 50 ms: convolutions need more than their receptive field
 
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """Words to hidden states."""
+    """Text to hidden states."""
 
     tokenizer: Any
     model: PreTrainedModel
@@ -37,10 +37,10 @@ class TextEncoder:
 
     @torch.inference_mode()
     def __call__(self, text: str) -> np.ndarray | None:
-        """A vector for each token that is no special one, (tokens, d); None where there is none.
+        """A vector for each token that is not a special one, (tokens, d); None if there is none.
 
-        A transcript in capitals alone, as MOSI's are, is lower-cased: encoders that tell cases
-        apart have hardly seen such words.
+        A transcript in capitals only, as MOSI's are, is lower-cased: cased encoders have hardly seen
+        such words.
         """
         encoded = self.tokenizer(
             text.lower() if text.isupper() else text,
@@ -58,7 +58,7 @@ class TextEncoder:
 
 @dataclass(frozen=True)
 class AudioEncoder:
-    """Sound to hidden states."""
+    """Audio to hidden states."""
 
     extractor: Any
     model: PreTrainedModel
@@ -96,82 +96,63 @@ class ImageEncoder:
 
 
 def image_vectors(model: PreTrainedModel, pixels: torch.Tensor) -> torch.Tensor:
-    """What a model makes of images, (F, 3, H, W) -> (F, d).
+    """A model's vectors of images, (F, 3, H, W) -> (F, d).
 
-    Of a model of images and words its image embedding; of a transformer with a class token that
-    token's state; of others the mean over places. A pooler on top is not asked: checkpoints that
-    were fine-tuned for classes come without one.
+    Models like CLIP give their image embedding, transformers with a class token the state of that token,
+    others the mean over positions. A pooler is not used: checkpoints fine-tuned for classification have none.
     """
     if hasattr(model, "get_image_features"):
-        asked: Any = model.get_image_features
-        found = asked(pixel_values=pixels)
-        return found if isinstance(found, torch.Tensor) else found.pooler_output
+        output: Any = model.get_image_features(pixel_values=pixels)  # type: ignore[operator]
+        return output if isinstance(output, torch.Tensor) else output.pooler_output
     states = model(pixel_values=pixels).last_hidden_state
     if states.ndim == 4:  # (F, d, h, w) of a convolutional network
         return states.mean((2, 3))
     if any(name.endswith("cls_token") for name, _ in model.named_parameters()):
         return states[:, 0]
-    return states.mean(1)  # (F, places, d) -> (F, d)
+    return states.mean(1)  # (F, positions, d) -> (F, d)
 
 
-def load_text(name: str, revision: str | None, device: str, max_tokens: int = MAX_TOKENS) -> TextEncoder:
-    """Load an encoder of words.
-
-    Raises:
-        UsageError: If it cannot be had, or is no such encoder.
-    """
-    source = _named("text", name, revision)
-    tokenizer, model = source.load(processor="AutoTokenizer", model="AutoModel", device=device)
-    _check_input("text", name, model, "input_ids", "BERT, DeBERTa or MiniLM")
-    return TextEncoder(tokenizer, model, max_tokens)
+# By modality: the Auto class of the processor, the input that an encoder reads, examples, and the class here.
+KINDS: dict[str, tuple[str, str, str, Callable[..., Any]]] = {
+    "text": ("AutoTokenizer", "input_ids", "BERT, DeBERTa or MiniLM", TextEncoder),
+    "audio": ("AutoFeatureExtractor", "input_values", "WavLM, HuBERT or wav2vec2", AudioEncoder),
+    "video": ("AutoImageProcessor", "pixel_values", "CLIP, ViT or DINOv2", ImageEncoder),
+}
 
 
-def load_audio(name: str, revision: str | None, device: str) -> AudioEncoder:
-    """Load an encoder of waveforms at 16 kHz.
+def load(modality: str, name: str, revision: str | None, device: str, **options: Any) -> Any:
+    """Load the encoder of a modality.
 
-    Raises:
-        UsageError: If it cannot be had, or is no such encoder.
-    """
-    source = _named("audio", name, revision)
-    extractor, model = source.load(processor="AutoFeatureExtractor", model="AutoModel", device=device)
-    _check_input("audio", name, model, "input_values", "WavLM, HuBERT or wav2vec2")
-    source.check_hearing(extractor, SAMPLING_RATE)
-    return AudioEncoder(extractor, model)
-
-
-def load_video(name: str, revision: str | None, device: str, batch_size: int) -> ImageEncoder:
-    """Load an encoder of images.
+    Args:
+        modality: A key of `KINDS`.
+        name: A Hub id or a folder.
+        revision: Commit or tag on the Hub; None takes the newest.
+        device: The torch device that it runs on.
+        options: Further fields of the encoder's class.
 
     Raises:
-        UsageError: If it cannot be had, or is no such encoder.
+        UsageError: If it cannot be loaded or is not an encoder of that modality.
     """
-    source = _named("video", name, revision)
-    processor, model = source.load(processor="AutoImageProcessor", model="AutoModel", device=device)
-    if not hasattr(model, "get_image_features"):
-        _check_input("video", name, model, "pixel_values", "CLIP, ViT or DINOv2")
-    return ImageEncoder(processor, model, batch_size)
-
-
-LOADERS: dict[str, Callable[..., Any]] = {"text": load_text, "audio": load_audio, "video": load_video}
-
-
-def _named(key: str, name: str, revision: str | None) -> Pretrained:
-    setting = f"fusion.extract.{key}"
-    return Pretrained(
+    processor_class, input_name, examples, encoder_class = KINDS[modality]
+    setting = f"fusion.extract.{modality}"
+    source = Pretrained(
         setting=setting,
         name=name,
         revision=revision,
         advice="takes a built-in encoder, a Hub id or a folder, and takes weights as safetensors;"
         f" {setting}_revision may name a revision with them",
     )
-
-
-def _check_input(key: str, name: str, model: Any, wanted: str, examples: str) -> None:
-    if model.main_input_name != wanted or model.config.is_encoder_decoder:
+    processor, model = source.load(processor=processor_class, model="AutoModel", device=device)
+    # The main input of models like CLIP is text, but they encode images too.
+    encodes_images = modality == "video" and hasattr(model, "get_image_features")
+    if not encodes_images and (model.main_input_name != input_name or model.config.is_encoder_decoder):
         raise UsageError(
-            f"fusion.extract.{key}: {name!r} is a {type(model).__name__}, which reads"
-            f" {model.main_input_name}; takes an encoder that reads {wanted}, like {examples}"
+            f"{setting}: {name!r} is a {type(model).__name__}, which reads"
+            f" {model.main_input_name}; takes an encoder that reads {input_name}, like {examples}"
         )
+    if modality == "audio":
+        source.check_hearing(processor, SAMPLING_RATE)
+    return encoder_class(processor, model, **options)
 
 
 def _array(states: torch.Tensor) -> np.ndarray:

@@ -1,6 +1,6 @@
 "use strict";
 
-// Picture and sound are files of their own. The sound leads and the picture follows it.
+// Video and audio are separate files. The audio leads and the video follows it.
 const DRIFT_S = 0.045;
 let sounding = null;
 

@@ -158,7 +158,8 @@ def test_averages_only_what_the_mask_shows() -> None:
 
 def test_padding_of_any_kind_leaves_the_gradients_finite() -> None:
     network = make()
-    output = network(*clips(junk=float("nan")))
+    values, masks = clips(junk=float("nan"))
+    output = network(values, masks)
     (output.prediction.sum() + sum(error.sum() for error in output.reconstruction_errors.values())).backward()
     assert all(found.grad.isfinite().all() for found in network.parameters() if found.grad is not None)
-    assert not output.standardised["audio"][~output.masks["audio"]].any()
+    assert not output.standardised["audio"][~masks["audio"]].any()

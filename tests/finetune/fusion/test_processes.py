@@ -83,7 +83,7 @@ def test_what_sigterm_stops_goes_on_to_the_same_end(data: Path, tmp_path: Path, 
     last = None if ranks == 1 else ranks - 1
     code, said = processes.terminate(MODULE, stopped, once=seen(checkpoint), ranks=ranks, only_rank=last)
     assert code == 1
-    assert "SIGTERM stopped the training behind epoch" in said
+    assert "SIGTERM stopped the training after epoch" in said
     assert checkpoint.is_file()
     for arguments in (stopped, straight):
         processes.run(MODULE, arguments) if ranks == 1 else processes.run_two(MODULE, arguments)

@@ -62,13 +62,13 @@ def test_no_path_is_a_row_of_text_alone_and_a_wrong_one_a_missing_clip(tmp_path:
     assert (alone.id, alone.path, alone.media_name, alone.text) == ("folder/1", None, None, "hi")
     assert (gone.path, gone.media_name) == (None, "gone.mp4")
     assert corpus.missing == ("folder/2",)
-    assert corpus.bad_lines == ()
+    assert corpus.bad_lines == []
 
 
 def test_a_table_without_paths_is_of_text_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     table = write(tmp_path / "t.csv", "hi,0,train,ann,1", header="text,label,split,group,id")
     assert [(clip.id, clip.media_name) for clip in folder.read(table).clips] == [("folder/1", None)]
-    assert "has no column path, so its 1 rows are of text alone" in caplog.text
+    assert "has no column path, so its 1 rows are of text only" in caplog.text
 
 
 def test_a_row_of_text_alone_has_an_id_that_does_not_depend_on_its_place(tmp_path: Path) -> None:

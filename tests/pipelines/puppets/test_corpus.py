@@ -47,7 +47,7 @@ def test_no_speaker_is_in_two_splits() -> None:
         splits.setdefault(part.speaker, set()).add(part.split)
     assert all(len(of_speaker) == 1 for of_speaker in splits.values())
     assert len({part.id for part in parts}) == 100
-    assert {part.cast for part in parts if part.split != "train"} == {"test"}
+    assert {part.speaker_pool for part in parts if part.split != "train"} == {"test"}
 
 
 def test_training_speakers_can_be_made_scarce() -> None:
@@ -57,7 +57,7 @@ def test_training_speakers_can_be_made_scarce() -> None:
         part for part in every if part.split != "train" or part.speaker in ("train000", "train001")
     ]
     assert sum(part.split == "train" for part in scarce) == 8
-    with pytest.raises(ValueError, match="train_speakers: got 0, wants 1 or more"):
+    with pytest.raises(ValueError, match="train_speakers: got 0, expected 1 or more"):
         plan(100, train_speakers=0)
 
 
@@ -89,4 +89,4 @@ def test_too_few_clips_are_refused(capsys: pytest.CaptureFixture[str], tmp_path:
     with pytest.raises(SystemExit) as left:
         main(["--out", str(tmp_path), "--clips", "7"])
     assert left.value.code == 2
-    assert "clips: got 7, wants at least 8" in capsys.readouterr().err
+    assert "clips: got 7, expected at least 8" in capsys.readouterr().err

@@ -7,11 +7,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pipelines.puppets.script import FEELINGS, QUALITIES, THINGS, Cast, sentence, vocabulary
+from pipelines.puppets.script import FEELINGS, QUALITIES, THINGS, SpeakerPool, sentence, vocabulary
 
 
 @pytest.mark.parametrize("cast", ["studio", "train", "test"])
-def test_sentences_are_short_and_of_the_vocabulary(cast: Cast) -> None:
+def test_sentences_are_short_and_of_the_vocabulary(cast: SpeakerPool) -> None:
     rng = np.random.default_rng(0)
     words = vocabulary()
     for _ in range(300):

@@ -13,7 +13,7 @@ from torch import nn
 from finetune.fusion.balancing.cggm import shares_of_others
 from finetune.fusion.balancing.methods import METHODS, Balance, make_balance
 from finetune.fusion.balancing.mmpareto import balanced, task_share
-from finetune.fusion.balancing.observation import Evidence
+from finetune.fusion.balancing.observation import Observation
 from finetune.fusion.balancing.ogm_ge import OgmGe
 from finetune.fusion.settings import BalanceSettings, Balancing, ConflictSettings, FusionConfig, LossSettings
 
@@ -36,10 +36,10 @@ class Model(nn.Module):
     def parameters_by_name(self) -> dict[str, list[nn.Parameter]]:
         return {name: list(encoder.parameters()) for name, encoder in self.encoders.items()}
 
-    def evidence(self, rows: torch.Tensor, errors: dict[str, float] | None = None) -> Evidence:
+    def observation(self, rows: torch.Tensor, errors: dict[str, float] | None = None) -> Observation:
         features = {name: encoder(rows) for name, encoder in self.encoders.items()}
         given = errors or ERRORS
-        return Evidence(
+        return Observation(
             task=sum_of(self.pull[name] * feature[:, 0].sum() for name, feature in features.items()),
             auxiliary=sum_of(feature.square().sum() for feature in features.values()),
             statistics=sum_of(0.3 * (feature - 1).square().sum() for feature in features.values()),
@@ -54,10 +54,10 @@ def sum_of(values: object) -> torch.Tensor:
     return torch.stack(list(values)).sum()  # type: ignore[call-overload]
 
 
-def gradients_of(model: Model, loss: Callable[[Evidence], torch.Tensor], rows: torch.Tensor) -> dict:
+def gradients_of(model: Model, loss: Callable[[Observation], torch.Tensor], rows: torch.Tensor) -> dict:
     """By encoder, flat, without any balance."""
     model.zero_grad()
-    loss(model.evidence(rows)).backward()
+    loss(model.observation(rows)).backward()
     return flat(model)
 
 
@@ -72,10 +72,10 @@ def step(balance: Balance, model: Model, pieces: list[torch.Tensor]) -> dict[str
     """The gradients that a step ends with."""
     model.zero_grad()
     for rows in pieces:
-        evidence = model.evidence(rows)
-        balance.observe(evidence)
-        assert evidence.statistics is not None
-        (evidence.task + evidence.auxiliary + evidence.statistics).backward()
+        observation = model.observation(rows)
+        balance.observe(observation)
+        assert observation.statistics is not None
+        (observation.task + observation.auxiliary + observation.statistics).backward()
     balance.apply()
     return flat(model)
 
@@ -118,8 +118,8 @@ def test_none_changes_nothing(rows: torch.Tensor, accumulation: int) -> None:
     found = step(make(model, "none", accumulation), model, pieces)
     model.zero_grad()
     for piece in pieces:
-        evidence = model.evidence(piece)
-        (evidence.task + evidence.auxiliary + evidence.statistics).backward()  # type: ignore[operator]
+        observation = model.observation(piece)
+        (observation.task + observation.auxiliary + observation.statistics).backward()  # type: ignore[operator]
     assert all(torch.equal(found[name], value) for name, value in flat(model).items())
 
 
@@ -179,7 +179,7 @@ def test_cggm_slows_what_has_just_improved(rows: torch.Tensor, accumulation: int
     found = step(balance, model, pieces)  # against no score at all
     whole = sum(SCORES.values())
     check(found, *parts(model, rows), {name: 1.3 * (whole - SCORES[name]) / whole for name in NAMES})
-    model.evidence = lambda rows: Model.evidence(model, rows, {"text": 0.4, "audio": 0.9, "video": 3.0})  # type: ignore
+    model.observation = lambda rows: Model.observation(model, rows, {"text": 0.4, "audio": 0.9, "video": 3.0})  # type: ignore
     found = step(balance, model, pieces)
     gained = {"text": math.exp(-0.4) - SCORES["text"], "audio": math.exp(-0.9) - SCORES["audio"]}
     whole = sum(gained.values())
@@ -250,7 +250,7 @@ def test_a_modality_that_is_alone_is_not_slowed_by_scores(method: Balancing) -> 
     )
     empty = torch.zeros(())
     found.observe(
-        Evidence(
+        Observation(
             task=empty,
             auxiliary=empty,
             statistics=None,

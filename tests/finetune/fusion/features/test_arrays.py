@@ -106,14 +106,17 @@ def broken(**changes: Any) -> dict[str, dict[str, Any]]:
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "no splits": ([1, 2], r"found a list of 2; wants a dict with the splits train, valid, test"),
-    "a split missing": ({"train": {}}, r"found a dict of train; wants a dict with the splits"),
+    "no splits": ([1, 2], r"found a list of 2; expected a dict with the splits train, valid, test"),
+    "a split missing": ({"train": {}}, r"found a dict of train; expected a dict with the splits"),
     "no labels": (broken(regression_labels=None), r"valid: neither regression_labels nor labels"),
     "no audio": (
         broken(audio=None),
         r"valid: no 'audio' in it; found .*; leave audio out of fusion[.]modalities",
     ),
-    "a flat array": (broken(vision=np.zeros((12, 4))), r"vision has the shape \(12, 4\); wants \(12 clips"),
+    "a flat array": (
+        broken(vision=np.zeros((12, 4))),
+        r"vision has the shape \(12, 4\); expected \(12 clips",
+    ),
     "lengths too long": (
         broken(audio_lengths=[99] * 12),
         r"audio_lengths does not fit 12 clips of at most 14",
@@ -144,7 +147,7 @@ def test_a_modality_that_is_not_asked_for_may_be_missing(tmp_path: Path) -> None
 
 
 def test_a_real_pickle_of_another_layout_is_named(shared: Path) -> None:
-    with pytest.raises(FeatureError, match="found a tuple of 7; wants a dict with the splits"):
+    with pytest.raises(FeatureError, match="found a tuple of 7; expected a dict with the splits"):
         from_pickle(shared / "labels" / "mosi" / "features_audio.pickle", ALL)
 
 

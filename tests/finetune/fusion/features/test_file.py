@@ -108,11 +108,11 @@ def test_a_given_scale_goes_before_the_file_s(tmp_path: Path) -> None:
 
 
 def test_conversion_names_what_is_wrong_and_writes_nothing(tmp_path: Path) -> None:
-    with pytest.raises(FeatureError, match="found a list of 1; wants a dict with the splits"):
+    with pytest.raises(FeatureError, match="found a list of 1; expected a dict with the splits"):
         converted(tmp_path, [1])
     lacking = {split: {"id": [], "labels": []} for split in ("train", "valid", "test")}
     with pytest.raises(
-        FeatureError, match="train: found id, labels; wants at least one of text, audio, vision"
+        FeatureError, match="train: found id, labels; expected at least one of text, audio, vision"
     ):
         converted(tmp_path, lacking)
     content = mmsa_content()
@@ -126,7 +126,9 @@ def test_conversion_names_what_is_wrong_and_writes_nothing(tmp_path: Path) -> No
 
 def test_a_pickle_of_another_program_is_named(shared: Path, tmp_path: Path) -> None:
     source = shared / "labels" / "mosi" / "features_audio.pickle"
-    with pytest.raises(FeatureError, match=r"features_audio.pickle: found a tuple of 7; wants a dict with"):
+    with pytest.raises(
+        FeatureError, match=r"features_audio.pickle: found a tuple of 7; expected a dict with"
+    ):
         convert.convert(source, tmp_path / "features.safetensors")
 
 
@@ -149,26 +151,26 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a mask of another shape": (
         {"train/audio/mask": np.ones((40, 3), dtype=bool)},
-        r"train/audio/mask is bool \(40, 3\); wants bool \(40, 14\)",
+        r"train/audio/mask is bool \(40, 3\); expected bool \(40, 14\)",
     ),
     "a mask of numbers": (
         {"train/audio/mask": np.ones((40, 14), dtype=np.float32)},
-        r"train/audio/mask is float32 \(40, 14\); wants bool",
+        r"train/audio/mask is float32 \(40, 14\); expected bool",
     ),
     "flat values": (
         {"train/video/values": np.ones((40, 4), dtype=np.float32)},
-        r"train/video/values is float32 \(40, 4\); wants numbers \(40, any, any\)",
+        r"train/video/values is float32 \(40, 4\); expected numbers \(40, any, any\)",
     ),
     "too few labels": (
         {"train/labels": np.ones(39, dtype=np.float32)},
-        r"train/labels is float32 \(39,\); wants numbers \(40\)",
+        r"train/labels is float32 \(39,\); expected numbers \(40\)",
     ),
     "another version": ({"metadata": {"version": 7}}, "a feature file of version 7; this program reads 1"),
     "an unknown scale": (
         {"metadata": {"scale": "likert"}},
-        "has the scale 'likert'; wants one of mosi, sims",
+        "has the scale 'likert'; expected one of mosi, sims",
     ),
-    "no ids": ({"metadata": {"ids": {}}}, "train: found NoneType for ids; wants a list of strings"),
+    "no ids": ({"metadata": {"ids": {}}}, "train: found NoneType for ids; expected a list of strings"),
 }
 
 

@@ -25,7 +25,7 @@ ROWS: dict[str, Any] = {"text": "A GOOD day", "audio": tone(300, 1.0), "video": 
 @pytest.mark.parametrize("kind", ["bert", "deberta"])
 def test_words_become_the_last_states_of_their_tokens(tmp_path: Path, kind: str) -> None:
     folder = tiny_encoders.text(tmp_path, kind)
-    encoder = pretrained.load_text(str(folder), None, "cpu")
+    encoder = pretrained.load("text", str(folder), None, "cpu")
     found = encoder("a good days")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModel.from_pretrained(folder).eval()
@@ -37,7 +37,7 @@ def test_words_become_the_last_states_of_their_tokens(tmp_path: Path, kind: str)
 
 
 def test_long_transcripts_are_cut_and_empty_ones_have_no_state(tmp_path: Path) -> None:
-    encoder = pretrained.load_text(str(tiny_encoders.text(tmp_path)), None, "cpu")
+    encoder = pretrained.load("text", str(tiny_encoders.text(tmp_path)), None, "cpu")
     found = encoder("good " * 100)
     assert found is not None
     assert found.shape == (30, 16)  # the tokenizer's 32 without the two special ones
@@ -45,7 +45,7 @@ def test_long_transcripts_are_cut_and_empty_ones_have_no_state(tmp_path: Path) -
 
 
 def test_a_transcript_in_capitals_is_lower_cased(tmp_path: Path) -> None:
-    encoder = pretrained.load_text(str(tiny_encoders.text(tmp_path)), None, "cpu")
+    encoder = pretrained.load("text", str(tiny_encoders.text(tmp_path)), None, "cpu")
     heard: list[str] = []
 
     class Listening:
@@ -64,7 +64,7 @@ def test_a_transcript_in_capitals_is_lower_cased(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["wavlm", "hubert", "wav2vec2"])
 def test_sound_becomes_states_averaged_to_a_rate(tmp_path: Path, kind: str) -> None:
     folder = tiny_encoders.audio(tmp_path, kind)
-    encoder = pretrained.load_audio(str(folder), None, "cpu")
+    encoder = pretrained.load("audio", str(folder), None, "cpu")
     samples = tone(300, 1.0)
     extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
     model = transformers.AutoModel.from_pretrained(folder).eval()
@@ -81,9 +81,9 @@ def test_sound_becomes_states_averaged_to_a_rate(tmp_path: Path, kind: str) -> N
 def test_frames_become_a_vector_each(tmp_path: Path, kind: str, size: int) -> None:
     folder = tiny_encoders.video(tmp_path, kind)
     frames = np.concatenate([stripes(vertical=True), stripes(vertical=False)])
-    found = pretrained.load_video(str(folder), None, "cpu", batch_size=3)(frames)
+    found = pretrained.load("video", str(folder), None, "cpu", batch_size=3)(frames)
     assert found.shape == (8, size)
-    alone = pretrained.load_video(str(folder), None, "cpu", batch_size=1)(frames[:1])
+    alone = pretrained.load("video", str(folder), None, "cpu", batch_size=1)(frames[:1])
     np.testing.assert_allclose(found[0], alone[0], atol=1e-5)
     assert np.abs(found[0] - found[-1]).max() > 1e-4
     model = transformers.AutoModel.from_pretrained(folder).eval()
@@ -116,16 +116,16 @@ def test_names_a_model_that_cannot_be_had_or_does_not_fit(tmp_path: Path) -> Non
     with pytest.raises(
         UsageError, match=r"fusion[.]extract[.]text: '/nowhere' cannot be loaded .*a Hub id or a"
     ):
-        pretrained.load_text("/nowhere", None, "cpu")
+        pretrained.load("text", "/nowhere", None, "cpu")
     (text / "preprocessor_config.json").write_text((audio / "preprocessor_config.json").read_text())
     with pytest.raises(
         UsageError, match=r"is a BertModel, which reads input_ids; takes .* reads input_values"
     ):
-        pretrained.load_audio(str(text), None, "cpu")
+        pretrained.load("audio", str(text), None, "cpu")
     extractor = json.loads((audio / "preprocessor_config.json").read_text()) | {"sampling_rate": 8000}
     (audio / "preprocessor_config.json").write_text(json.dumps(extractor))
-    with pytest.raises(UsageError, match="hears sound at 8000 Hz; takes a model for 16000 Hz"):
-        pretrained.load_audio(str(audio), None, "cpu")
+    with pytest.raises(UsageError, match="takes audio at 8000 Hz; takes a model for 16000 Hz"):
+        pretrained.load("audio", str(audio), None, "cpu")
 
 
 def test_refuses_weights_that_would_be_random(tmp_path: Path) -> None:
@@ -135,11 +135,11 @@ def test_refuses_weights_that_would_be_random(tmp_path: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     kept = {name: value for name, value in weights.items() if not name.startswith("pooler")}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
-    pretrained.load_text(str(folder), None, "cpu")  # nobody asks the pooler
+    pretrained.load("text", str(folder), None, "cpu")  # nobody asks the pooler
     kept = {name: value for name, value in kept.items() if "layer.1" not in name}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UsageError, match=r"no weights for 16 parts of its BertModel \(.*would be random"):
-        pretrained.load_text(str(folder), None, "cpu")
+        pretrained.load("text", str(folder), None, "cpu")
 
 
 def test_weights_that_are_pickles_are_not_read(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_weights_that_are_pickles_are_not_read(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"takes weights as safetensors; fusion[.]extract[.]text_revision may"
     ):
-        pretrained.load_text(str(folder), None, "cpu")
+        pretrained.load("text", str(folder), None, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -167,4 +167,4 @@ def test_names_packages_that_a_tokenizer_needs(
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", fail)
     with pytest.raises(UsageError, match=re.escape("pip install sentencepiece protobuf")):
-        pretrained.load_text(str(tiny_encoders.text(tmp_path)), None, "cpu")
+        pretrained.load("text", str(tiny_encoders.text(tmp_path)), None, "cpu")
