@@ -1,4 +1,4 @@
-"""How the settings of `score.models` name models that transformers loads."""
+"""The settings `score.models` of models that transformers loads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipelines.pretrained import Pretrained
 
 
 def named(key: str, name: str) -> Pretrained:
-    """The model that a setting names: a folder, or a Hub id with `@REVISION` behind it where one is meant."""
+    """The model that a setting names: a folder, or a Hub id, optionally followed by `@REVISION`."""
     repository, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
     return Pretrained(
         setting=f"score.models.{key}",

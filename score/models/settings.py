@@ -1,4 +1,4 @@
-"""Which pre-trained models the scorer asks; all are optional."""
+"""Settings of the optional pre-trained models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ModelSettings:
     """Embeds images, for `video_content`: CLIP or SigLIP, as openai/clip-vit-base-patch32."""
     face: Literal["mtcnn"] | None = None
     """Finds faces, for `video_face`, `video_landmarks` and `video_mouth`: mtcnn, of the package
-    facenet-pytorch; `expression` then looks at the face and not at the whole picture."""
+    facenet-pytorch; `expression` then classifies the face instead of the whole frame."""
     expression: str | None = None
     """Classifies the face's expression, for `video_expression`: an image classifier, as
     trpakov/vit-face-expression."""

@@ -1,4 +1,4 @@
-"""Who speaks, and in what mood: a vector of the voice, and probabilities of emotions."""
+"""Speaker embeddings and emotion probabilities of a clip's audio."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from score.media.audio import SAMPLING_RATE, Sound
+from score.media.audio import SAMPLING_RATE, AudioTrack
 from score.models.hub import named
 
 SHORTEST_S, LONGEST_S = 0.5, 30.0
-"""Shorter sounds are padded, as convolutions need their reach; of longer ones the start is heard."""
+"""Shorter audio is padded, since convolutions need a minimum length; longer audio is cut."""
 
 
 @dataclass(frozen=True)
@@ -21,42 +21,42 @@ class SpeakerEmbedder:
     extractor: Any
     model: Any
 
-    def __call__(self, sound: Sound) -> np.ndarray | None:
-        """A vector of length 1, (d,); None of silence."""
-        made = _through(self.extractor, self.model, sound)
-        if made is None:
+    def __call__(self, audio: AudioTrack) -> np.ndarray | None:
+        """A vector of length 1, (d,); None for silence."""
+        output = _run(self.extractor, self.model, audio)
+        if output is None:
             return None
-        vector = made.embeddings[0].float().cpu().numpy()
+        vector = output.embeddings[0].float().cpu().numpy()
         return vector / max(float(np.linalg.norm(vector)), 1e-6)
 
 
 @dataclass(frozen=True)
 class EmotionReader:
-    """A classifier of sounds."""
+    """An audio classifier."""
 
     extractor: Any
     model: Any
 
-    def __call__(self, sound: Sound) -> np.ndarray | None:
-        """Class probabilities, (classes,); None of silence."""
-        made = _through(self.extractor, self.model, sound)
-        return None if made is None else made.logits[0].float().softmax(-1).cpu().numpy()
+    def __call__(self, audio: AudioTrack) -> np.ndarray | None:
+        """Class probabilities, (classes,); None for silence."""
+        output = _run(self.extractor, self.model, audio)
+        return None if output is None else output.logits[0].float().softmax(-1).cpu().numpy()
 
 
 def load_speaker(name: str, device: str) -> SpeakerEmbedder:
     """Load a model that embeds voices.
 
     Raises:
-        UsageError: If it cannot be had, or embeds no voices.
+        UsageError: If it cannot be loaded, or does not embed voices.
     """
     return SpeakerEmbedder(*_load("speaker", name, "AutoModelForAudioXVector", device))
 
 
 def load_emotion(name: str, device: str) -> EmotionReader:
-    """Load a classifier of sounds.
+    """Load an audio classifier.
 
     Raises:
-        UsageError: If it cannot be had, or is no classifier of sounds.
+        UsageError: If it cannot be loaded, or is not an audio classifier.
     """
     return EmotionReader(*_load("emotion", name, "AutoModelForAudioClassification", device))
 
@@ -68,13 +68,13 @@ def _load(key: str, name: str, model_class: str, device: str) -> tuple[Any, Any]
     return extractor, model
 
 
-def _through(extractor: Any, model: Any, sound: Sound) -> Any:
-    """A model's output for one sound; None of silence."""
+def _run(extractor: Any, model: Any, audio: AudioTrack) -> Any:
+    """A model's output for one clip; None for silence."""
     import torch
 
-    if sound.silent:
+    if audio.silent:
         return None
-    samples = sound.samples[: round(LONGEST_S * SAMPLING_RATE)]
+    samples = audio.samples[: round(LONGEST_S * SAMPLING_RATE)]
     padded = np.pad(samples, (0, max(0, round(SHORTEST_S * SAMPLING_RATE) - len(samples))))
     inputs = extractor(padded, sampling_rate=SAMPLING_RATE, return_tensors="pt")
     with torch.inference_mode():

@@ -1,27 +1,27 @@
-"""Video, by a face detector: is the face still there, and do head and mouth move as they did?
+"""Signals of the video from a face detector: is there still a face, with the same motion of head and mouth?
 
-Of several faces in a picture the largest is followed. Where the source has none in enough frames,
-nothing applies; where the variant has lost it, the values are bad.
+The largest face of each frame counts. The signals are NaN if the source has a face in fewer than
+`MIN_FACES` frames; a variant that has lost the face gets bad values.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from score.media.video import Picture
+from score.media.video import VideoTrack
 from score.models.faces import Faces
 from score.similarity import pearson
 
 MIN_FACES = 5
-"""Frames of the source that must have a face."""
+"""Fewest frames of the source with a face."""
 STILL = 1e-8
-"""Variance of a landmark's place, in heights of the picture; below this it stands still."""
+"""Variance of a landmark's position, in units of the frame's height; below this it does not move."""
 
 
-def measure_found(variant: Picture, source: Picture) -> float:
-    """The smaller over the larger side of the face, 0 where it is lost, in [0, 1]; 1 is kept.
+def measure_found(variant: VideoTrack, source: VideoTrack) -> float:
+    """Ratio of the smaller to the larger face, 0 without a face, in [0, 1]; 1 if unchanged.
 
-    The mean over the frames where the source has a face.
+    The mean over the frames in which the source has a face.
     """
     a, b = _faces(variant, source)
     if not _enough(b):
@@ -30,12 +30,12 @@ def measure_found(variant: Picture, source: Picture) -> float:
     return float(np.nan_to_num(np.minimum(ratio, 1 / ratio)).mean())
 
 
-def measure_landmarks(variant: Picture, source: Picture) -> float:
-    """Correlation over time of each landmark's place with the source's, in [-1, 1]; 1 is kept.
+def measure_landmarks(variant: VideoTrack, source: VideoTrack) -> float:
+    """Correlation over time of the landmarks' positions with the source's, in [-1, 1]; 1 if unchanged.
 
-    The mean over eyes, nose and corners of the mouth, across and down, each weighed by how much it
-    moves in the source, times the share of the source's faces that are found. NaN where the source's
-    head stands still.
+    The mean over x and y of eyes, nose and corners of the mouth, weighted by their variance in the
+    source, times the share of the source's faces that the variant has too. NaN if the source's head does
+    not move.
     """
     a, b = _faces(variant, source)
     if not _enough(b):
@@ -46,17 +46,17 @@ def measure_landmarks(variant: Picture, source: Picture) -> float:
         return float("nan")
     if both.sum() < MIN_FACES:
         return 0.0
-    places = [each.landmarks[both].reshape(both.sum(), -1).T for each in (a, b)]  # (POINTS * 2, n)
-    correlations = [pearson(x, y) for x, y in zip(*places, strict=True)]
+    positions = [each.landmarks[both].reshape(both.sum(), -1).T for each in (a, b)]  # (POINTS * 2, n)
+    correlations = [pearson(x, y) for x, y in zip(*positions, strict=True)]
     return float(np.average(correlations, weights=moved)) * share
 
 
-def measure_mouth(variant: Picture, source: Picture) -> float:
-    """Correlation over time of the mouth's form with the source's, in [-1, 1]; 1 is kept.
+def measure_mouth(variant: VideoTrack, source: VideoTrack) -> float:
+    """Correlation over time of the mouth's shape with the source's, in [-1, 1]; 1 if unchanged.
 
-    The mean of two curves', the width of the mouth and its distance from the nose, both in distances
-    of the eyes, so that neither the head's way nor its size count; times the share of the source's
-    faces that are found.
+    The mean of the correlations of the mouth's width and of its distance from the nose, both in units of
+    the distance of the eyes, so that position and size of the head do not count; times the share of the
+    source's faces that the variant has too.
     """
     a, b = _faces(variant, source)
     if not _enough(b):
@@ -64,15 +64,15 @@ def measure_mouth(variant: Picture, source: Picture) -> float:
     both, share = _both(a, b)
     if both.sum() < MIN_FACES:
         return 0.0
-    forms = [_mouth(each.landmarks[both]) for each in (a, b)]
-    return float(np.mean([pearson(x, y) for x, y in zip(*forms, strict=True)])) * share
+    shapes = [_mouth(each.landmarks[both]) for each in (a, b)]
+    return float(np.mean([pearson(x, y) for x, y in zip(*shapes, strict=True)])) * share
 
 
-def _faces(variant: Picture, source: Picture) -> tuple[Faces, Faces]:
-    """Of the frames that both have."""
-    found: tuple[Faces, Faces] = (variant.seen("face"), source.seen("face"))
-    length = min(len(each.boxes) for each in found)
-    a, b = (Faces(each.boxes[:length], each.landmarks[:length]) for each in found)
+def _faces(variant: VideoTrack, source: VideoTrack) -> tuple[Faces, Faces]:
+    """The faces in the frames that both have."""
+    faces: tuple[Faces, Faces] = (variant.extracted["face"], source.extracted["face"])
+    length = min(len(each.boxes) for each in faces)
+    a, b = (Faces(each.boxes[:length], each.landmarks[:length]) for each in faces)
     return a, b
 
 
@@ -81,7 +81,7 @@ def _enough(source: Faces) -> bool:
 
 
 def _both(variant: Faces, source: Faces) -> tuple[np.ndarray, float]:
-    """Frames with a face in both, and their share of those with one in the source."""
+    """Which frames have a face in both, and their share of those with one in the source."""
     both = variant.there & source.there
     return both, float(both.sum() / source.there.sum())
 
@@ -93,7 +93,7 @@ def _side(faces: Faces) -> np.ndarray:
 
 
 def _mouth(landmarks: np.ndarray) -> np.ndarray:
-    """Width and distance from the nose, in distances of the eyes, (n, POINTS, 2) to (2, n)."""
+    """Width and distance from the nose, in units of the eyes' distance, (n, POINTS, 2) to (2, n)."""
     left_eye, right_eye, nose, left, right = landmarks.transpose(1, 0, 2)  # (n, 2) each
     unit = np.maximum(_length(right_eye - left_eye), 1e-6)
     return np.stack([_length(right - left), _length((left + right) / 2 - nose)]) / unit
