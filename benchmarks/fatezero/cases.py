@@ -1,6 +1,6 @@
-"""What the benchmark of video edits edits: networks, clips, and the arguments of an edit.
+"""Networks, clips and arguments of the benchmark of video edits.
 
-Networks compute in float32, so that ways of editing can be compared; on a GPU without TF32.
+Networks compute in float32, on a GPU without TF32, so that the methods of editing can be compared.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 SOURCE_PROMPT = "a person talking"
 STYLE = PUBLISHED["watercolor"]
 FIRST_CLIPS = 10
-"""Clips after which memory shall no longer grow."""
+"""Clips after which memory must no longer grow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A clip and how it is edited."""
+    """Sizes of one edit."""
 
     steps: int
-    """DDIM steps of the inversion, and of the edit."""
+    """DDIM steps, of the inversion and of the edit."""
     frames: int
     size: int
     """Pixels of a frame's side."""
@@ -38,20 +38,20 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What does not change within a run."""
+    """Networks and device of a run."""
 
     model: str | None
-    """A directory or Hub id of Stable Diffusion 1.x, `embedded`, or None for a small seeded one."""
+    """A directory or Hub id of Stable Diffusion 1.x, `embedded`, or None for random weights."""
     device: str
     threads: int
-    """Of the CPU."""
+    """CPU threads."""
 
 
 def load(setting: Setting) -> FateZeroPipeline:
-    """The networks of a run.
+    """Load the networks of a run.
 
     Raises:
-        UsageError: If `model` is no Stable Diffusion 1.x.
+        UsageError: If `model` is not a Stable Diffusion 1.x.
     """
     import torch
 
@@ -70,10 +70,10 @@ def load(setting: Setting) -> FateZeroPipeline:
 
 
 def seeded() -> FateZeroPipeline:
-    """A small Stable Diffusion 1.x with seeded weights.
+    """A small Stable Diffusion 1.x with random weights from a fixed seed.
 
-    Its UNet has the same levels, 8 heads everywhere, and 2.5 million parameters; as there, a pixel
-    of a latent is 8 x 8 pixels. It draws nothing.
+    Its UNet has the same levels as the original, 8 heads everywhere, and 2.5 million parameters; a pixel
+    of a latent is 8 x 8 pixels, too.
     """
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -103,7 +103,7 @@ def seeded() -> FateZeroPipeline:
 
 
 def arguments(pipeline: FateZeroPipeline, case: Case) -> dict[str, Any]:
-    """What both ways are called with: the published watercolor edit."""
+    """The arguments of both methods: the published watercolor edit."""
     return {
         "source_prompt": SOURCE_PROMPT,
         "prompt": STYLE.prompt(SOURCE_PROMPT),
@@ -113,7 +113,7 @@ def arguments(pipeline: FateZeroPipeline, case: Case) -> dict[str, Any]:
         "self_replace": STYLE.self_replace,
         "reweight": STYLE.reweight,
         "key_frames": ("mid",),
-        # Of Stable Diffusion 1.x the 640 that FateZero takes.
+        # 640 for Stable Diffusion 1.x, as in FateZero.
         "key_frame_min_channels": pipeline.unet.config.block_out_channels[1],
     }
 

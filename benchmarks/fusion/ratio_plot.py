@@ -1,4 +1,4 @@
-"""Ratios of gradient norms over the steps of runs, with conflicts marked."""
+"""Draws the ratios of gradient norms over the steps of runs, with conflicts marked."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
 
 COLOURS = {"text": BLUE, "audio": RED, "video": GREEN}
 LOWEST, HIGHEST = 0.1, 100.0
-"""Ratios that are shown at most; those that are farther out lie at the edge."""
+"""Largest range of a panel; other ratios lie at its edge."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """A seed's training."""
+    """The steps of one training."""
 
     title: str
     ratios: dict[str, list[float]]
-    """By modality, a value a step."""
+    """By modality, one per step."""
     conflicts: list[bool]
-    """A value a step."""
+    """One per step."""
     threshold: float
 
 
 def plot(path: Path, runs: Mapping[str, Path], seed: int) -> None:
-    """Draw a panel a run, of one seed, as an SVG."""
+    """Draw a panel for one seed of each run, as an SVG."""
     with drawn(path, len(runs), columns=1, width=9.5, height=2.3) as axes:
         for ax, (arm, run) in zip(axes, runs.items(), strict=True):
             draw(ax, read_course(arm, run, seed))
 
 
 def read_course(arm: str, run: Path, seed: int) -> Course:
-    """The steps of a seed of a run."""
+    """Read the steps of a seed of a run."""
     from pyarrow import parquet
 
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))["config"]
@@ -55,11 +55,11 @@ def read_course(arm: str, run: Path, seed: int) -> Course:
 
 
 def draw(ax: Axes, course: Course) -> None:
-    """Draw a line a modality over the marks of the conflicts, and the threshold."""
+    """Draw the ratio of each modality, the threshold, and a mark for each conflict."""
     logarithmic(ax)
     low, high = _range(course)
     steps = np.flatnonzero(course.conflicts)
-    marks = np.tile([low, high, np.nan], len(steps))  # one line with gaps: far smaller than a line each
+    marks = np.tile([low, high, np.nan], len(steps))  # one line with gaps is a far smaller file
     ax.plot(np.repeat(steps, 3), marks, color="#b0b0b0", alpha=0.6, linewidth=1, label="conflict")
     for name, values in course.ratios.items():
         ax.plot(np.clip(values, low, high), color=COLOURS.get(name, "black"), linewidth=1, label=name)
@@ -73,7 +73,7 @@ def draw(ax: Axes, course: Course) -> None:
 
 
 def _range(course: Course) -> tuple[float, float]:
-    """Somewhat more than all finite ratios and the threshold span, within `LOWEST` and `HIGHEST`."""
+    """A little more than the range of all finite ratios and the threshold, within `LOWEST` and `HIGHEST`."""
     ratios = np.array([*course.ratios.values()], dtype=np.float64)
     known = np.append(ratios[np.isfinite(ratios) & (ratios > 0)], course.threshold)
     low, high = np.clip([known.min(), known.max()], LOWEST, HIGHEST)

@@ -1,4 +1,4 @@
-"""What a conversion takes in time and memory, measured by a process that does nothing else."""
+"""Time and memory of a conversion; `benchmarks.voice_conversion.speed` calls it in a process of its own."""
 
 from __future__ import annotations
 
@@ -8,48 +8,47 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import measurement
-from benchmarks.measurement import watched
+from benchmarks.measurement import peak_bytes, reset_peak, watched
 from pipelines.errors import UsageError
 
 RUNS = 3
-"""Conversions, of which the fastest counts: what else the machine does only makes them slower."""
+"""Conversions, of which the fastest counts: other programs on the machine only make them slower."""
 SAMPLING_RATE = 16_000
 REFERENCE_S = 8.0
-"""As many seconds of a target as a variant listens to by default."""
+"""Length of the reference audio, as for a variant by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A sound and how it is converted."""
+    """One conversion."""
 
     steps: int
-    """Of Euler."""
+    """Euler steps."""
     seconds: float
-    """That it lasts."""
+    """Length of the audio."""
     batch: int
-    """Chunks of it that go through the transformer together."""
+    """Chunks of the audio per batch of the transformer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What does not change within a run."""
+    """Model and device of a run."""
 
     model: str
     """`embedded`, or a directory or Hub id of a voice converter."""
     guidance: float
     device: str
     threads: int
-    """Of the CPU."""
+    """CPU threads."""
 
 
 def convert(setting: Setting, case: Case) -> dict[str, Any]:
     """Measure one conversion.
 
     Returns:
-        `taken_s`; `transformer_s`, seconds inside the transformer's passes, and `passes`, how many;
+        `taken_s`; `transformer_s`, seconds inside the transformer's passes, and `passes`, their number;
         `bytes`, the peak above the loaded networks, at least 1; `parameters` of the transformer;
-        `sound`, the result.
+        `samples`, the result.
 
     Raises:
         UsageError: If the model cannot be loaded.
@@ -70,34 +69,34 @@ def convert(setting: Setting, case: Case) -> dict[str, Any]:
             generator=torch.Generator().manual_seed(0),
         )
 
-    call(1, audio[: SAMPLING_RATE // 2])  # what starts up is not measured
-    before = measurement.start(setting.device)
-    found = []
+    call(1, audio[: SAMPLING_RATE // 2])  # so that start-up is not measured
+    before = reset_peak(setting.device)
+    times = []
     for _ in range(RUNS):
         with watched(pipeline.transformer, setting.device) as passes:
             started = time.perf_counter()
-            made = call(case.steps, audio)
-            found.append((time.perf_counter() - started, passes.seconds))
-    taken_s, transformer_s = min(found)
+            samples = call(case.steps, audio)
+            times.append((time.perf_counter() - started, passes.seconds))
+    taken_s, transformer_s = min(times)
     return {
         "taken_s": taken_s,
         "transformer_s": transformer_s,
         "passes": len(passes.rows),
-        "bytes": max(1, measurement.reached(setting.device) - before),
+        "bytes": max(1, peak_bytes(setting.device) - before),
         "parameters": pipeline.transformer.num_parameters(),
-        "sound": made,
+        "samples": samples,
     }
 
 
 def tone(seconds: float, hertz: float) -> np.ndarray:
-    """Harmonics of a pitch that glides, in syllables: float32 (samples,) at 16 kHz.
+    """Harmonics of a gliding pitch, modulated like syllables: float32 (samples,) at 16 kHz.
 
-    How long a conversion takes does not depend on what is said.
+    The time of a conversion does not depend on the content.
     """
     times = np.arange(round(seconds * SAMPLING_RATE)) / SAMPLING_RATE
     phase = 2 * np.pi * np.cumsum(hertz * (1 + 0.1 * np.sin(2 * np.pi * times))) / SAMPLING_RATE
-    sound = sum(np.sin(harmonic * phase) / harmonic for harmonic in range(1, 16))
-    return (0.05 * sound * (0.6 + 0.4 * np.sin(6 * np.pi * times))).astype(np.float32)
+    samples = sum(np.sin(harmonic * phase) / harmonic for harmonic in range(1, 16))
+    return (0.05 * samples * (0.6 + 0.4 * np.sin(6 * np.pi * times))).astype(np.float32)
 
 
 def _load(setting: Setting) -> Any:

@@ -1,6 +1,6 @@
-"""Who judges a voice converter: pre-trained models that nothing here is trained with.
+"""Pre-trained models for the metrics of voice conversion, which nothing in this project is trained with.
 
-None of them is a dependency of the project; `docs/voice_conversion.md` tells how to install them.
+They are no dependencies of the project; `docs/voice_conversion.md` tells how to install them.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from augment.audio.variants import SAMPLING_RATE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judges:
-    """Takers of float32 waveforms at 16 kHz, (samples,); None where one is not at hand."""
+class Models:
+    """Models that take float32 waveforms at 16 kHz, (samples,); None if one is not available."""
 
     speaker: Callable[[np.ndarray], np.ndarray] | None = None
-    """A speaker's vector of unit length."""
+    """Returns a speaker embedding of unit length."""
     words: Callable[[np.ndarray], str] | None = None
-    """What is understood, in English."""
+    """Returns the recognised English words."""
 
 
 def resemblyzer() -> Callable[[np.ndarray], np.ndarray] | None:
-    """Resemblyzer's speaker vectors, or None where it is not installed."""
+    """Resemblyzer's speaker embeddings, or None if it is not installed."""
     try:
         from resemblyzer import VoiceEncoder, preprocess_wav
     except ImportError:
@@ -34,7 +34,7 @@ def resemblyzer() -> Callable[[np.ndarray], np.ndarray] | None:
 
 
 def moonshine() -> Callable[[np.ndarray], str] | None:
-    """What Moonshine's English model understands, or None where it is not installed with a model inside."""
+    """Speech recognition by Moonshine's English model, or None if it is not installed with a model."""
     try:
         from moonshine_voice.moonshine_api import ModelArch
         from moonshine_voice.transcriber import Transcriber
@@ -46,8 +46,8 @@ def moonshine() -> Callable[[np.ndarray], str] | None:
         return None
     transcriber = Transcriber(model_path=str(model), model_arch=ModelArch.TINY)
 
-    def understood(samples: np.ndarray) -> str:
+    def recognise(samples: np.ndarray) -> str:
         lines = transcriber.transcribe_without_streaming(samples.tolist(), SAMPLING_RATE).lines
         return " ".join(line.text for line in lines)
 
-    return understood
+    return recognise

@@ -46,8 +46,8 @@ def test_every_arm_and_seed_runs_once_and_is_in_the_table(
 
 
 def test_a_metric_without_a_value_is_a_dash() -> None:
-    figures = {"weighted": {"before": {"Corr": [float("nan"), 0.5]}, "after": {"Corr": [0.5, 0.7]}}}
-    lines = ablation.table(figures, (1, 2)).splitlines()
+    figures = {"weighted": {"before": {"Corr": [None, 0.5]}, "after": {"Corr": [0.5, 0.7]}}}
+    lines = ablation.markdown(figures, (1, 2)).splitlines()
     assert lines[2:4] == ["| weighted | before | – |", "| weighted | after | 0.600 ± 0.141 |"]
 
 

@@ -13,8 +13,8 @@ import pyarrow.parquet
 import pytest
 from matplotlib.figure import Figure
 
+from benchmarks.commands import mean_and_deviation
 from benchmarks.fusion import ablation, ratio_plot
-from benchmarks.fusion.ablation_report import cell
 from benchmarks.fusion.modality_drop import predicted_without, subsets
 from benchmarks.fusion.significance import group_of, over_rows, over_seeds, paired_t, two_sided
 from finetune.fusion.__main__ import main as train
@@ -235,8 +235,8 @@ def test_a_clip_is_of_its_video_where_its_id_says_so() -> None:
 
 
 def test_a_metric_without_a_value_is_a_dash() -> None:
-    assert cell([None, 0.5]) == "–"
-    assert cell([0.5]) == "0.500"
+    assert mean_and_deviation([None, 0.5]) == "–"
+    assert mean_and_deviation([0.5]) == "0.500"
 
 
 @pytest.mark.slow

@@ -11,7 +11,8 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.voice_conversion import measure, plot, speed
+from benchmarks import speed_plots
+from benchmarks.voice_conversion import measure, speed
 from benchmarks.voice_conversion.measure import Case, Setting, tone
 from pipelines.errors import UsageError
 from tests.tiny_voices import converter
@@ -31,7 +32,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     def call(function: Any, *arguments: Any) -> Any:
         return function(*arguments)
 
-    monkeypatch.setattr(speed, "alone", call)
+    monkeypatch.setattr(speed, "isolated", call)
 
 
 @pytest.mark.usefixtures("here")
@@ -79,7 +80,7 @@ def test_the_fastest_conversion_counts(model: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(measure, "watched", lambda *_: Nothing())
     told = measure.convert(setting, Case(steps=2, seconds=0.5, batch=1))
     assert (told["taken_s"], told["transformer_s"], told["passes"]) == (2.0, 0.5, 2)
-    assert told["sound"].shape == (8_000,)
+    assert told["samples"].shape == (8_000,)
 
 
 def test_the_sound_lasts_as_long_as_it_says() -> None:
@@ -118,14 +119,14 @@ def test_the_picture_has_what_was_measured() -> None:
         for steps in (4, 10)
     ]
     axes = list(Figure().subplots(1, 3))
-    plot.draw(axes, cases)
+    speed_plots.draw_conversions(axes, cases)
     lines = {line.get_label(): line for line in axes[0].lines if not line.get_label().startswith("_")}
     assert sorted(lines) == ["2 s, batch 1", "2 s, batch 4", "8 s, batch 1", "8 s, batch 4"]
     assert lines["2 s, batch 1"].get_xydata().tolist() == [[4, 0.4], [10, 1.0]]
     assert [lines[f"2 s, batch {batch}"].get_linestyle() for batch in (1, 4)] == ["-", "--"]
     assert lines["2 s, batch 1"].get_color() != lines["8 s, batch 1"].get_color()
     assert axes[2].lines[0].get_ydata().tolist() == [50.0, 50.0]
-    assert [ax.get_title() for ax in axes] == [title for title, _ in plot.MEASURES.values()]
+    assert [ax.get_title() for ax in axes] == [title for title, _ in speed_plots.CONVERSION_MEASURES.values()]
     for ax in axes:
         assert ax.get_ylim()[0] == 0
         assert ax.get_xticks().tolist() == [4, 10]
