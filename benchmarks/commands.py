@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+import subprocess
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.atomic import write_json, write_text
-from pipelines.errors import UsageError
+from pipelines.errors import RunError, UsageError
 from pipelines.settings import parse_stage
 
 
@@ -38,6 +40,28 @@ def require_at_least(options: Namespace, **minimums: float) -> None:
         lowest = min(values) if isinstance(values, list) else values
         if lowest < minimum:
             raise UsageError(f"--{name.replace('_', '-')}: got {lowest:g}, takes {minimum:g} or more")
+
+
+def ablation_parser(prog: str, description: str | None, arms: Iterable[str]) -> ArgumentParser:
+    """The options of an ablation study: data, output, settings to compare ("arms") and seeds."""
+    parser = ArgumentParser(
+        prog=prog, description=description, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--arms", nargs="+", choices=arms, default=list(arms))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1111, 1112, 1113, 1114, 1115])
+    return parser
+
+
+def train(module: str, arguments: Sequence[str], out: Path) -> None:
+    """Run a training command in a new process.
+
+    Raises:
+        RunError: If it fails.
+    """
+    if subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode:
+        raise RunError(f"{out}: the run failed, for the reason above; start the study again to go on")
 
 
 def write_report(out: Path, report: Mapping[str, Any], text: str, *, name: str = "benchmark") -> None:

@@ -27,10 +27,7 @@ CONVERSION_MEASURES = {
 def draw_edits(axes: Sequence[Axes], cases: Sequence[dict[str, Any]]) -> None:
     """Draw each of `EDIT_MEASURES` on its own axes, a line for each method and number of frames.
 
-    Args:
-        axes: One for each measure.
-        cases: `cases` of `benchmark.json`; those of the largest size are shown. Edits that were left out
-            have no point.
+    Of `cases`, those of the largest size are shown; edits that were left out have no point.
     """
     size = max(case["size"] for case in cases)
     cases = [case for case in cases if case["size"] == size]
@@ -50,12 +47,7 @@ def draw_edits(axes: Sequence[Axes], cases: Sequence[dict[str, Any]]) -> None:
 
 
 def draw_conversions(axes: Sequence[Axes], cases: Sequence[dict[str, Any]]) -> None:
-    """Draw each of `CONVERSION_MEASURES` on its own axes, a line for each length and batch size.
-
-    Args:
-        axes: One for each measure.
-        cases: `cases` of `benchmark.json`.
-    """
+    """Draw each of `CONVERSION_MEASURES` on its own axes, a line for each length and batch size."""
     lengths, batches = (sorted({case[key] for case in cases}) for key in ("seconds", "batch"))
     # Colours and styles start again from the first if there are more lengths or batch sizes.
     colours = zip(lengths, itertools.cycle((BLUE, RED, GREEN)), strict=False)

@@ -20,7 +20,7 @@ from pipelines.runner import Stage, Task
 from score.media.audio import SAMPLING_RATE, AudioTrack
 from score.media.clip import Clip, analysis_fps, decode_audio, decode_video, video_track
 from score.media.video import MAX_SIDE, MODEL_SIDE, Pixels, VideoTrack, resized
-from score.models.feature_extractors import FeatureExtractors
+from score.models.feature_extractors import VIDEO_MODELS, FeatureExtractors
 from score.signals.catalogue import SIGNALS, Modality, column, judged, measure
 from score.voice_perturbation import another_voice
 
@@ -80,8 +80,8 @@ class ScoreVariants:
     """
 
     def __init__(self, feature_extractors: FeatureExtractors | None = None) -> None:
-        self._feature_extractors = feature_extractors or FeatureExtractors()
-        self._max_side = MODEL_SIDE if self._feature_extractors.use_video else MAX_SIDE
+        self._feature_extractors = feature_extractors or {}
+        self._max_side = MODEL_SIDE if {*VIDEO_MODELS} & {*self._feature_extractors} else MAX_SIDE
         self._clips: dict[str, Clip] = {}
 
     def __call__(self, comparisons: Sequence[Comparison[Row]]) -> list[Row]:
@@ -133,7 +133,11 @@ class ScoreVariants:
         """Each case made from a clip to calibrate with: its name, its clip, and the modalities to measure."""
         seed = row_seed(0, row["id"])
         if clip.video is not None:
-            again = reencoded(row, clip.video, max_side=self._max_side)
+            # Through the encoder that every row goes through, at nearly its own size.
+            fps, size = clip.video.fps, clip.video.frames.shape[1:3]
+            large = read_video(row["video"]["bytes"], fps=fps, max_side=REENCODED_SIDE)
+            small = read_video(encode_video(large.frames, large.fps), fps=fps, max_side=self._max_side)
+            again = resized(video_track(small.frames, fps, max_side=self._max_side), *size)
             yield "encoded_again", Clip(again, clip.audio), ("video", "cross")
         if clip.audio is not None:
             voice = replace(clip.audio, samples=another_voice(clip.audio.samples, seed))
@@ -179,13 +183,6 @@ def collect(stage: Stage, tasks: Sequence[Task]) -> dict[int, Row]:
     rows = [{"key": task.key} | result for task, result in zip(done, results, strict=True)]
     write_table(path, pyarrow.Table.from_pylist(rows, schema=columns))
     return {task.payload.row: result for task, result in zip(done, results, strict=True)}
-
-
-def reencoded(row: Row, video: VideoTrack, *, max_side: int = MAX_SIDE) -> VideoTrack:
-    """The row's video through the encoder that every row goes through, at nearly its own size."""
-    large = read_video(row["video"]["bytes"], fps=video.fps, max_side=REENCODED_SIDE)
-    again = read_video(encode_video(large.frames, large.fps), fps=video.fps, max_side=max_side)
-    return resized(video_track(again.frames, video.fps, max_side=max_side), *video.frames.shape[1:3])
 
 
 def corrupted(clip: Clip, seed: int) -> Clip:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from pipelines.atomic import read_json_lines
 from pipelines.errors import RunError
-from pipelines.finished_tasks import committed_tasks
 from pipelines.row import MEDIA, Row, digest
 from pipelines.runner import Task, task_key
 from pipelines.store import StoreReader
@@ -98,10 +95,3 @@ def load(reader: StoreReader, task: Task) -> Comparison[Row]:
         name: None if at is None else reader.row(at) for name, at in vars(task.payload).items()
     }
     return Comparison(**rows)
-
-
-def finished(directory: Path) -> list[Task]:
-    """The tasks of a committed store, done and failed, from its records."""
-    failures = read_json_lines(directory / "failures.jsonl")
-    done = [Task(row_id, key) for key, row_id in committed_tasks(directory).items()]
-    return done + [Task(failure["id"], failure["key"]) for failure in failures]

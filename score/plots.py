@@ -15,7 +15,6 @@ import numpy as np
 from pipelines.figures import BLUE, GREEN, RED, drawn
 from score.calibrate import Calibration
 
-GOOD, BAD, CURVE = GREEN, RED, BLUE
 KINDS = {"video": BLUE, "audio": RED, "both": GREEN, "classic": "#999999"}
 FARTHEST = 3.0
 """Range of a panel below the bad anchor, in distances of the anchors; other pairs lie at its edge."""
@@ -29,11 +28,7 @@ def plot_calibration(
 ) -> None:
     """Draw a panel for each signal in use: histograms of its pairs, and the quality as a curve.
 
-    Args:
-        path: The SVG.
-        calibration: The anchors.
-        good: Raw values of the good pairs, by signal.
-        bad: Raw values of the bad pairs, by signal.
+    `good` and `bad` are raw values of the pairs, by signal.
     """
     panels = list(calibration.signals)
     with drawn(path, len(panels)) as axes:
@@ -44,15 +39,15 @@ def plot_calibration(
             pairs = [_within(values.get(name, ()), low, high) for values in (good, bad)]
             shown = np.concatenate([*pairs, [anchors.bad, anchors.good]])
             bins = np.linspace(shown.min(), shown.max(), 31).tolist()
-            for values, colour, label in zip(pairs, (GOOD, BAD), ("good pairs", "bad pairs"), strict=True):
+            for values, colour, label in zip(pairs, (GREEN, RED), ("good pairs", "bad pairs"), strict=True):
                 share = np.full(len(values), 1 / max(len(values), 1))
                 ax.hist(
                     values, bins=bins, weights=share, color=colour, alpha=0.6, histtype="stepfilled",
                     label=f"{label} ({len(values)})",
                 )  # fmt: skip
             x = np.linspace(bins[0], bins[-1], 100)
-            ax.plot(x, anchors.quality(x), color=CURVE, linewidth=1.5, label="quality")
-            ax.plot([anchors.bad, anchors.good], [0.1, 1.0], "o", color=CURVE, markersize=4)
+            ax.plot(x, anchors.quality(x), color=BLUE, linewidth=1.5, label="quality")
+            ax.plot([anchors.bad, anchors.good], [0.1, 1.0], "o", color=BLUE, markersize=4)
             ax.set_ylim(0, 1.05)
             ax.set_title(name if anchors.basis == "corpus" else f"{name}, default anchors", fontsize=9)
             ax.legend(fontsize=6, loc="upper left")
@@ -63,12 +58,7 @@ def plot_weights(
 ) -> None:
     """Draw the distribution of the qualities by kind, the weights over them, and the two quantiles.
 
-    Args:
-        path: The SVG.
-        qualities: Qualities of the variants, (n,); NaN for those without.
-        weights: Their weights, (n,).
-        kinds: Their kinds.
-        summary: Content of `weights.json`.
+    Qualities (NaN if unknown), weights and kinds are of the variants, (n,); `summary` is `weights.json`.
     """
     known = np.isfinite(qualities)
     present = [kind for kind in KINDS if kind in kinds]

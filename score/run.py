@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines import provenance
-from pipelines.atomic import write_json
+from pipelines.atomic import read_json_lines, write_json
 from pipelines.device import share
 from pipelines.errors import RunError, UsageError
+from pipelines.finished_tasks import committed_tasks
 from pipelines.row import Row
 from pipelines.runner import Stage, Task
 from pipelines.store import StoreReader, committed_generation, made_by
@@ -140,8 +141,8 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     columns = _weigh(invocation, judgement.variants, judgement.calibration)
     rejected = {task.payload.row for task in tasks} - set(measured)
     kept = [index for index in range(len(rows)) if index not in rejected]
-    settings = _settings(invocation, committed_generation(invocation.data), made_by(invocation.data))
-    return _commit(invocation, stage, reader, tasks, kept, columns, settings)
+    inputs, before = committed_generation(invocation.data), made_by(invocation.data)
+    return _commit(invocation, stage, reader, tasks, kept, columns, inputs, before)
 
 
 def reweigh(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
@@ -163,10 +164,10 @@ def reweigh(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     rows = reader.table.to_pylist()
     variants = Variants.of(rows, range(len(rows)), dict(enumerate(rows)))
     columns = _weigh(invocation, variants, calibrate.load(out))
-    before = made_by(out)
-    settings = _settings(invocation, before["inputs"], before)
-    stage, tasks = _stage(invocation), planning.finished(out)
-    return _commit(invocation, stage, reader, tasks, range(len(rows)), columns, settings)
+    tasks = [Task(row_id, key) for key, row_id in committed_tasks(out).items()]
+    tasks += [Task(failure["id"], failure["key"]) for failure in read_json_lines(out / "failures.jsonl")]
+    before, kept = made_by(out), range(len(rows))
+    return _commit(invocation, _stage(invocation), reader, tasks, kept, columns, before["inputs"], before)
 
 
 def _stage(invocation: Invocation[ScoreConfig]) -> Stage:
@@ -200,24 +201,14 @@ def _commit(
     tasks: Sequence[Task],
     kept: Sequence[int],
     columns: Mapping[int, Row],
-    settings: dict[str, Any],
+    inputs: str | None,
+    before: dict[str, Any],
 ) -> dict[str, int]:
-    """Write the kept rows, by position, with their new columns; returns rows per split."""
-    rows = (reader.row(index) | columns.get(index, unscored()) for index in kept)
-    counts = stage.commit(tasks, rows, settings, SCORES)
-    total = reader.table.num_rows
-    print(
-        f"score: {total} rows in, {len(kept)} out, {len(columns)} of them variants with a weight,"
-        f" {total - len(kept)} rejected (see {invocation.out / 'failures.jsonl'})"
-    )
-    return counts
+    """Write the rows that are kept, with their new columns; returns rows per split.
 
-
-def _settings(
-    invocation: Invocation[ScoreConfig], inputs: str | None, before: dict[str, Any]
-) -> dict[str, Any]:
-    """The record of the store; `before` is the record of the store that its rows are from."""
-    return provenance.record(
+    `before` is the record of the store that the rows are from.
+    """
+    settings = provenance.record(
         invocation,
         stage="score",
         title="Talking-face clips and diffusion-made variants with reliability weights",
@@ -228,3 +219,11 @@ def _settings(
         inputs=inputs,
         notes=before.get("notes", ()),
     )
+    rows = (reader.row(index) | columns.get(index, unscored()) for index in kept)
+    counts = stage.commit(tasks, rows, settings, SCORES)
+    total = reader.table.num_rows
+    print(
+        f"score: {total} rows in, {len(kept)} out, {len(columns)} of them variants with a weight,"
+        f" {total - len(kept)} rejected (see {invocation.out / 'failures.jsonl'})"
+    )
+    return counts

@@ -100,9 +100,8 @@ def _with_envelope(samples: np.ndarray, scale: float, gains_db: np.ndarray) -> n
     bins = np.arange(WINDOW // 2 + 1)
     window = torch.hann_window(WINDOW)
     padded = np.pad(samples, (0, max(0, WINDOW - len(samples))))
-    spectrum = torch.stft(
-        torch.from_numpy(padded), WINDOW, HOP, window=window, return_complex=True
-    )  # (bins, T)
+    signal = torch.from_numpy(padded)
+    spectrum = torch.stft(signal, WINDOW, HOP, window=window, return_complex=True)  # (bins, T)
     nepers = np.log(np.maximum(spectrum.abs().numpy(), 1e-5))
     cepstrum = np.fft.irfft(nepers, axis=0)
     cepstrum[QUEFRENCIES : WINDOW - QUEFRENCIES + 1] = 0

@@ -41,9 +41,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--clip", type=Path, help="a clip (default: a puppet)")
     parser.add_argument("--out", type=Path, required=True, metavar="SHEET.png")
     options, settings = parser.parse_known_args(argv)
-    config = parse_stage(
-        AugmentConfig, "augment", settings, prog="python -m benchmarks.fatezero.contact_sheet", needs=()
-    ).config
+    config = parse_stage(AugmentConfig, "augment", settings, prog=parser.prog, needs=()).config
     clip = options.clip.read_bytes() if options.clip else puppet(seed=7)
     sheet(clip, config.video, pick(config.device)).save(options.out)
 

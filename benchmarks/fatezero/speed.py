@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.commands import require_at_least, table, write_report
-from benchmarks.fatezero.cases import FIRST_CLIPS, Case, Setting
+from benchmarks.fatezero.measure import FIRST_CLIPS, Case, Setting, clips, edit, styles
 from benchmarks.measurement import MIB, in_new_process
 from benchmarks.speed_plots import EDIT_MEASURES, METHODS, draw_edits
 from pipelines import device
@@ -70,8 +70,6 @@ def main(argv: list[str]) -> None:
 
 def measured(setting: Setting, cases: list[Case], count: int) -> dict[str, Any]:
     """All figures; `cases` are ordered by size, frames and steps."""
-    from benchmarks.fatezero.measure import clips, styles
-
     largest = cases[-1]
     shortest = Case(steps=cases[0].steps, frames=largest.frames, size=largest.size)
     return {
@@ -85,8 +83,6 @@ def measured(setting: Setting, cases: list[Case], count: int) -> dict[str, Any]:
 
 def compared(setting: Setting, case: Case) -> dict[str, Any]:
     """Figures of one edit by both methods, and their ratios if both could be measured."""
-    from benchmarks.fatezero.measure import edit
-
     figures: dict[str, Any] = {method: isolated(edit, setting, case, method) for method in METHODS}
     ours, reference = figures.values()
     row = asdict(case) | figures

@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from benchmarks.commands import mean_and_deviation, table, write_report
-from pipelines.errors import RunError, call
+from benchmarks.commands import ablation_parser, mean_and_deviation, table, train, write_report
+from pipelines.errors import call
 
 # The settings of each arm.
 ARMS: dict[str, tuple[str, ...]] = {
@@ -34,7 +31,6 @@ ARMS: dict[str, tuple[str, ...]] = {
         *("--finetune.learning_rate", "2e-4", "--finetune.head_learning_rate", "0.02"),
     ),
 }
-SEEDS = (1111, 1112, 1113, 1114, 1115)
 SHOWN = ("MAE", "Corr", "Has0_acc_2", "Non0_acc_2", "Mult_acc_7")
 
 Figures = dict[str, list[float | None]]
@@ -43,11 +39,7 @@ Figures = dict[str, list[float | None]]
 
 def main(argv: list[str]) -> None:
     """Run what is missing and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.finetune.ablation", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, metavar="STORE")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser = ablation_parser("python -m benchmarks.finetune.ablation", __doc__, ARMS)
     options, settings = parser.parse_known_args(argv)
     figures: dict[str, dict[str, Figures]] = {}
     for arm in options.arms:
@@ -56,9 +48,7 @@ def main(argv: list[str]) -> None:
             state: {name: [run[state][name] for run in runs] for name in runs[0][state]}
             for state in ("before", "after")
         }
-    command = (
-        f"python -m benchmarks.finetune.ablation --arms {' '.join(options.arms)} {' '.join(settings)}".strip()
-    )
+    command = f"{parser.prog} --arms {' '.join([*options.arms, *settings])}"
     record = {"command": command, "seeds": options.seeds, "arms": figures}
     write_report(options.out, record, markdown(figures, options.seeds), name="study")
 
@@ -67,10 +57,8 @@ def _run(options: argparse.Namespace, arm: str, seed: int, settings: Sequence[st
     """The test metrics of a run, `before` and `after`; trains if it is not finished."""
     out = options.out / f"{arm}-{seed}"
     if not (out / "model.json").exists():
-        command = [sys.executable, "-m", "finetune", "--data", str(options.data), "--out", str(out)]
-        command += ["--seed", str(seed), *ARMS[arm], *settings]
-        if subprocess.run(command, check=False).returncode:
-            raise RunError(f"{out}: the run failed, for the reason above; start the study again to go on")
+        arguments = ["--data", str(options.data), "--out", str(out), "--seed", str(seed)]
+        train("finetune", [*arguments, *ARMS[arm], *settings], out)
     return json.loads((out / "metrics.json").read_text(encoding="utf-8"))["test"]
 
 

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
+from transformers.trainer_utils import SaveStrategy
 
 from benchmarks.commands import import_puppets, table, write_report
 from benchmarks.finetune.step_memory import logits
@@ -58,7 +58,16 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--clips", type=int, default=96, help="puppets over all splits (default: 96)")
     parser.add_argument("--epochs", type=int, default=3, help="(default: 3)")
     options = parser.parse_args(argv)
-    report = {"speed": speeds(options.data, options.out, options.clips, options.epochs), "logits": logits()}
+    if options.data:
+        speeds = {str(options.data): speed(options.data, options.out / "data", options.epochs)}
+    else:  # puppets at their own size, and at that of camera clips
+        puppets = import_puppets(options.out / "drawn", clips=options.clips, seed=0)
+        stores = {
+            "puppets, 64 px": puppets,
+            f"puppets, {SIDE} px": enlarged(puppets, options.out / "enlarged"),
+        }
+        speeds = {name: speed(store, options.out / name, options.epochs) for name, store in stores.items()}
+    report = {"speed": speeds, "logits": logits()}
     write_report(options.out, report, markdown(report))
 
 
@@ -84,15 +93,6 @@ def enlarged(store: Path, out: Path) -> Path:
     settings = json.loads((store / "settings.json").read_text(encoding="utf-8"))
     commit(out, rows(), generation=digest([committed_generation(store), SIDE]), settings=settings)
     return out
-
-
-def speeds(data: Path | None, out: Path, clips: int, epochs: int) -> dict[str, Any]:
-    """Both trainings on a store, or on puppets at their own size and at that of camera clips."""
-    if data:
-        return {str(data): speed(data, out / "data", epochs)}
-    drawn = import_puppets(out / "drawn", clips=clips, seed=0)
-    stores = {"puppets, 64 px": drawn, f"puppets, {SIDE} px": enlarged(drawn, out / "enlarged")}
-    return {name: speed(store, out / name, epochs) for name, store in stores.items()}
 
 
 def speed(store: Path, out: Path, epochs: int) -> dict[str, Any]:
@@ -154,34 +154,17 @@ def train_as_in_use(
         steps += [(chosen.ids[index], chosen.labels[index]) for index in order]
     arguments = training_arguments(config, out, SEED)
     arguments.num_train_epochs, arguments.train_sampling_strategy = 1, "sequential"
+    arguments.save_strategy = SaveStrategy.NO
     trainer = Trainer(
         model=model.thinker,
         args=arguments,
         train_dataset=steps,
         data_collator=lambda rows: by_processor(base, encoder, model, reader, rows),
-        callbacks=[_Quiet()],
     )
     return timed(trainer)
 
 
 TRAININGS = {"in use": train_as_in_use, "ours": train_ours}
-
-
-class _Stopwatch(TrainerCallback):
-    """Measures the epochs without the Trainer's start-up, which is the same in both."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.started = time.perf_counter()
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.seconds = time.perf_counter() - self.started
-
-
-class _Quiet(TrainerCallback):
-    """Saves nothing."""
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        control.should_save = False
 
 
 def built(config: FinetuneConfig) -> tuple[Rater, ChatEncoder, BaseModel]:
@@ -192,11 +175,9 @@ def built(config: FinetuneConfig) -> tuple[Rater, ChatEncoder, BaseModel]:
 
 def timed(trainer: Trainer) -> dict[str, Any]:
     """Train, and return the seconds of all epochs and the loss of each step."""
-    watch = _Stopwatch()
-    trainer.add_callback(watch)
-    trainer.train()
+    seconds = trainer.train().metrics["train_runtime"]  # without the start-up, which is the same in both
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return {"seconds": watch.seconds, "losses": losses}
+    return {"seconds": seconds, "losses": losses}
 
 
 def by_processor(

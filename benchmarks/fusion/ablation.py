@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.commands import require_at_least, write_report
+from benchmarks.commands import ablation_parser, require_at_least, train, write_report
 from finetune.fusion.settings import FusionConfig
-from pipelines.errors import RunError, call
+from pipelines.errors import call
 from pipelines.settings import parse_stage
 
 if TYPE_CHECKING:
@@ -47,7 +45,6 @@ ARMS: dict[str, tuple[str, ...]] = {
     "no_reconstruction": ("--fusion.losses.reconstruction", "0"),
     "no_diversity": ("--fusion.losses.diversity", "0"),
 }
-SEEDS = (1111, 1112, 1113, 1114, 1115)
 COMPARED = ("both", "neither")
 
 
@@ -59,9 +56,8 @@ def main(argv: list[str]) -> None:
         train_arm(arm, invocation)
 
     # Imported after the options are checked, since they load torch.
-    from benchmarks.fusion.ablation_report import figures_of, markdown
+    from benchmarks.fusion.ablation_report import figures_of, markdown, plot
     from benchmarks.fusion.modality_drop import rate_without
-    from benchmarks.fusion.ratio_plot import plot
 
     rate_without(invocations)
     command = f"python -m benchmarks.fusion.ablation --arms {' '.join([*options.arms, *settings])}"
@@ -99,10 +95,7 @@ def train_arm(arm: str, invocation: Invocation[FusionConfig]) -> None:
         return
     print(f"{arm}:", flush=True)
     _, *arguments = shlex.split(invocation.command)
-    if subprocess.run([sys.executable, "-m", "finetune.fusion", *arguments], check=False).returncode:
-        raise RunError(
-            f"{invocation.out}: the run failed, for the reason above; start the study again to go on"
-        )
+    train("finetune.fusion", arguments, invocation.out)
 
 
 def _compared(folders: dict[str, Path], seeds: Sequence[int], resamples: int) -> dict[str, Any] | None:
@@ -120,16 +113,7 @@ def _compared(folders: dict[str, Path], seeds: Sequence[int], resamples: int) ->
 
 
 def _options(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.fusion.ablation",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--data", type=Path, required=True, metavar="STORE_OR_FILE")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser = ablation_parser("python -m benchmarks.fusion.ablation", __doc__, ARMS)
     parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap (default: 10000)")
     options, settings = parser.parse_known_args(argv)
     require_at_least(options, resamples=1)

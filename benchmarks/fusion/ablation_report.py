@@ -1,16 +1,26 @@
-"""Figures and Markdown tables of `benchmarks.fusion.ablation`."""
+"""Tables of `benchmarks.fusion.ablation`, and its figure of the ratios of gradient norms over the steps."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from benchmarks.commands import mean_and_deviation, table
 from benchmarks.fusion.modality_drop import FILE
+from pipelines.figures import BLUE, GREEN, RED, drawn, logarithmic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SHOWN = ("MAE", "Corr", "Has0_acc_2", "Non0_acc_2", "Mult_acc_2", "Mult_acc_5", "Mult_acc_7")
+
+COLOURS = {"text": BLUE, "audio": RED, "video": GREEN}
+LOWEST, HIGHEST = 0.1, 100.0
+"""Largest range of a panel; other ratios lie at its edge."""
 
 Figures = dict[str, list[float | None]]
 """Values by the metric's name, one per seed; None where a seed has none."""
@@ -84,3 +94,51 @@ def _comparison(test: dict[str, Any]) -> list[str]:
 
 def _number(value: float | None, form: str = "+.3f") -> str:
     return "–" if value is None else f"{value:{form}}"
+
+
+def plot(path: Path, runs: Mapping[str, Path], seed: int) -> None:
+    """Draw a panel for one seed of each run, as an SVG."""
+    with drawn(path, len(runs), columns=1, width=9.5, height=2.3) as axes:
+        for ax, (arm, run) in zip(axes, runs.items(), strict=True):
+            draw(ax, **read_steps(arm, run, seed))
+
+
+def read_steps(arm: str, run: Path, seed: int) -> dict[str, Any]:
+    """The arguments of `draw` for a seed of a run."""
+    from pyarrow import parquet
+
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))["config"]
+    columns = parquet.read_table(run / f"seed-{seed}" / "steps.parquet").to_pydict()
+    rate = sum(columns["conflict"]) / len(columns["conflict"])
+    return {
+        "title": f"{arm}, seed {seed}: conflicts in {rate:.0%} of {len(columns['conflict'])} steps",
+        "ratios": {name[6:]: values for name, values in columns.items() if name.startswith("ratio_")},
+        "conflicts": columns["conflict"],
+        "threshold": config["conflict"]["threshold"],
+    }
+
+
+def draw(
+    ax: Axes, *, title: str, ratios: dict[str, list[float]], conflicts: list[bool], threshold: float
+) -> None:
+    """Draw the ratio of each modality, the threshold, and a mark for each conflict.
+
+    The axis covers all finite ratios and the threshold, within `LOWEST` and `HIGHEST`.
+    """
+    logarithmic(ax)
+    values = np.array([*ratios.values()], dtype=np.float64)
+    known = np.append(values[np.isfinite(values) & (values > 0)], threshold)
+    low, high = np.clip([known.min(), known.max()], LOWEST, HIGHEST).tolist()
+    low, high = low / 1.2, high * 1.2
+    steps = np.flatnonzero(conflicts)
+    marks = np.tile([low, high, np.nan], len(steps))  # one line with gaps is a far smaller file
+    ax.plot(np.repeat(steps, 3), marks, color="#b0b0b0", alpha=0.6, linewidth=1, label="conflict")
+    for name, curve in ratios.items():
+        ax.plot(np.clip(curve, low, high), color=COLOURS.get(name, "black"), linewidth=1, label=name)
+    ax.axhline(threshold, color="black", linestyle="--", linewidth=1, label="threshold")
+    ax.set_ylim(low, high)
+    ax.set_xlim(0, max(1, len(conflicts) - 1))
+    ax.locator_params(axis="x", integer=True)
+    ax.set_xlabel("step", fontsize=8)
+    ax.set_title(title, fontsize=9, loc="left")
+    ax.legend(fontsize=7, frameon=False, ncols=5, loc="lower right", bbox_to_anchor=(1, 1))

@@ -204,25 +204,16 @@ def _options(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--labels", type=Path, required=True, metavar="label.csv", help="in MMSA's layout")
     parser.add_argument("--votes", type=Path, metavar="summaryTable.csv", help="of CREMA-D")
-    parser.add_argument(
-        "--text", required=True, metavar="MODEL", help="encoder of the sentences, id or folder"
-    )
+    parser.add_argument("--text", required=True, metavar="MODEL", help="text encoder, id or folder")
     parser.add_argument("--revision", help="of the encoder on the Hub")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
     for name, value in NOISE.items():
-        parser.add_argument(
-            f"--{name}-noise",
-            type=float,
-            help=f"σ of {name} (default: {NOISE_OF_VOTES[name]:g} with votes, else {value:g})",
-        )
-    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
+        text = f"σ of {name} (default: {NOISE_OF_VOTES[name]:g} with votes, else {value:g})"
+        parser.add_argument(f"--{name}-noise", type=float, help=text)
+    parser.add_argument("--seed", type=int, default=0, help="of all random draws (default: 0)")
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="of the encoder")
-    parser.add_argument(
-        "--max-tokens",
-        type=int,
-        default=MAX_TOKENS,
-        help=f"longer sentences are cut (default: {MAX_TOKENS}); special tokens are counted",
-    )
+    text = f"longer sentences are cut (default: {MAX_TOKENS}); special tokens are counted"
+    parser.add_argument("--max-tokens", type=int, default=MAX_TOKENS, help=text)
     options = parser.parse_args(argv)
     for name, value in (NOISE_OF_VOTES if options.votes else NOISE).items():
         if getattr(options, f"{name}_noise") is None:

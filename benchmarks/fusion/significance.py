@@ -78,7 +78,14 @@ def over_rows(run: Path, against: Path, seeds: Sequence[int], resamples: int) ->
     Raises:
         RunError: If the runs did not rate the same rows.
     """
-    ours, theirs = (_test_rows(folder, seeds) for folder in (run, against))
+    from pyarrow import compute, concat_tables, parquet
+
+    ours, theirs = (
+        concat_tables(parquet.read_table(folder / f"seed-{seed}" / "predictions.parquet") for seed in seeds)
+        .filter(compute.field("split") == "test")
+        .to_pydict()
+        for folder in (run, against)
+    )
     for name in ("seed", "id", "label"):
         if ours[name] != theirs[name]:
             raise RunError(
@@ -98,12 +105,3 @@ def over_rows(run: Path, against: Path, seeds: Sequence[int], resamples: int) ->
 def group_of(row_id: str) -> str:
     """The video of a clip if its id names one, else the clip."""
     return row_id.split(SEPARATOR)[0]
-
-
-def _test_rows(run: Path, seeds: Sequence[int]) -> dict[str, list[Any]]:
-    """The columns of the test split's predictions, seed by seed."""
-    from pyarrow import compute, concat_tables, parquet
-
-    tables = [parquet.read_table(run / f"seed-{seed}" / "predictions.parquet") for seed in seeds]
-    table = concat_tables(tables)
-    return table.filter(compute.equal(table["split"], "test")).to_pydict()

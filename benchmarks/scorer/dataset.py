@@ -20,10 +20,10 @@ from pipelines.store import StoreReader, commit, committed_generation
 def write_corrupted(
     data: Path,
     out: Path,
+    corruptions: Mapping[str, Corruption],
     *,
     seed: int,
     puppets_seed: int | None,
-    corruptions: Mapping[str, Corruption],
     command: str,
 ) -> int:
     """Write a store's training originals, each followed by its variants; returns the number of variants."""

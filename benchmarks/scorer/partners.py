@@ -46,12 +46,11 @@ class Partners:
         """
         if partner == "redrawn":
             return None if self._puppets_seed is None else redrawn(row, track, severity, self._puppets_seed)
-        at = self._same_person(row, track) if partner == "same person" else self._stranger(row)
-        return None if at is None or not self._rows[at][f"has_{track}"] else self._decoded(at, track)
-
-    def _stranger(self, row: Row) -> int | None:
-        at = self._strangers.get(self._position[row["id"]])
-        return None if at is None or self._rows[at]["group"] == row["group"] else at
+        same = partner == "same person"
+        at = self._same_person(row, track) if same else self._strangers.get(self._position[row["id"]])
+        if at is None or (not same and self._rows[at]["group"] == row["group"]):
+            return None
+        return self._decoded(at, track) if self._rows[at][f"has_{track}"] else None
 
     def _same_person(self, row: Row, track: Track) -> int | None:
         others = [

@@ -26,8 +26,7 @@ import numpy as np
 from benchmarks.commands import import_puppets, write_report
 from benchmarks.scorer.corruptions import CORRUPTIONS, Corruption
 from benchmarks.scorer.dataset import write_corrupted
-from benchmarks.scorer.plot import plot_benchmark
-from benchmarks.scorer.report import markdown, summarise
+from benchmarks.scorer.report import markdown, plot_benchmark, summarise
 from pipelines.errors import UsageError, call
 from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
@@ -58,15 +57,9 @@ def run(
     from score.run import ScoreConfig, reweigh
     from score.run import run as score
 
-    made = write_corrupted(
-        data,
-        out / "corrupted",
-        seed=seed,
-        puppets_seed=puppets_seed,
-        corruptions=corruptions,
-        command=command,
-    )
-    argv = ["--data", str(out / "corrupted"), "--out", str(out / "scored"), "--seed", str(seed)]
+    store = out / "corrupted"
+    made = write_corrupted(data, store, corruptions, seed=seed, puppets_seed=puppets_seed, command=command)
+    argv = ["--data", str(store), "--out", str(out / "scored"), "--seed", str(seed)]
     invocation = parse_stage(ScoreConfig, "score", argv, prog="python -m score")
     # Processor time, so that other programs on the machine do not change the figures.
     started = time.process_time()
@@ -75,7 +68,7 @@ def run(
     reweigh(invocation)
     reweighed_s = time.process_time() - started - scored_s
     summary = summarise(out / "scored", corruptions)
-    clips = StoreReader(out / "corrupted").table
+    clips = StoreReader(store).table
     calibration = json.loads((out / "scored" / "calibration.json").read_text(encoding="utf-8"))
     kept = sum(severity["rows"] for figures in summary.values() for severity in figures["severities"])
     report = {

@@ -1,8 +1,13 @@
-"""Metrics of a voice converter: whether it keeps prosody and words, and changes the voice."""
+"""Metrics of a voice converter: whether it keeps prosody and words, and changes the voice.
+
+Speaker similarity and word errors need pre-trained models that nothing in this project is trained with.
+They are no dependencies; `docs/voice_conversion.md` tells how to install them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,12 +15,51 @@ import torch
 from augment.audio.variants import SAMPLING_RATE
 from augment.training.voice.spectrogram_sheet import mel
 from augment.voice_conversion import pitch
-from benchmarks.voice_conversion.models import Models
 from benchmarks.voice_conversion.pairs import Converted
 from pipelines.word_errors import units
 
 SOFTEST = 2.5
 """Frames up to this many decades below the loudest one count where loudness is compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """Models that take float32 waveforms at 16 kHz, (samples,); None if one is not available."""
+
+    speaker: Callable[[np.ndarray], np.ndarray] | None = None
+    """Returns a speaker embedding of unit length."""
+    words: Callable[[np.ndarray], str] | None = None
+    """Returns the recognised English words."""
+
+
+def resemblyzer() -> Callable[[np.ndarray], np.ndarray] | None:
+    """Resemblyzer's speaker embeddings, or None if it is not installed."""
+    try:
+        from resemblyzer import VoiceEncoder, preprocess_wav
+    except ImportError:
+        return None
+    encoder = VoiceEncoder("cpu", verbose=False)
+    return lambda samples: encoder.embed_utterance(preprocess_wav(samples, source_sr=SAMPLING_RATE))
+
+
+def moonshine() -> Callable[[np.ndarray], str] | None:
+    """Speech recognition by Moonshine's English model, or None if it is not installed with a model."""
+    try:
+        from moonshine_voice.moonshine_api import ModelArch
+        from moonshine_voice.transcriber import Transcriber
+        from moonshine_voice.utils import get_model_path
+    except ImportError:
+        return None
+    model = get_model_path("tiny-en")
+    if not model.is_dir():
+        return None
+    transcriber = Transcriber(model_path=str(model), model_arch=ModelArch.TINY)
+
+    def recognise(samples: np.ndarray) -> str:
+        lines = transcriber.transcribe_without_streaming(samples.tolist(), SAMPLING_RATE).lines
+        return " ".join(line.text for line in lines)
+
+    return recognise
 
 
 def figures(pairs: Sequence[Converted], models: Models) -> dict[str, float]:
@@ -81,7 +125,8 @@ def distance(one: torch.Tensor, other: torch.Tensor) -> float:
 def _similarities(pair: Converted, embed: Callable[[np.ndarray], np.ndarray] | None) -> dict[str, float]:
     if embed is None:
         return {}
-    source, target = (_voice(embed, recordings) for recordings in (pair.source_voice, pair.target_voice))
+    means = [np.mean([*map(embed, voice)], axis=0) for voice in (pair.source_voice, pair.target_voice)]
+    source, target = (mean / np.linalg.norm(mean) for mean in means)
     result = embed(pair.result)
     metrics = {
         "similarity_target": float(result @ target),
@@ -92,12 +137,6 @@ def _similarities(pair: Converted, embed: Callable[[np.ndarray], np.ndarray] | N
         return metrics
     truth = embed(pair.truth)
     return metrics | {"truth_nearer_target": float(truth @ target > truth @ source)}
-
-
-def _voice(embed: Callable[[np.ndarray], np.ndarray], recordings: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean embedding of a voice's recordings, of unit length."""
-    mean = np.mean([embed(samples) for samples in recordings], axis=0)
-    return mean / np.linalg.norm(mean)
 
 
 def _word_errors(

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,9 +19,6 @@ import torch
 from augment.audio.variants import SAMPLING_RATE
 from pipelines.errors import UsageError
 from pipelines.row import row_seed
-
-if TYPE_CHECKING:
-    from pipelines.puppets.voice import Voice
 
 MAX_RECORDINGS = 5
 """Most recordings of a voice for speaker similarity."""
@@ -71,38 +68,32 @@ def convert(converter: Any, pair: Pair, *, seed: int, **settings: float) -> Conv
 
 def of_puppets(count: int, seed: int, voices: Voices) -> Iterator[Pair]:
     """Pairs of puppet test speakers, each of two new voices and a new sentence."""
-    from pipelines.puppets.voice import random_voice
+    from pipelines.puppets.script import sentence
+    from pipelines.puppets.voice import random_voice, render
 
     for number in range(count):
         rng = np.random.default_rng(row_seed(seed, f"pair {number}"))
         one, other = random_voice(rng, "test"), random_voice(rng, "test")
         while voices == "unlike" and abs(np.log2(one.pitch_hz / other.pitch_hz)) < UNLIKE_OCTAVES:
             other = random_voice(rng, "test")
-        yield _puppets(one, other, rng)
-
-
-def _puppets(one: Voice, other: Voice, rng: np.random.Generator) -> Pair:
-    from pipelines.puppets.script import sentence
-    from pipelines.puppets.voice import render
-
-    valence, text, seed = rng.uniform(-1, 1), sentence(0.0, rng, "test"), int(rng.integers(2**32))
-    # With the same pace and seed, both say each sound at the same time.
-    source, truth = (
-        render(text, replace(voice, pace=1.0), valence=valence, rng=np.random.default_rng(seed))
-        for voice in (one, other)
-    )
-    reference, *others = (
-        render(sentence(0.0, rng, "test"), voice, valence=rng.uniform(-1, 1), rng=rng)
-        for voice in (*[other] * (1 + MAX_RECORDINGS), *[one] * MAX_RECORDINGS)
-    )
-    return Pair(
-        source=source,
-        reference=reference,
-        source_voice=tuple(others[MAX_RECORDINGS:]),
-        target_voice=tuple(others[:MAX_RECORDINGS]),
-        truth=truth,
-        text=text,
-    )
+        valence, text, pair_seed = rng.uniform(-1, 1), sentence(0.0, rng, "test"), int(rng.integers(2**32))
+        # With the same pace and seed, both say each sound at the same time.
+        source, truth = (
+            render(text, replace(voice, pace=1.0), valence=valence, rng=np.random.default_rng(pair_seed))
+            for voice in (one, other)
+        )
+        reference, *others = (
+            render(sentence(0.0, rng, "test"), voice, valence=rng.uniform(-1, 1), rng=rng)
+            for voice in (*[other] * (1 + MAX_RECORDINGS), *[one] * MAX_RECORDINGS)
+        )
+        yield Pair(
+            source=source,
+            reference=reference,
+            source_voice=tuple(others[MAX_RECORDINGS:]),
+            target_voice=tuple(others[:MAX_RECORDINGS]),
+            truth=truth,
+            text=text,
+        )
 
 
 def of_folder(folder: Path, count: int, seed: int) -> Iterator[Pair]:

@@ -18,8 +18,7 @@ from typing import get_args
 
 from augment.audio.flow_matching_converter import load_converter
 from augment.training.voice import spectrogram_sheet
-from benchmarks.voice_conversion.metrics import figures
-from benchmarks.voice_conversion.models import Models, moonshine, resemblyzer
+from benchmarks.voice_conversion.metrics import Models, figures, moonshine, resemblyzer
 from benchmarks.voice_conversion.pairs import Converted, Voices, convert, of_folder, of_puppets
 from pipelines.errors import call
 from pipelines.row import row_seed
@@ -36,7 +35,20 @@ def draw_sheet(pairs: Sequence[Converted], file: Path) -> None:
 
 def main(argv: list[str]) -> None:
     """Print the metrics as JSON."""
-    options = _options(argv)
+    prog = "python -m benchmarks.voice_conversion.quality"
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__, allow_abbrev=False)
+    parser.add_argument("--model", default="embedded", help="embedded, a directory or a Hub id")
+    parser.add_argument("--pairs", type=int, default=100, help="(default: 100)")
+    text = "puppet voices: any two, or two of unlike pitch (default: any)"
+    parser.add_argument("--voices", choices=get_args(Voices), default="any", help=text)
+    parser.add_argument("--speech", type=Path, help="a folder of recordings, a subfolder a speaker")
+    parser.add_argument("--language", default="en", help="word errors need en (default: en)")
+    parser.add_argument("--steps", type=int, default=10, help="Euler steps (default: 10)")
+    parser.add_argument("--guidance_scale", type=float, default=0.7, help="(default: 0.7)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="(default: 0)")
+    parser.add_argument("--seed", type=int, default=1, help="(default: 1)")
+    parser.add_argument("--sheet", type=Path, help=f"image of the first {DRAWN} pairs' spectrograms")
+    options = parser.parse_args(argv)
     if options.speech is None:
         pairs = of_puppets(options.pairs, options.seed, options.voices)
     else:
@@ -57,26 +69,6 @@ def main(argv: list[str]) -> None:
         draw_sheet(converted[:DRAWN], options.sheet)
     models = Models(speaker=resemblyzer(), words=moonshine() if options.language == "en" else None)
     print(json.dumps(figures(converted, models)))
-
-
-def _options(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.voice_conversion.quality", description=__doc__, allow_abbrev=False
-    )
-    parser.add_argument("--model", default="embedded", help="embedded, a directory or a Hub id")
-    parser.add_argument("--pairs", type=int, default=100, help="(default: 100)")
-    parser.add_argument(
-        "--voices", choices=get_args(Voices), default="any",
-        help="puppet voices: any two, or two of unlike pitch (default: any)",
-    )  # fmt: skip
-    parser.add_argument("--speech", type=Path, help="a folder of recordings, a subfolder a speaker")
-    parser.add_argument("--language", default="en", help="word errors need en (default: en)")
-    parser.add_argument("--steps", type=int, default=10, help="Euler steps (default: 10)")
-    parser.add_argument("--guidance_scale", type=float, default=0.7, help="(default: 0.7)")
-    parser.add_argument("--temperature", type=float, default=0.0, help="(default: 0)")
-    parser.add_argument("--seed", type=int, default=1, help="(default: 1)")
-    parser.add_argument("--sheet", type=Path, help=f"image of the first {DRAWN} pairs' spectrograms")
-    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -80,11 +80,9 @@ class AudioTrack:
         frames, deviation of the loudness, loudness peaks per second, duration in seconds.
         """
         voiced = self.pitch[np.isfinite(self.pitch)]
-        pitch = (
-            (voiced.mean(), voiced.std(), np.ptp(np.quantile(voiced, (0.1, 0.9))))
-            if len(voiced)
-            else (0,) * 3
-        )
+        pitch = (0,) * 3
+        if len(voiced):
+            pitch = (voiced.mean(), voiced.std(), np.ptp(np.quantile(voiced, (0.1, 0.9))))
         smooth = np.convolve(self.energy, np.hanning(17) / np.hanning(17).sum(), "same")
         beats = ((smooth[1:-1] > smooth[:-2]) & (smooth[1:-1] >= smooth[2:]) & (smooth[1:-1] > -25)).sum()
         duration_s = len(self.samples) / SAMPLING_RATE

@@ -86,9 +86,8 @@ class VideoTrack:
         down, right = gradient(self.luma.mean(axis=0, keepdims=True))
         angle, length = np.arctan2(down, right) % np.pi, np.hypot(down, right)
         direction = np.minimum((angle * (ORIENTATIONS / np.pi)).astype(int), ORIENTATIONS - 1)
-        cells = [
-            pooled(np.where(direction == index, length, 0), FEATURE_CELLS) for index in range(ORIENTATIONS)
-        ]
+        bins = (np.where(direction == index, length, 0) for index in range(ORIENTATIONS))
+        cells = [pooled(lengths, FEATURE_CELLS) for lengths in bins]
         vector = np.stack(cells, axis=-1).ravel()
         return (vector / max(float(np.linalg.norm(vector)), 1e-6)).astype(np.float32)
 

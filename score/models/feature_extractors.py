@@ -15,29 +15,17 @@ from score.media.clip import Clip
 VIDEO_MODELS = ("image", "face", "expression")
 """Models of video; the others take audio."""
 
+FeatureExtractors = Mapping[str, Callable[[Any], Any]]
+"""Models by the setting that names them; each maps a track, `Pixels` or an `AudioTrack`, to its features."""
 
-class FeatureExtractors:
-    """Models by the setting that names them.
 
-    Args:
-        models: Each takes a track, `Pixels` or an `AudioTrack`, and returns its features.
-    """
-
-    def __init__(self, models: Mapping[str, Callable[[Any], Any]] | None = None) -> None:
-        self.models = dict(models or {})
-
-    @property
-    def use_video(self) -> bool:
-        """Whether any of them takes video."""
-        return any(name in VIDEO_MODELS for name in self.models)
-
-    def extract(self, name: str, clips: Iterable[Clip]) -> bool:
-        """Run a model on the track of each clip where it has not run yet; False if there is no such model."""
-        if name not in self.models:
-            return False
-        for clip in clips:
-            track = (clip.video and clip.video.pixels) if name in VIDEO_MODELS else clip.audio
-            assert track is not None
-            if name not in track.extracted:
-                track.extracted[name] = self.models[name](track)
-        return True
+def extract(models: FeatureExtractors, name: str, clips: Iterable[Clip]) -> bool:
+    """Run a model on the track of each clip where it has not run yet; False if there is no such model."""
+    if name not in models:
+        return False
+    for clip in clips:
+        track = (clip.video and clip.video.pixels) if name in VIDEO_MODELS else clip.audio
+        assert track is not None
+        if name not in track.extracted:
+            track.extracted[name] = models[name](track)
+    return True

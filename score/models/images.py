@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.errors import UsageError
 from score.media.video import Pixels
 from score.models.faces import FACE_FPS, FaceFinder, crop
-from score.models.hub import named
+from score.models.settings import named
 
 EMBEDDED_FPS = 2.0
 """Frames per second that are embedded; the content of a video changes slowly."""

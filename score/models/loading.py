@@ -69,4 +69,4 @@ def load(names: Mapping[str, str], device: str) -> FeatureExtractors:
         if setting in names:
             extra = {"faces": models.get("face")} if setting == "expression" else {}
             models[setting] = loader(names[setting], place, **extra)
-    return FeatureExtractors(models)
+    return models

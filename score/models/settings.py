@@ -1,9 +1,12 @@
-"""Settings of the optional pre-trained models."""
+"""Settings of the optional pre-trained models, and how they name a model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+from pipelines.pretrained import Pretrained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,3 +37,15 @@ class ModelSettings:
         """The models that are set, by setting."""
         chosen = {name: value for name, value in vars(self).items() if name != "device"}
         return {name: value for name, value in chosen.items() if value is not None}
+
+
+def named(key: str, name: str) -> Pretrained:
+    """The model that a setting names: a folder, or a Hub id, optionally followed by `@REVISION`."""
+    repository, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
+    return Pretrained(
+        setting=f"score.models.{key}",
+        name=repository,
+        revision=revision or None,
+        advice="takes a Hub id, NAME or NAME@REVISION, or a folder with config, processor and all weights as"
+        f" safetensors; leave {key} out to score without it",
+    )

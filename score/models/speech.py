@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from score.media.audio import SAMPLING_RATE, AudioTrack
-from score.models.hub import named
+from score.models.settings import named
 
 PIECE_S = 30
 """Seconds per call, the most that Whisper takes."""

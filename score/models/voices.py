@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from score.media.audio import SAMPLING_RATE, AudioTrack
-from score.models.hub import named
+from score.models.settings import named
 
 SHORTEST_S, LONGEST_S = 0.5, 30.0
 """Shorter audio is padded, since convolutions need a minimum length; longer audio is cut."""

@@ -6,12 +6,12 @@ Higher is better for every weighed signal. A store has one column `score_<name>`
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, get_args
 
 from pipelines.row import MEDIA, Row, provenance
 from score.media.clip import Clip
-from score.models.feature_extractors import FeatureExtractors
+from score.models.feature_extractors import FeatureExtractors, extract
 from score.signals import audio, face, pretrained, sync, video
 
 Modality = Literal["video", "audio", "cross"]
@@ -43,7 +43,7 @@ def judged(row: Row) -> tuple[Modality, ...]:
     return tuple(modality for modality in modalities if modality in (*replaced, "cross"))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Signal:
     """A signal and how it is calibrated."""
 
@@ -52,6 +52,7 @@ class Signal:
     measure: Callable[[Any, Any], float] | None
     """Takes the tracks of variant and source, or the clips for `cross`. None for the agreements, which are
     computed once all rows are measured, and for values read from a file."""
+    _: KW_ONLY
     direction: Literal["higher", "none"] = "higher"
     """Which values are better. `none`: the signal measures novelty and is not part of a quality."""
     bad: Bad = "mismatched"
@@ -72,66 +73,36 @@ class Signal:
 
 
 SIGNALS: dict[str, Signal] = {
-    "video_flicker": Signal(
-        modality="video", measure=video.flicker, bad="corrupted", default_anchors=(0.3, 0.97)
-    ),
-    "video_structure": Signal(modality="video", measure=video.structure, default_anchors=(0.3, 0.97)),
-    "video_motion": Signal(modality="video", measure=video.motion, default_anchors=(0.0, 0.97)),
-    "video_sharpness": Signal(
-        modality="video", measure=video.sharpness, bad="corrupted", default_anchors=(0.3, 0.97)
-    ),
-    "video_agreement": Signal(modality="video", measure=None, chance=True),
-    "video_novelty": Signal(modality="video", measure=video.novelty, direction="none"),
-    "audio_pitch": Signal(modality="audio", measure=audio.pitch, default_anchors=(0.0, 0.99)),
-    "audio_energy": Signal(modality="audio", measure=audio.energy, default_anchors=(0.1, 0.99)),
-    "audio_articulation": Signal(modality="audio", measure=audio.articulation, default_anchors=(0.1, 0.99)),
-    "audio_clarity": Signal(
-        modality="audio", measure=audio.clarity, bad="corrupted", default_anchors=(-22, -4)
-    ),
-    "audio_agreement": Signal(modality="audio", measure=None, chance=True),
-    "audio_novelty": Signal(modality="audio", measure=audio.novelty, direction="none"),
-    "cross_sync": Signal(modality="cross", measure=sync.measure, default_anchors=(-0.7, 0.0)),
-    "cross_agreement": Signal(modality="cross", measure=None, chance=True),
-    "video_content": Signal(
-        modality="video", measure=pretrained.content, default_anchors=(0.7, 0.97), model="image"
-    ),
-    "video_face": Signal(
-        modality="video", measure=face.measure_found, bad="neither", default_anchors=(0.5, 0.9), model="face"
-    ),
-    "video_landmarks": Signal(
-        modality="video", measure=face.measure_landmarks, default_anchors=(0.1, 0.65), model="face"
-    ),
-    "video_mouth": Signal(
-        modality="video", measure=face.measure_mouth, default_anchors=(0.3, 0.75), model="face"
-    ),
+    "video_flicker": Signal("video", video.flicker, bad="corrupted", default_anchors=(0.3, 0.97)),
+    "video_structure": Signal("video", video.structure, default_anchors=(0.3, 0.97)),
+    "video_motion": Signal("video", video.motion, default_anchors=(0.0, 0.97)),
+    "video_sharpness": Signal("video", video.sharpness, bad="corrupted", default_anchors=(0.3, 0.97)),
+    "video_agreement": Signal("video", None, chance=True),
+    "video_novelty": Signal("video", video.novelty, direction="none"),
+    "audio_pitch": Signal("audio", audio.pitch, default_anchors=(0.0, 0.99)),
+    "audio_energy": Signal("audio", audio.energy, default_anchors=(0.1, 0.99)),
+    "audio_articulation": Signal("audio", audio.articulation, default_anchors=(0.1, 0.99)),
+    "audio_clarity": Signal("audio", audio.clarity, bad="corrupted", default_anchors=(-22, -4)),
+    "audio_agreement": Signal("audio", None, chance=True),
+    "audio_novelty": Signal("audio", audio.novelty, direction="none"),
+    "cross_sync": Signal("cross", sync.measure, default_anchors=(-0.7, 0.0)),
+    "cross_agreement": Signal("cross", None, chance=True),
+    "video_content": Signal("video", pretrained.content, default_anchors=(0.7, 0.97), model="image"),
+    "video_face": Signal("video", face.presence, bad="neither", default_anchors=(0.5, 0.9), model="face"),
+    "video_landmarks": Signal("video", face.head_motion, default_anchors=(0.1, 0.65), model="face"),
+    "video_mouth": Signal("video", face.mouth_motion, default_anchors=(0.3, 0.75), model="face"),
     "video_expression": Signal(
-        modality="video",
-        measure=pretrained.expression,
-        chance=True,
-        default_anchors=(0.5, 0.95),
-        model="expression",
+        "video", pretrained.expression, chance=True, default_anchors=(0.5, 0.95), model="expression"
     ),
-    "audio_words": Signal(
-        modality="audio", measure=pretrained.words, default_anchors=(-0.8, -0.1), model="speech"
-    ),
+    "audio_words": Signal("audio", pretrained.words, default_anchors=(-0.8, -0.1), model="speech"),
     "audio_quality": Signal(
-        modality="audio",
-        measure=pretrained.quality,
-        bad="corrupted",
-        default_anchors=(-1.1, -0.4),
-        model="quality",
+        "audio", pretrained.quality, bad="corrupted", default_anchors=(-1.1, -0.4), model="quality"
     ),
     "audio_emotion": Signal(
-        modality="audio",
-        measure=pretrained.emotion,
-        chance=True,
-        default_anchors=(0.5, 0.95),
-        model="emotion",
+        "audio", pretrained.emotion, chance=True, default_anchors=(0.5, 0.95), model="emotion"
     ),
-    "audio_speaker": Signal(modality="audio", measure=pretrained.speaker, direction="none", model="speaker"),
-    "cross_label": Signal(
-        modality="cross", measure=None, bad="neither", default_anchors=(-1.6, -0.2), model="label"
-    ),
+    "audio_speaker": Signal("audio", pretrained.speaker, direction="none", model="speaker"),
+    "cross_label": Signal("cross", None, bad="neither", default_anchors=(-1.6, -0.2), model="label"),
 }
 
 
@@ -172,7 +143,6 @@ def measure(
         modalities: Which signals to measure.
         feature_extractors: The available pre-trained models; signals of others are NaN.
     """
-    feature_extractors = feature_extractors or FeatureExtractors()
     values = dict.fromkeys(SIGNALS, float("nan"))
     for name, signal in SIGNALS.items():
         if signal.measure is None or signal.modality not in modalities:
@@ -180,7 +150,7 @@ def measure(
         compared = _compared(variant, source, signal.modality)
         if compared is None:
             continue
-        if signal.model is None or feature_extractors.extract(signal.model, (variant, source)):
+        if signal.model is None or extract(feature_extractors or {}, signal.model, (variant, source)):
             values[name] = signal.measure(*compared)
     return values
 

@@ -6,6 +6,8 @@ The largest face of each frame counts. The signals are NaN if the source has a f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from score.media.video import VideoTrack
@@ -18,19 +20,19 @@ STILL = 1e-8
 """Variance of a landmark's position, in units of the frame's height; below this it does not move."""
 
 
-def measure_found(variant: VideoTrack, source: VideoTrack) -> float:
+def presence(variant: VideoTrack, source: VideoTrack) -> float:
     """Ratio of the smaller to the larger face, 0 without a face, in [0, 1]; 1 if unchanged.
 
     The mean over the frames in which the source has a face.
     """
     a, b = _faces(variant, source)
-    if not _enough(b):
+    if b.there.sum() < MIN_FACES:
         return float("nan")
     ratio = _side(a)[b.there] / _side(b)[b.there]
     return float(np.nan_to_num(np.minimum(ratio, 1 / ratio)).mean())
 
 
-def measure_landmarks(variant: VideoTrack, source: VideoTrack) -> float:
+def head_motion(variant: VideoTrack, source: VideoTrack) -> float:
     """Correlation over time of the landmarks' positions with the source's, in [-1, 1]; 1 if unchanged.
 
     The mean over x and y of eyes, nose and corners of the mouth, weighted by their variance in the
@@ -38,34 +40,22 @@ def measure_landmarks(variant: VideoTrack, source: VideoTrack) -> float:
     not move.
     """
     a, b = _faces(variant, source)
-    if not _enough(b):
+    if b.there.sum() < MIN_FACES:
         return float("nan")
-    both, share = _both(a, b)
-    moved = b.landmarks[b.there].reshape(b.there.sum(), -1).var(axis=0)  # (POINTS * 2,)
+    moved = _positions(b.landmarks[b.there]).T.var(axis=0)  # (POINTS * 2,)
     if moved.max() < STILL:
         return float("nan")
-    if both.sum() < MIN_FACES:
-        return 0.0
-    positions = [each.landmarks[both].reshape(both.sum(), -1).T for each in (a, b)]  # (POINTS * 2, n)
-    correlations = [pearson(x, y) for x, y in zip(*positions, strict=True)]
-    return float(np.average(correlations, weights=moved)) * share
+    return _correlation(a, b, _positions, moved)
 
 
-def measure_mouth(variant: VideoTrack, source: VideoTrack) -> float:
+def mouth_motion(variant: VideoTrack, source: VideoTrack) -> float:
     """Correlation over time of the mouth's shape with the source's, in [-1, 1]; 1 if unchanged.
 
     The mean of the correlations of the mouth's width and of its distance from the nose, both in units of
     the distance of the eyes, so that position and size of the head do not count; times the share of the
     source's faces that the variant has too.
     """
-    a, b = _faces(variant, source)
-    if not _enough(b):
-        return float("nan")
-    both, share = _both(a, b)
-    if both.sum() < MIN_FACES:
-        return 0.0
-    shapes = [_mouth(each.landmarks[both]) for each in (a, b)]
-    return float(np.mean([pearson(x, y) for x, y in zip(*shapes, strict=True)])) * share
+    return _correlation(*_faces(variant, source), _mouth)
 
 
 def _faces(variant: VideoTrack, source: VideoTrack) -> tuple[Faces, Faces]:
@@ -76,14 +66,23 @@ def _faces(variant: VideoTrack, source: VideoTrack) -> tuple[Faces, Faces]:
     return a, b
 
 
-def _enough(source: Faces) -> bool:
-    return bool(source.there.sum() >= MIN_FACES)
+def _correlation(
+    a: Faces, b: Faces, curves: Callable[[np.ndarray], np.ndarray], weights: np.ndarray | None = None
+) -> float:
+    """Mean correlation of curves of the landmarks, times the share of the source's faces in the variant."""
+    both = a.there & b.there
+    if b.there.sum() < MIN_FACES:
+        return float("nan")
+    if both.sum() < MIN_FACES:
+        return 0.0
+    pairs = zip(*(curves(each.landmarks[both]) for each in (a, b)), strict=True)
+    mean = np.average([pearson(x, y) for x, y in pairs], weights=weights)
+    return float(mean) * float(both.sum() / b.there.sum())
 
 
-def _both(variant: Faces, source: Faces) -> tuple[np.ndarray, float]:
-    """Which frames have a face in both, and their share of those with one in the source."""
-    both = variant.there & source.there
-    return both, float(both.sum() / source.there.sum())
+def _positions(landmarks: np.ndarray) -> np.ndarray:
+    """Coordinates over time, (n, POINTS, 2) to (POINTS * 2, n)."""
+    return landmarks.reshape(len(landmarks), -1).T
 
 
 def _side(faces: Faces) -> np.ndarray:

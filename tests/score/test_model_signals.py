@@ -11,7 +11,7 @@ from score.media.audio import AudioTrack
 from score.media.clip import Clip
 from score.media.video import VideoTrack
 from score.models.faces import FaceFinder, crop
-from score.models.feature_extractors import FeatureExtractors
+from score.models.feature_extractors import extract
 from score.models.quality import HOP, WINDOW, WORST, SpeechQuality, windowed
 from score.signals import face, pretrained
 from score.signals.catalogue import measure
@@ -27,8 +27,8 @@ OF_FACES = ("video_face", "video_landmarks", "video_mouth")
 
 
 def faces(variant: Clip, source: Clip) -> dict[str, float]:
-    FeatureExtractors({"face": FaceFinder(Detector())}).extract("face", (variant, source))
-    measures = (face.measure_found, face.measure_landmarks, face.measure_mouth)
+    extract({"face": FaceFinder(Detector())}, "face", (variant, source))
+    measures = (face.presence, face.head_motion, face.mouth_motion)
     return dict(zip(OF_FACES, (of(variant.video, source.video) for of in measures), strict=True))
 
 
@@ -172,7 +172,7 @@ def test_words_do_not_apply_without_words_or_where_the_source_is_not_understood(
 def test_no_signal_of_the_sound_applies_where_the_source_is_silent() -> None:
     silent = Clip(None, AudioTrack(np.zeros(9_600, dtype=np.float32), "one two"))
     models = {"speech": "one two", "quality": 3.0, "emotion": np.ones(1), "speaker": np.ones(1)}
-    extractors = FeatureExtractors({name: lambda sound, told=told: told for name, told in models.items()})
+    extractors = {name: lambda sound, told=told: told for name, told in models.items()}
     spoken = Clip(None, AudioTrack(voice(0), "one two"))
     assert all(np.isnan(value) for value in measure(spoken, silent, ("audio",), extractors).values())
     told = measure(silent, spoken, ("audio",), extractors)
@@ -193,7 +193,7 @@ def test_quality_falls_with_noise_and_is_the_worst_in_silence() -> None:
     source = Clip(None, AudioTrack(voice(0)))
     noisy = [Clip(None, AudioTrack(with_noise(voice(0), ratio))) for ratio in (20, 10, 0)]
     silent = Clip(None, AudioTrack(np.zeros(9_600, dtype=np.float32)))
-    extractors = FeatureExtractors({"quality": SpeechQuality(Session())})
+    extractors = {"quality": SpeechQuality(Session())}
     values = [
         measure(clip, source, ("audio",), extractors)["audio_quality"] for clip in (source, *noisy, silent)
     ]

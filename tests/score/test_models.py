@@ -86,7 +86,7 @@ def test_a_model_that_is_not_set_tells_nothing_and_the_rest_stays(folder: Path) 
 def test_what_a_model_saw_depends_on_the_clip_alone(folder: Path) -> None:
     extractors = loading.load({"image": str(folder / "image")}, "cpu")
     frames = np.random.default_rng(0).integers(0, 256, (40, 40, 40, 3), dtype=np.uint8)
-    embedder = extractors.models["image"]
+    embedder = extractors["image"]
     whole = embedder(Pixels(frames, 2.0))
     apart = np.concatenate([embedder(Pixels(frame[None], 2.0)) for frame in frames])
     np.testing.assert_allclose(whole, apart, atol=1e-5)

@@ -23,7 +23,6 @@ from score.measurement import Comparison
 from score.media.clip import Clip, analysis_fps, decode_video
 from score.media.video import MAX_SIDE, MODEL_SIDE, Pixels
 from score.models import loading
-from score.models.feature_extractors import FeatureExtractors
 from score.run import SCORES, ScoreConfig, run
 from score.signals.catalogue import SIGNALS, Signal, column, measure, of_models
 from tests import tiny_observers
@@ -204,7 +203,7 @@ def test_a_source_is_looked_at_once_and_a_track_that_stays_with_it(rows: list[Ro
         return np.ones((2, 1)) if isinstance(track, Pixels) else np.ones(1)
 
     source = rows[0]
-    operator = measurement.ScoreVariants(FeatureExtractors({"image": look, "emotion": look}))
+    operator = measurement.ScoreVariants({"image": look, "emotion": look})
     variants = [row for row in rows if row["source_id"] == source["id"] and row is not source]
     operator([Comparison(row=row, source=source) for row in variants])
     assert len(variants) == 4
@@ -225,7 +224,7 @@ def test_a_variant_and_a_partner_of_other_sizes_are_looked_at_in_their_own(rows:
     smaller = encode_video(frames[:, :40, :36], FPS)
     made = Comparison(row=variant(source, "video", 5, video=larger), source=source)
     original = Comparison(row=source, partner=rows[5] | {"video": {"bytes": smaller, "path": None}})
-    measured = measurement.ScoreVariants(FeatureExtractors({"image": look}))([made, original])
+    measured = measurement.ScoreVariants({"image": look})([made, original])
     assert measured[0]["score_video_content"] == 1
     assert sizes == {(48, 48), (96, 96), (40, 36)}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.scorer.plot import plot_benchmark
+from benchmarks.scorer.report import plot_benchmark
 from score.calibrate import calibrate
 from score.plots import plot_calibration, plot_weights
 

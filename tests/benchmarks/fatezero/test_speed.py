@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import speed_plots as plots
 from benchmarks.fatezero import measure, speed
-from benchmarks.fatezero.cases import Case, Setting, load, seeded
+from benchmarks.fatezero.measure import Case, Setting, load, seeded
 from benchmarks.measurement import peak_bytes, reset_peak
 from pipelines.errors import RunError, UsageError
 from pipelines.figures import drawn

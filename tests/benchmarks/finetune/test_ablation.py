@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import commands
 from benchmarks.finetune import ablation
 from pipelines.errors import RunError
 from tests import tiny
@@ -40,7 +41,7 @@ def test_every_arm_and_seed_runs_once_and_is_in_the_table(
     assert told == found
     assert f"{np.mean(found):.3f} ± {np.std(found, ddof=1):.3f}" in capsys.readouterr().out
     monkeypatch.setattr(
-        ablation.subprocess, "run", lambda *_, **__: pytest.fail("a finished run was done again")
+        commands.subprocess, "run", lambda *_, **__: pytest.fail("a finished run was done again")
     )
     ablation.main(command)
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from augment.audio.flow_matching_converter import load_converter
-from benchmarks.voice_conversion.metrics import figures
-from benchmarks.voice_conversion.models import Models
+from benchmarks.voice_conversion.metrics import Models, figures
 from benchmarks.voice_conversion.pairs import UNLIKE_OCTAVES, Converted, convert, of_folder, of_puppets
 from benchmarks.voice_conversion.quality import draw_sheet
 from pipelines.errors import UsageError

@@ -12,8 +12,8 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks import speed_plots
-from benchmarks.voice_conversion import measure, speed
-from benchmarks.voice_conversion.measure import Case, Setting, tone
+from benchmarks.voice_conversion import speed
+from benchmarks.voice_conversion.speed import Case, Setting, tone
 from pipelines.errors import UsageError
 from tests.tiny_voices import converter
 
@@ -69,7 +69,7 @@ def test_the_command_measures_and_says_what(model: str, tmp_path: Path) -> None:
 def test_the_fastest_conversion_counts(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 9.0, 10.0, 12.0, 20.0, 27.0])
     setting = Setting(model=model, guidance=0.0, device="cpu", threads=torch.get_num_threads())
-    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(clock))
 
     class Nothing:
         def __enter__(self) -> Any:
@@ -77,8 +77,8 @@ def test_the_fastest_conversion_counts(model: str, monkeypatch: pytest.MonkeyPat
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(measure, "watched", lambda *_: Nothing())
-    told = measure.convert(setting, Case(steps=2, seconds=0.5, batch=1))
+    monkeypatch.setattr(speed, "watched", lambda *_: Nothing())
+    told = speed.convert(setting, Case(steps=2, seconds=0.5, batch=1))
     assert (told["taken_s"], told["transformer_s"], told["passes"]) == (2.0, 0.5, 2)
     assert told["samples"].shape == (8_000,)
 
@@ -107,7 +107,7 @@ def test_a_command_line_that_cannot_be_followed(argv: list[str], message: str, t
 def test_a_model_that_does_not_load_is_named(tmp_path: Path) -> None:
     setting = Setting(model=str(tmp_path), guidance=0.7, device="cpu", threads=torch.get_num_threads())
     with pytest.raises(UsageError, match=f"^--model: '{tmp_path}' cannot be loaded"):
-        measure.convert(setting, Case(steps=1, seconds=1.0, batch=1))
+        speed.convert(setting, Case(steps=1, seconds=1.0, batch=1))
 
 
 def test_the_picture_has_what_was_measured() -> None:
