@@ -27,18 +27,18 @@ class FaceProbe:
     """Estimates valence from the brightness of a face's pixels."""
 
     def __init__(
-        self, styles: Sequence[Style] = (), *, pictures: int = 3000, ridge: float = 30.0, seed: int = 3
+        self, styles: Sequence[Style] = (), *, images: int = 3000, ridge: float = 30.0, seed: int = 3
     ) -> None:
         """`styles` are applied to the training frames, each as often as none, to make the probe robust."""
         rng = np.random.default_rng(seed)
         features, valences = [], []
-        for _ in range(pictures):
+        for _ in range(images):
             look, valence = face.random_look(rng, "studio"), rng.uniform(-1, 1)
             shift = np.clip(rng.normal(0, 0.8, 2), -2, 2)
             frame = face.draw_face(look, valence=valence, mouth=rng.uniform(), head=(shift[0], shift[1]))
             style = [None, *styles][rng.integers(1 + len(styles))]
-            picture = frame.astype(np.float32) / 255
-            features.append(_brightness((style(picture, rng) if style else picture)[None])[0])
+            image = frame.astype(np.float32) / 255
+            features.append(_brightness((style(image, rng) if style else image)[None])[0])
             valences.append(valence)
         self._weights, self._intercept = Decomposed(np.stack(features), np.array(valences)).fit(ridge)
 

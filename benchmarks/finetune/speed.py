@@ -61,11 +61,9 @@ def main(argv: list[str]) -> None:
     if options.data:
         speeds = {str(options.data): speed(options.data, options.out / "data", options.epochs)}
     else:  # puppets at their own size, and at that of camera clips
-        puppets = import_puppets(options.out / "drawn", clips=options.clips, seed=0)
-        stores = {
-            "puppets, 64 px": puppets,
-            f"puppets, {SIDE} px": enlarged(puppets, options.out / "enlarged"),
-        }
+        small = import_puppets(options.out / "drawn", clips=options.clips, seed=0)
+        large = enlarged(small, options.out / "enlarged")
+        stores = {"puppets, 64 px": small, f"puppets, {SIDE} px": large}
         speeds = {name: speed(store, options.out / name, options.epochs) for name, store in stores.items()}
     report = {"speed": speeds, "logits": logits()}
     write_report(options.out, report, markdown(report))

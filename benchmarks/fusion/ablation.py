@@ -49,7 +49,7 @@ COMPARED = ("both", "neither")
 
 
 def main(argv: list[str]) -> None:
-    """Run what is missing and write the tables and the picture."""
+    """Run what is missing, and write the tables and the figure."""
     options, settings = _options(argv)
     invocations = {arm: invocation_of(options, arm, settings) for arm in options.arms}
     for arm, invocation in invocations.items():

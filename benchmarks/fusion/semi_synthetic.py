@@ -103,7 +103,7 @@ def read_sentences(path: Path) -> dict[str, list[Sentence]]:
     """
     faults = Faults(path)
     lines = read_table(faults, COLUMNS)
-    found: dict[str, list[Sentence]] = {split: [] for split in (*SPLITS, "")}
+    by_split: dict[str, list[Sentence]] = {split: [] for split in (*SPLITS, "")}
     for line in lines:
         video, clip = faults.required(line, "video_id"), faults.required(line, "clip_id")
         sentence = Sentence(
@@ -113,14 +113,14 @@ def read_sentences(path: Path) -> dict[str, list[Sentence]]:
             split=faults.split(line, "mode"),
         )
         faults.unique(line, sentence.id)
-        found[sentence.split].append(sentence)
+        by_split[sentence.split].append(sentence)
     faults.raise_any()
-    empty = [split for split in SPLITS if not found[split]]
+    empty = [split for split in SPLITS if not by_split[split]]
     if empty:
         raise FeatureError(
             f"{path}: no sentence of {', '.join(empty)}; mode has to name train, valid and test"
         )
-    return {split: found[split] for split in SPLITS}
+    return {split: by_split[split] for split in SPLITS}
 
 
 def latent_valences(
@@ -128,18 +128,18 @@ def latent_valences(
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, list[str]] | None]:
     """The latent valences of each sentence, in [-1, 1], and with votes the clips that they are from."""
     scores = {
-        split: np.array([each.score for each in found]) / SCALES[SCALE][1]
-        for split, found in sentences.items()
+        split: np.array([each.score for each in group]) / SCALES[SCALE][1]
+        for split, group in sentences.items()
     }
     if votes is None:
-        return {split: {"audio": found, "video": found} for split, found in scores.items()}, None
+        return {split: {"audio": values, "video": values} for split, values in scores.items()}, None
     from benchmarks.fusion.crema_d import pair, read_ratings, split_actors
 
     ratings = read_ratings(votes)
-    actors = split_actors(ratings, {split: len(found) for split, found in sentences.items()}, seed)
+    actors = split_actors(ratings, {split: len(group) for split, group in sentences.items()}, seed)
     latents, clips = {}, {}
-    for split, found in sentences.items():
-        chosen = pair(ratings, actors[split], [each.id for each in found], scores[split], seed)
+    for split, group in sentences.items():
+        chosen = pair(ratings, actors[split], [each.id for each in group], scores[split], seed)
         latents[split] = {"audio": ratings.voice[chosen], "video": ratings.face[chosen]}
         clips[split] = [ratings.clips[index] for index in chosen]
     return latents, clips
@@ -162,9 +162,9 @@ def made(
         for name, size in DIMENSIONS.items()
     }
     splits = {}
-    for split, found in sentences.items():
-        ids = [each.id for each in found]
-        features = {"text": padded([encoder(each.text) for each in tqdm(found, desc=split, disable=None)])}
+    for split, group in sentences.items():
+        ids = [each.id for each in group]
+        features = {"text": padded([encoder(each.text) for each in tqdm(group, desc=split, disable=None)])}
         for name, direction in directions.items():
             sequences = [
                 stream(latent, direction, STEPS[name], noise[name], row_seed(seed, f"{name} {row_id}"))
@@ -174,7 +174,7 @@ def made(
         splits[split] = Split(
             ids=ids,
             features=features,
-            labels=np.array([each.score for each in found], dtype=np.float32),
+            labels=np.array([each.score for each in group], dtype=np.float32),
             unimodal={name: np.full(len(ids), np.nan, dtype=np.float32) for name in features},
             weights=np.ones(len(ids), dtype=np.float32),
         )

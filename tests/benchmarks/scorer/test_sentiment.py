@@ -50,7 +50,7 @@ def puppets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_moods_that_move_farther_are_read_as_farther(puppets: Path) -> None:
-    probes = CachedProbes({"video": FaceProbe([recoloured], pictures=1200)})
+    probes = CachedProbes({"video": FaceProbe([recoloured], images=1200)})
     found = list(changes(puppets, probes))
     assert len(found) == 4 * len(SHARES)
     assert {(each.made_by, each.kind) for each in found} == {("redrawn", "video")}
