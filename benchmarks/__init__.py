@@ -1,1 +1,1 @@
-"""Measurements whose figures stand in the docs: speed, memory, quality, ablations. No stage imports them."""
+"""Measurements for the docs: speed, memory, quality, ablations. No stage imports them."""

@@ -1,6 +1,7 @@
-"""How a benchmark measures: in a process of its own, the time in a network, and memory.
+"""Measures functions in a process of their own, the time in a network, and memory. Linux only.
 
-Memory that one measurement left behind would hide what the next one takes. Linux only.
+Each measurement has its own process, because memory that an earlier one left behind would hide what the
+next one takes.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 
-from benchmarks import process_memory
 from pipelines.errors import RunError
 
 MIB = 2**20
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 @dataclass(kw_only=True)
@@ -29,18 +30,18 @@ class Passes:
     """A network's forward passes during a measurement."""
 
     seconds: float = 0.0
-    """In all of them."""
+    """Time in all of them."""
     rows: list[int] = field(default_factory=list)
-    """Rows in the batch of each."""
+    """Batch size of each."""
 
 
-def alone(function: Callable[..., Made], *arguments: Any, smaller: str) -> Made:
+def in_new_process(function: Callable[..., Result], *arguments: Any, smaller: str) -> Result:
     """Call a function in a new process.
 
     Args:
-        function: Of a module.
-        arguments: Its own.
-        smaller: What to take less of where memory does not do, for the error.
+        function: A function of a module.
+        arguments: Its arguments.
+        smaller: For the error message, what to reduce if memory does not suffice.
 
     Raises:
         RunError: If the process ends before the function.
@@ -57,17 +58,17 @@ def alone(function: Callable[..., Made], *arguments: Any, smaller: str) -> Made:
 
 @contextmanager
 def watched(network: Any, device: str) -> Iterator[Passes]:
-    """Time a network's passes."""
+    """Time a network's forward passes."""
     passes, started = Passes(), 0.0
 
     def before(_: Any, inputs: tuple[Any, ...]) -> None:
         nonlocal started
         passes.rows.append(len(inputs[0]))
-        wait(device)
+        _synchronize(device)
         started = time.perf_counter()
 
     def after(*_: Any) -> None:
-        wait(device)
+        _synchronize(device)
         passes.seconds += time.perf_counter() - started
 
     hooks = [network.register_forward_pre_hook(before), network.register_forward_hook(after)]
@@ -79,37 +80,38 @@ def watched(network: Any, device: str) -> Iterator[Passes]:
 
 
 def free_bytes(device: str) -> int:
-    """Memory that can still be taken."""
-    if device.startswith("cuda"):
-        return _cuda().mem_get_info(device)[0]
-    return psutil.virtual_memory().available
+    """Memory that is still available."""
+    return _cuda().mem_get_info(device)[0] if device.startswith("cuda") else psutil.virtual_memory().available
 
 
-def start(device: str) -> int:
-    """Memory held now, from which the peak counts."""
+def reset_peak(device: str) -> int:
+    """Start a new measurement of the peak; returns the memory in use."""
     if device.startswith("cuda"):
         _cuda().reset_peak_memory_stats(device)
         return _cuda().memory_allocated(device)
-    process_memory.forget_peak()
-    return process_memory.peak_bytes()
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # 5 resets VmHWM
+    return peak_bytes(device)
 
 
-def reached(device: str) -> int:
-    """The most that was held since `start`."""
+def peak_bytes(device: str) -> int:
+    """The most memory in use since `reset_peak`."""
     if device.startswith("cuda"):
         return _cuda().max_memory_allocated(device)
-    return process_memory.peak_bytes()
+    lines = (
+        Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    )  # psutil has no resettable peak
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
 
 
-def held(device: str) -> int:
-    """Memory held now."""
+def used_bytes(device: str) -> int:
+    """Memory in use now."""
     if device.startswith("cuda"):
         return _cuda().memory_allocated(device)
     return psutil.Process().memory_info().rss
 
 
-def wait(device: str) -> None:
-    """Until a GPU has done what it was told."""
+def _synchronize(device: str) -> None:
+    """Wait until a GPU has finished its work."""
     if device.startswith("cuda"):
         _cuda().synchronize(device)
 

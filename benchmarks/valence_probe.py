@@ -1,7 +1,7 @@
-"""Reads the mood that a puppet's face or voice carries, whoever it is: a ruler to check others by.
+"""Probes that estimate the valence of any puppet's face or voice, to evaluate other models with.
 
-Both are ridge regressions on puppets of the cast `studio`, whose valence is known and who are in no
-corpus. They share neither features nor clips with anything that is trained or that scores.
+Both are ridge regressions on puppets of the speaker pool `studio`, whose valence is known and who are in
+no corpus. They share neither features nor clips with the scorer or any trained model.
 """
 
 from __future__ import annotations
@@ -15,42 +15,42 @@ from pipelines.puppets import face, script, voice
 from pipelines.ridge import Decomposed
 
 FACE = (slice(14, 58), slice(12, 52))
-"""Rows and columns of a 64 px frame that the face is in."""
+"""Rows and columns of the face in a 64 px frame."""
 FRAME_S, LOUD_DB = 0.01, -30.0
-"""Pieces that loudness is taken over, and how far below the loudest one counts as speech."""
+"""Length of a loudness frame, and the level relative to the loudest one above which it is speech."""
 
 Style = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-"""From frames (..., H, W, 3), float32 in [0, 1], to frames of another look."""
+"""Maps frames (..., H, W, 3), float32 in [0, 1], to frames in another style."""
 
 
 class FaceProbe:
-    """The valence in the light of a face."""
+    """Estimates valence from the brightness of a face's pixels."""
 
     def __init__(
-        self, styles: Sequence[Style] = (), *, pictures: int = 3000, ridge: float = 30.0, seed: int = 3
+        self, styles: Sequence[Style] = (), *, images: int = 3000, ridge: float = 30.0, seed: int = 3
     ) -> None:
-        """`styles` are looks that it learns to see through; as many pictures get each as get none."""
+        """`styles` are applied to the training frames, each as often as none, to make the probe robust."""
         rng = np.random.default_rng(seed)
         features, valences = [], []
-        for _ in range(pictures):
+        for _ in range(images):
             look, valence = face.random_look(rng, "studio"), rng.uniform(-1, 1)
             shift = np.clip(rng.normal(0, 0.8, 2), -2, 2)
             frame = face.draw_face(look, valence=valence, mouth=rng.uniform(), head=(shift[0], shift[1]))
             style = [None, *styles][rng.integers(1 + len(styles))]
-            picture = frame.astype(np.float32) / 255
-            features.append(_light((style(picture, rng) if style else picture)[None])[0])
+            image = frame.astype(np.float32) / 255
+            features.append(_brightness((style(image, rng) if style else image)[None])[0])
             valences.append(valence)
         self._weights, self._intercept = Decomposed(np.stack(features), np.array(valences)).fit(ridge)
 
     def __call__(self, frames: np.ndarray) -> float:
-        """The mean over the frames, uint8 RGB (F, 64, 64, 3), of what it reads; about [-1, 1]."""
-        return float((_light(frames.astype(np.float32) / 255) @ self._weights + self._intercept).mean())
+        """Mean estimate over frames, uint8 RGB (F, 64, 64, 3); about in [-1, 1]."""
+        return float((_brightness(frames.astype(np.float32) / 255) @ self._weights + self._intercept).mean())
 
 
 class VoiceProbe:
-    """The valence in how something is said: liveliness and height of the pitch, and pace.
+    """Estimates valence from pitch height, pitch range and pace.
 
-    It leaves out the loudness, which carries valence too and which any gain changes.
+    Loudness, which depends on valence too, is left out, because any gain changes it.
     """
 
     def __init__(self, *, sentences: int = 400, ridge: float = 1.0, seed: int = 4) -> None:
@@ -65,26 +65,26 @@ class VoiceProbe:
         self._weights, self._intercept = Decomposed(self._standardised(x), valences).fit(ridge)
 
     def __call__(self, samples: np.ndarray) -> float:
-        """What it reads in mono sound at 16 kHz, float32 (samples,); about [-1, 1]."""
+        """Estimate for mono audio at 16 kHz, float32 (samples,); about in [-1, 1]."""
         return float(self._standardised(_prosody(samples)) @ self._weights + self._intercept)
 
     def _standardised(self, prosody: np.ndarray) -> np.ndarray:
         return np.clip((prosody - self._mean) / self._scale, -3, 3)
 
 
-def _light(frames: np.ndarray) -> np.ndarray:
-    """Standardised light of each face at half resolution, (F, features)."""
-    light = frames[:, *FACE].mean(axis=-1)
-    small = (light[:, ::2, ::2] + light[:, 1::2, ::2] + light[:, ::2, 1::2] + light[:, 1::2, 1::2]).reshape(
-        len(light), -1
-    )
+def _brightness(frames: np.ndarray) -> np.ndarray:
+    """Standardised brightness of each face at half resolution, (F, features)."""
+    grey = frames[:, *FACE].mean(axis=-1)
+    small = grey[:, ::2, ::2] + grey[:, 1::2, ::2] + grey[:, ::2, 1::2] + grey[:, 1::2, 1::2]
+    small = small.reshape(len(small), -1)
     return (small - small.mean(axis=1, keepdims=True)) / (small.std(axis=1, keepdims=True) + 1e-6)
 
 
 def _prosody(samples: np.ndarray) -> np.ndarray:
-    """Height of the pitch in octaves, log2 of its spread in octaves, syllables a second of speech, (3,)."""
+    """Median pitch in octaves, log2 of its range in octaves, syllables per second of speech, (3,)."""
     level = np.sqrt((samples.astype(np.float64) ** 2).mean())
-    samples = (samples * (voice.LOUDNESS / max(level, 1e-4))).astype(np.float32)  # the tracker hears it too
+    # The pitch tracker depends on the level.
+    samples = (samples * (voice.LOUDNESS / max(level, 1e-4))).astype(np.float32)
     octaves = np.log2(pitch.track(samples))
     octaves = octaves[np.isfinite(octaves)]
     low, middle, high = np.quantile(octaves, (0.1, 0.5, 0.9)) if len(octaves) else (0.0,) * 3

@@ -1,11 +1,11 @@
 """`python -m score --config RECIPE.yaml --data STORE --out STORE`; also under `accelerate launch -m`.
 
-With `--reweigh`, qualities and weights of the store at `--out` are computed again from its stored signals.
+With `--reweigh`, qualities and weights of the store at `--out` are computed again from stored signals.
 """
 
 from pipelines.errors import call
 
-FLAGS = {"reweigh": "weights again from the signals stored at --out; decodes nothing, needs no --data"}
+FLAGS = {"reweigh": "compute weights again from signals stored at --out; decodes nothing, needs no --data"}
 
 
 def main(argv: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""From what was measured to qualities and weights: the part that sees the whole training split at once."""
+"""From signals to qualities and weights: the steps that need the whole training split at once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from pipelines.row import QUALITIES, Row, effective_size
 from score import label_probability
 from score.calibrate import Calibration, calibrate
+from score.media.clip import FEATURE_SIZES
 from score.predictor import Copies, Predictor, cross_fit, of_track
 from score.signals.catalogue import JUDGED, MODALITIES, SIGNALS, Modality, column, judged
 from score.weights import newness, quantiles, weights
@@ -19,14 +20,15 @@ from score.weights import newness, quantiles, weights
 logger = logging.getLogger(__name__)
 
 AGREEMENTS: dict[str, Modality] = {f"{modality}_agreement": modality for modality in MODALITIES}
-"""The signals for which a predictor is asked: of the picture, of the sound, and of both."""
+"""The signals that a predictor computes: of the video, of the audio, and of both."""
 THRESHOLDS = tuple(round(0.1 * tenths, 1) for tenths in range(1, 10))
-"""Qualities of which `weights.json` says which share of the variants lies below."""
+"""Qualities for which `weights.json` has the share of variants below."""
 _GOOD: dict[Modality, tuple[str, ...]] = {
     "video": ("encoded_again",),
     "audio": ("another_voice",),
     "cross": ("encoded_again", "another_voice"),
 }
+_CORRUPTED = ("corrupted", "spoiled")  # the second is the case's name in results of 0.1.0
 _MISMATCHED: dict[Modality, tuple[str, ...]] = {
     "video": ("mismatched_video",),
     "audio": ("mismatched_audio",),
@@ -39,15 +41,15 @@ class Variants:
     """The variants of a store and their signals."""
 
     positions: list[int]
-    """Of their rows in the store."""
+    """Positions of their rows in the store."""
     ids: list[str]
     kinds: list[str]
     signals: dict[str, np.ndarray]
-    """Raw values by the signal's name, (n,); NaN where one does not apply or could not be told."""
+    """Raw values by the signal's name, (n,); NaN where one does not apply or could not be computed."""
 
     @classmethod
     def of(cls, rows: list[Row], positions: Iterable[int], measured: Mapping[int, Row]) -> Variants:
-        """Those among the rows at these positions that are no originals; `measured` holds their signals."""
+        """The variants among the rows at these positions; `measured` holds their signals."""
         chosen = [at for at in positions if rows[at]["kind"] != "original"]
         values = {
             name: np.array([_number(measured[at].get(column(name))) for at in chosen], dtype=np.float64)
@@ -58,16 +60,16 @@ class Variants:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a training split's measures amount to."""
+    """The result of `judge`."""
 
     variants: Variants
     calibration: Calibration
     predictors: dict[str, dict[str, float]]
-    """How good each predictor is, by its signal; without those that there are none of."""
+    """Figures of each predictor that could be fitted, by its signal."""
     good: dict[str, list[float]]
-    """Raw values by signal of the pairs that the calibration takes for good."""
+    """Raw values of the good pairs, by signal."""
     bad: dict[str, list[float]]
-    """Of those that it takes for bad."""
+    """The same for the bad pairs."""
 
 
 def judge(
@@ -79,25 +81,25 @@ def judge(
     unasked: Collection[str] = (),
     labels: dict[str, float] | None = None,
 ) -> Judgement:
-    """Fit the predictors, ask them about each variant, and calibrate every signal.
+    """Fit the predictors, apply them to each variant, and calibrate every signal.
 
     Args:
         rows: Every row of the store, without media.
-        measured: What was measured, by the row's position; training rows alone.
-        folds: How many models a predictor has.
-        unavailable: Signals that cannot be had here, and why.
+        measured: Results by the row's position; training rows only.
+        folds: Number of models of a predictor.
+        unavailable: Signals that cannot be computed here, and why.
         unasked: Signals of models that are not set.
-        labels: Log probabilities of the labels by row id, of a frozen model; None where none was asked.
+        labels: Log probability of each row's label under a frozen model, by row id; None without one.
     """
     variants = Variants.of(rows, measured, measured)
     originals = [at for at in measured if rows[at]["kind"] == "original"]
-    found = {name: _fitted(rows, measured, originals, name, folds) for name in AGREEMENTS}
-    predictors = {name: each for name, each in found.items() if not isinstance(each, str)}
+    fits = {name: _fit(rows, measured, originals, name, folds) for name in AGREEMENTS}
+    predictors = {name: fit for name, fit in fits.items() if not isinstance(fit, str)}
     good, bad = _pairs(rows, measured, originals, predictors)
     for name, predictor in predictors.items():
-        _ask(rows, measured, originals, variants, name, predictor)
-    missing = {name: each for name, each in found.items() if isinstance(each, str)}
-    missing |= _enter_labels(rows, variants, labels)
+        _set_agreement(rows, measured, originals, variants, name, predictor)
+    missing = {name: fit for name, fit in fits.items() if isinstance(fit, str)}
+    missing |= _set_label_change(rows, variants, labels)
     report = {
         name: {"correlation": each.correlation, "spread": each.spread, "folds": len(each.models)}
         for name, each in predictors.items()
@@ -106,34 +108,32 @@ def judge(
     return Judgement(variants, calibration, report, good, bad)
 
 
-def _fitted(
+def _fit(
     rows: list[Row], measured: Mapping[int, Row], originals: list[int], name: str, folds: int
 ) -> Predictor | str:
-    """The predictor of a signal: of the labels of its track where all originals have one, or of the label.
+    """Fit a signal's predictor to its track's own labels if all originals have one, else to `label`.
 
-    Originals without the track say nothing about it and are left out.
+    Originals without the track are left out.
     """
-    tracked = np.isfinite(of_track(_features(measured[at] for at in originals), AGREEMENTS[name])).any(axis=1)
-    originals = [at for at, has_it in zip(originals, tracked, strict=True) if has_it]
-    own = f"label_{AGREEMENTS[name]}"
-    labels = np.array([_number(rows[at].get(own)) for at in originals])
+    modality = AGREEMENTS[name]
+    features = _features((measured[at] for at in originals), modality)
+    tracked = np.isfinite(features).any(axis=1)
+    originals, features = [originals[index] for index in np.flatnonzero(tracked)], features[tracked]
+    labels = np.array([_number(rows[at].get(f"label_{modality}")) for at in originals])
     if not np.isfinite(labels).all() or not len(labels):
         labels = np.array([_number(rows[at]["label"]) for at in originals])
-    features = of_track(_features(measured[at] for at in originals), AGREEMENTS[name])
     made = [
         (of, case)
         for of, at in enumerate(originals)
         for case in measured[at]["cases"]
-        if case["case"] in _GOOD[AGREEMENTS[name]]
+        if case["case"] in _GOOD[modality]
     ]
-    copies = Copies(
-        of_track(_features(case for _, case in made), AGREEMENTS[name]), np.array([of for of, _ in made], int)
-    )
+    copies = Copies(_features((case for _, case in made), modality), np.array([of for of, _ in made], int))
     groups = [rows[at]["group"] for at in originals]
     return cross_fit(features, labels, groups, folds=folds, copies=copies)
 
 
-def _ask(
+def _set_agreement(
     rows: list[Row],
     measured: Mapping[int, Row],
     originals: list[int],
@@ -141,24 +141,25 @@ def _ask(
     name: str,
     predictor: Predictor,
 ) -> None:
-    """Enter a predictor's agreement on each variant and its source."""
+    """Fill in the agreement of a predictor's values for each variant and its source."""
+    modality = AGREEMENTS[name]
     index_of = {rows[at]["id"]: at for at in originals}
     applies = [
         (index, at, index_of[rows[at]["source_id"]])
         for index, at in enumerate(variants.positions)
-        if rows[at]["source_id"] in index_of and AGREEMENTS[name] in judged(rows[at])
+        if rows[at]["source_id"] in index_of and modality in judged(rows[at])
     ]
     agreement = predictor.agreement(
-        of_track(_features(measured[at] for _, at, _ in applies), AGREEMENTS[name]),
-        of_track(_features(measured[source] for _, _, source in applies), AGREEMENTS[name]),
+        _features((measured[at] for _, at, _ in applies), modality),
+        _features((measured[source] for _, _, source in applies), modality),
         [rows[source]["group"] for _, _, source in applies],
     )
-    # As the store will hold it, so that weighing again from the store gives the same weights.
+    # Rounded as in the store, so that weighing again from the store gives the same weights.
     variants.signals[name][[index for index, _, _ in applies]] = agreement.astype(np.float32)
 
 
-def _enter_labels(rows: list[Row], variants: Variants, labels: dict[str, float] | None) -> dict[str, str]:
-    """Enter how much less probable each variant's label is; why the signal is left out, where it is."""
+def _set_label_change(rows: list[Row], variants: Variants, labels: dict[str, float] | None) -> dict[str, str]:
+    """Fill in how much less probable each variant's label is; returns why the signal is left out."""
     if labels is None or not variants.ids:
         return {}
     sources = [rows[at]["source_id"] for at in variants.positions]
@@ -184,10 +185,9 @@ def weigh(
     floor: float,
     novelty: float = 0.0,
 ) -> tuple[dict[int, Row], dict[str, Any]]:
-    """The columns of each variant, and a summary.
+    """Compute qualities and weights; the arguments are the settings of the same names.
 
-    A variant of which no signal could be told gets no quality and the least weight: nothing
-    vouches for it.
+    A variant without any signal gets no quality and the smallest weight.
 
     Returns:
         By position, the `score_*` and `quality*` columns and `weight`; and the summary for `weights.json`.
@@ -222,20 +222,20 @@ def _summary(
 ) -> dict[str, Any]:
     kinds = np.array(variants.kinds)
     least = settings["floor"] ** settings["gamma"]
-    found: dict[str, Any] = {"variants": len(weight), "without_quality": len(weight) - len(qualities)}
+    summary: dict[str, Any] = {"variants": len(weight), "without_quality": len(weight) - len(qualities)}
     if len(qualities):
         q_low, q_high = quantiles(qualities, low=settings["low"], high=settings["high"])
         below = {f"{threshold:g}": float((qualities < threshold).mean()) for threshold in THRESHOLDS}
-        found |= {"q_low": q_low, "q_high": q_high, "share_below_quality": below}
+        summary |= {"q_low": q_low, "q_high": q_high, "share_below_quality": below}
     if len(weight):
-        found |= {
+        summary |= {
             "mean_weight": {
                 kind: float(weight[kinds == kind].mean()) for kind in JUDGED if kind in variants.kinds
             },
             "effective_size": effective_size(weight),
             "share_at_least_weight": float((weight <= least).mean()),
         }
-    return found
+    return summary
 
 
 def _pairs(
@@ -248,25 +248,21 @@ def _pairs(
         for case in measured[at]["cases"]:
             values = dict.fromkeys(SIGNALS, float("nan")) | dict(case["signals"])
             for name, predictor in predictors.items():
-                made, source = (
-                    of_track(_features([{"features": features}]), AGREEMENTS[name])
-                    for features in (case["features"], measured[at]["features"])
-                )
+                made, source = (_features([each], AGREEMENTS[name]) for each in (case, measured[at]))
                 values[name] = float(predictor.agreement(made, source, [rows[at]["group"]])[0])
             for name, signal in SIGNALS.items():
-                wanted = ("spoiled",) if signal.bad == "spoiled" else _MISMATCHED[signal.modality]
+                bad_cases = _CORRUPTED if signal.bad == "corrupted" else _MISMATCHED[signal.modality]
                 if case["case"] in _GOOD[signal.modality]:
                     good[name].append(values[name])
-                elif case["case"] in wanted:
+                elif case["case"] in bad_cases:
                     bad[name].append(values[name])
     return good, bad
 
 
-def _features(measured: Iterable[Row]) -> np.ndarray:
-    from score.media.clip import FEATURE_SIZES
-
+def _features(measured: Iterable[Row], modality: Modality) -> np.ndarray:
+    """Pooled features of results or cases, (n, d); NaN for the track that is not of the modality."""
     vectors = [row["features"] for row in measured]
-    return np.array(vectors, dtype=np.float64).reshape(len(vectors), sum(FEATURE_SIZES))
+    return of_track(np.array(vectors, dtype=np.float64).reshape(len(vectors), sum(FEATURE_SIZES)), modality)
 
 
 def _number(value: float | None) -> float:

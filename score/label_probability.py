@@ -1,7 +1,7 @@
-"""What a frozen multimodal model holds of the rows' labels, read from a file.
+"""Reads the probability of each row's label under a frozen multimodal model from a file.
 
-The scorer asks no such model itself: it is kept apart from the one that its weights are for. Any model's
-answers will do; `python -m finetune.label_probability` writes those of an untuned one.
+The scorer runs no such model itself, so that it stays independent of the one that is trained. The file
+can be of any model; `python -m finetune.label_probability` writes that of an untuned one.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 from pipelines.errors import UsageError, reason
 
 NAME = "cross_label"
-"""The signal: how much less probable the label is with the variant than with its source."""
+"""The signal that compares the label's probability for a variant with that for its source."""
 
 
 def read(path: Path) -> dict[str, float]:
-    """Log probabilities by row id, of a Parquet file with the columns `id` and `log_probability`.
+    """Read log probabilities by row id from a Parquet file with the columns `id` and `log_probability`.
 
     Raises:
-        UsageError: If it is not there, is no such file, or a value is no logarithm of a probability.
+        UsageError: If the file is missing or malformed, or a value is not a log probability.
     """
     import pyarrow
     import pyarrow.parquet
@@ -34,26 +34,26 @@ def read(path: Path) -> dict[str, float]:
             f"{setting}: {path} cannot be read ({reason(error)}); give a Parquet file with the"
             " columns id and log_probability, as python -m finetune.label_probability writes it"
         ) from error
-    found = dict(zip(table["id"].to_pylist(), table["log_probability"].to_pylist(), strict=True))
-    for row_id, value in found.items():
+    labels = dict(zip(table["id"].to_pylist(), table["log_probability"].to_pylist(), strict=True))
+    for row_id, value in labels.items():
         if value is None or not value <= 0:
             raise UsageError(f"{setting}: {path}: {row_id} has {value}; takes a logarithm, 0 or less")
-    return found
+    return labels
 
 
-def change(found: dict[str, float], ids: Sequence[str], sources: Sequence[str]) -> np.ndarray:
-    """How much less probable labels are with variants than with their sources.
+def change(labels: dict[str, float], ids: Sequence[str], sources: Sequence[str]) -> np.ndarray:
+    """Log ratio of the label's probability for variants to that for their sources.
 
     Args:
-        found: Log probabilities by row id.
-        ids: Of the variants, (n,).
-        sources: Of their sources, (n,).
+        labels: Log probabilities by row id.
+        ids: Ids of the variants, (n,).
+        sources: Ids of their sources, (n,).
 
     Returns:
-        Natural logarithms of the ratio, at most 0, float32 (n,); NaN where the file lacks one of the two.
+        Natural logarithms, at most 0, float32 (n,); NaN where the file lacks one of the two.
     """
     pairs = [
-        (found.get(own, np.nan), found.get(other, np.nan)) for own, other in zip(ids, sources, strict=True)
+        (labels.get(own, np.nan), labels.get(other, np.nan)) for own, other in zip(ids, sources, strict=True)
     ]
     own, other = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
     with np.errstate(invalid="ignore"):  # minus infinity on both sides

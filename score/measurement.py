@@ -1,15 +1,14 @@
-"""Measures rows: decodes a variant and its source once, and takes every signal from them.
+"""Measures rows: decodes a variant and its source once, and computes every signal from them.
 
-An original is measured too: its pooled features are what the predictor is fitted on, and if it is
-in the calibration's sample, so are the good and bad pairs that are made of it.
+An original is measured too: the predictor is fitted on its pooled features, and if it is in the
+calibration sample, good and bad pairs are made from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -18,10 +17,10 @@ from pipelines.errors import RowError, RunError
 from pipelines.media import MediaError, encode_video, read_video
 from pipelines.row import Row, row_seed
 from pipelines.runner import Stage, Task
-from score.media.audio import SAMPLING_RATE
-from score.media.clip import Clip, analysis_fps, as_seen, read_picture, read_sound
-from score.media.video import MAX_SIDE, MODEL_SIDE, Picture, Pixels, resized
-from score.models.observers import Observers
+from score.media.audio import SAMPLING_RATE, AudioTrack
+from score.media.clip import Clip, analysis_fps, decode_audio, decode_video, video_track
+from score.media.video import MAX_SIDE, MODEL_SIDE, Pixels, VideoTrack, resized
+from score.models.feature_extractors import VIDEO_MODELS, FeatureExtractors
 from score.signals.catalogue import SIGNALS, Modality, column, judged, measure
 from score.voice_perturbation import another_voice
 
@@ -29,20 +28,33 @@ if TYPE_CHECKING:
     import pyarrow
 
 FILE = "measures.parquet"
-"""What was measured of each row, beside the store, which has the signals alone: a run that adds variants
-measures those, and calibrates with what is here of the others."""
+"""The results of all measured rows, beside the store, which holds the signals alone. A run that adds
+variants measures those and takes the other rows' results from here."""
 VERSION = 6
-"""Of how clips are decoded and pairs made: a change raises it, and all rows are measured again. A change to a
-signal raises that signal's own version."""
-CACHED = 4  # clips kept decoded: a source's variants come one after the other
-SHORTER, SHORTER_S = 0.1, 0.5  # share and seconds by which a variant may differ in length from its source
-REENCODED_SIDE = 512  # pixels; larger pictures are shrunk before they are encoded again
-SPOILED_SCALE = 4  # a spoiled picture keeps one in so many pixels a side
-SPOILED_DB = 10.0  # signal-to-noise ratio of a spoiled sound
+"""Version of how clips are decoded and pairs made. Raising it measures all rows again; a changed signal has
+a version of its own."""
+CACHED = 4  # decoded clips that are kept: the variants of a source follow each other
+MAX_LENGTH_DIFFERENCE, MAX_LENGTH_DIFFERENCE_S = 0.1, 0.5  # as a share of the source's length, and in seconds
+REENCODED_SIDE = 512  # pixels; larger frames are shrunk before they are encoded again
+CORRUPTED_SCALE = 4  # factor by which the frames of a corrupted clip are shrunk and enlarged again
+CORRUPTED_DB = 10.0  # signal-to-noise ratio of the audio of a corrupted clip
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Generic[Item]):
+    """A row to measure and the rows it is compared with; in a task, their positions in the store."""
+
+    row: Item
+    source: Item | None = None
+    """A variant's original; None for an original, or if the store lacks it."""
+    partner: Item | None = None
+    """Another clip, for mismatched pairs; None outside the calibration sample."""
 
 
 class ScoreError(RowError):
-    """A row that cannot be judged against its source. The message says why."""
+    """A row that cannot be compared with its source. The message says why."""
 
 
 def schema() -> pyarrow.Schema:
@@ -59,176 +71,160 @@ def schema() -> pyarrow.Schema:
 class ScoreVariants:
     """Measures rows of a training split.
 
-    A call takes rows with two keys more than a store's: `source`, a variant's original (None for an
-    original), and `partner`, another clip to make mismatched pairs with (None outside the
-    calibration's sample).
-
     Args:
-        observers: The pre-trained models whose signals are measured too.
+        feature_extractors: The pre-trained models whose signals are measured too.
 
     Raises:
         MediaError: If a track is corrupt.
-        ScoreError: If a variant lacks the track that it replaces, or does not go with its source.
+        ScoreError: If a variant lacks the track that it replaces, or cannot be compared with its source.
     """
 
-    def __init__(self, observers: Observers | None = None) -> None:
-        self._observers = observers or Observers()
-        self._max_side = MODEL_SIDE if self._observers.sees else MAX_SIDE
+    def __init__(self, feature_extractors: FeatureExtractors | None = None) -> None:
+        self._feature_extractors = feature_extractors or {}
+        self._max_side = MODEL_SIDE if {*VIDEO_MODELS} & {*self._feature_extractors} else MAX_SIDE
         self._clips: dict[str, Clip] = {}
 
-    def __call__(self, rows: Sequence[Row]) -> list[Row]:
-        return [self._original(row) if row["kind"] == "original" else self._variant(row) for row in rows]
+    def __call__(self, comparisons: Sequence[Comparison[Row]]) -> list[Row]:
+        return [
+            self._original(each) if each.row["kind"] == "original" else self._variant(each)
+            for each in comparisons
+        ]
 
-    def _original(self, row: Row) -> Row:
-        clip = self._clip(row)
+    def _original(self, comparison: Comparison[Row]) -> Row:
+        clip = self._clip(comparison.row)
+        pairs = self._pairs(comparison.row, comparison.partner, clip) if comparison.partner else ()
         cases = [
             {
                 "case": name,
-                "signals": list(measure(made, clip, modalities, self._observers).items()),
+                "signals": list(measure(made, clip, modalities, self._feature_extractors).items()),
                 "features": made.features.tolist(),
             }
-            for name, made, modalities in (self._pairs(row, clip) if row["partner"] else ())
+            for name, made, modalities in pairs
         ]
-        return result(dict.fromkeys(SIGNALS, float("nan")), clip, cases)
+        return _result(dict.fromkeys(SIGNALS, float("nan")), clip, cases)
 
-    def _variant(self, row: Row) -> Row:
-        if row["source"] is None:
+    def _variant(self, comparison: Comparison[Row]) -> Row:
+        row, source = comparison.row, comparison.source
+        if source is None:
             raise ScoreError(f"{row['id']}: its source {row['source_id']} is not among the store's originals")
         modalities = judged(row)
         for track in (modality for modality in modalities if modality != "cross"):
-            for which in (row, row["source"]):
-                if which[track] is None:
+            for each in (row, source):
+                if each[track] is None:
                     raise ScoreError(
-                        f"{which['id']}: found no {track}, a variant of kind {row['kind']} needs one"
+                        f"{each['id']}: found no {track}, a variant of kind {row['kind']} needs one"
                     )
-        source = self._clip(row["source"])
-        clip = _compared(row, source, max_side=self._max_side)
-        return result(measure(clip, source, modalities, self._observers), clip, [])
+        source_clip = self._clip(source)
+        clip = _decode_variant(row, source, source_clip, max_side=self._max_side)
+        return _result(measure(clip, source_clip, modalities, self._feature_extractors), clip, [])
 
     def _clip(self, row: Row) -> Clip:
         """An original, decoded once for all its variants."""
         if row["id"] not in self._clips:
             if len(self._clips) >= CACHED:
                 self._clips.pop(next(iter(self._clips)))
-            picture = read_picture(row, analysis_fps(row), max_side=self._max_side)
-            self._clips[row["id"]] = Clip(picture, read_sound(row))
+            video = decode_video(row, analysis_fps(row), max_side=self._max_side)
+            self._clips[row["id"]] = Clip(video, decode_audio(row))
         return self._clips[row["id"]]
 
-    def _pairs(self, row: Row, clip: Clip) -> Iterator[tuple[str, Clip, Sequence[Modality]]]:
-        """What is made of a clip to calibrate with, its name, and what is judged of it."""
+    def _pairs(
+        self, row: Row, partner_row: Row, clip: Clip
+    ) -> Iterator[tuple[str, Clip, Sequence[Modality]]]:
+        """Each case made from a clip to calibrate with: its name, its clip, and the modalities to measure."""
         seed = row_seed(0, row["id"])
-        if clip.picture is not None:
-            again = reencoded(row, clip.picture, max_side=self._max_side)
-            yield "encoded_again", Clip(again, clip.sound), ("video", "cross")
-        if clip.sound is not None:
-            voice = replace(clip.sound, samples=another_voice(clip.sound.samples, seed))
-            yield "another_voice", Clip(clip.picture, voice), ("audio", "cross")
-        yield "spoiled", spoiled(clip, seed), ("video", "audio")
+        if clip.video is not None:
+            # Through the encoder that every row goes through, at nearly its own size.
+            fps, size = clip.video.fps, clip.video.frames.shape[1:3]
+            large = read_video(row["video"]["bytes"], fps=fps, max_side=REENCODED_SIDE)
+            small = read_video(encode_video(large.frames, large.fps), fps=fps, max_side=self._max_side)
+            again = resized(video_track(small.frames, fps, max_side=self._max_side), *size)
+            yield "encoded_again", Clip(again, clip.audio), ("video", "cross")
+        if clip.audio is not None:
+            voice = replace(clip.audio, samples=another_voice(clip.audio.samples, seed))
+            yield "another_voice", Clip(clip.video, voice), ("audio", "cross")
+        yield "corrupted", corrupted(clip, seed), ("video", "audio")
         try:
-            partner = self._clip(row["partner"])
+            partner = self._clip(partner_row)
         except MediaError:
             return  # it is quarantined under its own id
-        if clip.picture is not None and partner.picture is not None:
-            other = resized(partner.picture, *clip.picture.frames.shape[1:3])
-            yield "mismatched_video", Clip(other, clip.sound), ("video", "cross")
-        if clip.sound is not None and partner.sound is not None:
-            yield "mismatched_audio", Clip(clip.picture, partner.sound), ("audio", "cross")
+        if clip.video is not None and partner.video is not None:
+            other = resized(partner.video, *clip.video.frames.shape[1:3])
+            yield "mismatched_video", Clip(other, clip.audio), ("video", "cross")
+        if clip.audio is not None and partner.audio is not None:
+            yield "mismatched_audio", Clip(clip.video, partner.audio), ("audio", "cross")
 
 
-def result(signals: dict[str, float], clip: Clip, cases: list[dict[str, Any]]) -> Row:
-    """What is kept of a measured row."""
+def _result(signals: dict[str, float], clip: Clip, cases: list[dict[str, Any]]) -> Row:
+    """What is stored of a measured row; NaN becomes null."""
     scores = {column(name): None if np.isnan(value) else value for name, value in signals.items()}
     return scores | {"features": clip.features.tolist(), "cases": cases}
 
 
 def collect(stage: Stage, tasks: Sequence[Task]) -> dict[int, Row]:
-    """The results of all tasks that are done, by the position of their row in the store that was read.
+    """The results of all finished tasks, by the position of their row in the input store; also written.
 
     Raises:
-        RunError: If the file that holds those of an earlier run is gone.
+        RunError: If the file with the results of an earlier run is gone.
     """
-    kept = _read(stage.directory)
+    import pyarrow.parquet
+
+    path = stage.directory / FILE
+    rows = pyarrow.parquet.read_table(path).to_pylist() if path.exists() else []
+    kept = {row.pop("key"): row for row in rows}
     done = [task for task in tasks if stage.parts.done(task.key)]
-    # A signal that was not measured then, since it is of a model or was not there, could not be told.
+    # Signals that did not exist then, or whose model was not set, are null.
     missing = dict.fromkeys(column(name) for name in SIGNALS)
     results = [missing | (kept.get(task.key) or stage.parts.get(task.key)) for task in done]
     if any("features" not in result for result in results):
         raise RunError(
-            f"{stage.directory / FILE}: lacks rows that the store beside it has; remove {stage.directory}"
-            " to measure them again"
+            f"{path}: lacks rows that the store beside it has; remove {stage.directory} to measure them again"
         )
-    _write(stage.directory, [{"key": task.key} | row for task, row in zip(done, results, strict=True)])
-    return {task.payload[0]: result for task, result in zip(done, results, strict=True)}
-
-
-def _read(directory: Path) -> dict[str, Row]:
-    import pyarrow.parquet
-
-    path = directory / FILE
-    rows = pyarrow.parquet.read_table(path).to_pylist() if path.exists() else []
-    return {row.pop("key"): row for row in rows}
-
-
-def _write(directory: Path, rows: list[Row]) -> None:
-    import pyarrow
-
     columns = schema().insert(0, pyarrow.field("key", pyarrow.string()))
-    write_table(directory / FILE, pyarrow.Table.from_pylist(rows, schema=columns))
+    rows = [{"key": task.key} | result for task, result in zip(done, results, strict=True)]
+    write_table(path, pyarrow.Table.from_pylist(rows, schema=columns))
+    return {task.payload.row: result for task, result in zip(done, results, strict=True)}
 
 
-def reencoded(row: Row, picture: Picture, *, max_side: int = MAX_SIDE) -> Picture:
-    """The row's picture through the encoder that every row goes through, at nearly its own size."""
-    large = read_video(row["video"]["bytes"], fps=picture.fps, max_side=REENCODED_SIDE)
-    video = read_video(encode_video(large.frames, large.fps), fps=picture.fps, max_side=max_side)
-    return resized(as_seen(video.frames, picture.fps, max_side=max_side), *picture.frames.shape[1:3])
+def corrupted(clip: Clip, seed: int) -> Clip:
+    """The clip with blurred and shuffled frames, and with white noise in its audio."""
+    video, audio = clip.video, clip.audio
+    if video is not None:
+        pixels = video.pixels and Pixels(_blurred_and_shuffled(video.pixels.frames, seed), video.fps)
+        video = VideoTrack(_blurred_and_shuffled(video.frames, seed), video.fps, pixels)
+    if audio is not None:
+        level = float(np.sqrt((audio.samples * audio.samples).mean())) / 10 ** (CORRUPTED_DB / 20)
+        noise = np.random.default_rng(seed).normal(0, level, len(audio.samples))
+        audio = replace(audio, samples=np.clip(audio.samples + noise, -1, 1).astype(np.float32))
+    return Clip(video, audio)
 
 
-def spoiled(clip: Clip, seed: int) -> Clip:
-    """The clip with its picture blurred and the frames shuffled, and its sound in white noise."""
-    picture = None if clip.picture is None else spoil(clip.picture, seed)
-    if clip.sound is None:
-        return Clip(picture, None)
-    samples = clip.sound.samples
-    level = float(np.sqrt((samples * samples).mean())) / 10 ** (SPOILED_DB / 20)
-    noise = np.random.default_rng(seed).normal(0, level, len(samples))
-    return Clip(picture, replace(clip.sound, samples=np.clip(samples + noise, -1, 1).astype(np.float32)))
-
-
-def spoil(picture: Picture, seed: int) -> Picture:
-    """The picture blurred and its frames shuffled."""
-    frames = _spoiled_frames(picture.frames, seed)
-    if picture.pixels is None:
-        return Picture(frames, picture.fps)
-    return Picture(frames, picture.fps, Pixels(_spoiled_frames(picture.pixels.frames, seed), picture.fps))
-
-
-def _spoiled_frames(frames: np.ndarray, seed: int) -> np.ndarray:
+def _blurred_and_shuffled(frames: np.ndarray, seed: int) -> np.ndarray:
     height, width = frames.shape[1:3]
-    small = resized(Picture(frames, 0.0), max(1, height // SPOILED_SCALE), max(1, width // SPOILED_SCALE))
-    order = np.random.default_rng(seed).permutation(len(frames))
-    return resized(small, height, width).frames[order]
+    sides = (max(1, height // CORRUPTED_SCALE), max(1, width // CORRUPTED_SCALE))
+    small = resized(VideoTrack(frames, 0.0), *sides)
+    return resized(small, height, width).frames[np.random.default_rng(seed).permutation(len(frames))]
 
 
-def _compared(row: Row, source: Clip, *, max_side: int) -> Clip:
-    """A variant at its source's rate and size; a track that is its source's is not decoded again."""
-    picture, sound = source.picture, source.sound
-    if row["video"] != row["source"]["video"]:
-        picture = read_picture(row, analysis_fps(row["source"]), max_side=max_side)
-        if picture is not None and source.picture is not None:
-            picture = resized(picture, *source.picture.frames.shape[1:3])
-            _check_length(row, "video", len(picture) / picture.fps, len(source.picture) / source.picture.fps)
-    if row["audio"] != row["source"]["audio"]:
-        sound = read_sound(row)
-        if sound is not None and source.sound is not None:
-            durations = (len(heard.samples) / SAMPLING_RATE for heard in (sound, source.sound))
-            _check_length(row, "audio", *durations)
-    return Clip(picture, sound)
+def _decode_variant(row: Row, source: Row, source_clip: Clip, *, max_side: int) -> Clip:
+    """A variant at its source's frame rate and size; a track shared with the source is not decoded again."""
+    video, audio = source_clip.video, source_clip.audio
+    if row["video"] != source["video"]:
+        video = decode_video(row, analysis_fps(source), max_side=max_side)
+        if video is not None and source_clip.video is not None:
+            video = resized(video, *source_clip.video.frames.shape[1:3])
+            _check_length(row, "video", *(len(track) / track.fps for track in (video, source_clip.video)))
+    if row["audio"] != source["audio"]:
+        audio = decode_audio(row)
+        if audio is not None and source_clip.audio is not None:
+            tracks: tuple[AudioTrack, ...] = (audio, source_clip.audio)
+            _check_length(row, "audio", *(len(track.samples) / SAMPLING_RATE for track in tracks))
+    return Clip(video, audio)
 
 
-def _check_length(row: Row, track: str, found_s: float, wanted_s: float) -> None:
-    allowed_s = max(SHORTER_S, SHORTER * wanted_s)
-    if abs(found_s - wanted_s) > allowed_s:
+def _check_length(row: Row, track: str, length_s: float, source_s: float) -> None:
+    allowed_s = max(MAX_LENGTH_DIFFERENCE_S, MAX_LENGTH_DIFFERENCE * source_s)
+    if abs(length_s - source_s) > allowed_s:
         raise ScoreError(
-            f"{row['id']}: its {track} lasts {found_s:.2f} s, its source's {wanted_s:.2f} s;"
+            f"{row['id']}: its {track} lasts {length_s:.2f} s, its source's {source_s:.2f} s;"
             f" they can be compared if they differ by at most {allowed_s:.2f} s"
         )

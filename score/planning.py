@@ -1,33 +1,30 @@
-"""What is measured: the rows of the training split, and which originals the calibration pairs up."""
+"""The rows to measure, all of the training split, and the pairs of originals for the calibration."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from pipelines.atomic import read_json_lines
 from pipelines.errors import RunError
-from pipelines.finished_tasks import committed_tasks
 from pipelines.row import MEDIA, Row, digest
 from pipelines.runner import Task, task_key
 from pipelines.store import StoreReader
-from score.measurement import VERSION
+from score.measurement import VERSION, Comparison
 from score.media.video import MODEL_SIDE
-from score.models.observers import SEEN
+from score.models.feature_extractors import VIDEO_MODELS
 from score.signals.catalogue import MODALITIES, judged, versions
 
 
 def plan(
     reader: StoreReader, *, calibration_clips: int, seed: int, models: Mapping[str, str] | None = None
 ) -> list[Task]:
-    """The tasks of a store, in its order; a payload is the positions of the row, its source and its partner.
+    """The tasks of a store, in its order; a payload is a `Comparison` of positions in the store.
 
     Args:
         reader: The store.
-        calibration_clips: Size of the calibration's sample.
-        seed: The run's.
-        models: What tells the pre-trained models apart that are asked, by setting.
+        calibration_clips: Number of originals to calibrate with.
+        seed: Seed of the run.
+        models: Identity of each pre-trained model in use, by setting.
 
     Raises:
         RunError: If a variant is in another split than train.
@@ -47,32 +44,36 @@ def plan(
     for index in training:
         row = rows[index]
         source = None if row["kind"] == "original" else index_of.get(row["source_id"])
-        partner = partners.get(index)
-        inputs = [[rows[i]["id"], rows[i]["generator"]] for i in (index, source, partner) if i is not None]
-        settings = {"measuring": VERSION} | _measured(row, partner is not None, models or {})
-        key = task_key(row["id"], inputs, settings, seed)
-        tasks.append(Task(row["id"], key, (index, source, partner)))
+        payload = Comparison(row=index, source=source, partner=partners.get(index))
+        used = [rows[at] for at in vars(payload).values() if at is not None]
+        inputs = [[each["id"], each["generator"]] for each in used]
+        settings = _key_settings(row, payload.partner is not None, models or {})
+        tasks.append(Task(row["id"], task_key(row["id"], inputs, settings, seed), payload))
     return tasks
 
 
-def _measured(row: Row, in_sample: bool, models: Mapping[str, str]) -> dict[str, Any]:
-    """The signals and models that a row's result depends on."""
-    asked = judged(row) or (MODALITIES if in_sample else ())
-    own = {name: model for name, model in models.items() if ("video" if name in SEEN else "audio") in asked}
-    side = {"decoded_px": MODEL_SIDE} if any(name in SEEN for name in models) else {}
-    return {"signals": versions(asked, models), "models": own} | side
+def _key_settings(row: Row, in_sample: bool, models: Mapping[str, str]) -> dict[str, Any]:
+    """The versions of code, signals and models that a row's result depends on."""
+    modalities = judged(row) or (MODALITIES if in_sample else ())
+    own = {
+        name: model
+        for name, model in models.items()
+        if ("video" if name in VIDEO_MODELS else "audio") in modalities
+    }
+    side = {"decoded_px": MODEL_SIDE} if any(name in VIDEO_MODELS for name in models) else {}
+    return {"measuring": VERSION, "signals": versions(modalities, models), "models": own} | side
 
 
 def pair(originals: list[int], rows: list[Row], clips: int) -> dict[int, int]:
-    """For each original of the calibration's sample, another clip with picture or sound to put in its place.
+    """For each original in the calibration sample, another clip whose tracks can replace its own.
 
-    That is the next one of another group that has all its tracks; where none has, the one with the most.
-    Rows of text alone have nothing to compare and are left out.
+    That is the next one of another group that has all its tracks, or else most of them. Rows with text
+    only are left out.
 
     Args:
         originals: Positions of the training split's originals.
         rows: Every row of the store.
-        clips: Size of the sample, drawn by the ids' digests.
+        clips: Size of the sample, drawn by digest of the id.
     """
     tracks = {at: {name for name in MEDIA if rows[at][f"has_{name}"]} for at in originals}
     originals = [at for at in originals if tracks[at]]
@@ -81,25 +82,16 @@ def pair(originals: list[int], rows: list[Row], clips: int) -> dict[int, int]:
     for index in sorted(originals, key=lambda index: digest(rows[index]["id"]))[:clips]:
         others = originals[position[index] + 1 :] + originals[: position[index]]
         strangers = [other for other in others if rows[other]["group"] != rows[index]["group"]]
-        # The first of those that have the most of the clip's tracks.
+        # `max` returns the first of several with equally many tracks.
         partner = max(strangers or others, key=lambda other: len(tracks[index] & tracks[other]), default=None)
         if partner is not None:
             partners[index] = partner
     return partners
 
 
-def load(reader: StoreReader, task: Task) -> Row:
-    """What `ScoreVariants` takes for a task: its row, with its source and its partner."""
-    index, source, partner = task.payload
-    found = {
-        name: None if at is None else reader.row(at)
-        for name, at in (("source", source), ("partner", partner))
+def load(reader: StoreReader, task: Task) -> Comparison[Row]:
+    """The rows of a task, read from the store, as `ScoreVariants` takes them."""
+    rows: dict[str, Any] = {
+        name: None if at is None else reader.row(at) for name, at in vars(task.payload).items()
     }
-    return reader.row(index) | found
-
-
-def finished(directory: Path) -> list[Task]:
-    """The tasks behind a committed store, done and failed, as its records have them."""
-    failures = read_json_lines(directory / "failures.jsonl")
-    done = [Task(row_id, key) for key, row_id in committed_tasks(directory).items()]
-    return done + [Task(failure["id"], failure["key"]) for failure in failures]
+    return Comparison(**rows)

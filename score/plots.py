@@ -1,7 +1,7 @@
-"""Pictures of what the scorer found, as SVG: the same values give the same bytes.
+"""Figures of a scored store, as SVG; the same values give the same bytes.
 
-calibration.svg   of each signal, its good and its bad pairs, and the quality that it reads off them
-weights.svg       the qualities of a store's variants by kind, and the weight that each gets
+calibration.svg   good and bad pairs of each signal, and its quality as a curve
+weights.svg       qualities of the variants by kind, and their weights
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import numpy as np
 from pipelines.figures import BLUE, GREEN, RED, drawn
 from score.calibrate import Calibration
 
-GOOD, BAD, CURVE = GREEN, RED, BLUE
 KINDS = {"video": BLUE, "audio": RED, "both": GREEN, "classic": "#999999"}
 FARTHEST = 3.0
-"""Gaps between the anchors that a panel shows beside them; pairs that are farther out lie at its edge."""
+"""Range of a panel below the bad anchor, in distances of the anchors; other pairs lie at its edge."""
 
 
 def plot_calibration(
@@ -27,13 +26,9 @@ def plot_calibration(
     good: Mapping[str, list[float]],
     bad: Mapping[str, list[float]],
 ) -> None:
-    """Draw a panel for each signal that is used: shares of its pairs, and the quality as a curve.
+    """Draw a panel for each signal in use: histograms of its pairs, and the quality as a curve.
 
-    Args:
-        path: The SVG.
-        calibration: With the anchors.
-        good: Raw values of the good pairs by signal.
-        bad: Those of the bad ones.
+    `good` and `bad` are raw values of the pairs, by signal.
     """
     panels = list(calibration.signals)
     with drawn(path, len(panels)) as axes:
@@ -42,34 +37,28 @@ def plot_calibration(
             gap = anchors.good - anchors.bad
             low, high = anchors.bad - FARTHEST * gap, anchors.good + 0.5 * gap
             pairs = [_within(values.get(name, ()), low, high) for values in (good, bad)]
-            found = np.concatenate([*pairs, [anchors.bad, anchors.good]])
-            bins = np.linspace(found.min(), found.max(), 31).tolist()
-            for values, colour, label in zip(pairs, (GOOD, BAD), ("good pairs", "bad pairs"), strict=True):
+            shown = np.concatenate([*pairs, [anchors.bad, anchors.good]])
+            bins = np.linspace(shown.min(), shown.max(), 31).tolist()
+            for values, colour, label in zip(pairs, (GREEN, RED), ("good pairs", "bad pairs"), strict=True):
                 share = np.full(len(values), 1 / max(len(values), 1))
                 ax.hist(
                     values, bins=bins, weights=share, color=colour, alpha=0.6, histtype="stepfilled",
                     label=f"{label} ({len(values)})",
                 )  # fmt: skip
             x = np.linspace(bins[0], bins[-1], 100)
-            ax.plot(x, anchors.quality(x), color=CURVE, linewidth=1.5, label="quality")
-            ax.plot([anchors.bad, anchors.good], [0.1, 1.0], "o", color=CURVE, markersize=4)
+            ax.plot(x, anchors.quality(x), color=BLUE, linewidth=1.5, label="quality")
+            ax.plot([anchors.bad, anchors.good], [0.1, 1.0], "o", color=BLUE, markersize=4)
             ax.set_ylim(0, 1.05)
-            usual = "" if anchors.basis == "corpus" else ", usual anchors"
-            ax.set_title(f"{name}{usual}", fontsize=9)
+            ax.set_title(name if anchors.basis == "corpus" else f"{name}, default anchors", fontsize=9)
             ax.legend(fontsize=6, loc="upper left")
 
 
 def plot_weights(
     path: Path, qualities: np.ndarray, weights: np.ndarray, kinds: list[str], summary: Mapping[str, Any]
 ) -> None:
-    """Draw the distribution of the qualities by kind, the weight over them, and where the quantiles lie.
+    """Draw the distribution of the qualities by kind, the weights over them, and the two quantiles.
 
-    Args:
-        path: The SVG.
-        qualities: Of the variants, (n,), NaN for those without.
-        weights: Theirs, (n,).
-        kinds: Theirs.
-        summary: What `weights.json` holds.
+    Qualities (NaN if unknown), weights and kinds are of the variants, (n,); `summary` is `weights.json`.
     """
     known = np.isfinite(qualities)
     present = [kind for kind in KINDS if kind in kinds]

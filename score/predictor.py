@@ -1,8 +1,8 @@
-"""A frozen predictor of the label, to ask whether a variant still means what its source meant.
+"""A predictor of the label, to check whether a variant still expresses the sentiment of its source.
 
 Ridge regression from pooled features (`Clip.features`) to the label, fitted on originals of the
-training split alone, in k folds by group: a clip and its variants are predicted by the model that
-saw nobody of their group. It is never trained with what it scores.
+training split only, in k folds by group: a clip and its variants are predicted by the model that was
+fitted without their group. It is never fitted on what it scores.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from score.media.clip import FEATURE_SIZES
 from score.signals.catalogue import Modality
 
 PENALTIES = tuple(float(10.0**power) for power in range(-2, 5))
-"""Ridge penalties, for features whose squares sum to about 1 a modality; the best is chosen in each fold."""
+"""Ridge penalties for features whose squares sum to about 1 per modality; the best is chosen per fold."""
 LEAST_KEPT = 1e-3
-"""Added to 1 - leverage, which a row that alone decides its own prediction has none of."""
+"""Added to 1 - leverage, which is 0 for a row that alone determines its own prediction."""
 FARTHEST = 3.0
-"""Standard deviations of a feature over the originals that it counts for at most."""
+"""Features are clipped to this many standard deviations over the originals."""
 MIN_ORIGINALS, MIN_GROUPS = 16, 3
-"""With fewer labelled originals, or groups, nothing is fitted."""
+"""Fewest labelled originals, and groups, to fit a predictor on."""
 MIN_CORRELATION = 0.2
-"""Out-of-fold predictions that follow the labels less than this say nothing about them."""
+"""Smallest correlation of out-of-fold predictions with the labels for a predictor to be used."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Ridge:
     intercept: float
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Predicted labels of features (n, d), (n,); a track that lacks (NaN) counts as average.
+        """Predicted labels of features (n, d), (n,); features of a missing track (NaN) count as average.
 
-        What lies farther from the average than originals do counts as `FARTHEST` deviations: a band
-        that is missing altogether says no more than one that is as weak as it gets.
+        Features are clipped to `FARTHEST` deviations: a band that is missing altogether counts no more
+        than one that is as weak as in any original.
         """
         x = _standardised(features, self.mean, self.scale)
         farthest = FARTHEST / np.sqrt(np.repeat(FEATURE_SIZES, FEATURE_SIZES))
@@ -52,7 +52,7 @@ class Ridge:
 
 @dataclass(frozen=True)
 class Predictor:
-    """One model a fold; a group's clips are asked of the fold that it was held out of."""
+    """One model per fold; a group's clips are predicted by the model fitted without it."""
 
     models: tuple[Ridge, ...]
     fold_of: dict[str, int]
@@ -63,9 +63,9 @@ class Predictor:
     """Pearson correlation of the out-of-fold predictions with the labels."""
 
     def predict(self, features: np.ndarray, groups: Sequence[str]) -> np.ndarray:
-        """Predicted labels of features (n, d), each by the model that never saw its group.
+        """Predicted labels of features (n, d), each by the model fitted without its group, (n,).
 
-        NaN for a group that has no fold: none of its clips has the track.
+        NaN for a group without a fold: none of its clips has the track.
         """
         predictions = np.full(len(features), np.nan)
         folds = np.array([self.fold_of.get(group, -1) for group in groups], dtype=int)
@@ -75,15 +75,15 @@ class Predictor:
         return predictions
 
     def agreement(self, variants: np.ndarray, sources: np.ndarray, groups: Sequence[str]) -> np.ndarray:
-        """Less the distance of the predictions for variants and their sources, in spreads, (n,).
+        """Negative distance of the predictions for variants and their sources, in units of `spread`, (n,).
 
-        In (-inf, 0]; 0 where the predictor sees no difference.
+        In (-inf, 0]; 0 for equal predictions.
         """
         return -np.abs(self.predict(variants, groups) - self.predict(sources, groups)) / self.spread
 
 
 def of_track(features: np.ndarray, modality: Modality) -> np.ndarray:
-    """Features (n, d) with those of the other track missing (NaN); all of them for `cross`."""
+    """Features (n, d) with the other track's set to NaN; all of them for `cross`."""
     if modality == "cross":
         return features
     cells = FEATURE_SIZES[0]
@@ -93,12 +93,12 @@ def of_track(features: np.ndarray, modality: Modality) -> np.ndarray:
 
 
 class Copies(NamedTuple):
-    """Harmless changes of originals, which mean what these mean: another voice, another encoding."""
+    """Harmless changes of originals, with the same sentiment: another voice, another encoding."""
 
     features: np.ndarray
-    """(m, d), as those of the originals."""
+    """Their features, (m, d)."""
     of: np.ndarray
-    """The original of each, (m,), as its row among them."""
+    """Index of each one's original, (m,)."""
 
 
 def cross_fit(
@@ -112,11 +112,11 @@ def cross_fit(
     """Fit the predictor on originals of the training split.
 
     Args:
-        features: (n, d); NaN where a track lacks.
+        features: (n, d); NaN for a missing track.
         labels: (n,); rows without a label (NaN) are left out of the fit.
         groups: Each row's speaker or source video.
-        folds: How many models; fewer where there are fewer groups.
-        copies: Fitted beside their originals, so that what they change counts for less.
+        folds: Number of models; fewer if there are fewer groups.
+        copies: Added to the fit, so that features that they change count less.
 
     Returns:
         The predictor, or why there is none.
@@ -135,13 +135,13 @@ def cross_fit(
     if copies is not None:
         clips, x = np.concatenate([clips, copies.of]), np.concatenate([x, copies.features])
     for fold in range(max(fold_of.values()) + 1):
-        seen = (labelled & (of_row != fold))[clips]
-        models.append(fit(x[seen], labels[clips[seen]], clips[seen]))
-    unseen = Predictor(tuple(models), fold_of, 1.0, 0.0).predict(features, groups)[labelled]
-    spread = float(unseen.std())
+        used = (labelled & (of_row != fold))[clips]
+        models.append(fit(x[used], labels[clips[used]], clips[used]))
+    predicted = Predictor(tuple(models), fold_of, 1.0, 0.0).predict(features, groups)[labelled]
+    spread = float(predicted.std())
     if spread < 1e-6 or labels[labelled].std() < 1e-6:
         return "the labels of the originals, or what is predicted for them, do not differ"
-    correlation = float(np.corrcoef(unseen, labels[labelled])[0, 1])
+    correlation = float(np.corrcoef(predicted, labels[labelled])[0, 1])
     if correlation < MIN_CORRELATION:
         return (
             f"its predictions for clips that it has not seen correlate {correlation:.2f} with the labels,"
@@ -151,33 +151,32 @@ def cross_fit(
 
 
 def assign_folds(groups: Sequence[str], folds: int) -> dict[str, int]:
-    """The fold of each group: groups in the order of their digests, dealt out in turn."""
+    """The fold of each group; groups are dealt out in the order of their digests."""
     ordered = sorted(set(groups), key=digest)
     return {group: index % min(folds, len(ordered)) for index, group in enumerate(ordered)}
 
 
 def fit(features: np.ndarray, labels: np.ndarray, clips: np.ndarray) -> Ridge:
-    """Ridge regression with the penalty whose error on a clip is least that is left out with its copies.
+    """Ridge regression with the penalty of the smallest error on clips that are left out with their copies.
 
     Args:
-        features: (n, d); NaN where a track lacks.
+        features: (n, d); NaN for a missing track.
         labels: (n,).
-        clips: The clip of each row, (n,); a clip and its copies have the same.
+        clips: The clip of each row, (n,), the same for a clip and its copies.
     """
     mean, scale = _moments(features)
     x = _standardised(features, mean, scale)
-    together = [np.flatnonzero(clips == clip) for clip in np.unique(clips)]
+    left_out = [np.flatnonzero(clips == clip) for clip in np.unique(clips)]
     rows = Decomposed(x, labels)
-    penalty = min(PENALTIES, key=lambda each: rows.left_out_error(each, together, LEAST_KEPT))
+    penalty = min(PENALTIES, key=lambda each: rows.left_out_error(each, left_out, LEAST_KEPT))
     return Ridge(mean, scale, *rows.fit(penalty))
 
 
 def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and scale of each feature, (d,), over the rows that have it.
 
-    The picture's features are in one unit, so they share one scale: cells where nothing ever is in
-    the originals would otherwise make the most of any noise there. Each modality gets equal say,
-    however many numbers it has.
+    The video's features share one scale, since cells that are empty in all originals would otherwise
+    amplify any noise there. Each modality has the same total variance, whatever its number of features.
     """
     present = np.isfinite(features)
     counts = np.maximum(present.sum(axis=0), 1)

@@ -1,18 +1,18 @@
-"""The stage: a store of originals and variants in, the same store with signals, qualities and weights out.
+"""The stage: reads a store of originals and variants, and adds signals, qualities and weights.
 
     measure     each training row, in parts that resume (`score.measurement`)
-    judge       what a value is worth on this corpus (`score.aggregation`, `score.calibrate`)
-    weigh       qualities to weights (`score.weights`)
+    judge       from signals to qualities on this corpus (`score.aggregation`, `score.calibrate`)
+    weigh       from qualities to weights (`score.weights`)
 
-Rows of valid and test are passed on as they are; nothing of them is decoded, fitted or measured.
-Beside the store: `calibration.json` and `weights.json`, both as pictures too, and `measures.parquet`.
+Rows of valid and test are passed on unchanged and are neither decoded nor measured. Beside the store:
+`calibration.json` and `weights.json`, each with a figure, and `measures.parquet`.
 `python -m score --help` lists the settings.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines import provenance
-from pipelines.atomic import write_json
+from pipelines.atomic import read_json_lines, write_json
 from pipelines.device import share
 from pipelines.errors import RunError, UsageError
+from pipelines.finished_tasks import committed_tasks
 from pipelines.row import Row
-from pipelines.runner import Stage
+from pipelines.runner import Stage, Task
 from pipelines.store import StoreReader, committed_generation, made_by
 from score import calibrate, label_probability, measurement, planning, plots
 from score.aggregation import Variants, judge, unscored, weigh
@@ -47,27 +48,27 @@ class ScoreConfig:
     """Stage 1b: a reliability weight for each variant."""
 
     low: float = 0.1
-    """Quantile of the variants' qualities that gets the least weight, with all below; in [0, 1)."""
+    """Qualities up to this quantile of the variants' get the smallest weight; in [0, 1)."""
     high: float = 0.9
-    """Quantile that gets weight 1, with all above; in (low, 1]."""
+    """Qualities from this quantile on get weight 1; in (low, 1]."""
     gamma: float = 1.0
-    """Exponent of the weight, above 0: above 1 doubtful variants count less, below 1 more."""
+    """Exponent of the weight, above 0: above 1, variants of medium quality count less, below 1 more."""
     floor: float = 0.1
-    """Least weight before the exponent, in [0, 1]."""
+    """Smallest weight before the exponent, in [0, 1]."""
     novelty: float = 0.0
-    """Exponent of a factor for how much is new in a variant, 0 or more; 0 weighs a copy as any other."""
+    """Exponent of a factor for the novelty of a variant, 0 or more; 0 ignores novelty."""
     calibration_clips: int = 64
-    """Training originals that good and bad pairs are made of, 0 or more; spread over the corpus."""
+    """Number of training originals to make good and bad pairs from, 0 or more; spread over the corpus."""
     folds: int = 5
-    """Models of the predictor, 2 or more; a clip is asked of the one that never saw its group."""
+    """Cross-validation folds of the label predictor, 2 or more, split by group."""
     signals: tuple[str, ...] | None = None
-    """Signals that count towards the quality, by name (docs/scoring.md lists them); null takes all there are.
+    """Signals that count towards the quality, by name (docs/scoring.md lists them); null for all.
     All are measured and stored, so that --reweigh can choose others."""
     disabled_signals: tuple[str, ...] = ()
     """Signals that do not count, by name."""
     label_probability: str | None = None
-    """A Parquet file with `id` and `log_probability`, for `cross_label`: how probable a frozen multimodal
-    model finds each row's label, as python -m finetune.label_probability writes it."""
+    """A Parquet file with `id` and `log_probability`, for `cross_label`: the probability of each row's label
+    under a frozen multimodal model, as python -m finetune.label_probability writes it."""
     models: ModelSettings = field(default_factory=ModelSettings)
 
     def __post_init__(self) -> None:
@@ -86,18 +87,9 @@ class ScoreConfig:
             raise ValueError("disabled_signals: no signal is left that counts; disable fewer")
 
     def counted(self) -> list[str]:
-        """The signals that count where they can be had."""
+        """The signals that count, if available."""
         chosen = WEIGHED if self.signals is None else self.signals
         return [name for name in chosen if name not in self.disabled_signals]
-
-    def asked(self) -> set[str]:
-        """The models that signals can be had of, by setting, `label` among them where a file is given."""
-        return {*self.models.names(), *(["label"] if self.label_probability else [])}
-
-    def weighing(self) -> dict[str, float]:
-        """The settings that make a weight of a quality; they change nothing that is measured."""
-        names = ("low", "high", "gamma", "floor", "novelty")
-        return {name: getattr(self, name) for name in names}
 
 
 def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
@@ -131,12 +123,13 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
         return {}
     rows = reader.table.to_pylist()
     measured = measurement.collect(stage, tasks)
+    set_models = {*config.models.names(), *(["label"] if labels is not None else [])}
     judgement = judge(
         rows,
         measured,
         folds=config.folds,
-        unavailable={name: reason for of, reason in lacking.items() for name in of_models([of])},
-        unasked=of_models({*loading.LOADERS, "label"} - config.asked()),
+        unavailable={name: reason for model, reason in lacking.items() for name in of_models([model])},
+        unasked=of_models({*loading.LOADERS, "label"} - set_models),
         labels=labels,
     )
     judgement.calibration.save(invocation.out, predictors=judgement.predictors)
@@ -145,19 +138,17 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     )
     for name, reason in judgement.calibration.left_out.items():
         logger.warning("the signal %s is left out: %s", name, reason)
-    judged = _weigh(invocation, judgement.variants, judgement.calibration)
-    rejected = {task.payload[0] for task in tasks} - set(measured)
+    columns = _weigh(invocation, judgement.variants, judgement.calibration)
+    rejected = {task.payload.row for task in tasks} - set(measured)
     kept = [index for index in range(len(rows)) if index not in rejected]
-    settings = _settings(invocation, committed_generation(invocation.data), made_by(invocation.data))
-    counts = stage.commit(tasks, _rows(reader, kept, judged), settings, SCORES)
-    _say(invocation, rows=len(rows), done=len(kept), variants=len(judged))
-    return counts
+    inputs, before = committed_generation(invocation.data), made_by(invocation.data)
+    return _commit(invocation, stage, reader, tasks, kept, columns, inputs, before)
 
 
 def reweigh(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
-    """Qualities and weights of a scored store again, from its signals and its calibration.
+    """Compute qualities and weights of a scored store again from its signals and its calibration.
 
-    No medium is decoded and no signal measured.
+    Nothing is decoded or measured.
 
     Raises:
         RunError: If the folder holds no scored store.
@@ -172,13 +163,11 @@ def reweigh(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
         logger.warning("%s was scored without %s; score it again to have them", out, ", ".join(lacking))
     rows = reader.table.to_pylist()
     variants = Variants.of(rows, range(len(rows)), dict(enumerate(rows)))
-    judged = _weigh(invocation, variants, calibrate.load(out))
-    before = made_by(out)
-    tasks = planning.finished(out)
-    settings = _settings(invocation, before["inputs"], before)
-    counts = _stage(invocation).commit(tasks, _rows(reader, range(len(rows)), judged), settings, SCORES)
-    _say(invocation, rows=len(rows), done=len(rows), variants=len(judged))
-    return counts
+    columns = _weigh(invocation, variants, calibrate.load(out))
+    tasks = [Task(row_id, key) for key, row_id in committed_tasks(out).items()]
+    tasks += [Task(failure["id"], failure["key"]) for failure in read_json_lines(out / "failures.jsonl")]
+    before, kept = made_by(out), range(len(rows))
+    return _commit(invocation, _stage(invocation), reader, tasks, kept, columns, before["inputs"], before)
 
 
 def _stage(invocation: Invocation[ScoreConfig]) -> Stage:
@@ -188,12 +177,13 @@ def _stage(invocation: Invocation[ScoreConfig]) -> Stage:
 def _weigh(
     invocation: Invocation[ScoreConfig], variants: Variants, calibration: calibrate.Calibration
 ) -> dict[int, Row]:
-    counted = calibration.of(invocation.config.counted())
-    columns, summary = weigh(variants, counted, **invocation.config.weighing())
+    config, counted = invocation.config, calibration.of(invocation.config.counted())
+    settings = {name: getattr(config, name) for name in ("low", "high", "gamma", "floor", "novelty")}
+    columns, summary = weigh(variants, counted, **settings)
     summary["signals"] = list(counted.signals)
     if summary["without_quality"]:
         logger.warning(
-            "%d variants have no quality and the least weight: no signal could be told of them",
+            "%d variants have no quality and the smallest weight: they have no signal",
             summary["without_quality"],
         )
     write_json(invocation.out / "weights.json", summary)
@@ -204,30 +194,36 @@ def _weigh(
     return columns
 
 
-def _rows(reader: StoreReader, positions: Any, judged: Mapping[int, Row]) -> Iterator[Row]:
-    for index in positions:
-        yield reader.row(index) | judged.get(index, unscored())
+def _commit(
+    invocation: Invocation[ScoreConfig],
+    stage: Stage,
+    reader: StoreReader,
+    tasks: Sequence[Task],
+    kept: Sequence[int],
+    columns: Mapping[int, Row],
+    inputs: str | None,
+    before: dict[str, Any],
+) -> dict[str, int]:
+    """Write the rows that are kept, with their new columns; returns rows per split.
 
-
-def _settings(
-    invocation: Invocation[ScoreConfig], inputs: str | None, before: dict[str, Any]
-) -> dict[str, Any]:
-    """The record of the store; `before` is that of the store whose rows it holds."""
-    return provenance.record(
+    `before` is the record of the store that the rows are from.
+    """
+    settings = provenance.record(
         invocation,
         stage="score",
         title="Talking-face clips and diffusion-made variants with reliability weights",
         description=(
-            "Each variant is judged against its own source: raw signals (`score_*`), what they are worth on"
+            "Each variant is compared with its own source: raw signals (`score_*`), qualities calibrated on"
             " this corpus (`quality_*`, in [0, 1]), and a training weight (`weight`), 1 for originals."
         ),
         inputs=inputs,
         notes=before.get("notes", ()),
     )
-
-
-def _say(invocation: Invocation[ScoreConfig], *, rows: int, done: int, variants: int) -> None:
+    rows = (reader.row(index) | columns.get(index, unscored()) for index in kept)
+    counts = stage.commit(tasks, rows, settings, SCORES)
+    total = reader.table.num_rows
     print(
-        f"score: {rows} rows in, {done} out, {variants} of them variants with a weight,"
-        f" {rows - done} rejected (see {invocation.out / 'failures.jsonl'})"
+        f"score: {total} rows in, {len(kept)} out, {len(columns)} of them variants with a weight,"
+        f" {total - len(kept)} rejected (see {invocation.out / 'failures.jsonl'})"
     )
+    return counts

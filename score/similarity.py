@@ -1,25 +1,25 @@
-"""How alike two curves are."""
+"""Similarity of curves and of probabilities."""
 
 from __future__ import annotations
 
 import numpy as np
 
 FLAT = 1e-9
-"""A curve whose variance is below this has no shape."""
+"""Variance below which a curve is flat."""
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
-    """Correlation of two arrays of one shape, in [-1, 1]; 0 where either is flat."""
+    """Correlation of two arrays of one shape, in [-1, 1]; 0 if either is flat."""
     a, b = a - a.mean(), b - b.mean()
     spread = float((a * a).mean() * (b * b).mean())
     return float((a * b).mean() / np.sqrt(spread)) if spread > FLAT**2 else 0.0
 
 
 def concordance(a: np.ndarray, b: np.ndarray) -> float:
-    """Correlation that also asks for an equal range, in [-1, 1]; 0 where both are flat.
+    """Correlation that also depends on the range, in [-1, 1]; 0 if both are flat.
 
-    2 cov / (var + var) of the curves with their means removed: a curve that keeps its shape but
-    only half of its range has 0.8. A constant between the curves changes nothing.
+    2 cov / (var + var): a curve of the same shape with half the range has 0.8. A constant offset
+    changes nothing.
 
     References:
         Lin 1989, "A concordance correlation coefficient to evaluate reproducibility", without its
@@ -31,7 +31,7 @@ def concordance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def agreement(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """1 less the Jensen-Shannon divergence, in bits, of probabilities (..., classes): in [0, 1], (...,)."""
+    """1 minus the Jensen-Shannon divergence in bits of probabilities (..., classes): in [0, 1], (...,)."""
     mean = (a + b) / 2
     divergence = (_nats(a, mean) + _nats(b, mean)) / 2
     return 1 - np.clip(divergence / np.log(2), 0, 1)
@@ -43,6 +43,6 @@ def _nats(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def smoothed(curve: np.ndarray, length: int) -> np.ndarray:
-    """Mean over up to `length` values around each, (n,); fewer at the ends."""
+    """Moving average over `length` values, (n,); over fewer at the ends."""
     kernel = np.ones(min(length, len(curve)))
     return np.convolve(curve, kernel, "same") / np.convolve(np.ones(len(curve)), kernel, "same")

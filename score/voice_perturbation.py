@@ -1,8 +1,8 @@
-"""Harmless changes of a voice: what a good variant may do to a sound, made without a model.
+"""Harmless changes of a voice, as a good variant may have them, made without a model.
 
-A voice converter changes pitch, formants, timbre and level, and keeps the words and how they are
-said. Sounds that are changed so are the calibration's good pairs (`score.measurement`): a sound that
-is encoded again would be a copy, beside which everything is bad.
+A voice converter changes pitch, formants, timbre and level, and keeps the words and the way they are
+said. Audio changed in this way makes the calibration's good pairs (`score.measurement`): audio that is
+only encoded again would be a copy, compared with which everything is bad.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ import numpy as np
 from pipelines import pitch
 
 OCTAVES = 0.25
-"""The pitch moves by so much at most, up or down."""
+"""Largest shift of the pitch, up or down."""
 FORMANTS = 0.08
-"""And so does the scale of the spectrum's envelope, as a share."""
+"""Largest change of scale of the spectral envelope, as a share."""
 TIMBRE_DB, TIMBRE_KNOTS = 4.0, 6
-"""Standard deviation of the filter's gain at so many places from 0 to 8 kHz."""
+"""Standard deviation of the filter's gain, and the number of points from 0 to 8 kHz where it is drawn."""
 GAIN_DB = 6.0
-"""The level falls by so much at most."""
+"""Largest reduction of the level."""
 NOISE_DB = 40.0
-"""Signal-to-noise ratio of what is added."""
+"""Signal-to-noise ratio of the added noise."""
 WINDOW, HOP = 512, 128
-"""Samples of the windows in which the spectrum is changed, and from one to the next."""
+"""Samples of a window of the spectrum, and from one window to the next."""
 QUEFRENCIES = 30
-"""Cepstral coefficients that make up the envelope: 1.9 ms, shorter than any voice's period."""
+"""Cepstral coefficients of the envelope: 1.9 ms, shorter than any voice's period."""
 
 
 def another_voice(samples: np.ndarray, seed: int) -> np.ndarray:
-    """The same words said the same way with another pitch, other formants, timbre and level.
+    """The same words, said in the same way, with another pitch, other formants, timbre and level.
 
     Args:
         samples: float32 mono (samples,) in [-1, 1] at 16 kHz.
-        seed: Of how far each is changed.
+        seed: Seed of the amounts.
 
     Returns:
         float32 (samples,) in [-1, 1].
 
     References:
         Choi et al. 2021, "Neural analysis and synthesis", arXiv:2110.14513, section 3.1: pitch,
-        formants and timbre are perturbed so that the words are what is left; the ranges are ours
-        and narrower, and the intonation is kept.
+        formants and timbre are perturbed so that only the words remain; the ranges are ours and
+        narrower, and the intonation is kept.
     """
     rng = np.random.default_rng(seed)
     made = with_pitch(samples, lambda octaves: octaves + rng.uniform(-OCTAVES, OCTAVES))
@@ -56,14 +56,14 @@ def another_voice(samples: np.ndarray, seed: int) -> np.ndarray:
 
 
 def with_pitch(samples: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """The sound with another pitch where it is voiced: its periods, two at a time, put closer or farther.
+    """Audio with another pitch in voiced frames, by moving its periods closer together or farther apart.
 
     Args:
         samples: float32 mono (samples,) at 16 kHz.
-        change: From log2 of the pitch in Hz, a value each 16 ms, to the wanted one.
+        change: From log2 of the pitch in Hz, a value every 16 ms, to its replacement.
 
     Returns:
-        (samples,), clipped to [-1, 1]; the sound itself where it has no pitch.
+        (samples,), clipped to [-1, 1]; the input itself if it has no pitch.
 
     References:
         Moulines and Charpentier 1990, "Pitch-synchronous waveform processing techniques"; differs in
@@ -90,19 +90,18 @@ def with_pitch(samples: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) 
         cover[target] += window
     made = (total / np.maximum(cover, 0.1))[pad:-pad]
     voiced = np.interp(time, frames, np.isfinite(hertz).astype(float))
-    return _samples(voiced * made + (1 - voiced) * samples)
+    return clipped(voiced * made + (1 - voiced) * samples)
 
 
 def _with_envelope(samples: np.ndarray, scale: float, gains_db: np.ndarray) -> np.ndarray:
-    """The sound with its spectrum's envelope stretched by `scale`, and filtered by gains at even places."""
+    """Audio with its spectral envelope stretched by `scale`, filtered by gains at even distances."""
     import torch
 
     bins = np.arange(WINDOW // 2 + 1)
     window = torch.hann_window(WINDOW)
     padded = np.pad(samples, (0, max(0, WINDOW - len(samples))))
-    spectrum = torch.stft(
-        torch.from_numpy(padded), WINDOW, HOP, window=window, return_complex=True
-    )  # (bins, T)
+    signal = torch.from_numpy(padded)
+    spectrum = torch.stft(signal, WINDOW, HOP, window=window, return_complex=True)  # (bins, T)
     nepers = np.log(np.maximum(spectrum.abs().numpy(), 1e-5))
     cepstrum = np.fft.irfft(nepers, axis=0)
     cepstrum[QUEFRENCIES : WINDOW - QUEFRENCIES + 1] = 0
@@ -117,5 +116,6 @@ def _with_envelope(samples: np.ndarray, scale: float, gains_db: np.ndarray) -> n
     return made.numpy()[: len(samples)]
 
 
-def _samples(samples: np.ndarray) -> np.ndarray:
+def clipped(samples: np.ndarray) -> np.ndarray:
+    """Samples clipped to [-1, 1], as float32."""
     return np.clip(samples, -1, 1).astype(np.float32)

@@ -2,9 +2,8 @@
 
     w = clip((q - q_low) / (q_high - q_low), floor, 1) ** gamma
 
-q_low and q_high are quantiles over the qualities given, those of a training split's variants.
-Originals are not weighed: theirs is 1. That variants get adaptive weights is published
-(DaQ-MSA, arXiv 2601.06870); the formula is ours.
+q_low and q_high are quantiles of the qualities of a training split's variants. Originals have
+weight 1. Adaptive weights for variants are published (DaQ-MSA, arXiv 2601.06870); the formula is ours.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 NO_SPREAD = 1e-6
-"""Quantiles that are closer than this rank nothing."""
-_NAMED = 5  # rows that a message names
+"""Quantiles that are closer than this count as equal."""
+_NAMED = 5  # most rows that a message names
 
 
 def weights(
@@ -31,16 +30,15 @@ def weights(
 
     Args:
         qualities: In [0, 1], shape (n,).
-        low: The quantile whose quality, and any below, gets the least weight; in [0, 1).
-        high: The quantile whose quality, and any above, gets weight 1; in (low, 1].
-        gamma: Exponent, above 0: below 1 it lifts the middle, above 1 it lowers it.
-        floor: The least value before the exponent, in [0, 1], so that the least weight is
-            floor ** gamma.
-        ids: Names of the rows for messages; their positions without.
+        low: Qualities up to this quantile get the smallest weight; in [0, 1).
+        high: Qualities from this quantile on get weight 1; in (low, 1].
+        gamma: Exponent, above 0: below 1 it raises medium weights, above 1 it lowers them.
+        floor: The smallest value before the exponent, in [0, 1]; the smallest weight is floor ** gamma.
+        ids: Ids of the rows for messages; by default their positions.
 
     Returns:
-        Weights in [floor ** gamma, 1], float64 (n,). Where the two quantiles are equal there is
-        nothing to rank by: qualities at or above them get 1, those below the least weight.
+        Weights in [floor ** gamma, 1], float64 (n,). If the two quantiles are equal, qualities at or
+        above them get 1, and those below the smallest weight.
 
     Raises:
         ValueError: If a setting is out of its range, or a quality is NaN or out of [0, 1].
@@ -58,32 +56,32 @@ def weights(
 
 
 def newness(novelties: Sequence[np.ndarray], *, low: float, high: float, floor: float) -> np.ndarray:
-    """How much of a variant is new beside the others, for weights that ask for it; the formula is ours.
+    """Relative novelty of variants, the factor that the setting `novelty` is an exponent of; formula ours.
 
     Args:
-        novelties: Of each way to be new, the variants' values, (n,); NaN where one does not apply.
-        low: The quantile of a novelty that is worth the least, with all below.
-        high: The quantile that is worth 1, with all above.
-        floor: What the least is worth.
+        novelties: The variants' values of each novelty signal, (n,); NaN where one does not apply.
+        low: Values up to this quantile count as `floor`.
+        high: Values from this quantile on count as 1.
+        floor: The smallest novelty.
 
     Returns:
-        In [floor, 1], (n,): the best that a novelty is worth; 1 where none is known.
+        In [floor, 1], (n,): the largest over the signals; 1 where none is known.
     """
-    worth = []
+    scaled = []
     for values in novelties:
         known = np.isfinite(values)
         share = np.full(len(values), np.nan)
         if known.any():
             share[known] = between_quantiles(values[known], low=low, high=high, floor=floor)
-        worth.append(share)
-    best = np.fmax.reduce(worth)
+        scaled.append(share)
+    best = np.fmax.reduce(scaled)
     return np.where(np.isfinite(best), best, 1.0)
 
 
 def between_quantiles(values: np.ndarray, *, low: float, high: float, floor: float) -> np.ndarray:
-    """Where values (n,) lie between two of their quantiles, from `floor` to 1.
+    """Values (n,) scaled linearly between two of their quantiles and clipped to [`floor`, 1].
 
-    Where the two are equal there is nothing to rank by: values at or above them get 1, those below the floor.
+    If the quantiles are equal, values at or above them get 1 and those below `floor`.
     """
     at_low, at_high = quantiles(values, low=low, high=high)
     if at_high - at_low < NO_SPREAD:
@@ -98,7 +96,7 @@ def quantiles(qualities: np.ndarray, *, low: float, high: float) -> tuple[float,
 
 
 def check_settings(*, low: float, high: float, gamma: float, floor: float) -> None:
-    """Refuse settings out of range.
+    """Check the range of settings.
 
     Raises:
         ValueError: Naming the setting, what it got and what it takes.

@@ -1,1 +1,1 @@
-"""What FateZero edits cost, and how good the shipped checkpoint is."""
+"""Speed of FateZero edits, and quality of the included checkpoint."""

@@ -1,10 +1,9 @@
-"""FateZero as it was published: the inversion stores every attention map, and the edit fetches them.
+"""FateZero as published: the inversion stores every attention map, and the edit reads them.
 
-Here to measure `augment.fatezero.pipeline` against, and to check it by: with the same networks and settings,
-both make the same frames. Maps are explicit, as diffusers' plain attention makes them, and stay on
-the device; published, they were kept in the computer's memory. DDIM runs by diffusers' scheduler.
-Shared with `augment.fatezero.pipeline` are what both have to do alike and do not do for attention: the
-autoencoder, the prompts, the choice of key frames, and normalisation over the clip.
+`augment.fatezero.pipeline` is measured and checked against it: with the same networks and settings, both
+make the same frames. Maps are explicit, as in diffusers' plain attention, and stay on the device; the
+published code keeps them in main memory. DDIM is diffusers' scheduler. The autoencoder, the prompts, the
+choice of key frames, and normalisation over the clip are shared with `augment.fatezero.pipeline`.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ if TYPE_CHECKING:
     from augment.fatezero import FateZeroPipeline
 
 Maps = dict[str, torch.Tensor]
-"""By layer, (F heads, N, M): N queries over M keys."""
+"""Maps by layer, (F heads, N, M): N queries over M keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """How cross-attention maps of the source and of the edit are merged."""
+    """How the cross-attention maps of source and edit are merged."""
 
     source_of: torch.Tensor
-    """The source's column that a column of the edit takes, (tokens,); -1 keeps its own."""
+    """The source's column for each column of the edit, (tokens,); -1 keeps the edit's own."""
     weights: torch.Tensor
-    """Factors on the merged columns, (tokens,)."""
+    """Factors of the merged columns, (tokens,)."""
 
     def merge(self, source: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
         """Maps of the edit, (F heads, N, tokens), from the source's and its own."""
@@ -44,24 +43,24 @@ class Columns:
 
 @dataclass(kw_only=True)
 class Store:
-    """The maps of an inversion, and what the layers are told before each pass."""
+    """The maps of an inversion, and the state that layers read during each pass."""
 
     control: Control
     """Key frames and sizes."""
     steps: list[Maps] = field(default_factory=list)
     """In the order of the inversion."""
     inverting: bool = True
-    """Maps are kept; else they are changed."""
+    """If true, maps are stored; else they are replaced."""
     fetched: Maps = field(default_factory=dict)
     """The source's maps of an edit's step."""
     columns: Columns | None = None
     """Set while cross-attention follows the source."""
     borrow_self: bool = False
-    """Whether self-attention is the source's."""
+    """Whether self-attention is taken from the source."""
     attended: torch.Tensor | None = None
-    """Attention that blended words got at this step, (F, 1, h, w); None borrows everywhere."""
+    """Attention on the blended words at this step, (F, 1, h, w); None borrows everywhere."""
     threshold: float = 0.0
-    """Share of a frame's strongest attention above which a place keeps its own self-attention."""
+    """Share of a frame's strongest attention above which a position keeps its own self-attention."""
 
     @property
     def bytes(self) -> int:
@@ -69,7 +68,7 @@ class Store:
         return sum(maps.nbytes for step in self.steps for maps in step.values())
 
     def visit(self, name: str, maps: torch.Tensor) -> None:
-        """Keep a layer's maps, or change those of the last stream in place.
+        """Store a layer's maps, or replace those of the last stream in place.
 
         Args:
             name: The layer.
@@ -88,7 +87,7 @@ class Store:
             maps[-len(source) :] = self.columns.merge(source, maps[-len(source) :])
 
     def record(self, blended: list[int], step: Maps) -> torch.Tensor:
-        """The attention that words at these places got in the coarsest layers of a step, (F, 1, h, w)."""
+        """Attention on the words at these positions in the coarsest layers of a step, (F, 1, h, w)."""
         paths = ("down_blocks.", "up_blocks.")
         outer = [maps for name, maps in step.items() if ".attn2." in name and name.startswith(paths)]
         queries = min(maps.shape[1] for maps in outer)
@@ -112,7 +111,7 @@ class Store:
 
 
 class MapAttention:
-    """Attention by explicit maps, which a store sees."""
+    """Attention with explicit maps, which go through a store."""
 
     def __init__(self, name: str, store: Store) -> None:
         self.name, self.store = name, store
@@ -126,9 +125,9 @@ class MapAttention:
         **__: Any,
     ) -> torch.Tensor:
         control = self.store.control
-        seen = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        key, value = attn.to_k(seen), attn.to_v(seen)
-        if encoder_hidden_states is None and seen.shape[-1] >= control.key_frame_min_channels:
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        key, value = attn.to_k(context), attn.to_v(context)
+        if encoder_hidden_states is None and context.shape[-1] >= control.key_frame_min_channels:
             # (S F, N, C) -> (S, F, N, C) -> (S, F, K, N, C) -> (S F, K N, C)
             key, value = (
                 part.unflatten(0, (-1, control.frames))[:, control.keys].flatten(2, 3).flatten(0, 1)
@@ -140,8 +139,8 @@ class MapAttention:
         return attn.to_out[0](attn.batch_to_head_dim(maps @ value))
 
 
-class TextbookFateZero:
-    """Edits with the networks of a pipeline."""
+class ReferenceFateZero:
+    """Edits clips with the networks of a pipeline."""
 
     def __init__(self, pipeline: FateZeroPipeline) -> None:
         self.pipeline = pipeline
@@ -165,7 +164,7 @@ class TextbookFateZero:
         blend_words: Sequence[str] | None = None,
         blend_threshold: float | None = 0.3,
     ) -> np.ndarray:
-        """Edit a clip: `FateZeroPipeline`'s arguments, and its frames for one prompt, (F, H, W, 3)."""
+        """Edit a clip; arguments and frames, (F, H, W, 3), as of `FateZeroPipeline` with one prompt."""
         pipeline, steps = self.pipeline, num_inference_steps
         latents = pipeline._encode(frames, None)
         store = Store(
@@ -182,7 +181,7 @@ class TextbookFateZero:
         columns = merged_columns(pipeline.tokenizer, source_prompt, prompt, reweight, latents.device)
         pipeline.scheduler.set_timesteps(steps, device=latents.device)
         words = pipeline._embed(["", source_prompt, prompt])
-        # For its normalisation; it also leaves the UNet as it was.
+        # For its normalisation over the clip; it also restores the UNet's processors.
         with controlled(pipeline.unet, store.control):
             pipeline.unet.set_attn_processor(
                 {name: MapAttention(name, store) for name in pipeline.unet.attn_processors}
@@ -198,7 +197,7 @@ class TextbookFateZero:
         return pipeline._decode(latents).numpy()
 
     def _invert(self, store: Store, latents: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-        """The noisiest latents; keeps the maps of every step."""
+        """Invert latents to the noisiest step, storing the maps of every step."""
         scheduler = self.pipeline.scheduler
         alphas = [float(scheduler.final_alpha_cumprod)]
         alphas += [float(scheduler.alphas_cumprod[int(timestep)]) for timestep in scheduler.timesteps.flip(0)]
@@ -229,14 +228,14 @@ class TextbookFateZero:
     def _noise(
         self, store: Store, latents: torch.Tensor, timestep: torch.Tensor, words: torch.Tensor
     ) -> torch.Tensor:
-        told = words.repeat_interleave(store.control.frames, dim=0)
-        return self.pipeline.unet(latents.to(words), timestep, encoder_hidden_states=told).sample.float()
+        words = words.repeat_interleave(store.control.frames, dim=0)
+        return self.pipeline.unet(latents.to(words), timestep, encoder_hidden_states=words).sample.float()
 
 
 def merged_columns(
     tokenizer: Any, source_prompt: str, prompt: str, reweight: dict[str, float], device: torch.device
 ) -> Columns:
-    """Align two prompts and weigh the words of the second."""
+    """Align two prompts, and set the factors of the second one's words."""
     target = token_ids(tokenizer, prompt)
     source_of = align(token_ids(tokenizer, source_prompt), target)
     source_of += range(len(target), tokenizer.model_max_length)

@@ -1,1 +1,1 @@
-"""What a training step costs, and what each kind of variants and weights gains."""
+"""Cost of a training step, and gain of variants and weights."""

@@ -1,14 +1,14 @@
-"""How fast and how large training is, beside the recipe in use.
+"""Speed and memory of training, compared with the usual recipe.
 
     python -m benchmarks.finetune.speed --out DIR [--data STORE | --clips 96] [--epochs 3]
 
-**Speed.** The recipe in use is transformers' Trainer with its own loss, the model's processor called in
-the collator on decoded clips, all towers asked at each step, and logits for all tokens. Ours is what
-`finetune` does with the read-out `answer` and a tower cache that is empty at first. Both train the
-embedded model with the same adapter on the same rows in the same order, each row counting 1.
+**Speed.** The usual recipe is transformers' Trainer with its own loss, the model's processor in the
+collator on decoded clips, all towers at each step, and logits for all tokens. Ours is `finetune` with the
+head `answer` and a tower cache that is empty at first. Both train the embedded model with the same adapter
+on the same rows in the same order, each with weight 1.
 
-**Logits.** What a step takes above the loaded model, with logits for all tokens and for the answers'
-alone, at a vocabulary of 152,000.
+**Logits.** Memory of a step above the loaded model, with logits for all tokens and for the answers' only,
+at a vocabulary of 152,000.
 
 Writes `benchmark.json` and `benchmark.md`; every figure is of one run on one machine.
 """
@@ -17,26 +17,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
+from transformers.trainer_utils import SaveStrategy
 
+from benchmarks.commands import import_puppets, table, write_report
 from benchmarks.finetune.step_memory import logits
+from benchmarks.measurement import MIB
 from finetune.inputs.dataset import EncodedRows, EpochOrder, Selection
 from finetune.model.adapters import adapted
 from finetune.model.loading import BaseModel, load_base
 from finetune.model.saved_model import encoder_of
 from finetune.settings import FinetuneConfig
 from finetune.training.arguments import training_arguments
-from pipelines.atomic import write_json, write_text
 from pipelines.errors import call
 from pipelines.row import digest
-from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 BATCH = 8
 SEED = 1
 SIDE = 384
-"""Pixels of a clip as cameras and corpora have it."""
+"""Pixels per side of a clip as corpora have it."""
 
 
 def main(argv: list[str]) -> None:
@@ -58,23 +58,19 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--clips", type=int, default=96, help="puppets over all splits (default: 96)")
     parser.add_argument("--epochs", type=int, default=3, help="(default: 3)")
     options = parser.parse_args(argv)
-    report = {"speed": speeds(options.data, options.out, options.clips, options.epochs), "logits": logits()}
-    write_json(options.out / "benchmark.json", report)
-    write_text(options.out / "benchmark.md", markdown(report))
-    print(markdown(report))
-
-
-def puppets(out: Path, clips: int) -> Path:
-    """A store of puppets."""
-    from pipelines import importing
-
-    argv = ["--out", str(out), "--seed", "0", "--corpus.clips", str(clips)]
-    importing.run(parse_stage(importing.ImportConfig, "corpus", argv, prog="daq-msa import", needs=("out",)))
-    return out
+    if options.data:
+        speeds = {str(options.data): speed(options.data, options.out / "data", options.epochs)}
+    else:  # puppets at their own size, and at that of camera clips
+        small = import_puppets(options.out / "drawn", clips=options.clips, seed=0)
+        large = enlarged(small, options.out / "enlarged")
+        stores = {"puppets, 64 px": small, f"puppets, {SIDE} px": large}
+        speeds = {name: speed(store, options.out / name, options.epochs) for name, store in stores.items()}
+    report = {"speed": speeds, "logits": logits()}
+    write_report(options.out, report, markdown(report))
 
 
 def enlarged(store: Path, out: Path) -> Path:
-    """A store with its pictures at `SIDE` pixels, twice as many frames a second, and a little noise."""
+    """A store with its frames at `SIDE` pixels, twice the frame rate, and a little noise."""
     from PIL import Image
 
     from pipelines import media
@@ -97,15 +93,6 @@ def enlarged(store: Path, out: Path) -> Path:
     return out
 
 
-def speeds(data: Path | None, out: Path, clips: int, epochs: int) -> dict[str, Any]:
-    """Both trainings on a store, or on puppets as they are drawn and as large as clips of cameras."""
-    if data:
-        return {str(data): speed(data, out / "data", epochs)}
-    drawn = puppets(out / "drawn", clips)
-    stores = {"puppets, 64 px": drawn, f"puppets, {SIDE} px": enlarged(drawn, out / "enlarged")}
-    return {name: speed(store, out / name, epochs) for name, store in stores.items()}
-
-
 def speed(store: Path, out: Path, epochs: int) -> dict[str, Any]:
     """Seconds and losses of both trainings."""
     reader = StoreReader(store)
@@ -114,21 +101,21 @@ def speed(store: Path, out: Path, epochs: int) -> dict[str, Any]:
         readout="answer", epochs=epochs, batch_size=BATCH, device="cpu", precision="float32", log_every=1,
         learning_rate=1e-3, video_fps=4, max_frames=8, save_every=10**9,
     )  # fmt: skip
-    told = {name: run(config, reader, chosen, out / name) for name, run in TRAININGS.items()}
-    losses = np.array([told[name]["losses"] for name in TRAININGS])
+    figures = {name: run(config, reader, chosen, out / name) for name, run in TRAININGS.items()}
+    losses = np.array([each["losses"] for each in figures.values()])
     samples = epochs * len(chosen)
     return {
         "rows": len(chosen),
         "epochs": epochs,
-        "samples_per_second": {name: samples / figures["seconds"] for name, figures in told.items()},
-        "ratio": told["in use"]["seconds"] / told["ours"]["seconds"],
+        "samples_per_second": {name: samples / each["seconds"] for name, each in figures.items()},
+        "ratio": figures["in use"]["seconds"] / figures["ours"]["seconds"],
         "largest_difference_of_losses": float(np.abs(losses[0] - losses[1]).max()),
         "losses": losses[:, [0, -1]].tolist(),
     }
 
 
 def whole_batches(reader: StoreReader) -> Selection:
-    """Training originals, as many as fill whole batches."""
+    """The first training rows that fill whole batches."""
     columns = reader.table.select(["id", "split", "label"]).to_pylist()
     rows = [row for row in columns if row["split"] == "train"]
     rows = rows[: len(rows) // BATCH * BATCH]
@@ -141,7 +128,7 @@ def whole_batches(reader: StoreReader) -> Selection:
 
 
 def train_ours(config: FinetuneConfig, reader: StoreReader, chosen: Selection, out: Path) -> dict[str, Any]:
-    """The stage's own training, decoding and the towers' first and only answers included."""
+    """The stage's own training, including decoding and the single pass of the frozen towers."""
     from finetune.run import make_trainer
     from finetune.tower_cache.frozen_towers import frozen_towers
     from finetune.training.validation import Ratings
@@ -157,7 +144,7 @@ def train_ours(config: FinetuneConfig, reader: StoreReader, chosen: Selection, o
 def train_as_in_use(
     config: FinetuneConfig, reader: StoreReader, chosen: Selection, out: Path
 ) -> dict[str, Any]:
-    """transformers' Trainer as it is, with a collator that calls the processor."""
+    """transformers' Trainer with a collator that calls the processor."""
     model, encoder, base = built(config)
     order = EpochOrder(len(chosen), BATCH, SEED)
     steps = []
@@ -165,34 +152,17 @@ def train_as_in_use(
         steps += [(chosen.ids[index], chosen.labels[index]) for index in order]
     arguments = training_arguments(config, out, SEED)
     arguments.num_train_epochs, arguments.train_sampling_strategy = 1, "sequential"
+    arguments.save_strategy = SaveStrategy.NO
     trainer = Trainer(
         model=model.thinker,
         args=arguments,
         train_dataset=steps,
         data_collator=lambda rows: by_processor(base, encoder, model, reader, rows),
-        callbacks=[_Quiet()],
     )
     return timed(trainer)
 
 
 TRAININGS = {"in use": train_as_in_use, "ours": train_ours}
-
-
-class _Stopwatch(TrainerCallback):
-    """From the first epoch's begin to the last one's end; the Trainer's start, alike in both, is left out."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.started = time.perf_counter()
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.seconds = time.perf_counter() - self.started
-
-
-class _Quiet(TrainerCallback):
-    """Saves nothing."""
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        control.should_save = False
 
 
 def built(config: FinetuneConfig) -> tuple[Rater, ChatEncoder, BaseModel]:
@@ -202,12 +172,10 @@ def built(config: FinetuneConfig) -> tuple[Rater, ChatEncoder, BaseModel]:
 
 
 def timed(trainer: Trainer) -> dict[str, Any]:
-    """Train; the seconds that the epochs took, and the loss of each step."""
-    watch = _Stopwatch()
-    trainer.add_callback(watch)
-    trainer.train()
+    """Train, and return the seconds of all epochs and the loss of each step."""
+    seconds = trainer.train().metrics["train_runtime"]  # without the start-up, which is the same in both
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return {"seconds": watch.seconds, "losses": losses}
+    return {"seconds": seconds, "losses": losses}
 
 
 def by_processor(
@@ -217,7 +185,7 @@ def by_processor(
     reader: StoreReader,
     rows: Sequence[tuple[str, float]],
 ) -> dict[str, torch.Tensor]:
-    """A batch by the model's processor: decoded, processed, tokenized, and labelled on the answers alone."""
+    """A batch from the model's processor: decoded, processed, tokenized, with labels on the answers only."""
     clips = [reader.row(reader.index_of(row_id)) for row_id, _ in rows]
     decoded = [encoder.decoded(row, encoder.budget.max_frames) for row in clips]
     answers = [model.readout.answer(label) for _, label in rows]  # type: ignore[operator]
@@ -238,15 +206,15 @@ def by_processor(
     )
     labels = torch.full_like(batch["input_ids"], -100)
     for label, ids in zip(labels, answers, strict=True):
-        label[-len(ids) :] = torch.tensor(ids)  # padding stands at the front
-    # Its own is that of the rate asked for, which long clips do not have.
+        label[-len(ids) :] = torch.tensor(ids)  # padding is on the left
+    # The processor uses the requested frame rate, which long clips do not have.
     patch = base.processor.video_processor.temporal_patch_size
     batch["video_second_per_grid"] = torch.tensor([patch / clip.fps for clip in decoded])
     return dict(batch) | {"labels": labels}
 
 
 def prompt(encoder: ChatEncoder, row: Row) -> str:
-    """The chat that a row is asked about in, as text."""
+    """The chat for a row, as text."""
     from finetune.inputs.prompts import answer_format, quoted, rating_question
 
     assert encoder.chat.audio is not None
@@ -258,23 +226,20 @@ def prompt(encoder: ChatEncoder, row: Row) -> str:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The report in words and numbers."""
+    """The report as Markdown."""
     large = report["logits"]
     sizes = large["bytes"]
     step = f"{large['rows']} × {large['tokens']} tokens, vocabulary {large['vocabulary']:,}"
-    lines = ["| | the recipe in use | ours | ratio |", "|---|---|---|---|"]
+    rows = []
     for name, fast in report["speed"].items():
-        rates = fast["samples_per_second"]
-        lines.append(
-            f"| samples a second, {name}, {fast['epochs']} epochs of {fast['rows']} rows"
-            f" | {rates['in use']:.1f} | {rates['ours']:.1f} | {fast['ratio']:.1f} |"
-        )
-    lines.append(
-        f"| MiB that a step takes, {step} | {sizes['full'] / 2**20:.0f} | {sizes['answers'] / 2**20:.0f}"
-        f" | {large['ratio']:.2f} |"
-    )
+        rates = [f"{fast['samples_per_second'][method]:.1f}" for method in ("in use", "ours")]
+        title = f"samples per second, {name}, {fast['epochs']} epochs of {fast['rows']} rows"
+        rows.append([title, *rates, f"{fast['ratio']:.1f}"])
+    memory = [f"{sizes[kind] / MIB:.0f}" for kind in ("full", "answers")]
+    rows.append([f"MiB of a step, {step}", *memory, f"{large['ratio']:.2f}"])
     most = max(fast["largest_difference_of_losses"] for fast in report["speed"].values())
-    return "\n".join(lines) + f"\n\nThe losses of all steps differ by {most:.1e} at most.\n"
+    head = ["", "usual recipe", "ours", "ratio"]
+    return f"{table(head, rows)}\n\nThe losses of all steps differ by at most {most:.1e}.\n"
 
 
 if __name__ == "__main__":

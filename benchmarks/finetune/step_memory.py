@@ -1,38 +1,30 @@
-"""What logits cost a training step in memory: for all tokens, and for the answers' alone.
-
-Part of `python -m benchmarks.finetune.speed`; `python -m benchmarks.finetune.step_memory full` prints
-the bytes of one kind. A process has one peak, so each kind is measured in a process of its own. Linux
-only.
-"""
+"""Memory of a training step with logits for all tokens, and for the answers' tokens only. Linux only."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from functools import partial
 from typing import Any
 
 import torch
 
-from benchmarks.process_memory import forget_peak, peak_bytes
+from benchmarks.measurement import in_new_process, peak_bytes, reset_peak
 
 VOCABULARY, TOKENS, ROWS, ANSWER = 152_064, 512, 4, 6
-"""Of the model, and of a step."""
+"""Size of the model's vocabulary; tokens per row, rows, and answer tokens per row of a step."""
 
 
 def logits() -> dict[str, Any]:
-    """Bytes that a step takes, each in a process of its own."""
-    found = {}
-    for name in ("full", "answers"):
-        command = [sys.executable, "-m", "benchmarks.finetune.step_memory", name]
-        found[name] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    """Bytes of both kinds of step, each measured in a new process."""
+    isolated = partial(in_new_process, step_bytes, smaller="a machine with more memory")
+    kinds = {"full": isolated(True), "answers": isolated(False)}
     return {
         "vocabulary": VOCABULARY, "rows": ROWS, "tokens": TOKENS, "answer_tokens": ANSWER,
-        "bytes": found, "ratio": found["answers"] / found["full"],
+        "bytes": kinds, "ratio": kinds["answers"] / kinds["full"],
     }  # fmt: skip
 
 
-def step_bytes(*, full: bool) -> int:
-    """What a forward and backward pass takes above the loaded model at its highest."""
+def step_bytes(full: bool) -> int:
+    """Peak memory of a forward and backward pass above the loaded model."""
     from peft import LoraConfig, get_peft_model
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -42,14 +34,13 @@ def step_bytes(*, full: bool) -> int:
     )  # fmt: skip
     thinker = get_peft_model(Qwen2ForCausalLM(config), LoraConfig(target_modules="all-linear", r=4))
     ids = torch.randint(0, VOCABULARY, (ROWS, TOKENS), generator=torch.Generator().manual_seed(0))
-    forget_peak()
-    before = peak_bytes()
+    before = reset_peak("cpu")
     answer_loss(thinker, ids, full=full).backward()
-    return peak_bytes() - before
+    return peak_bytes("cpu") - before
 
 
 def answer_loss(thinker: Any, ids: torch.Tensor, *, full: bool) -> torch.Tensor:
-    """The mean loss of the rows' last `ANSWER` tokens, by logits for all tokens or for those alone."""
+    """The mean loss of the rows' last `ANSWER` tokens, from logits for all tokens or for those only."""
     from finetune.model.heads import Answer, Scale
     from finetune.model.regressor import Rater
 
@@ -58,15 +49,10 @@ def answer_loss(thinker: Any, ids: torch.Tensor, *, full: bool) -> torch.Tensor:
         labels[:, :-ANSWER] = -100
         return thinker(input_ids=ids, labels=labels).loss
     rater = Rater(thinker, Answer(None, Scale("mosi")))
-    places = torch.arange(ids.shape[1]).expand_as(ids)
     return rater(
         labels=torch.zeros(len(ids)),
         answers=ids[:, -ANSWER:],
         input_ids=ids,
-        position_ids=places,
+        position_ids=torch.arange(ids.shape[1]).expand_as(ids),
         attention_mask=torch.ones_like(ids),
     ).mean()
-
-
-if __name__ == "__main__":
-    print(step_bytes(full=sys.argv[1:] == ["full"]))

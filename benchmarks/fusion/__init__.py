@@ -1,1 +1,1 @@
-"""What the fusion model costs, and what each of its losses gains."""
+"""Speed of the fusion model, and gain of each of its losses."""

@@ -1,34 +1,32 @@
-"""Arms of the fusion model against each other over several seeds, by the command that users run.
+"""Compares settings of the fusion model ("arms") over several seeds, by runs of `python -m finetune.fusion`.
 
     python -m benchmarks.fusion.ablation --data STORE_OR_FILE --out DIR [--arms both neither] [--seeds 1 ...]
 
-Writes `study.json`, `study.md` and `ratios.svg`: of each arm the test metrics over the seeds and the
-rate of conflicts, the same metrics with modalities left out, `both` against `neither` over seeds and
-over rows, and the ratios of gradient norms over the steps. Runs that are finished are not done again,
-and one that was interrupted goes on. Settings of the section `fusion` follow as in
-`python -m finetune.fusion`, and hold for all arms; every choice in a run is made on valid.
+Writes `study.json`, `study.md` and `ratios.svg`: each arm's test metrics over the seeds and rate of
+conflicts, the same metrics with modalities left out, `both` against `neither` over seeds and over rows,
+and the ratios of gradient norms over the steps. Finished runs are not repeated, and an interrupted one is
+resumed. Further options are settings of the section `fusion` as in `python -m finetune.fusion`, for all
+arms; every choice in a run is made on valid.
 """
 
 from __future__ import annotations
 
 import argparse
 import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.commands import ablation_parser, require_at_least, train, write_report
 from finetune.fusion.settings import FusionConfig
-from pipelines.atomic import write_json, write_text
-from pipelines.errors import RunError, UsageError, call
+from pipelines.errors import call
 from pipelines.settings import parse_stage
 
 if TYPE_CHECKING:
     from pipelines.settings import Invocation
 
 WITHOUT_SL = ("--fusion.losses.statistics", "0")
-# Settings that make an arm what it is.
+# The settings of each arm.
 ARMS: dict[str, tuple[str, ...]] = {
     "neither": ("--fusion.balance.method", "none", *WITHOUT_SL),
     "cp": WITHOUT_SL,
@@ -40,44 +38,39 @@ ARMS: dict[str, tuple[str, ...]] = {
     # Published with unimodal losses that count as much as the task's.
     "mmpareto": ("--fusion.balance.method", "mmpareto", "--fusion.losses.auxiliary", "1", *WITHOUT_SL),
     "constant": ("--fusion.balance.method", "constant", *WITHOUT_SL),
-    # `both`, with one thing other than it is.
+    # `both` with one change.
     "late_penalty": ("--fusion.conflict.start_epoch", "5"),
     "no_gate": ("--fusion.network.gate", "false"),
     "no_auxiliary": ("--fusion.losses.auxiliary", "0"),
     "no_reconstruction": ("--fusion.losses.reconstruction", "0"),
     "no_diversity": ("--fusion.losses.diversity", "0"),
 }
-SEEDS = (1111, 1112, 1113, 1114, 1115)
 COMPARED = ("both", "neither")
 
 
 def main(argv: list[str]) -> None:
-    """Run what is missing and write the tables and the picture."""
+    """Run what is missing, and write the tables and the figure."""
     options, settings = _options(argv)
     invocations = {arm: invocation_of(options, arm, settings) for arm in options.arms}
     for arm, invocation in invocations.items():
         train_arm(arm, invocation)
 
-    from benchmarks.fusion.ablation_report import figures_of, markdown
-    from benchmarks.fusion.modality_drop import rate_without  # behind the parsing, since they wait for torch
-    from benchmarks.fusion.ratio_plot import plot
+    # Imported after the options are checked, since they load torch.
+    from benchmarks.fusion.ablation_report import figures_of, markdown, plot
+    from benchmarks.fusion.modality_drop import rate_without
 
     rate_without(invocations)
-    command = (
-        f"python -m benchmarks.fusion.ablation --arms {' '.join(options.arms)} {' '.join(settings)}".strip()
-    )
+    command = f"python -m benchmarks.fusion.ablation --arms {' '.join([*options.arms, *settings])}"
+    folders = {arm: invocation.out for arm, invocation in invocations.items()}
     record: dict[str, Any] = {"command": command, "data": options.data.name, "seeds": options.seeds}
-    record["arms"] = {arm: figures_of(found.out, options.seeds) for arm, found in invocations.items()}
-    record["test"] = _compared(invocations, options.resamples)
-    write_json(options.out / "study.json", record)
-    write_text(options.out / "study.md", markdown(record))
-    folders = {arm: found.out for arm, found in invocations.items()}
+    record["arms"] = {arm: figures_of(folder, options.seeds) for arm, folder in folders.items()}
+    record["test"] = _compared(folders, options.seeds, options.resamples)
     plot(options.out / "ratios.svg", folders, options.seeds[0])
-    print(markdown(record))
+    write_report(options.out, record, markdown(record), name="study")
 
 
 def invocation_of(options: argparse.Namespace, arm: str, settings: Sequence[str]) -> Invocation[FusionConfig]:
-    """The command of an arm, as it is run.
+    """The parsed command of an arm's run.
 
     Raises:
         UsageError: If a setting is wrong, or the arm's folder belongs to other settings or data.
@@ -89,7 +82,7 @@ def invocation_of(options: argparse.Namespace, arm: str, settings: Sequence[str]
 
 
 def train_arm(arm: str, invocation: Invocation[FusionConfig]) -> None:
-    """Train the seeds that are missing.
+    """Train the missing seeds of an arm.
 
     Raises:
         RunError: If that fails.
@@ -102,42 +95,28 @@ def train_arm(arm: str, invocation: Invocation[FusionConfig]) -> None:
         return
     print(f"{arm}:", flush=True)
     _, *arguments = shlex.split(invocation.command)
-    if subprocess.run([sys.executable, "-m", "finetune.fusion", *arguments], check=False).returncode:
-        raise RunError(
-            f"{invocation.out}: the run failed, for the reason above; start the study again to go on"
-        )
+    train("finetune.fusion", arguments, invocation.out)
 
 
-def _compared(invocations: dict[str, Invocation[FusionConfig]], resamples: int) -> dict[str, Any] | None:
-    """What can be said of `both` against `neither`; None where one of them was not run."""
+def _compared(folders: dict[str, Path], seeds: Sequence[int], resamples: int) -> dict[str, Any] | None:
+    """Tests of `both` against `neither`; None if one of them was not run."""
     from benchmarks.fusion.significance import over_rows, over_seeds
 
-    if not all(arm in invocations for arm in COMPARED):
+    if not all(arm in folders for arm in COMPARED):
         return None
-    one, other = (invocations[arm] for arm in COMPARED)
-    seeds = one.config.seeds
+    one, other = (folders[arm] for arm in COMPARED)
     return {
         "arms": list(COMPARED),
-        "over_seeds": over_seeds(one.out, other.out, seeds),
-        "over_rows": over_rows(one.out, other.out, seeds, resamples),
+        "over_seeds": over_seeds(one, other, seeds),
+        "over_rows": over_rows(one, other, seeds, resamples),
     }
 
 
 def _options(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.fusion.ablation",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--data", type=Path, required=True, metavar="STORE_OR_FILE")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser = ablation_parser("python -m benchmarks.fusion.ablation", __doc__, ARMS)
     parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap (default: 10000)")
     options, settings = parser.parse_known_args(argv)
-    if options.resamples < 1:
-        raise UsageError(f"--resamples: got {options.resamples}, takes 1 or more")
+    require_at_least(options, resamples=1)
     return options, settings
 
 

@@ -1,9 +1,9 @@
-"""A ridge regression on features averaged over time: the least that a network must beat.
+"""Ridge regression on features averaged over time, a baseline that a network must beat.
 
     python -m benchmarks.fusion.ridge_baseline --data FILE
 
-prints, for each modality alone and for all together, the correlation with the labels and the mean
-absolute error on test. The strength of the ridge is the one that is best on valid.
+prints the correlation with the labels and the mean absolute error on test, for each modality alone and
+for all together. The penalty is the one with the smallest error on valid.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipelines.errors import call
 from pipelines.ridge import Decomposed
 from pipelines.row import MODALITIES
 
-STRENGTHS = tuple(10.0**power for power in range(-2, 6))
+PENALTIES = tuple(10.0**power for power in range(-2, 6))
 
 
 def main(argv: list[str]) -> None:
@@ -44,22 +44,22 @@ def table(features: FeatureSet) -> str:
 
 
 def rated(features: FeatureSet, modalities: list[str]) -> tuple[float, float]:
-    """Correlation and mean absolute error on test of a ridge on these modalities' means."""
+    """Correlation and mean absolute error on test of a ridge on the means of these modalities."""
     inputs = {
         split: np.concatenate([pooled(features, split, name) for name in modalities], axis=1)
         for split in features.splits
     }
-    labels = {split: found.labels.astype(np.float64) for split, found in features.splits.items()}
+    labels = {name: split.labels.astype(np.float64) for name, split in features.splits.items()}
     train = Decomposed(inputs["train"], labels["train"])
-    fits = [train.fit(strength) for strength in STRENGTHS]
+    fits = [train.fit(penalty) for penalty in PENALTIES]
     errors = [np.abs(inputs["valid"] @ fit[0] + fit[1] - labels["valid"]).mean() for fit in fits]
     weights, intercept = fits[int(np.argmin(errors))]
-    found = inputs["test"] @ weights + intercept
-    return float(np.corrcoef(found, labels["test"])[0, 1]), float(np.abs(found - labels["test"]).mean())
+    ratings, truth = inputs["test"] @ weights + intercept, labels["test"]
+    return float(np.corrcoef(ratings, truth)[0, 1]), float(np.abs(ratings - truth).mean())
 
 
 def pooled(features: FeatureSet, split: str, name: str) -> np.ndarray:
-    """The mean over a clip's steps, by training standards, (n, d); zeros where it has no step."""
+    """The mean over a clip's standardised steps, (n, d); zeros if it has none."""
     steps, standard = features.splits[split].features[name], features.standards[name]
     shown = steps.mask[..., None]
     total = np.where(shown, (steps.values - standard.mean) / standard.deviation, 0).sum(1, dtype=np.float64)

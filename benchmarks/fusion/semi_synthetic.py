@@ -1,22 +1,21 @@
-"""A semi-real set: real sentences with their scores, and weak sound and picture that are made.
+"""Makes a semi-synthetic data set: real sentences with their scores, and weak synthetic audio and video.
 
     python -m benchmarks.fusion.semi_synthetic --labels label.csv --votes summaryTable.csv --text MODEL \\
         --out FILE.safetensors
 
-Real: the sentences, scores and splits of `label.csv` (MMSA's layout), the hidden states that a
-pre-trained encoder has of the sentences, and with `--votes` what raters of CREMA-D heard in voices
-and saw in faces. Made: which clip goes with which sentence, and the streams themselves.
+Real are the sentences, scores and splits of `label.csv` (MMSA's layout), the hidden states of a
+pre-trained text encoder, and with `--votes` the annotators' ratings of voices and faces in CREMA-D.
+Synthetic are the assignment of clips to sentences, and the audio and video features.
 
-Each sentence has two latent valences in [-1, 1], one for sound and one for picture. Without votes both
-are its score over 3. With votes the sentence gets a clip whose rating of voice and face together is
-of the class (negative, neutral, positive) nearest to its score; the latent of the sound is then the
-rating of that clip's voice and that of the picture the rating of its face, so modalities
-disagree as far as those raters did. No actor is in two splits.
+Each sentence has two latent valences in [-1, 1], one for audio and one for video. Without votes both are
+its score over 3. With votes the sentence gets a clip whose rating of voice and face together is in the
+class (negative, neutral, positive) nearest to its score. The latents are then the ratings of that clip's
+voice and of its face, so that modalities disagree as much as the ratings. No actor is in two splits.
 
-A stream of T steps, T drawn evenly from `STEPS`, is x_t = z_t + [t in window] (v + σ η) r. Here z is smooth
-noise, z_t = φ z_{t-1} + √(1 − φ²) ε_t of variance 1 in each dimension; r is a fixed direction of
-standard normal entries; η is standard normal, one a clip; v is the latent and σ the modality's noise.
-The window is half of the steps, its place drawn. All that is drawn comes from (seed, id).
+A sequence of T steps, T uniform in `STEPS`, is x_t = z_t + [t in window] (v + σ η) r. Here z is smooth
+noise, z_t = φ z_{t-1} + √(1 − φ²) ε_t of variance 1 in each dimension; r is a fixed direction with
+standard normal entries; η is standard normal, one per clip; v is the latent and σ the modality's noise.
+The window is half of the steps at a random position. All random draws come from (seed, id).
 """
 
 from __future__ import annotations
@@ -24,13 +23,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finetune.fusion.features.arrays import FeatureError, Sequences, Split, checked
+from benchmarks.commands import require_at_least
+from finetune.fusion.features.arrays import FeatureError, Split, checked
 from pipelines.corpora.table import ParseErrors, read_table
-from pipelines.errors import UsageError, call
+from pipelines.errors import call
 from pipelines.row import SCALES, SPLITS, row_seed
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ COLUMNS = ("video_id", "clip_id", "text", "label", "mode")
 SCALE = "mosi"
 DIMENSIONS = {"audio": 74, "video": 47}  # of MOSI's COVAREP and FACET features
 STEPS = {"audio": (20, 50), "video": (15, 50)}
-# σ by modality: so that each stream is weak but not mute, for latents that are the score and for votes,
-# which say less of it by themselves.
+# σ by modality, so that each modality is weak but informative: for latents that are the score, and for
+# latents from votes, which are less informative by themselves.
 NOISE = {"audio": 1.5, "video": 1.2}
 NOISE_OF_VOTES = {"audio": 0.5, "video": 1.0}
 SMOOTHNESS = 0.9  # φ
-WINDOW = 0.5  # the share of steps in which the latent is written
+WINDOW = 0.5  # share of the steps that contain the latent
 MAX_TOKENS = 50  # of a sentence, as in MMSA's features
 
 
@@ -60,27 +60,49 @@ class Sentence:
 
 
 def main(argv: list[str]) -> None:
-    """Make the set, and print what a ridge regression finds in it."""
-    from finetune.fusion.features.file import checked_out
+    """Make the set, and print the result of a ridge regression on it."""
+    from benchmarks.fusion.ridge_baseline import table
+    from finetune.fusion.features.file import checked_out, named, write
+    from pipelines.device import pick
 
     options = _options(argv)
     noise = {"audio": options.audio_noise, "video": options.video_noise}
     out, sentences = checked_out(options.out), read_sentences(options.labels)
     latents, clips = latent_valences(sentences, options.votes, options.seed)
-    splits = made(sentences, latents, _encoder(options), noise, options.seed)
-    _write(out, splits, latents, about=_about(options) | {"clips": clips})
-    print(_summary(out, splits))
+    encoder = load_text(options.text, options.revision, pick(options.device), max_tokens=options.max_tokens)
+    splits = made(sentences, latents, encoder, noise, options.seed)
+    model = Path(options.text)
+    about = {
+        "made_by": "benchmarks.fusion.semi_synthetic",
+        "labels": named(options.labels),
+        "votes": named(options.votes) if options.votes else None,
+        "text": model.name if model.is_dir() else options.text,
+        "revision": options.revision,
+        "max_tokens": options.max_tokens,
+        "noise": noise,
+        "seed": options.seed,
+        "clips": clips,
+    }
+    more = {
+        f"{split}/{name}/latent": values.astype(np.float32)
+        for split, by_modality in latents.items()
+        for name, values in by_modality.items()
+    }
+    write(out, splits, scale=SCALE, about=about, more=more)
+    counts = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
+    ridge = table(checked(str(out), splits, SCALE))
+    print(f"{out}: {counts} sentences; a ridge on means over time:\n{ridge}")
 
 
 def read_sentences(path: Path) -> dict[str, list[Sentence]]:
-    """The sentences of `label.csv` by split.
+    """Read the sentences of `label.csv`, by split.
 
     Raises:
         RunError: If the table is malformed, or a split has no sentence.
     """
     errors = ParseErrors(path)
     lines = read_table(errors, COLUMNS)
-    found: dict[str, list[Sentence]] = {split: [] for split in (*SPLITS, "")}
+    by_split: dict[str, list[Sentence]] = {split: [] for split in (*SPLITS, "")}
     for line in lines:
         video, clip = errors.required(line, "video_id"), errors.required(line, "clip_id")
         sentence = Sentence(
@@ -90,35 +112,35 @@ def read_sentences(path: Path) -> dict[str, list[Sentence]]:
             split=errors.split(line, "mode"),
         )
         errors.unique(line, sentence.id)
-        found[sentence.split].append(sentence)
+        by_split[sentence.split].append(sentence)
     errors.raise_any()
-    empty = [split for split in SPLITS if not found[split]]
+    empty = [split for split in SPLITS if not by_split[split]]
     if empty:
         raise FeatureError(
             f"{path}: no sentence of {', '.join(empty)}; mode has to name train, valid and test"
         )
-    return {split: found[split] for split in SPLITS}
+    return {split: by_split[split] for split in SPLITS}
 
 
 def latent_valences(
     sentences: dict[str, list[Sentence]], votes: Path | None, seed: int
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, list[str]] | None]:
-    """What sound and picture say of each sentence, in [-1, 1], and with votes the clips that say it."""
+    """The latent valences of each sentence, in [-1, 1], and with votes the clips that they are from."""
     scores = {
-        split: np.array([each.score for each in found]) / SCALES[SCALE][1]
-        for split, found in sentences.items()
+        split: np.array([each.score for each in group]) / SCALES[SCALE][1]
+        for split, group in sentences.items()
     }
     if votes is None:
-        return {split: {"audio": found, "video": found} for split, found in scores.items()}, None
-    from benchmarks.fusion.crema_d import pair, read_votes, split_actors
+        return {split: {"audio": values, "video": values} for split, values in scores.items()}, None
+    from benchmarks.fusion.crema_d import pair, read_ratings, split_actors
 
-    rated = read_votes(votes)
-    actors = split_actors(rated, {split: len(found) for split, found in sentences.items()}, seed)
+    ratings = read_ratings(votes)
+    actors = split_actors(ratings, {split: len(group) for split, group in sentences.items()}, seed)
     latents, clips = {}, {}
-    for split, found in sentences.items():
-        chosen = pair(rated, actors[split], [each.id for each in found], scores[split], seed)
-        latents[split] = {"audio": rated.voice[chosen], "video": rated.face[chosen]}
-        clips[split] = [rated.clips[index] for index in chosen]
+    for split, group in sentences.items():
+        chosen = pair(ratings, actors[split], [each.id for each in group], scores[split], seed)
+        latents[split] = {"audio": ratings.voice[chosen], "video": ratings.face[chosen]}
+        clips[split] = [ratings.clips[index] for index in chosen]
     return latents, clips
 
 
@@ -139,23 +161,29 @@ def made(
         for name, size in DIMENSIONS.items()
     }
     splits = {}
-    for split, found in sentences.items():
-        ids = [each.id for each in found]
-        features = {"text": padded([encoder(each.text) for each in tqdm(found, desc=split, disable=None)])}
+    for split, group in sentences.items():
+        ids = [each.id for each in group]
+        features = {"text": padded([encoder(each.text) for each in tqdm(group, desc=split, disable=None)])}
         for name, direction in directions.items():
-            streams = [
+            sequences = [
                 stream(latent, direction, STEPS[name], noise[name], row_seed(seed, f"{name} {row_id}"))
                 for row_id, latent in zip(ids, latents[split][name], strict=True)
             ]
-            features[name] = padded(streams)  # type: ignore[arg-type]
-        splits[split] = _split_of(found, features)
+            features[name] = padded(sequences)  # type: ignore[arg-type]
+        splits[split] = Split(
+            ids=ids,
+            features=features,
+            labels=np.array([each.score for each in group], dtype=np.float32),
+            unimodal={name: np.full(len(ids), np.nan, dtype=np.float32) for name in features},
+            weights=np.ones(len(ids), dtype=np.float32),
+        )
     return splits
 
 
 def stream(
     latent: float, direction: np.ndarray, steps: tuple[int, int], noise: float, seed: int
 ) -> np.ndarray:
-    """Smooth noise in which a latent is written along a direction, (T, d); see the module."""
+    """Smooth noise that contains a latent along a direction, (T, d); see the module."""
     rng = np.random.default_rng(seed)
     length = int(rng.integers(steps[0], steps[1] + 1))
     values = rng.standard_normal((length, len(direction)))
@@ -167,100 +195,29 @@ def stream(
     return values.astype(np.float32)
 
 
-def _split_of(sentences: list[Sentence], features: dict[str, Sequences]) -> Split:
-    count = len(sentences)
-    return Split(
-        ids=[each.id for each in sentences],
-        features=features,
-        labels=np.array([each.score for each in sentences], dtype=np.float32),
-        unimodal={name: np.full(count, np.nan, dtype=np.float32) for name in features},
-        weights=np.ones(count, dtype=np.float32),
-    )
-
-
-def _encoder(options: argparse.Namespace) -> TextEncoder:
-    from finetune.fusion.features.pretrained import load
-    from pipelines.device import pick
-
-    return load("text", options.text, options.revision, pick(options.device), max_tokens=options.max_tokens)
-
-
-def _write(
-    out: Path,
-    splits: dict[str, Split],
-    latents: dict[str, dict[str, np.ndarray]],
-    about: dict[str, Any],
-) -> None:
-    from finetune.fusion.features.file import write
-
-    more = {
-        f"{split}/{name}/latent": values.astype(np.float32)
-        for split, found in latents.items()
-        for name, values in found.items()
-    }
-    write(out, splits, scale=SCALE, about=about, more=more)
-
-
-def _about(options: argparse.Namespace) -> dict[str, Any]:
-    from finetune.fusion.features.file import named
-
-    model = Path(options.text)
-    return {
-        "made_by": "benchmarks.fusion.semi_synthetic",
-        "labels": named(options.labels),
-        "votes": named(options.votes) if options.votes else None,
-        "text": model.name if model.is_dir() else options.text,
-        "revision": options.revision,
-        "max_tokens": options.max_tokens,
-        "noise": {name: getattr(options, f"{name}_noise") for name in NOISE},
-        "seed": options.seed,
-    }
-
-
-def _summary(out: Path, splits: dict[str, Split]) -> str:
-    from benchmarks.fusion.ridge_baseline import table
-
-    counts = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
-    return (
-        f"{out}: {counts} sentences; a ridge on means over time:\n{table(checked(str(out), splits, SCALE))}"
-    )
-
-
 def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.fusion.semi_synthetic",
-        description="Real sentences with weak sound and picture that are made.",
+        description="Real sentences with weak synthetic audio and video.",
         allow_abbrev=False,
     )
     parser.add_argument("--labels", type=Path, required=True, metavar="label.csv", help="in MMSA's layout")
     parser.add_argument("--votes", type=Path, metavar="summaryTable.csv", help="of CREMA-D")
-    parser.add_argument(
-        "--text", required=True, metavar="MODEL", help="encoder of the sentences, id or folder"
-    )
+    parser.add_argument("--text", required=True, metavar="MODEL", help="text encoder, id or folder")
     parser.add_argument("--revision", help="of the encoder on the Hub")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
     for name, value in NOISE.items():
-        parser.add_argument(
-            f"--{name}-noise",
-            type=float,
-            help=f"σ of {name} (default: {NOISE_OF_VOTES[name]:g} with votes, else {value:g})",
-        )
-    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
+        text = f"σ of {name} (default: {NOISE_OF_VOTES[name]:g} with votes, else {value:g})"
+        parser.add_argument(f"--{name}-noise", type=float, help=text)
+    parser.add_argument("--seed", type=int, default=0, help="of all random draws (default: 0)")
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="of the encoder")
-    parser.add_argument(
-        "--max-tokens",
-        type=int,
-        default=MAX_TOKENS,
-        help=f"longer sentences are cut (default: {MAX_TOKENS}); special tokens are counted",
-    )
+    text = f"longer sentences are cut (default: {MAX_TOKENS}); special tokens are counted"
+    parser.add_argument("--max-tokens", type=int, default=MAX_TOKENS, help=text)
     options = parser.parse_args(argv)
     for name, value in (NOISE_OF_VOTES if options.votes else NOISE).items():
         if getattr(options, f"{name}_noise") is None:
             setattr(options, f"{name}_noise", value)
-        if getattr(options, f"{name}_noise") < 0:
-            raise UsageError(f"--{name}-noise: got {getattr(options, f'{name}_noise')}; it takes at least 0")
-    if options.max_tokens < 3:
-        raise UsageError(f"--max-tokens: got {options.max_tokens}; it takes at least 3")
+    require_at_least(options, audio_noise=0, video_noise=0, max_tokens=3)
     return options
 
 

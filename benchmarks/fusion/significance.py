@@ -1,11 +1,11 @@
-"""Whether one run's networks do better than another's, from the same seeds on the same rows.
+"""Tests whether one run's networks do better than another's, with the same seeds on the same rows.
 
-**Over seeds**: a paired t test of each metric's differences, a seed a pair. It asks what another
-seed would bring, on these rows.
+**Over seeds**: a paired t test of each metric's differences, one pair per seed. It generalises to other
+seeds on these rows.
 
-**Over rows**: `finetune.comparison`'s paired bootstrap, the ratings of all seeds pooled: a row, or where
-ids name the video a row is cut from a whole video, is drawn with its ratings from every seed. It asks
-what other rows would bring, from these seeds.
+**Over rows**: `finetune.comparison`'s paired bootstrap over the pooled ratings of all seeds: a row, or a
+whole video if ids name the video that a row is cut from, is drawn with its ratings from every seed. It
+generalises to other rows with these seeds.
 
 References:
     Student's distribution as a finite sum: Abramowitz & Stegun 1964, 26.7.3 and 26.7.4.
@@ -26,22 +26,28 @@ from finetune.msa_metrics import DEFINITIONS
 from pipelines.errors import RunError
 
 SEPARATOR = "$_$"
-"""Between the video and the clip in MMSA's ids."""
+"""Separates video and clip in MMSA's ids."""
 
 
 def over_seeds(run: Path, against: Path, seeds: Sequence[int]) -> dict[str, dict[str, float | None]]:
-    """By metric: mean difference (run less against), t, degrees of freedom, p."""
-    ours, theirs = ([_metrics(folder, seed) for seed in seeds] for folder in (run, against))
-    found = {}
+    """By metric: mean difference (run minus against), t, degrees of freedom, p."""
+    ours, theirs = (
+        [
+            json.loads((folder / f"seed-{seed}" / "metrics.json").read_text(encoding="utf-8"))["test"]
+            for seed in seeds
+        ]
+        for folder in (run, against)
+    )
+    tests = {}
     for name in ours[0]:
         pairs = [(one[name], other[name]) for one, other in zip(ours, theirs, strict=True)]
         values = [one - other for one, other in pairs if one is not None and other is not None]
-        found[name] = paired_t(values) if len(values) == len(seeds) else paired_t([])
-    return found
+        tests[name] = paired_t(values) if len(values) == len(seeds) else paired_t([])
+    return tests
 
 
 def paired_t(differences: Sequence[float]) -> dict[str, float | None]:
-    """Student's paired test against no difference; without a t where fewer than two or all are one."""
+    """Student's paired t test; t and p are None for fewer than two differences, or if all are equal."""
     count = len(differences)
     mean = float(np.mean(differences)) if count else None
     spread = float(np.std(differences, ddof=1)) if count > 1 else 0.0
@@ -52,7 +58,7 @@ def paired_t(differences: Sequence[float]) -> dict[str, float | None]:
 
 
 def two_sided(t: float, freedom: int) -> float:
-    """The share of Student's distribution that is at least |t| away from 0."""
+    """Two-sided p-value: the probability of at least |t| under Student's distribution."""
     angle = math.atan(abs(t) / math.sqrt(freedom))
     sine, cosine = math.sin(angle), math.cos(angle)
     odd = freedom % 2
@@ -67,12 +73,19 @@ def two_sided(t: float, freedom: int) -> float:
 
 
 def over_rows(run: Path, against: Path, seeds: Sequence[int], resamples: int) -> dict[str, Any]:
-    """What `finetune.comparison.compare` says of the pooled ratings of test.
+    """Result of `finetune.comparison.compare` on the pooled test ratings.
 
     Raises:
-        RunError: If the runs have not rated the same rows.
+        RunError: If the runs did not rate the same rows.
     """
-    ours, theirs = (_test_rows(folder, seeds) for folder in (run, against))
+    from pyarrow import compute, concat_tables, parquet
+
+    ours, theirs = (
+        concat_tables(parquet.read_table(folder / f"seed-{seed}" / "predictions.parquet") for seed in seeds)
+        .filter(compute.field("split") == "test")
+        .to_pydict()
+        for folder in (run, against)
+    )
     for name in ("seed", "id", "label"):
         if ours[name] != theirs[name]:
             raise RunError(
@@ -90,18 +103,5 @@ def over_rows(run: Path, against: Path, seeds: Sequence[int], resamples: int) ->
 
 
 def group_of(row_id: str) -> str:
-    """The video that a clip was cut from where its id tells, else the clip."""
+    """The video of a clip if its id names one, else the clip."""
     return row_id.split(SEPARATOR)[0]
-
-
-def _metrics(run: Path, seed: int) -> dict[str, float | None]:
-    return json.loads((run / f"seed-{seed}" / "metrics.json").read_text(encoding="utf-8"))["test"]
-
-
-def _test_rows(run: Path, seeds: Sequence[int]) -> dict[str, list[Any]]:
-    """The columns of the test split's predictions, seed by seed."""
-    from pyarrow import compute, concat_tables, parquet
-
-    tables = [parquet.read_table(run / f"seed-{seed}" / "predictions.parquet") for seed in seeds]
-    table = concat_tables(tables)
-    return table.filter(compute.equal(table["split"], "test")).to_pydict()

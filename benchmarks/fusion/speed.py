@@ -1,13 +1,14 @@
-"""How fast the fusion model trains, beside MulT as the package MMSA has it, and what its balance costs.
+"""Speed of training the fusion model, compared with MMSA's MulT, and the cost of its balancing.
 
     python -m benchmarks.fusion.speed --out DIR [--steps 60] [--mult-steps 3] [--threads 1]
 
-**Beside MulT.** Forward, backward and optimizer step on the same made arrays of the size of MOSI's
-unaligned features, with MMSA's default settings for MulT on MOSI. MMSA is no dependency: where it is
-missing, ours is measured alone. `pip install MMSA` in an environment of its own brings it.
+**MulT.** Forward pass, backward pass and optimizer step on the same random arrays of the size of MOSI's
+unaligned features, with MMSA's default settings for MulT on MOSI. MMSA is no dependency; without it, only
+ours is measured. Install it with `pip install MMSA` in a separate environment.
 
-**Bookkeeping.** The same network with neither norms nor statistical loss, and with more and more of
-both, turn by turn so that what else the machine does hits all alike; medians of the ratios of a turn.
+**Overhead.** The same network without gradient norms and statistical loss, and with more and more of
+them. Steps alternate, so that other programs on the machine affect all alike; figures are medians of the
+ratios per turn.
 
 Writes `benchmark.json` and `benchmark.md`; every figure is of one run on one machine.
 """
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from benchmarks.commands import require_at_least, table, write_report
 from finetune.fusion.balancing.observation import Observation
 from finetune.fusion.conflict import Conflict
 from finetune.fusion.features.arrays import FeatureSet, Sequences, Split, cleaned
@@ -38,20 +40,19 @@ from finetune.fusion.settings import (
     TrainingSettings,
 )
 from finetune.fusion.training import Trainer, make_network
-from pipelines.atomic import write_json, write_text
-from pipelines.errors import UsageError, call
+from pipelines.errors import call
 
-CLIPS, BATCH = 1284, 16  # of MOSI's training split; of MMSA's default for MulT
+CLIPS, BATCH = 1284, 16  # size of MOSI's training split; MMSA's batch size for MulT
 SHAPES = {"text": (50, 768), "audio": (500, 5), "video": (375, 20)}
-BATCHES = 4  # that steps go round through
+BATCHES = 4  # different batches, used in turn
 WARM_UP = 3
-PER_TURN = 10  # steps of ours to one of MulT
+PER_TURN = 10  # our steps per step of MulT
 INSTALL = "pip install MMSA==2.2.1"
 
 Step = Callable[[int], object]
 
-# What the bookkeeping is made of: the section `conflict`, and the weight of the statistical loss. A
-# threshold of 1 makes every step a conflict, one out of reach none.
+# The section `conflict`, and the weight of the statistical loss. With a threshold of 1 every step is a
+# conflict, with a huge one none.
 BOOKKEEPING: dict[str, tuple[ConflictSettings, float]] = {
     "norms": (ConflictSettings(penalty=False), 0.0),
     "norms, statistical loss": (ConflictSettings(penalty=False), 0.1),
@@ -64,18 +65,14 @@ def main(argv: list[str]) -> None:
     """Measure and write the report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fusion.speed", description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=60, help="of ours, each kind (default: 60)")
-    parser.add_argument("--mult-steps", type=int, default=3, help="of MulT (default: 3)")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: 1)")
+    parser.add_argument("--steps", type=int, default=60, help="our steps of each kind (default: 60)")
+    parser.add_argument("--mult-steps", type=int, default=3, help="steps of MulT (default: 3)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     options = parser.parse_args(argv)
-    for name in ("steps", "mult_steps", "threads"):
-        if getattr(options, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')}: got {getattr(options, name)}, takes 1 or more")
+    require_at_least(options, steps=1, mult_steps=1, threads=1)
     torch.set_num_threads(options.threads)
     report = measured(options.steps, options.mult_steps)
-    write_json(options.out / "benchmark.json", report)
-    write_text(options.out / "benchmark.md", markdown(report))
-    print(markdown(report))
+    write_report(options.out, report, markdown(report))
 
 
 def measured(steps: int, mult_steps: int) -> dict[str, Any]:
@@ -94,15 +91,15 @@ def measured(steps: int, mult_steps: int) -> dict[str, Any]:
         "steps": steps,
         "step_s": {"plain": float(np.median(plain)), "both, a conflict at every step": step_s},
         "epoch_s": step_s * -(-CLIPS // BATCH),
-        "bookkeeping": {name: float(np.median(found / plain) - 1) for name, found in seconds.items()},
-        "mult": beside_mult(batches, mult_steps, kinds["both, a conflict at every step"]),
+        "bookkeeping": {name: float(np.median(each / plain) - 1) for name, each in seconds.items()},
+        "mult": compare_with_mult(batches, mult_steps, kinds["both, a conflict at every step"]),
     }
 
 
 def made_features(clips: int) -> FeatureSet:
-    """Noise of the size of MOSI's unaligned features, every clip at its full length."""
+    """Noise of the size of MOSI's unaligned features, every clip at full length."""
     rng = np.random.default_rng(0)
-    nothing = np.full(clips, np.nan, dtype=np.float32)
+    missing = np.full(clips, np.nan, dtype=np.float32)
     split = Split(
         ids=[str(number) for number in range(clips)],
         features={
@@ -113,14 +110,14 @@ def made_features(clips: int) -> FeatureSet:
             for name, shape in SHAPES.items()
         },
         labels=rng.uniform(-3, 3, size=clips).astype(np.float32),
-        unimodal=dict.fromkeys(SHAPES, nothing),
+        unimodal=dict.fromkeys(SHAPES, missing),
         weights=np.ones(clips, dtype=np.float32),
     )
     return cleaned({"train": split, "valid": split, "test": split}, "mosi")
 
 
-class _Unwatched:
-    """No balance: nothing is looked at and nothing changed."""
+class _NoBalance:
+    """Observes and changes nothing."""
 
     def observe(self, observation: Observation) -> None:
         pass
@@ -132,7 +129,7 @@ class _Unwatched:
 def trainer_step(
     features: FeatureSet, batches: list[Batch], parts: tuple[ConflictSettings, float] | None
 ) -> Step:
-    """A step of ours on one of the batches; without parts, without bookkeeping."""
+    """Our step on one of the batches; without balancing if `parts` is None."""
     conflict, statistics = parts or (ConflictSettings(), 0.0)
     torch.manual_seed(0)
     trainer = Trainer(
@@ -146,21 +143,21 @@ def trainer_step(
         seed=0,
     )
     if parts is None:
-        trainer.balance = _Unwatched()  # type: ignore[assignment]
+        trainer.balance = _NoBalance()  # type: ignore[assignment]
     trainer.network.train()
     return lambda number: trainer.step([batches[number % len(batches)]])
 
 
 def turn_by_turn(kinds: dict[str, Step], turns: int) -> dict[str, np.ndarray]:
-    """Seconds of each kind's step in each turn, (turns,); the order goes round."""
-    found: dict[str, list[float]] = {name: [] for name in kinds}
+    """Seconds of each kind's step in each turn, (turns,); the order rotates."""
+    times: dict[str, list[float]] = {name: [] for name in kinds}
     names = list(kinds)
     for turn in range(-WARM_UP, turns):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             seconds = _seconds(kinds[name], turn)
             if turn >= 0:
-                found[name].append(seconds)
-    return {name: np.array(values) for name, values in found.items()}
+                times[name].append(seconds)
+    return {name: np.array(values) for name, values in times.items()}
 
 
 def _seconds(step: Step, number: int) -> float:
@@ -169,8 +166,8 @@ def _seconds(step: Step, number: int) -> float:
     return time.perf_counter() - started
 
 
-def beside_mult(batches: list[Batch], steps: int, ours: Step) -> dict[str, Any] | None:
-    """MulT's step and what share of it ours takes, turn by turn; None where MMSA is not installed."""
+def compare_with_mult(batches: list[Batch], steps: int, ours: Step) -> dict[str, Any] | None:
+    """Time of MulT's step, and ours as a share of it; None if MMSA is not installed."""
     if importlib.util.find_spec("MMSA") is None:
         return None
     step = mult_step(batches)
@@ -185,7 +182,7 @@ def beside_mult(batches: list[Batch], steps: int, ours: Step) -> dict[str, Any] 
 
 
 def mult_step(batches: list[Batch]) -> Step:
-    """A step of MMSA's MulT with its default settings for MOSI, as its own training has it."""
+    """A training step of MMSA's MulT with its default settings for MOSI."""
     from MMSA import get_config_regression
     from MMSA.models.singleTask.MULT import MULT
 
@@ -209,28 +206,27 @@ def mult_step(batches: list[Batch]) -> Step:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The report in words and numbers."""
+    """The report as Markdown."""
     plain, full = report["step_s"].values()
-    lines = [
-        f"Arrays of MOSI's size ({CLIPS:,} clips, "
-        + ", ".join(f"{name} {steps}×{size}" for name, (steps, size) in SHAPES.items())
-        + f"), batch {BATCH}, {report['threads']} thread(s), medians of {report['steps']} steps.",
-        "",
-        "| | a step | an epoch |",
-        "|---|---|---|",
-        f"| ours, a conflict at every step | {1000 * full:.0f} ms | {report['epoch_s']:.1f} s |",
-    ]
-    mult = report["mult"]
+    shapes = ", ".join(f"{name} {steps}×{size}" for name, (steps, size) in SHAPES.items())
+    rows = [["ours, a conflict at every step", f"{1000 * full:.0f} ms", f"{report['epoch_s']:.1f} s"]]
+    mult, comparison = (
+        report["mult"],
+        f"MulT was not measured: MMSA is not installed; {INSTALL}, and start again.",
+    )
     if mult:
-        lines.append(
-            f"| MMSA's MulT ({mult['steps']} steps) | {mult['step_s']:.2f} s | {mult['epoch_s']:.0f} s |"
-        )
-        lines += ["", f"Ours takes 1/{1 / mult['share']:.0f} of MulT's time."]
-    else:
-        lines += ["", f"MulT was not measured: MMSA is not installed; {INSTALL}, and start again."]
-    lines += ["", f"| over the same network with neither ({1000 * plain:.0f} ms) | |", "|---|---|"]
-    lines += [f"| {name} | {share:+.1%} |" for name, share in report["bookkeeping"].items()]
-    return "\n".join(lines) + "\n"
+        name = f"MMSA's MulT ({mult['steps']} steps)"
+        rows.append([name, f"{mult['step_s']:.2f} s", f"{mult['epoch_s']:.0f} s"])
+        comparison = f"Ours takes 1/{1 / mult['share']:.0f} of MulT's time."
+    overhead = [[name, f"{share:+.1%}"] for name, share in report["bookkeeping"].items()]
+    parts = [
+        f"Arrays of MOSI's size ({CLIPS:,} clips, {shapes}), batch {BATCH}, {report['threads']} thread(s),"
+        f" medians of {report['steps']} steps.",
+        table(["", "a step", "an epoch"], rows),
+        comparison,
+        table([f"over the same network with neither ({1000 * plain:.0f} ms)", ""], overhead),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Whether quality falls where a clip is corrupted, and follows the sentiment that a variant lost."""
+"""Whether quality falls with corruption, and follows changes of sentiment."""

@@ -1,9 +1,8 @@
-"""Ways to spoil a clip by a known amount, and harmless changes beside them: what the scorer is tried on.
+"""Corruptions of a known severity, and harmless changes for comparison, to test the scorer with.
 
 Video functions take and return uint8 RGB (F, H, W, 3), audio functions float32 mono (samples,) in
-[-1, 1] at 16 kHz. Neither changes its input or its length. Those of a means with a `partner` take another
-clip's track besides. Which clips are spoiled is the benchmark's affair
-(`benchmarks.scorer.sensitivity`).
+[-1, 1] at 16 kHz. They change neither their input nor its length. Those with a `partner` also take
+another clip's track.
 """
 
 from __future__ import annotations
@@ -16,40 +15,40 @@ import numpy as np
 
 from benchmarks.scorer.partners import Partner, Track
 from pipelines import pitch
-from score.media.video import Picture, resized
-from score.voice_perturbation import with_pitch
+from score.media.video import VideoTrack, resized
+from score.voice_perturbation import clipped, with_pitch
 
 PIECE = 1600
-"""Samples of one piece of speech that is dropped: 100 ms."""
+"""Samples of one dropped piece of speech: 100 ms."""
 FADE = 160
-"""Samples over which another sound fades in and out: 10 ms."""
+"""Samples of a fade into and out of other audio: 10 ms."""
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
-"""How much of a clip is another's, or how far a puppet's mood is moved."""
+"""Share of a clip that is another's, or of the distance that a puppet's valence is moved."""
 
 
-class Means(NamedTuple):
+class Corruption(NamedTuple):
     """One way to change a track."""
 
     track: Track
     change: Callable[..., np.ndarray]
-    """Of the track, a grade, what is drawn from, and the partner's track where there is one."""
-    grades: tuple[float, ...]
+    """Takes the track, a severity, a random generator, and the partner's track if there is one."""
+    severities: tuple[float, ...]
     """From light to strong."""
     unit: str
-    """Of the grades."""
+    """Unit of the severities."""
     harmless: bool = False
-    """Whether a variant made so may be trained on as its source is."""
+    """Whether such a variant is as good for training as its source."""
     partner: Partner | None = None
-    """Whose track takes the place of the clip's own, or of a piece of it."""
+    """Whose track replaces the clip's own, or a piece of it."""
 
 
 def encoded_again(track: np.ndarray, times: float, rng: np.random.Generator) -> np.ndarray:
-    """The track as it is: a store's encoders do the rest. Of sound, encoded without loss, it is a copy."""
+    """The unchanged track, which is encoded again; audio, encoded without loss, stays a copy."""
     return track
 
 
 def recoloured(frames: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """The same drawing in other colours and with less contrast, mixed in by a share in [0, 1]."""
+    """Other colours and less contrast, mixed in by a share in [0, 1]."""
     other = 255 * (0.15 + 0.7 * (frames[..., [2, 0, 1]] / 255) ** 0.8)
     return _grey_levels((1 - share) * frames + share * other)
 
@@ -62,8 +61,8 @@ def noisy(frames: np.ndarray, spread: float, rng: np.random.Generator) -> np.nda
 def blurred(frames: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
     """Shrunk by a factor and enlarged again."""
     height, width = frames.shape[1:3]
-    # Neither function looks at the rate.
-    small = resized(Picture(frames, 1.0), max(1, round(height / factor)), max(1, round(width / factor)))
+    # The rate of 1 is not used.
+    small = resized(VideoTrack(frames, 1.0), max(1, round(height / factor)), max(1, round(width / factor)))
     return resized(small, height, width).frames
 
 
@@ -80,7 +79,7 @@ def blocky(frames: np.ndarray, quality: float, rng: np.random.Generator) -> np.n
 
 
 def shuffled(frames: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """A share of the frames, two at least, each put in the place of another."""
+    """A share of the frames, two at least, in each other's places."""
     moved = rng.permutation(len(frames))[: max(2, round(share * len(frames)))]
     order = np.arange(len(frames))
     order[moved] = np.roll(moved, 1)
@@ -88,7 +87,7 @@ def shuffled(frames: np.ndarray, share: float, rng: np.random.Generator) -> np.n
 
 
 def frozen(frames: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """A share of the clip in one piece, two frames at least, shows the first frame of the piece."""
+    """One piece of the clip, a share of it and two frames at least, shows the piece's first frame."""
     piece = _piece(len(frames), share, 2, rng)
     order = np.arange(len(frames))
     order[piece] = piece.start
@@ -96,45 +95,45 @@ def frozen(frames: np.ndarray, share: float, rng: np.random.Generator) -> np.nda
 
 
 def late(frames: np.ndarray, delay: float, rng: np.random.Generator) -> np.ndarray:
-    """The picture delayed by so many frames; until it begins its first frame is shown."""
+    """The video delayed by a number of frames; its first frame is repeated until then."""
     return frames[np.maximum(np.arange(len(frames)) - int(delay), 0)]
 
 
 def replaced(frames: np.ndarray, share: float, rng: np.random.Generator, other: np.ndarray) -> np.ndarray:
-    """A share of the clip in one piece, two frames at least, shows another clip's frames of the same time."""
+    """One piece of the clip, two frames at least, shows another clip's frames of the same time."""
     piece = _piece(len(frames), share, 2, rng)
     times = np.round(np.linspace(0, len(other) - 1, len(frames))).astype(int)[piece]
     made = frames.copy()
-    made[piece] = resized(Picture(other[times], 1.0), *frames.shape[1:3]).frames
+    made[piece] = resized(VideoTrack(other[times], 1.0), *frames.shape[1:3]).frames
     return made
 
 
 def instead(frames: np.ndarray, share: float, rng: np.random.Generator, other: np.ndarray) -> np.ndarray:
-    """Another drawing of the clip, in which the share is already."""
+    """Another drawing of the whole clip; the share is already in it."""
     return replaced(frames, 1.0, rng, other)
 
 
 def in_noise(samples: np.ndarray, ratio_db: float, rng: np.random.Generator) -> np.ndarray:
     """In white noise at a signal-to-noise ratio in dB over the whole clip."""
     spread = np.sqrt((samples * samples).mean()) / 10 ** (ratio_db / 20)
-    return _samples(samples + rng.normal(0, 1, len(samples)) * spread)
+    return clipped(samples + rng.normal(0, 1, len(samples)) * spread)
 
 
 def overdriven(samples: np.ndarray, gain_db: float, rng: np.random.Generator) -> np.ndarray:
-    """Amplified by so many dB and cut off where the loudest sample was."""
+    """Amplified by a gain in dB and clipped at the original peak."""
     peak = float(np.abs(samples).max())
-    return _samples(np.clip(samples * 10 ** (gain_db / 20), -peak, peak))
+    return clipped(np.clip(samples * 10 ** (gain_db / 20), -peak, peak))
 
 
 def muffled(samples: np.ndarray, cutoff_hz: float, rng: np.random.Generator) -> np.ndarray:
-    """Nothing left above a frequency in Hz."""
+    """Nothing above a frequency in Hz."""
     spectrum = np.fft.rfft(samples)
     spectrum[np.fft.rfftfreq(len(samples), 1 / pitch.SAMPLING_RATE) > cutoff_hz] = 0
-    return _samples(np.fft.irfft(spectrum, len(samples)))
+    return clipped(np.fft.irfft(spectrum, len(samples)))
 
 
 def dropped(samples: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """A share of its pieces, one at least, silent."""
+    """A share of the pieces, one at least, silent."""
     pieces = -(-len(samples) // PIECE)
     silent = np.zeros(pieces, dtype=bool)
     silent[rng.permutation(pieces)[: max(1, round(share * pieces))]] = True
@@ -144,9 +143,9 @@ def dropped(samples: np.ndarray, share: float, rng: np.random.Generator) -> np.n
 def another_take(
     samples: np.ndarray, share: float, rng: np.random.Generator, other: np.ndarray
 ) -> np.ndarray:
-    """A share of the clip in one piece is what another take of the same words has at this time.
+    """One piece of the clip is from another take of the same words, at the same time.
 
-    The take is stretched to the clip's length first, its pitch stays.
+    The take is first stretched to the clip's length at its own pitch.
     """
     return _spliced(samples, _stretched(other, len(samples)), share, rng)
 
@@ -154,70 +153,70 @@ def another_take(
 def said_instead(
     samples: np.ndarray, share: float, rng: np.random.Generator, other: np.ndarray
 ) -> np.ndarray:
-    """Another reading of the clip, in which the share is already, stretched to its length."""
-    return _samples(_stretched(other, len(samples)))
+    """Another reading of the whole clip, stretched to its length; the share is already in it."""
+    return clipped(_stretched(other, len(samples)))
 
 
 def other_words(samples: np.ndarray, share: float, rng: np.random.Generator, other: np.ndarray) -> np.ndarray:
-    """A share of the clip in one piece is another clip's sound, as loud as the clip."""
+    """One piece of the clip is another clip's audio, as loud as the clip."""
     level = np.sqrt((samples * samples).mean() / max(float((other * other).mean()), 1e-9))
     return _spliced(samples, np.resize(other, len(samples)) * level, share, rng)
 
 
 def flattened(samples: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """The intonation taken away by a share in [0, 1]; at 1 the voice is a monotone."""
+    """Intonation reduced by a share in [0, 1]; at 1 the voice is a monotone."""
     return with_pitch(samples, lambda octaves: octaves + share * (octaves.mean() - octaves))
 
 
 def raised(samples: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
-    """A voice that is higher by a constant factor."""
+    """Pitch raised by a constant factor."""
     return with_pitch(samples, lambda octaves: octaves + np.log2(factor))
 
 
-MEANS: dict[str, Means] = {
-    "encoded again": Means("video", encoded_again, (1,), "time", harmless=True),
-    "colours changed": Means("video", recoloured, (0.2, 0.4, 0.6, 0.8, 1.0), "share", harmless=True),
-    "noise": Means("video", noisy, (2, 5, 10, 20, 40), "grey levels"),
-    "blur": Means("video", blurred, (1.25, 1.5, 2, 3, 4), "times"),
-    "block artefacts": Means("video", blocky, (80, 50, 25, 10, 5), "JPEG quality"),
-    "shuffled frames": Means("video", shuffled, (0.1, 0.2, 0.4, 0.7, 1.0), "of the frames"),
-    "frozen": Means("video", frozen, (0.1, 0.2, 0.4, 0.7, 1.0), "of the clip"),
-    "shifted in time": Means("video", late, (1, 2, 3, 5, 8), "frames"),
-    "expression moved": Means("video", instead, SHARES, "of the way", partner="redrawn"),
-    "another expression": Means("video", replaced, SHARES, "of the clip", partner="same person"),
-    "another face": Means("video", replaced, SHARES, "of the clip", partner="stranger"),
-    "sound encoded again": Means("audio", encoded_again, (1,), "time", harmless=True),
-    "pitch moved": Means("audio", raised, (1.05, 1.1, 1.2, 1.3, 1.5), "times", harmless=True),
-    "noise in the sound": Means("audio", in_noise, (30, 20, 10, 5, 0), "dB SNR"),
-    "clipping": Means("audio", overdriven, (3, 6, 12, 18, 24), "dB"),
-    "band loss": Means("audio", muffled, (4000, 2000, 1000, 500, 250), "Hz"),
-    "dropped speech": Means("audio", dropped, (0.05, 0.1, 0.2, 0.4, 0.8), "of the clip"),
-    "flattened pitch": Means("audio", flattened, (0.2, 0.4, 0.6, 0.8, 1.0), "of its range"),
-    "mood moved": Means("audio", said_instead, SHARES, "of the way", partner="redrawn"),
-    "another take": Means("audio", another_take, SHARES, "of the clip", partner="same person"),
-    "another's words": Means("audio", other_words, SHARES, "of the clip", partner="stranger"),
+CORRUPTIONS: dict[str, Corruption] = {
+    "encoded again": Corruption("video", encoded_again, (1,), "time", harmless=True),
+    "colours changed": Corruption("video", recoloured, (0.2, 0.4, 0.6, 0.8, 1.0), "share", harmless=True),
+    "noise": Corruption("video", noisy, (2, 5, 10, 20, 40), "grey levels"),
+    "blur": Corruption("video", blurred, (1.25, 1.5, 2, 3, 4), "times"),
+    "block artefacts": Corruption("video", blocky, (80, 50, 25, 10, 5), "JPEG quality"),
+    "shuffled frames": Corruption("video", shuffled, (0.1, 0.2, 0.4, 0.7, 1.0), "of the frames"),
+    "frozen": Corruption("video", frozen, (0.1, 0.2, 0.4, 0.7, 1.0), "of the clip"),
+    "shifted in time": Corruption("video", late, (1, 2, 3, 5, 8), "frames"),
+    "expression moved": Corruption("video", instead, SHARES, "of the way", partner="redrawn"),
+    "another expression": Corruption("video", replaced, SHARES, "of the clip", partner="same person"),
+    "another face": Corruption("video", replaced, SHARES, "of the clip", partner="stranger"),
+    "sound encoded again": Corruption("audio", encoded_again, (1,), "time", harmless=True),
+    "pitch moved": Corruption("audio", raised, (1.05, 1.1, 1.2, 1.3, 1.5), "times", harmless=True),
+    "noise in the sound": Corruption("audio", in_noise, (30, 20, 10, 5, 0), "dB SNR"),
+    "clipping": Corruption("audio", overdriven, (3, 6, 12, 18, 24), "dB"),
+    "band loss": Corruption("audio", muffled, (4000, 2000, 1000, 500, 250), "Hz"),
+    "dropped speech": Corruption("audio", dropped, (0.05, 0.1, 0.2, 0.4, 0.8), "of the clip"),
+    "flattened pitch": Corruption("audio", flattened, (0.2, 0.4, 0.6, 0.8, 1.0), "of its range"),
+    "mood moved": Corruption("audio", said_instead, SHARES, "of the way", partner="redrawn"),
+    "another take": Corruption("audio", another_take, SHARES, "of the clip", partner="same person"),
+    "another's words": Corruption("audio", other_words, SHARES, "of the clip", partner="stranger"),
 }
 
 
 def _piece(length: int, share: float, least: int, rng: np.random.Generator) -> slice:
-    """One run of a share of a track, `least` at least, somewhere in it."""
+    """A random piece with a share of a track, of at least `least` samples or frames."""
     long = min(length, max(least, round(share * length)))
     start = int(rng.integers(0, length - long + 1))
     return slice(start, start + long)
 
 
 def _spliced(samples: np.ndarray, other: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """One sound with a piece of another of the same length; faded in and out, but not at the ends."""
+    """Audio with a piece of another of the same length; faded in and out, but not at the ends."""
     piece = _piece(len(samples), share, 2 * FADE, rng)
     mask = np.zeros(len(samples) + 2 * FADE)
     mask[FADE:-FADE][piece] = 1
     mask[:FADE], mask[-FADE:] = mask[FADE], mask[-FADE - 1]
     mask = np.convolve(mask, np.full(FADE + 1, 1 / (FADE + 1)), "same")[FADE:-FADE]
-    return _samples((1 - mask) * samples + mask * other)
+    return clipped((1 - mask) * samples + mask * other)
 
 
 def _stretched(samples: np.ndarray, length: int) -> np.ndarray:
-    """The sound faster or slower, `length` samples long; its pitch stays."""
+    """The audio faster or slower at the same pitch, `length` samples long."""
     import torch
     from torchaudio.functional import phase_vocoder
 
@@ -230,7 +229,3 @@ def _stretched(samples: np.ndarray, length: int) -> np.ndarray:
 
 def _grey_levels(frames: np.ndarray) -> np.ndarray:
     return np.clip(np.round(frames), 0, 255).astype(np.uint8)
-
-
-def _samples(samples: np.ndarray) -> np.ndarray:
-    return np.clip(samples, -1, 1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A store of clips spoiled by known means: what the benchmark scores."""
+"""Writes a store of clips with known corruptions, for the benchmark to score."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.scorer.corruptions import Means
+from benchmarks.scorer.corruptions import Corruption
 from benchmarks.scorer.partners import Partners
 from pipelines.media import encode_audio, encode_video, read_audio, read_video
 from pipelines.provenance import versions
@@ -17,28 +17,34 @@ from pipelines.row import Row, digest, media, provenance, row_seed, variant_id
 from pipelines.store import StoreReader, commit, committed_generation
 
 
-def write_spoiled(
-    data: Path, out: Path, *, seed: int, puppets_seed: int | None, means: Mapping[str, Means], command: str
+def write_corrupted(
+    data: Path,
+    out: Path,
+    corruptions: Mapping[str, Corruption],
+    *,
+    seed: int,
+    puppets_seed: int | None,
+    command: str,
 ) -> int:
-    """Write a store of another's training originals, each before its variants; returns how many these are."""
+    """Write a store's training originals, each followed by its variants; returns the number of variants."""
     reader = StoreReader(data)
     rows = reader.table.select(["id", "split", "kind"]).to_pylist()
     ids = [row["id"] for row in rows if row["split"] == "train" and row["kind"] == "original"]
+    config = {name: {"severities": each.severities, "unit": each.unit} for name, each in corruptions.items()}
     settings = {
-        "stage": "benchmark", "title": "Clips spoiled by known means", "command": command, "seed": seed,
+        "stage": "benchmark", "title": "Clips with known corruptions", "command": command, "seed": seed,
         "description": "Training clips, and variants of them that are worse, or no worse, by known amounts.",
-        "config": {name: {"grades": way.grades, "unit": way.unit} for name, way in means.items()},
-        "inputs": committed_generation(data), "versions": versions(),
+        "config": config, "inputs": committed_generation(data), "versions": versions(),
     }  # fmt: skip
     partners = Partners(reader, puppets_seed=puppets_seed)
-    spoiled = (made for row in reader.rows(ids) for made in (row, *variants(row, means, partners, seed)))
-    return commit(out, spoiled, generation=digest(settings), settings=settings)["train"] - len(ids)
+    made = (each for row in reader.rows(ids) for each in (row, *variants(row, corruptions, partners, seed)))
+    return commit(out, made, generation=digest(settings), settings=settings)["train"] - len(ids)
 
 
-def variants(row: Row, means: Mapping[str, Means], partners: Partners, seed: int) -> Iterator[Row]:
-    """One variant a means and grade, of the tracks that a clip has and those that a partner can be found for.
+def variants(row: Row, corruptions: Mapping[str, Corruption], partners: Partners, seed: int) -> Iterator[Row]:
+    """One variant per corruption and severity, for each track that the clip has and partners are found for.
 
-    They count as of kind `both` where the clip has both tracks, so that what is not touched is judged too.
+    Their kind is `both` if the clip has both tracks, so that the unchanged track is scored too.
     """
     kind = "both" if row["video"] and row["audio"] else None
     decoded: dict[str, Any] = {}
@@ -47,19 +53,20 @@ def variants(row: Row, means: Mapping[str, Means], partners: Partners, seed: int
         decoded["video"] = clip.frames
     if row["audio"]:
         decoded["audio"] = read_audio(row["audio"]["bytes"])
-    cases = [(name, grade) for name, way in means.items() for grade in way.grades]
-    for number, (name, grade) in enumerate(cases):
-        way, track = means[name], means[name].track
+    cases = [(name, each, severity) for name, each in corruptions.items() for severity in each.severities]
+    for number, (name, corruption, severity) in enumerate(cases):
+        track, partner = corruption.track, corruption.partner
         if track not in decoded:
             continue
-        others = [] if way.partner is None else [partners.track(row, track, way.partner, grade)]
+        others = [] if partner is None else [partners.track(row, track, partner, severity)]
         if any(other is None for other in others):
             continue
         made_id = variant_id(row["id"], kind or track, number)
         rng = np.random.default_rng(row_seed(seed, made_id))
-        changed = way.change(decoded[track], grade, rng, *others)
+        changed = corruption.change(decoded[track], severity, rng, *others)
         encoded = encode_video(changed, clip.fps) if track == "video" else encode_audio(changed)
-        made = {"method": "spoiled", "means": name, "grade": grade, "seed": seed, "source": provenance(row)}
+        made = {"method": "corrupted", "corruption": name, "severity": severity, "seed": seed}
         yield row | {
-            "id": made_id, "kind": kind or track, track: media(encoded), "generator": json.dumps(made),
+            "id": made_id, "kind": kind or track, track: media(encoded),
+            "generator": json.dumps(made | {"source": provenance(row)}),
         }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Whose track takes a clip's place in the benchmark: the same person's in another mood, or a stranger's."""
+"""Finds clips whose track can replace another clip's: by the same person, or by a stranger."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Partner = Literal["redrawn", "same person", "stranger"]
 
 
 class Partners:
-    """Finds partners among the training originals of a store; puppets can be drawn again."""
+    """Finds partners among the training originals of a store, and draws puppets again."""
 
     def __init__(self, reader: StoreReader, *, puppets_seed: int | None = None) -> None:
-        """`puppets_seed` is that of the puppets that the store consists of; None where it has other clips."""
+        """`puppets_seed` is the seed of the store's puppets; None if it has other clips."""
         self._reader, self._puppets_seed = reader, puppets_seed
         self._rows = reader.table.to_pylist()
         self._originals = [
@@ -30,28 +30,27 @@ class Partners:
         self._position = {self._rows[at]["id"]: at for at in self._originals}
         self._decoded = cache(self._decode)
 
-    def track(self, row: Row, track: Track, partner: Partner, grade: float) -> np.ndarray | None:
+    def track(self, row: Row, track: Track, partner: Partner, severity: float) -> np.ndarray | None:
         """A track to put into a clip.
 
         Args:
             row: The clip.
-            track: Which.
-            partner: `redrawn`: a puppet's clip with another valence of this track alone. `same person`:
-                of the clips of the same group, of sound only those with the same words, the one whose
-                label differs most. `stranger`: another group's clip.
-            grade: How far a redrawn puppet's valence is moved to the other end, as a share of the way.
+            track: Which track.
+            partner: `redrawn`: the same puppet with another valence in this track only. `same person`:
+                the clip of the same group whose label differs most; for audio, of those with the same
+                words. `stranger`: a clip of another group.
+            severity: For `redrawn`, the share of the distance to the farther end that the valence is moved.
 
         Returns:
-            As `pipelines.media` decodes it, of any length; None where there is no such clip.
+            As `pipelines.media` decodes it, of any length; None if there is no such clip.
         """
         if partner == "redrawn":
-            return None if self._puppets_seed is None else redrawn(row, track, grade, self._puppets_seed)
-        found = self._same_person(row, track) if partner == "same person" else self._stranger(row)
-        return None if found is None or not self._rows[found][f"has_{track}"] else self._decoded(found, track)
-
-    def _stranger(self, row: Row) -> int | None:
-        found = self._strangers.get(self._position[row["id"]])
-        return None if found is None or self._rows[found]["group"] == row["group"] else found
+            return None if self._puppets_seed is None else redrawn(row, track, severity, self._puppets_seed)
+        same = partner == "same person"
+        at = self._same_person(row, track) if same else self._strangers.get(self._position[row["id"]])
+        if at is None or (not same and self._rows[at]["group"] == row["group"]):
+            return None
+        return self._decoded(at, track) if self._rows[at][f"has_{track}"] else None
 
     def _same_person(self, row: Row, track: Track) -> int | None:
         others = [
@@ -69,7 +68,7 @@ class Partners:
 
 
 def redrawn(row: Row, track: Track, share: float, seed: int) -> np.ndarray:
-    """A puppet's track with its valence moved towards the end that is farther away, by a share of the way."""
+    """A puppet's track with its valence moved towards the farther end by a share of the distance."""
     from pipelines.puppets import corpus
 
     part = corpus.Part(

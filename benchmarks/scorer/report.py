@@ -1,4 +1,4 @@
-"""What became of corrupted clips: figures and tables of `benchmarks.scorer.sensitivity`."""
+"""Tables and figure of `benchmarks.scorer.sensitivity`, from the scored store of corrupted clips."""
 
 from __future__ import annotations
 
@@ -9,114 +9,118 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.scorer.corruptions import MEANS, Means
+from benchmarks.commands import table
+from benchmarks.scorer.corruptions import CORRUPTIONS, Corruption
 from benchmarks.scorer.partners import Track
+from pipelines.figures import drawn
 from pipelines.row import Row, provenance
 from pipelines.store import StoreReader
+from score.plots import KINDS
 from score.signals.catalogue import SIGNALS, column
 
 CONTROLS: dict[Track, tuple[str, str]] = {
     "video": ("encoded again", "colours changed"),
     "audio": ("sound encoded again", "pitch moved"),
 }
-"""By track, the harmless means that a spoiled variant has to stand below: one changes nothing, one does."""
+"""By track, two harmless changes that corrupted variants should score below; the first changes nothing."""
 OTHER: dict[Track, Track] = {"video": "audio", "audio": "video"}
 
 
-class Told:
-    """Columns of a scored store by means, grade and clip."""
+class ScoredVariants:
+    """Columns of a scored store by corruption, severity and clip."""
 
-    def __init__(self, scored: Path, means: Mapping[str, Means]) -> None:
+    def __init__(self, scored: Path, corruptions: Mapping[str, Corruption]) -> None:
         rows = StoreReader(scored).table.to_pylist()
         originals = [row["id"] for row in rows if row["kind"] == "original"]
-        self.means = means
+        self.corruptions = corruptions
         self.clips = {row_id: at for at, row_id in enumerate(originals)}
         self.rows: dict[tuple[str, float], list[Row]] = {}
         for row in (row for row in rows if row["kind"] != "original"):
-            self.rows.setdefault(itemgetter("means", "grade")(provenance(row)), []).append(row)
+            self.rows.setdefault(itemgetter("corruption", "severity")(provenance(row)), []).append(row)
 
-    def grades(self, name: str, key: str) -> np.ndarray:
-        """A column of a means' variants, (grades, clips), NaN where there is none."""
-        values = np.full((len(self.means[name].grades), len(self.clips)), np.nan)
-        for at, grade in enumerate(self.means[name].grades):
-            for row in self.rows.get((name, grade), ()):
+    def values(self, name: str, key: str) -> np.ndarray:
+        """A column of a corruption's variants, (severities, clips); NaN where there is none."""
+        severities = self.corruptions[name].severities
+        values = np.full((len(severities), len(self.clips)), np.nan)
+        for at, severity in enumerate(severities):
+            for row in self.rows.get((name, severity), ()):
                 if row[key] is not None:
                     values[at, self.clips[row["source_id"]]] = row[key]
         return values
 
     def middle(self, name: str, key: str) -> np.ndarray:
-        """A column at a means' middle grade, (clips,)."""
-        return self.grades(name, key)[len(self.means[name].grades) // 2]
+        """A column at a corruption's middle severity, (clips,)."""
+        return self.values(name, key)[len(self.corruptions[name].severities) // 2]
 
-
-def summarise(scored: Path, means: Mapping[str, Means] = MEANS) -> dict[str, Any]:
-    """What a scored store says of each means.
-
-    Returns:
-        By means its `track`, `unit` and whether it is `harmless`; `grades`: for each its value, how many
-        `rows` have it, the median, 10 % and 90 % quantile of `quality` (of the means' own track), and the
-        median of `quality_cross`; and
-        `other`, the farthest that the other track's quality is from 1. Of what is not harmless also
-        `tau`, its middle grade's `area` against the control that changes nothing and `area_harmless`
-        against the middle grade of the one that does, and `signals`: `tau` and `area` of each signal alone.
-    """
-    told = Told(scored, means)
-    return {name: _means(told, name) for name in means}
-
-
-def _means(told: Told, name: str) -> dict[str, Any]:
-    way = told.means[name]
-    own, other = f"quality_{way.track}", told.grades(name, f"quality_{OTHER[way.track]}")
-    grades = [
-        {
-            "grade": grade,
-            "rows": len(told.rows.get((name, grade), ())),
-            "quality": _quantile(quality, 0.5),
-            "quality_10": _quantile(quality, 0.1),
-            "quality_90": _quantile(quality, 0.9),
-            "quality_cross": _quantile(across, 0.5),
-        }
-        for grade, quality, across in zip(
-            way.grades, told.grades(name, own), told.grades(name, "quality_cross"), strict=True
-        )
-    ]
-    found: dict[str, Any] = {
-        "track": way.track, "unit": way.unit, "harmless": way.harmless, "grades": grades,
-        "other": float(np.nanmax(1 - other)) if np.isfinite(other).any() else None,
-    }  # fmt: skip
-    if way.harmless:
-        return found
-    nothing, something = (told.middle(control, own) for control in CONTROLS[way.track])
-    return found | {
-        "tau": tau(told.grades(name, own).T),
-        "area": area(nothing, told.middle(name, own)),
-        "area_harmless": area(something, told.middle(name, own)),
-        "signals": {
+    def summary(self, name: str) -> dict[str, Any]:
+        """The figures of one corruption; see `summarise`."""
+        corruption = self.corruptions[name]
+        track, own = corruption.track, f"quality_{corruption.track}"
+        quality, cross = self.values(name, own), self.values(name, "quality_cross")
+        other = self.values(name, f"quality_{OTHER[track]}")
+        severities = [
+            {
+                "severity": severity,
+                "rows": len(self.rows.get((name, severity), ())),
+                "quality": _quantile(quality[at], 0.5),
+                "quality_10": _quantile(quality[at], 0.1),
+                "quality_90": _quantile(quality[at], 0.9),
+                "quality_cross": _quantile(cross[at], 0.5),
+            }
+            for at, severity in enumerate(corruption.severities)
+        ]
+        figures: dict[str, Any] = {
+            "track": track, "unit": corruption.unit, "harmless": corruption.harmless,
+            "severities": severities,
+            "other": float(np.nanmax(1 - other)) if np.isfinite(other).any() else None,
+        }  # fmt: skip
+        if corruption.harmless:
+            return figures
+        unchanged, changed = CONTROLS[track]
+        signals = {
             signal: {
-                "tau": tau(told.grades(name, column(signal)).T),
-                "area": area(
-                    told.middle(CONTROLS[way.track][0], column(signal)), told.middle(name, column(signal))
-                ),
+                "tau": tau(self.values(name, column(signal)).T),
+                "area": area(self.middle(unchanged, column(signal)), self.middle(name, column(signal))),
             }
             for signal, known in SIGNALS.items()
-            if known.direction != "none" and known.modality in (way.track, "cross")
-        },
-    }
+            if known.direction != "none" and known.modality in (track, "cross")
+        }
+        return figures | {
+            "tau": tau(quality.T),
+            "area": area(self.middle(unchanged, own), self.middle(name, own)),
+            "area_harmless": area(self.middle(changed, own), self.middle(name, own)),
+            "signals": signals,
+        }
+
+
+def summarise(scored: Path, corruptions: Mapping[str, Corruption] = CORRUPTIONS) -> dict[str, Any]:
+    """Figures of each corruption.
+
+    Returns:
+        By corruption its `track`, `unit` and whether it is `harmless`; `severities`: for each its value,
+        the number of `rows`, the median, 10 % and 90 % quantile of `quality` (of the corrupted track), and
+        the median of `quality_cross`; and `other`, the largest distance of the other track's quality from
+        1. If it is not harmless also `tau`, the middle severity's `area` against the control that changes
+        nothing and `area_harmless` against the middle severity of the one that does, and `signals`: `tau`
+        and `area` of each signal on its own.
+    """
+    variants = ScoredVariants(scored, corruptions)
+    return {name: variants.summary(name) for name in corruptions}
 
 
 def tau(values: np.ndarray) -> float | None:
-    """How steadily values fall: Kendall's tau-a of each row with the reversed order of its columns, the mean.
+    """Kendall's tau-a of each row with the reversed order of its columns, averaged over the rows.
 
     Args:
-        values: (rows, grades); rows with a NaN do not count.
+        values: (rows, severities); rows with a NaN do not count.
 
     Returns:
-        In [-1, 1]; 1 where each row falls from every grade to any stronger one, 0 where none of them
+        In [-1, 1]; 1 if each row falls from every severity to any stronger one, 0 if none of them
         changes. None without a row.
     """
-    whole = values[np.isfinite(values).all(axis=1)]
+    complete = values[np.isfinite(values).all(axis=1)]
     first, second = np.triu_indices(values.shape[1], k=1)
-    return float(np.sign(whole[:, first] - whole[:, second]).mean()) if len(whole) else None
+    return float(np.sign(complete[:, first] - complete[:, second]).mean()) if len(complete) else None
 
 
 def area(better: np.ndarray, worse: np.ndarray) -> float | None:
@@ -124,10 +128,10 @@ def area(better: np.ndarray, worse: np.ndarray) -> float | None:
 
     Args:
         better: (n,); NaN does not count.
-        worse: (m,), as `better`.
+        worse: (m,); NaN does not count.
 
     Returns:
-        In [0, 1]; 0.5 where the two cannot be told apart. None where either is empty.
+        In [0, 1]; 0.5 if the two cannot be told apart. None if either is empty.
     """
     better, worse = better[np.isfinite(better)], worse[np.isfinite(worse)]
     if not len(better) or not len(worse):
@@ -136,55 +140,72 @@ def area(better: np.ndarray, worse: np.ndarray) -> float | None:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """The report as two tables: a row a means, its grades from light to strong; and what each signal sees."""
+    """The report as two tables: one line per corruption; and tau and area of each signal on its own."""
     known = [f"{each['correlation']:.2f} ({name})" for name, each in report["predictors"].items()]
-    lines = [
+    summary = (
         f"`{report['command']}`: {report['clips']} training clips of {report['mean_duration_s']:.1f} s,"
         f" {report['variants']} variants, {report['rejected']} rejected. The predictors' correlations are"
-        f" {', '.join(known) or 'unknown'}. Scored were"
-        f" {report['clips_per_processor_second']:.0f} clips a second of processor time, and weighed again"
-        f" {report['reweighed_rows_per_processor_second']:.0f} rows.",
-        "",
-        "| means | grades | clips | quality | quality_cross | other | tau | area | area, harmless |",
-        "|---|---|---|---|---|---|---|---|---|",
-        *(_line(name, told) for name, told in report["means"].items() if told["grades"][0]["rows"]),
-        "",
-        *_signal_table(report["means"]),
-    ]
-    return "\n".join(lines) + "\n"
+        f" {', '.join(known) or 'unknown'}. {report['clips_per_processor_second']:.0f} clips were scored per"
+        f" second of processor time, and"
+        f" {report['reweighed_rows_per_processor_second']:.0f} rows weighed again."
+    )
+    head = ("corruption", "severities", "clips", "quality", "quality_cross", "other", "tau", "area")
+    used = {name: each for name, each in report["corruptions"].items() if each["severities"][0]["rows"]}
+    corruptions = table((*head, "area, harmless"), [_cells(name, each) for name, each in used.items()])
+    return f"{summary}\n\n{corruptions}\n\n{_signal_table(report['corruptions'])}\n"
 
 
-def _line(name: str, told: Mapping[str, Any]) -> str:
-    grades = " · ".join(f"{grade['grade']:g}" for grade in told["grades"])
-    medians = [
-        " · ".join(_number(grade[key]) for grade in told["grades"]) for key in ("quality", "quality_cross")
-    ]
-    measures = [_number(told.get(key)) for key in ("other", "tau", "area", "area_harmless")]
-    cells = [name, f"{grades} {told['unit']}", f"{told['grades'][0]['rows']}", *medians, *measures]
-    return f"| {' | '.join(cells)} |"
+def _cells(name: str, figures: Mapping[str, Any]) -> list[str]:
+    severities = figures["severities"]
+    medians = [" · ".join(_number(each[key]) for each in severities) for key in ("quality", "quality_cross")]
+    measures = [_number(figures.get(key)) for key in ("other", "tau", "area", "area_harmless")]
+    values = " · ".join(f"{each['severity']:g}" for each in severities)
+    return [name, f"{values} {figures['unit']}", f"{severities[0]['rows']}", *medians, *measures]
 
 
-def _signal_table(means: Mapping[str, Any]) -> list[str]:
-    """Of each signal alone its tau, and its area between the control and each means' middle grade."""
-    spoilt = {name: told["signals"] for name, told in means.items() if told.get("area") is not None}
+def _signal_table(corruptions: Mapping[str, Any]) -> str:
+    """Tau and area of each signal on its own, by corruption; empty where it has none."""
+    signals = {name: each["signals"] for name, each in corruptions.items() if each.get("area") is not None}
     used = [
         signal
         for signal in SIGNALS
-        if any(told.get(signal, {}).get("area") is not None for told in spoilt.values())
+        if any(each.get(signal, {}).get("area") is not None for each in signals.values())
     ]
-    return [
-        f"| means | {' | '.join(used)} |",
-        f"|---|{'---|' * len(used)}",
-        *(
-            f"| {name} | {' | '.join(_alone(told.get(signal, {})) for signal in used)} |"
-            for name, told in spoilt.items()
-        ),
-    ]
+    rows = []
+    for name, each in signals.items():
+        pairs = [[_number(each.get(signal, {}).get(key)) for key in ("tau", "area")] for signal in used]
+        rows.append([name, *(" · ".join(pair) if all(pair) else "" for pair in pairs)])
+    return table(["corruption", *used], rows)
 
 
-def _alone(told: Mapping[str, float | None]) -> str:
-    known = [_number(told.get(key)) for key in ("tau", "area")]
-    return " · ".join(known) if all(known) else ""
+def plot_benchmark(path: Path, report: Mapping[str, Any]) -> None:
+    """Draw a panel for each corruption: the quality of its track over the severities, and `quality_cross`."""
+    panels = {
+        name: figures
+        for name, figures in report["corruptions"].items()
+        if len(figures["severities"]) > 1 and figures["severities"][0]["quality"] is not None
+    }
+    with drawn(path, len(panels)) as axes:
+        for (name, figures), ax in zip(panels.items(), axes, strict=True):
+            severities = figures["severities"]
+            x = range(len(severities))
+            low, middle, high, cross = (
+                np.array([each[key] for each in severities], dtype=np.float64)  # None becomes NaN
+                for key in ("quality_10", "quality", "quality_90", "quality_cross")
+            )
+            colour = KINDS[figures["track"]]
+            ax.fill_between(x, low, high, color=colour, alpha=0.25)
+            ax.plot(x, middle, color=colour, marker="o", markersize=3, label=f"quality_{figures['track']}")
+            if np.isfinite(cross).any():
+                ax.plot(x, cross, color="black", linestyle="--", linewidth=1, label="quality_cross")
+            ax.set_xticks(list(x), [f"{each['severity']:g}" for each in severities])
+            ax.set_xlabel(figures["unit"], fontsize=8)
+            ax.set_ylim(0, 1.05)
+            known = [f"{key} {figures[key]:.2f}" for key in ("tau", "area") if figures.get(key) is not None]
+            ending = "harmless" if figures["harmless"] else ", ".join(known) or "too few clips"
+            ax.set_title(f"{name}: {ending}", fontsize=9)
+        if panels:
+            axes[0].legend(fontsize=7, loc="lower left")
 
 
 def _quantile(values: np.ndarray, q: float) -> float | None:

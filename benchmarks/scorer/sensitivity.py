@@ -1,15 +1,14 @@
-"""What the scorer sees and hears: clips spoiled by known means and grades, scored as any store is.
+"""Sensitivity of the scorer: clips with corruptions of known severity, scored as any store is.
 
     python -m benchmarks.scorer.sensitivity --out DIR [--clips 96 | --data STORE] [--seed 0]
 
-    DIR/originals   a store of puppets, imported as any corpus is; not where a store is named
-    DIR/spoiled     each training clip, and a variant of it for each means and grade
-    (`benchmarks.scorer.corruptions`) DIR/scored      what `score.run` makes of them, settings as
-    shipped
+    DIR/originals   a store of puppets, unless --data names a store
+    DIR/corrupted   each training clip, and a variant for each corruption and severity
+                    (`benchmarks.scorer.corruptions`)
+    DIR/scored      the same store scored by `score.run` with default settings
 
-`benchmark.json`, `benchmark.md` and `benchmark.svg` there say, by means and grade, what became of their
-qualities.
-A generator's faults come together and in amounts that nobody knows; this says nothing of them.
+`benchmark.json`, `benchmark.md` and `benchmark.svg` have the qualities by corruption and severity. They
+say nothing about the faults of a generator, which come together and in unknown amounts.
 """
 
 from __future__ import annotations
@@ -24,28 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.scorer.corruptions import MEANS, Means
-from benchmarks.scorer.dataset import write_spoiled
-from benchmarks.scorer.plot import plot_benchmark
-from benchmarks.scorer.report import markdown, summarise
-from pipelines.atomic import write_json, write_text
+from benchmarks.commands import import_puppets, write_report
+from benchmarks.scorer.corruptions import CORRUPTIONS, Corruption
+from benchmarks.scorer.dataset import write_corrupted
+from benchmarks.scorer.report import markdown, plot_benchmark, summarise
 from pipelines.errors import UsageError, call
 from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
-
-
-def import_puppets(out: Path, *, clips: int, seed: int) -> Path:
-    """A store of puppets, as the section `corpus` of a recipe makes it.
-
-    Raises:
-        UsageError: If there are too few clips for a corpus.
-    """
-    from pipelines import importing
-
-    argv = ["--out", str(out), "--seed", str(seed), "--corpus.clips", str(clips)]
-    invocation = parse_stage(importing.ImportConfig, "corpus", argv, prog="daq-msa import", needs=("out",))
-    importing.run(invocation)
-    return out
 
 
 def run(
@@ -54,79 +38,74 @@ def run(
     *,
     seed: int,
     puppets_seed: int | None = None,
-    means: Mapping[str, Means] = MEANS,
+    corruptions: Mapping[str, Corruption] = CORRUPTIONS,
     command: str = "",
 ) -> dict[str, Any]:
-    """Spoil the training clips of a store, score them, and write the report.
+    """Corrupt the training clips of a store, score them, and write and print the report.
 
     Args:
         data: The store.
-        out: The folder of `spoiled`, `scored` and the report's three files.
-        seed: Of all that is drawn.
-        puppets_seed: Of the puppets that the store consists of, which are then drawn again in another mood.
-        means: How to spoil; with `CONTROLS` of each track.
+        out: The folder of `corrupted`, `scored` and the report's three files.
+        seed: Seed of all random draws.
+        puppets_seed: Seed of the store's puppets, which are then drawn again with another valence.
+        corruptions: How to corrupt; with `CONTROLS` of each track.
         command: For the records.
 
     Returns:
-        What `benchmark.json` holds.
+        The content of `benchmark.json`.
     """
     from score.run import ScoreConfig, reweigh
     from score.run import run as score
 
-    made = write_spoiled(
-        data, out / "spoiled", seed=seed, puppets_seed=puppets_seed, means=means, command=command
-    )
-    argv = ["--data", str(out / "spoiled"), "--out", str(out / "scored"), "--seed", str(seed)]
-    started = time.process_time()
+    store = out / "corrupted"
+    made = write_corrupted(data, store, corruptions, seed=seed, puppets_seed=puppets_seed, command=command)
+    argv = ["--data", str(store), "--out", str(out / "scored"), "--seed", str(seed)]
     invocation = parse_stage(ScoreConfig, "score", argv, prog="python -m score")
+    # Processor time, so that other programs on the machine do not change the figures.
+    started = time.process_time()
     score(invocation)
-    # Of the processor and not of the clock, so that a busy machine measures the same.
     scored_s = time.process_time() - started
     reweigh(invocation)
     reweighed_s = time.process_time() - started - scored_s
-    summary = summarise(out / "scored", means)
-    clips = StoreReader(out / "spoiled").table
+    summary = summarise(out / "scored", corruptions)
+    clips = StoreReader(store).table
     calibration = json.loads((out / "scored" / "calibration.json").read_text(encoding="utf-8"))
+    kept = sum(severity["rows"] for figures in summary.values() for severity in figures["severities"])
     report = {
         "command": command,
         "clips": clips.num_rows - made,
         "mean_duration_s": float(np.mean(clips["duration_s"].to_numpy())),
         "variants": made,
-        "rejected": made - sum(grade["rows"] for told in summary.values() for grade in told["grades"]),
+        "rejected": made - kept,
         "clips_per_processor_second": clips.num_rows / scored_s,
         "reweighed_rows_per_processor_second": clips.num_rows / reweighed_s,
         "predictors": calibration["predictors"],
         "left_out": calibration["left_out"],
-        "means": summary,
+        "corruptions": summary,
     }
-    write_json(out / "benchmark.json", report)
-    write_text(out / "benchmark.md", markdown(report))
+    write_report(out, report, markdown(report))
     plot_benchmark(out / "benchmark.svg", report)
     return report
 
 
 def main(argv: list[str]) -> None:
-    """Make the clips, score them, and print the table."""
+    """Make the clips, score them, and print the tables."""
     prog = "python -m benchmarks.scorer.sensitivity"
-    parser = argparse.ArgumentParser(prog=prog, description="Scores clips that are spoiled by known means.")
+    parser = argparse.ArgumentParser(prog=prog, description="Scores clips with known corruptions.")
     parser.add_argument("--out", type=Path, required=True, help="a new or an empty folder")
     parser.add_argument("--clips", type=int, default=96, help="puppets over all splits (default: 96)")
-    parser.add_argument("--data", type=Path, help="a store of clips to spoil instead of puppets")
-    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: 0)")
+    parser.add_argument("--data", type=Path, help="a store of clips to corrupt instead of puppets")
+    parser.add_argument("--seed", type=int, default=0, help="of all random draws (default: 0)")
     options = parser.parse_args(argv)
     if options.out.exists() and any(options.out.iterdir()):
         raise UsageError(f"--out: {options.out} is not empty, and speed is that of a whole run; name another")
-    originals = options.data or import_puppets(
-        options.out / "originals", clips=options.clips, seed=options.seed
-    )
     run(
-        originals,
+        options.data or import_puppets(options.out / "originals", clips=options.clips, seed=options.seed),
         options.out,
         seed=options.seed,
         puppets_seed=None if options.data else options.seed,
         command=f"{prog} {shlex.join(argv)}",
     )
-    print((options.out / "benchmark.md").read_text(encoding="utf-8"), end="")
 
 
 if __name__ == "__main__":

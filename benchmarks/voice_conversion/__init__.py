@@ -1,1 +1,1 @@
-"""What a conversion costs, and how good it is."""
+"""Speed and quality of voice conversion."""

@@ -1,7 +1,7 @@
-"""What a voice converter is measured on: pairs of a sound and a voice that is to say it.
+"""Test data for voice conversion: pairs of source audio and target voice.
 
-Puppets of the test cast, whom no shipped checkpoint has heard, or recordings in a folder. Beside what
-is converted, a pair has other sounds of both voices, which a judge of speakers compares with.
+They are puppets of the test speakers, on which no included checkpoint was trained, or recordings in a
+folder. A pair also has other recordings of both voices, for speaker similarity.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,44 +20,41 @@ from augment.audio.variants import SAMPLING_RATE
 from pipelines.errors import UsageError
 from pipelines.row import row_seed
 
-if TYPE_CHECKING:
-    from pipelines.puppets.voice import Voice
-
-HEARD = 5
-"""Sounds of a voice, at most, that a judge of speakers compares with."""
+MAX_RECORDINGS = 5
+"""Most recordings of a voice for speaker similarity."""
 UNLIKE_OCTAVES = 0.35
-"""Puppets whose usual pitches are farther apart are of unlike voices: the test cast has three sorts."""
+"""Smallest distance of the mean pitches of unlike puppet voices; the test speakers have three kinds."""
 Voices = Literal["any", "unlike"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """What is to be converted, and what should come out; float32 at 16 kHz, (samples,) each."""
+    """One conversion and its expected result; all audio is float32 at 16 kHz, (samples,)."""
 
     source: np.ndarray
     reference: np.ndarray
-    """Of the target voice, with other words."""
+    """The target voice, with other words."""
     source_voice: tuple[np.ndarray, ...]
-    """Other sounds of the source's voice."""
+    """Other recordings of the source's voice."""
     target_voice: tuple[np.ndarray, ...]
-    """Other sounds of the target voice."""
+    """Other recordings of the target voice."""
     truth: np.ndarray | None = None
-    """The source's sentence as the target voice says it; known of puppets alone."""
+    """The source's sentence in the target voice; known for puppets only."""
     text: str | None = None
-    """What the source says, in English; None where it is not known."""
+    """English transcript of the source; None if it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Converted(Pair):
-    """A pair and what became of it."""
+    """A pair and the result of its conversion."""
 
     result: np.ndarray
     seconds: float
-    """That the conversion took."""
+    """Time of the conversion."""
 
 
 def convert(converter: Any, pair: Pair, *, seed: int, **settings: float) -> Converted:
-    """Let a `VoiceConversionPipeline` convert a pair, with these settings of its call."""
+    """Convert a pair with a `VoiceConversionPipeline`, called with these settings."""
     before = time.perf_counter()
     result = converter(
         pair.source,
@@ -70,48 +67,42 @@ def convert(converter: Any, pair: Pair, *, seed: int, **settings: float) -> Conv
 
 
 def of_puppets(count: int, seed: int, voices: Voices) -> Iterator[Pair]:
-    """Pairs of puppets of the test cast, each of two new voices and a new sentence."""
-    from pipelines.puppets.voice import random_voice
+    """Pairs of puppet test speakers, each of two new voices and a new sentence."""
+    from pipelines.puppets.script import sentence
+    from pipelines.puppets.voice import random_voice, render
 
     for number in range(count):
         rng = np.random.default_rng(row_seed(seed, f"pair {number}"))
         one, other = random_voice(rng, "test"), random_voice(rng, "test")
         while voices == "unlike" and abs(np.log2(one.pitch_hz / other.pitch_hz)) < UNLIKE_OCTAVES:
             other = random_voice(rng, "test")
-        yield _puppets(one, other, rng)
-
-
-def _puppets(one: Voice, other: Voice, rng: np.random.Generator) -> Pair:
-    from pipelines.puppets.script import sentence
-    from pipelines.puppets.voice import render
-
-    mood, text, together = rng.uniform(-1, 1), sentence(0.0, rng, "test"), int(rng.integers(2**32))
-    # Of one pace and with equal generators, both say each sound at the same time.
-    source, truth = (
-        render(text, replace(voice, pace=1.0), valence=mood, rng=np.random.default_rng(together))
-        for voice in (one, other)
-    )
-    reference, *heard = (
-        render(sentence(0.0, rng, "test"), voice, valence=rng.uniform(-1, 1), rng=rng)
-        for voice in (*[other] * (1 + HEARD), *[one] * HEARD)
-    )
-    return Pair(
-        source=source,
-        reference=reference,
-        source_voice=tuple(heard[HEARD:]),
-        target_voice=tuple(heard[:HEARD]),
-        truth=truth,
-        text=text,
-    )
+        valence, text, pair_seed = rng.uniform(-1, 1), sentence(0.0, rng, "test"), int(rng.integers(2**32))
+        # With the same pace and seed, both say each sound at the same time.
+        source, truth = (
+            render(text, replace(voice, pace=1.0), valence=valence, rng=np.random.default_rng(pair_seed))
+            for voice in (one, other)
+        )
+        reference, *others = (
+            render(sentence(0.0, rng, "test"), voice, valence=rng.uniform(-1, 1), rng=rng)
+            for voice in (*[other] * (1 + MAX_RECORDINGS), *[one] * MAX_RECORDINGS)
+        )
+        yield Pair(
+            source=source,
+            reference=reference,
+            source_voice=tuple(others[MAX_RECORDINGS:]),
+            target_voice=tuple(others[:MAX_RECORDINGS]),
+            truth=truth,
+            text=text,
+        )
 
 
 def of_folder(folder: Path, count: int, seed: int) -> Iterator[Pair]:
     """Pairs of recordings in a folder of speech, as `augment.audio.voices` takes one.
 
-    A voice with no other recording is compared with the one that is converted, or that is the reference.
+    A voice without another recording is compared with the source or reference itself.
 
     Raises:
-        UsageError: If the folder holds no speech, or that of one speaker alone.
+        UsageError: If the folder has no recording, or only one speaker.
         MediaError: If a recording cannot be read.
     """
     from augment.audio import voice_sources
@@ -129,15 +120,13 @@ def of_folder(folder: Path, count: int, seed: int) -> Iterator[Pair]:
     for number in range(count):
         rng = np.random.default_rng(row_seed(seed, f"pair {number}"))
         one, other = rng.choice(sorted(by_speaker), size=2, replace=False)
-        source, *source_voice = _shuffled(by_speaker[one], rng)
-        reference, *target_voice = _shuffled(by_speaker[other], rng)
+        (source, *source_voice), (reference, *target_voice) = (
+            [by_speaker[speaker][index] for index in rng.permutation(len(by_speaker[speaker]))]
+            for speaker in (one, other)
+        )
         yield Pair(
             source=source,
             reference=trimmed(reference),
-            source_voice=tuple(source_voice[:HEARD]) or (source,),
-            target_voice=tuple(target_voice[:HEARD]) or (reference,),
+            source_voice=tuple(source_voice[:MAX_RECORDINGS]) or (source,),
+            target_voice=tuple(target_voice[:MAX_RECORDINGS]) or (reference,),
         )
-
-
-def _shuffled(sounds: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
-    return [sounds[index] for index in rng.permutation(len(sounds))]

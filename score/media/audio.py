@@ -1,4 +1,4 @@
-"""What the signals hear in a clip's sound: its pitch, its loudness, and a coarse spectrum."""
+"""A clip's audio for the signals: pitch, loudness, and a coarse spectrum."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ HOP = 160
 """Samples from one analysis frame to the next: 10 ms."""
 FRAME_RATE = SAMPLING_RATE / HOP
 WINDOW = 400
-"""Samples that loudness and spectrum are taken over: 25 ms."""
+"""Samples of a window for loudness and spectrum: 25 ms."""
 BANDS = 24
 """Mel bands from 60 Hz to 7.6 kHz."""
 FEATURE_BANDS = 18
-"""Those of them below 4 kHz, which the pooled features see: a muffled voice is in the same mood."""
+"""The bands below 4 kHz, used by the pooled features: a muffled voice has the same sentiment."""
 DYNAMICS_DB = 50.0
-"""What is further below the clip's loudest moment counts as silence."""
+"""Loudness further below the clip's loudest moment counts as silence."""
 _SILENT = 1e-4  # amplitude; below this a clip is silent
 
 
 @dataclass(frozen=True)
-class Sound:
-    """Samples, and what is derived from them once for all signals."""
+class AudioTrack:
+    """Samples, and what all signals derive from them, computed once."""
 
     samples: np.ndarray
     """float32 mono (samples,) in [-1, 1] at `SAMPLING_RATE`."""
     text: str = ""
-    """What is said, as the corpus has it."""
+    """Transcript from the corpus."""
     language: str | None = None
-    """In which language."""
-    observed: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What each pre-trained model made of it, by the model's setting."""
+    """Language of the transcript."""
+    extracted: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Features that pre-trained models extracted, by the model's setting."""
 
     @cached_property
     def energy(self) -> np.ndarray:
@@ -48,12 +48,12 @@ class Sound:
 
     @cached_property
     def silent(self) -> bool:
-        """Whether there is nothing to hear."""
+        """Whether all samples are below the threshold of silence."""
         return bool(np.abs(self.samples).max(initial=0.0) < _SILENT)
 
     @cached_property
     def pitch(self) -> np.ndarray:
-        """log2 of the pitch in Hz, a value each 16 ms; NaN where there is none."""
+        """log2 of the pitch in Hz every 16 ms; NaN in unvoiced frames."""
         if self.silent:
             return np.full(len(self.samples) // pitch.HOP + 1, np.nan)
         return np.log2(pitch.track(self.samples))
@@ -68,23 +68,21 @@ class Sound:
 
     @cached_property
     def spectrum(self) -> np.ndarray:
-        """Mean spectrum over the loud frames, its mean removed, in dB, (BANDS,): the voice, not the words."""
+        """Mean spectrum of the loud frames minus its mean, in dB, (BANDS,): the voice, not the words."""
         loud = self.bands[self.energy > -30]
         return loud.mean(axis=0) - loud.mean()
 
     @cached_property
     def features(self) -> np.ndarray:
-        """How it is said, in numbers, float32 (2 * FEATURE_BANDS + 7,).
+        """Pooled features of the speaking style, float32 (2 * FEATURE_BANDS + 7,).
 
-        Mean spectrum and its spread, the pitch's level, spread and range, the share of voiced
-        frames, the loudness's spread, beats a second and the duration in seconds.
+        Mean spectrum and its deviation, mean, deviation and range of the pitch, share of voiced
+        frames, deviation of the loudness, loudness peaks per second, duration in seconds.
         """
         voiced = self.pitch[np.isfinite(self.pitch)]
-        pitch = (
-            (voiced.mean(), voiced.std(), np.ptp(np.quantile(voiced, (0.1, 0.9))))
-            if len(voiced)
-            else (0,) * 3
-        )
+        pitch = (0,) * 3
+        if len(voiced):
+            pitch = (voiced.mean(), voiced.std(), np.ptp(np.quantile(voiced, (0.1, 0.9))))
         smooth = np.convolve(self.energy, np.hanning(17) / np.hanning(17).sum(), "same")
         beats = ((smooth[1:-1] > smooth[:-2]) & (smooth[1:-1] >= smooth[2:]) & (smooth[1:-1] > -25)).sum()
         duration_s = len(self.samples) / SAMPLING_RATE
@@ -94,7 +92,7 @@ class Sound:
         return np.concatenate([loud - loud.mean(), bands.std(axis=0), pitch, rhythm]).astype(np.float32)
 
     def energy_at(self, fps: float, length: int) -> np.ndarray:
-        """Mean loudness during each of `length` frames of a picture, (n,) with n at most `length`."""
+        """Mean loudness during each of `length` video frames, (n,) with n at most `length`."""
         bounds = np.round(np.arange(length + 1) * FRAME_RATE / fps).astype(int)
         bounds = bounds[bounds <= len(self.energy)]
         sums = np.concatenate([[0.0], np.cumsum(self.energy)])
@@ -102,7 +100,7 @@ class Sound:
 
 
 def _frames(samples: np.ndarray, window: int) -> np.ndarray:
-    """Overlapping pieces centred at 0, HOP, 2 HOP, ..., (T, window)."""
+    """Overlapping windows centred at 0, HOP, 2 HOP, ..., (T, window)."""
     count = max(1, len(samples) // HOP)
     half = window // 2
     padded = np.pad(samples, (half, half + HOP))

@@ -1,4 +1,4 @@
-"""What the signals look at in a clip's picture: brightness, edges, and how small cells change over time."""
+"""A clip's video for the signals: brightness, edges, and how small cells change over time."""
 
 from __future__ import annotations
 
@@ -9,50 +9,51 @@ from typing import Any
 import numpy as np
 
 MAX_FPS = 25.0
-"""Clips are looked at with at most so many frames a second."""
+"""Highest frame rate at which clips are analysed."""
 MAX_SIDE = 128
-"""And with at most so many pixels a side."""
+"""Most pixels of the longer side."""
 CELLS = 16
-"""Cells a side of the grid of trajectories."""
+"""Cells per side of the grid of trajectories."""
 FEATURE_CELLS, ORIENTATIONS = 8, 4
-"""Cells a side, and directions of edges in [0, π), of the pooled features."""
+"""Cells per side, and bins of edge directions in [0, π), of the pooled features."""
 MODEL_SIDE = 512
-"""Pixels a side for pre-trained models, where any looks at pictures."""
+"""Most pixels of the longer side for pre-trained models of video."""
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Frames as pre-trained models see them, and what each made of them."""
+    """Frames for pre-trained models, and what each extracted from them."""
 
     frames: np.ndarray
     """uint8 RGB (F, H, W, 3)."""
     fps: float
-    observed: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """By the model's setting."""
+    extracted: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Features by the model's setting."""
 
     def at(self, fps: float) -> np.ndarray:
-        """Every so many-th frame, so that there are about `fps` a second; the first is among them."""
+        """Every n-th frame from the first on, for about `fps` frames per second."""
         return self.frames[:: max(1, round(self.fps / fps))]
 
 
 @dataclass(frozen=True)
-class Picture:
-    """Frames, and what is derived from them once for all signals."""
+class VideoTrack:
+    """Frames, and what all signals derive from them, computed once."""
 
     frames: np.ndarray
     """uint8 RGB (F, H, W, 3)."""
     fps: float
     pixels: Pixels | None = None
-    """The same frames for pre-trained models; None where none looks at pictures."""
+    """The same frames for pre-trained models; None if no model needs them."""
 
     def __len__(self) -> int:
         return len(self.frames)
 
-    def seen(self, model: str) -> Any:
-        """What a pre-trained model saw."""
+    @property
+    def extracted(self) -> dict[str, Any]:
+        """Features that pre-trained models extracted, by the model's setting."""
         assert self.pixels is not None
-        return self.pixels.observed[model]
+        return self.pixels.extracted
 
     @cached_property
     def luma(self) -> np.ndarray:
@@ -61,33 +62,32 @@ class Picture:
 
     @cached_property
     def normalised(self) -> np.ndarray:
-        """Brightness with mean 0 and spread 1 over the clip: a style's contrast does not count."""
+        """Brightness with mean 0 and deviation 1 over the clip, so that a style's contrast does not count."""
         return (self.luma - self.luma.mean()) / max(float(self.luma.std()), 1e-3)
 
     @cached_property
     def edges(self) -> np.ndarray:
-        """Square root of the gradient's length, float32 (F, H-2, W-2): outlines, whatever their contrast."""
+        """Square root of the gradient's length, float32 (F, H-2, W-2): outlines at any contrast."""
         return np.sqrt(np.hypot(*gradient(self.luma)))
 
     @cached_property
     def trajectories(self) -> np.ndarray:
-        """Mean brightness of each cell less that of the frame, float32 (F, CELLS * CELLS)."""
+        """Mean brightness of each cell minus that of the frame, float32 (F, CELLS * CELLS)."""
         cells = pooled(self.luma, CELLS).reshape(len(self), -1)
         return cells - cells.mean(axis=1, keepdims=True)
 
     @cached_property
     def features(self) -> np.ndarray:
-        """Where the outlines are and how they run, over the clip, float32 (8 * 8 * 4,).
+        """Place and direction of the clip's outlines, float32 (8 * 8 * 4,).
 
-        Gradient lengths of the clip's mean picture by cell and direction, as a vector of length 1.
-        Overall brightness and contrast do not count, and the mean takes most of any noise away.
+        Gradient lengths of the clip's mean frame by cell and direction, as a vector of length 1.
+        Overall brightness and contrast do not count, and averaging removes most noise.
         """
         down, right = gradient(self.luma.mean(axis=0, keepdims=True))
         angle, length = np.arctan2(down, right) % np.pi, np.hypot(down, right)
         direction = np.minimum((angle * (ORIENTATIONS / np.pi)).astype(int), ORIENTATIONS - 1)
-        cells = [
-            pooled(np.where(direction == index, length, 0), FEATURE_CELLS) for index in range(ORIENTATIONS)
-        ]
+        bins = (np.where(direction == index, length, 0) for index in range(ORIENTATIONS))
+        cells = [pooled(lengths, FEATURE_CELLS) for lengths in bins]
         vector = np.stack(cells, axis=-1).ravel()
         return (vector / max(float(np.linalg.norm(vector)), 1e-6)).astype(np.float32)
 
@@ -113,13 +113,13 @@ def pooled(images: np.ndarray, cells: int) -> np.ndarray:
     return images.astype(np.float32)
 
 
-def resized(picture: Picture, height: int, width: int) -> Picture:
-    """The picture at another size, antialiased; what models see of it stays."""
-    if picture.frames.shape[1:3] == (height, width):
-        return picture
+def resized(video: VideoTrack, height: int, width: int) -> VideoTrack:
+    """The video at another size, antialiased; the frames for models stay as they are."""
+    if video.frames.shape[1:3] == (height, width):
+        return video
     import torch
 
-    frames = torch.from_numpy(picture.frames).permute(0, 3, 1, 2).float()  # (F, 3, H, W)
+    frames = torch.from_numpy(video.frames).permute(0, 3, 1, 2).float()  # (F, 3, H, W)
     frames = torch.nn.functional.interpolate(frames, (height, width), mode="bilinear", antialias=True)
     frames = frames.round().clamp(0, 255).byte().permute(0, 2, 3, 1)  # (F, H, W, 3)
-    return Picture(frames.numpy(), picture.fps, picture.pixels)
+    return VideoTrack(frames.numpy(), video.fps, video.pixels)

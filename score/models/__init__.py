@@ -1,1 +1,1 @@
-"""Pre-trained models that look at a clip's picture or listen to its sound; `loading` has them by setting."""
+"""Optional pre-trained models of video or audio; `loading` has them by setting."""

@@ -1,4 +1,4 @@
-"""Where the face is: MTCNN of facenet-pytorch, whose weights come with the package."""
+"""Face detection with MTCNN of facenet-pytorch, whose weights come with the package."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 
 from score.media.video import Pixels
 
-SEEN_FPS = 12.5
-"""Frames a second in which the face is looked for: syllables, 4 to 5 a second, are still seen."""
-SURE = 0.9
-"""Probability from which a face counts."""
+FACE_FPS = 12.5
+"""Frames per second for the detector; enough for syllables, of which there are 4 to 5 per second."""
+MIN_PROBABILITY = 0.9
+"""Smallest probability of a face that counts."""
 BATCH = 16
-"""Frames that go through the detector at once."""
+"""Frames per batch."""
 POINTS = 5
 """Landmarks: the left and the right eye, the nose, the left and the right corner of the mouth."""
 
 
 @dataclass(frozen=True)
 class Faces:
-    """The largest face of each frame, in heights of the picture; NaN where there is none."""
+    """The largest face of each frame, in units of the frame's height; NaN if there is none."""
 
     boxes: np.ndarray
     """Left, top, right, bottom, (n, 4)."""
@@ -35,33 +35,33 @@ class Faces:
 
 
 class FaceFinder:
-    """Holds the detector.
+    """Finds the largest face of each frame.
 
     Args:
-        detector: Finds boxes, probabilities and landmarks, the largest face first, as MTCNN's `detect`.
+        detector: Its `detect` returns boxes, probabilities and landmarks, the largest face first, as MTCNN's.
     """
 
     def __init__(self, detector: Any) -> None:
         self.detector = detector
 
     def __call__(self, pixels: Pixels) -> Faces:
-        frames = pixels.at(SEEN_FPS)
+        frames = pixels.at(FACE_FPS)
         boxes = np.full((len(frames), 4), np.nan)
         landmarks = np.full((len(frames), POINTS, 2), np.nan)
         for start in range(0, len(frames), BATCH):
             batch = list(frames[start : start + BATCH])
-            found = zip(*self.detector.detect(batch, landmarks=True), strict=True)
-            for index, (box, chance, points) in enumerate(found, start):
-                if box is not None and chance[0] is not None and chance[0] >= SURE:
+            detections = zip(*self.detector.detect(batch, landmarks=True), strict=True)
+            for index, (box, probability, points) in enumerate(detections, start):
+                if box is not None and probability[0] is not None and probability[0] >= MIN_PROBABILITY:
                     boxes[index], landmarks[index] = box[0], points[0]
         height = frames.shape[1]
         return Faces(boxes / height, landmarks / height)
 
     def of(self, pixels: Pixels) -> Faces:
-        """As a call, but looks once at the same frames."""
-        if "face" not in pixels.observed:
-            pixels.observed["face"] = self(pixels)
-        return pixels.observed["face"]
+        """Cached result of a call."""
+        if "face" not in pixels.extracted:
+            pixels.extracted["face"] = self(pixels)
+        return pixels.extracted["face"]
 
 
 def load_face(name: str, device: str) -> FaceFinder:
@@ -73,7 +73,7 @@ def load_face(name: str, device: str) -> FaceFinder:
 
 
 def crop(frame: np.ndarray, box: np.ndarray, margin: float) -> np.ndarray:
-    """A face out of a frame (H, W, 3), a share of its box added on each side; one pixel at least."""
+    """The face in a frame (H, W, 3), with a share of its box added on each side; at least one pixel."""
     height, width = frame.shape[:2]
     left, top, right, bottom = box * height
     x, y = margin * (right - left), margin * (bottom - top)

@@ -1,4 +1,4 @@
-"""From the settings' names to models, and what is said where one's package is missing."""
+"""Loads the pre-trained models that the settings name, and reports missing packages."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from score.models.faces import load_face
+from score.models.feature_extractors import FeatureExtractors
 from score.models.images import load_expression, load_image
-from score.models.observers import Observers
 from score.models.quality import load_quality
 from score.models.speech import load_speech
 from score.models.voices import load_emotion, load_speaker
@@ -23,26 +23,26 @@ LOADERS: dict[str, Callable[..., Any]] = {
     "speaker": load_speaker,
     "emotion": load_emotion,
 }
-# What models need beside transformers.
+# Packages needed besides transformers.
 PACKAGES = {"face": ("facenet_pytorch",), "quality": ("speechmos", "onnxruntime")}
 INSTALL = "pip install 'daq-msa[score]'"
 
 
 def unavailable(names: Mapping[str, str]) -> dict[str, str]:
-    """Those of the models that are set whose package is not installed, and why, with what installs it."""
+    """Models that are set but whose package is not installed, with a message that says how to install it."""
     reasons = {}
     for setting in names:
         lacking = [package for package in PACKAGES.get(setting, ()) if find_spec(package) is None]
         if lacking:
-            found = " and ".join(package.replace("_", "-") for package in lacking)
-            reasons[setting] = f"score.models.{setting} needs {found}, not installed here; {INSTALL}"
+            packages = " and ".join(package.replace("_", "-") for package in lacking)
+            reasons[setting] = f"score.models.{setting} needs {packages}, not installed here; {INSTALL}"
     if "face" in reasons and "expression" in names:
-        reasons["expression"] = reasons["face"]  # it would look at the whole picture, which nobody asked for
+        reasons["expression"] = reasons["face"]  # it must not fall back to whole frames
     return reasons
 
 
 def identity(names: Mapping[str, str]) -> dict[str, str]:
-    """What tells models apart, by setting: their names, and of folders what they hold."""
+    """Identity of each model, by setting: its name, and a folder's digest."""
     from pipelines.provenance import folder_digest
 
     return {
@@ -51,11 +51,11 @@ def identity(names: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def load(names: Mapping[str, str], device: str) -> Observers:
+def load(names: Mapping[str, str], device: str) -> FeatureExtractors:
     """Load models.
 
     Args:
-        names: By setting; those whose package is not installed are not among them.
+        names: By setting, without those whose package is not installed.
         device: auto, or a torch device.
 
     Raises:
@@ -69,4 +69,4 @@ def load(names: Mapping[str, str], device: str) -> Observers:
         if setting in names:
             extra = {"faces": models.get("face")} if setting == "expression" else {}
             models[setting] = loader(names[setting], place, **extra)
-    return Observers(models)
+    return models

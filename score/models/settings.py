@@ -1,9 +1,12 @@
-"""Which pre-trained models the scorer asks; all are optional."""
+"""Settings of the optional pre-trained models, and how they name a model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+from pipelines.pretrained import Pretrained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +17,7 @@ class ModelSettings:
     """Embeds images, for `video_content`: CLIP or SigLIP, as openai/clip-vit-base-patch32."""
     face: Literal["mtcnn"] | None = None
     """Finds faces, for `video_face`, `video_landmarks` and `video_mouth`: mtcnn, of the package
-    facenet-pytorch; `expression` then looks at the face and not at the whole picture."""
+    facenet-pytorch; `expression` then classifies the face instead of the whole frame."""
     expression: str | None = None
     """Classifies the face's expression, for `video_expression`: an image classifier, as
     trpakov/vit-face-expression."""
@@ -34,3 +37,15 @@ class ModelSettings:
         """The models that are set, by setting."""
         chosen = {name: value for name, value in vars(self).items() if name != "device"}
         return {name: value for name, value in chosen.items() if value is not None}
+
+
+def named(key: str, name: str) -> Pretrained:
+    """The model that a setting names: a folder, or a Hub id, optionally followed by `@REVISION`."""
+    repository, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
+    return Pretrained(
+        setting=f"score.models.{key}",
+        name=repository,
+        revision=revision or None,
+        advice="takes a Hub id, NAME or NAME@REVISION, or a folder with config, processor and all weights as"
+        f" safetensors; leave {key} out to score without it",
+    )

@@ -1,39 +1,39 @@
-"""What is said: a recogniser's transcript of a clip's sound."""
+"""Speech recognition of a clip's audio."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from score.media.audio import SAMPLING_RATE, Sound
-from score.models.hub import named
+from score.media.audio import SAMPLING_RATE, AudioTrack
+from score.models.settings import named
 
 PIECE_S = 30
-"""Seconds that are recognised at once; Whisper hears no more."""
+"""Seconds per call, the most that Whisper takes."""
 
 
 @dataclass(frozen=True)
 class Recogniser:
-    """Whisper, Moonshine or another model of sequences, or a CTC model."""
+    """Whisper, Moonshine or another sequence-to-sequence model, or a CTC model."""
 
     pipeline: Any
-    """transformers' for speech recognition."""
+    """A speech recognition pipeline of transformers."""
 
-    def __call__(self, sound: Sound) -> str:
-        """The transcript, in the language that the sound is said to be in; empty of silence."""
-        if sound.silent:
+    def __call__(self, audio: AudioTrack) -> str:
+        """The transcript, in the language that the corpus names; empty for silence."""
+        if audio.silent:
             return ""
         length = PIECE_S * SAMPLING_RATE
-        pieces = (sound.samples[start : start + length] for start in range(0, len(sound.samples), length))
-        options = self._options(sound.language)
-        heard = [
+        pieces = (audio.samples[start : start + length] for start in range(0, len(audio.samples), length))
+        options = self._options(audio.language)
+        texts = [
             self.pipeline({"raw": piece, "sampling_rate": SAMPLING_RATE}, **options)["text"]
             for piece in pieces
         ]
-        return " ".join(heard)
+        return " ".join(texts)
 
     def _options(self, language: str | None) -> dict[str, Any]:
-        """Of a model of many languages the one to expect: told by ear, it may change with the variant."""
+        """Fixes a multilingual model's language, which it could otherwise detect differently per variant."""
         settings = self.pipeline.model.generation_config if self.pipeline.model.can_generate() else None
         known = getattr(settings, "lang_to_id", None) or {}
         code = (language or "").split("-")[0].lower()
@@ -46,7 +46,7 @@ def load_speech(name: str, device: str) -> Recogniser:
     """Load a recogniser.
 
     Raises:
-        UsageError: If it cannot be had, or recognises no speech.
+        UsageError: If it cannot be loaded, or does not recognise speech.
     """
     import torch
     import transformers

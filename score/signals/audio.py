@@ -1,31 +1,30 @@
-"""Audio: is it said as the source says it, whoever says it? No source is silent."""
+"""Signals of the audio: are the words said as in the source, whatever the voice? No source is silent."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from score.media.audio import Sound
+from score.media.audio import AudioTrack
 from score.similarity import concordance, pearson
 
 MIN_VOICED = 6
-"""Frames of 16 ms with a pitch that the source must have."""
+"""Fewest voiced frames of 16 ms in the source."""
 FARTHEST = 2.0
-"""Standard deviations of the source's contour that a frame is off by at most: trackers miss by octaves."""
+"""Largest error of a frame, in deviations of the source's contour: pitch trackers jump by octaves."""
 NEAR_PEAK = 0.97
-"""Of the loudest sample; where a sound was cut off, many samples are above this."""
+"""Share of the peak amplitude; clipped audio has many samples above it."""
 FEW = 1e-3
-"""Share of samples near the peak that says nothing: speech that is whole has about 1e-4."""
+"""Share of samples near the peak that is not noticeable: unclipped speech has about 1e-4."""
 QUIET, LOUD = 0.1, 0.95
-"""Quantiles over time between which a band rises and falls."""
+"""Quantiles over time that define the range of a band."""
 
 
-def pitch(variant: Sound, source: Sound) -> float:
+def pitch(variant: AudioTrack, source: AudioTrack) -> float:
     """Concordance of the pitch contours in octaves, times the share of voiced frames kept, in [-1, 1].
 
-    The contours are laid over each other by the median of their distance, and a frame that is farther
-    off than `FARTHEST` counts as that far. A voice that is higher by a constant factor scores 1, a
-    monotone about 0. NaN where the source has fewer than `MIN_VOICED` voiced frames; 0 where the variant
-    has lost them.
+    The contours are aligned by the median of their difference, and the error of a frame is clipped to
+    `FARTHEST`. A voice that is higher by a constant factor scores 1, a monotone about 0. NaN if the
+    source has fewer than `MIN_VOICED` voiced frames; 0 if the variant has lost them.
     """
     length = min(len(variant.pitch), len(source.pitch))
     a, b = variant.pitch[:length], source.pitch[:length]
@@ -38,44 +37,44 @@ def pitch(variant: Sound, source: Sound) -> float:
     return concordance(_near(a[both], b[both]), b[both]) * float(both.sum() / voiced.sum())
 
 
-def energy(variant: Sound, source: Sound) -> float:
-    """Concordance of the loudness contours in dB, in [-1, 1]; 1 is kept, a constant gain does not count."""
+def energy(variant: AudioTrack, source: AudioTrack) -> float:
+    """Concordance of the loudness contours in dB, in [-1, 1]; 1 if unchanged but for a constant gain."""
     length = min(len(variant.energy), len(source.energy))
     return concordance(variant.energy[:length], source.energy[:length])
 
 
-def articulation(variant: Sound, source: Sound) -> float:
-    """Correlation of the mel spectra in dB, each band's mean over time removed, in [-1, 1]; 1 is kept.
+def articulation(variant: AudioTrack, source: AudioTrack) -> float:
+    """Correlation of the mel spectra in dB, each minus its mean over time, in [-1, 1]; 1 if unchanged.
 
-    The same sounds are said at the same time. What a voice or a microphone adds to every frame does not
-    count.
+    It is high if the same sounds are said at the same time; what a voice or a microphone adds to every
+    frame does not count.
     """
     length = min(len(variant.bands), len(source.bands))
-    a, b = (sound.bands[:length] - sound.bands[:length].mean(axis=0) for sound in (variant, source))
+    a, b = (track.bands[:length] - track.bands[:length].mean(axis=0) for track in (variant, source))
     return pearson(a, b)
 
 
-def clarity(variant: Sound, source: Sound) -> float:
-    """The worse of two losses beside the source, in dB, in (-inf, 0]; 0 is kept.
+def clarity(variant: AudioTrack, source: AudioTrack) -> float:
+    """The worse of two losses relative to the source, in dB, in (-inf, 0]; 0 if unchanged.
 
-    *Flat peaks*: by how much more of the samples lie near the loudest one, as in sound that was cut
-    off. *Depth*: by how much less each mel band rises and falls, in the mean over the bands, where
-    one that does more makes up for no other. Noise fills what is between the sounds, a missing band
-    does nothing at all. A gain, a moved pitch or another timbre touch neither by much.
+    *Flat peaks*: the increase of the share of samples near the peak, as in clipped audio. *Depth*: the
+    loss of range over time of each mel band, averaged over the bands; a larger range of one band does not
+    make up for another. Noise fills the gaps between sounds, and a missing band has no range at all. A
+    gain, a shifted pitch or another timbre change either only a little.
 
     References:
         Depth is akin to Steeneken and Houtgast 1980, "A physical method for measuring speech-transmission
-        quality", who ask for it by modulation frequency; both formulas are ours.
+        quality", who compute it by modulation frequency; both formulas are ours.
     """
     peaks = 10 * np.log10((_near_peak(source) + FEW) / (_near_peak(variant) + FEW))
     depth = np.minimum(_depth(variant) - _depth(source), 0.0).mean()
     return float(min(peaks, depth, 0.0))
 
 
-def novelty(variant: Sound, source: Sound) -> float:
-    """Root mean square difference of the voices' mean spectra, in dB; 0 is the same voice.
+def novelty(variant: AudioTrack, source: AudioTrack) -> float:
+    """Root mean square difference of the mean spectra, in dB; 0 for the same voice.
 
-    NaN where the variant is silent. No part of a quality.
+    NaN if the variant is silent. Not part of a quality.
     """
     if variant.silent:
         return float("nan")
@@ -83,19 +82,19 @@ def novelty(variant: Sound, source: Sound) -> float:
 
 
 def _near(contour: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """A contour laid over its source's, (n,), with its outliers brought near."""
+    """A contour aligned with its source's, with its errors clipped, (n,)."""
     off = contour - source
     farthest = FARTHEST * source.std()
     return source + np.clip(off - np.median(off), -farthest, farthest)
 
 
-def _near_peak(sound: Sound) -> float:
-    """Share of the samples near the loudest; 0 in silence."""
-    amplitude = np.abs(sound.samples)
-    return 0.0 if sound.silent else float((amplitude > NEAR_PEAK * amplitude.max()).mean())
+def _near_peak(audio: AudioTrack) -> float:
+    """Share of the samples near the peak; 0 in silence."""
+    amplitude = np.abs(audio.samples)
+    return 0.0 if audio.silent else float((amplitude > NEAR_PEAK * amplitude.max()).mean())
 
 
-def _depth(sound: Sound) -> np.ndarray:
-    """How far each band rises and falls, in dB, (BANDS,)."""
-    quiet, loud = np.quantile(sound.bands, (QUIET, LOUD), axis=0)
+def _depth(audio: AudioTrack) -> np.ndarray:
+    """Range of each band over time, in dB, (BANDS,)."""
+    quiet, loud = np.quantile(audio.bands, (QUIET, LOUD), axis=0)
     return loud - quiet

@@ -1,27 +1,27 @@
-"""The signals, in one place: what each is about, its range, and what a bad value of it is.
+"""The table of signals: what each compares, and which pairs have a bad value of it.
 
-Every weighed signal is the better the higher it is. A store has one column `score_<name>` each.
+Higher is better for every weighed signal. A store has one column `score_<name>` for each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, get_args
 
 from pipelines.row import MEDIA, Row, provenance
 from score.media.clip import Clip
-from score.models.observers import Observers
+from score.models.feature_extractors import FeatureExtractors, extract
 from score.signals import audio, face, pretrained, sync, video
 
 Modality = Literal["video", "audio", "cross"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
-# The two ways to make a bad pair from originals: another clip's track, or, where that would be as good
-# as the own, the own spoiled: the picture blurred and its frames shuffled, the sound in noise. Of
-# `neither` the values speak for themselves, and the usual ones hold everywhere.
-Bad = Literal["mismatched", "spoiled", "neither"]
+Bad = Literal["mismatched", "corrupted", "neither"]
+"""How a bad pair is made from originals: with another clip's track, or, where that could have as good a
+value, by corrupting the clip's own (frames blurred and shuffled, audio with noise). `neither`: the values
+mean the same on every corpus, and the default anchors always hold."""
 
-# What is judged of a kind of row at most: the tracks that it replaced, and how they go with the rest.
+# The modalities measured of each kind of row: the tracks that it replaced, and how they fit the rest.
 JUDGED: dict[str, tuple[Modality, ...]] = {
     "video": ("video", "cross"),
     "audio": ("audio", "cross"),
@@ -31,9 +31,9 @@ JUDGED: dict[str, tuple[Modality, ...]] = {
 
 
 def judged(row: Row) -> tuple[Modality, ...]:
-    """What is judged of a row: of a classic one the tracks that its `generator` says it replaced.
+    """The modalities that are measured of a row; none of an original.
 
-    Where that says nothing, it replaced the picture. Nothing is judged of an original.
+    For a classic variant, the tracks that its `generator` lists as replaced; the video if it lists none.
     """
     modalities = JUDGED.get(row["kind"], ())
     if row["kind"] != "classic":
@@ -43,83 +43,80 @@ def judged(row: Row) -> tuple[Modality, ...]:
     return tuple(modality for modality in modalities if modality in (*replaced, "cross"))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Signal:
-    """What is known of a signal beforehand."""
+    """A signal and how it is calibrated."""
 
     modality: Modality
-    """It applies to the kinds of rows whose `JUDGED` names this."""
+    """It applies to the kinds of rows whose `JUDGED` has this modality."""
     measure: Callable[[Any, Any], float] | None
-    """From the track of variant and source, of `cross` from the clips; None for the agreements, which are
-    computed once all rows are measured, and for what is read from a file."""
+    """Takes the tracks of variant and source, or the clips for `cross`. None for the agreements, which are
+    computed once all rows are measured, and for values read from a file."""
+    _: KW_ONLY
     direction: Literal["higher", "none"] = "higher"
-    """Which values are better; of `none` the signal tells how much is new, and is no part of a quality."""
+    """Which values are better. `none`: the signal measures novelty and is not part of a quality."""
     bad: Bad = "mismatched"
     chance: bool = False
-    """Whether clips that have nothing to do with each other may have a good value by chance."""
-    usual: tuple[float, float] | None = None
-    """Bad and good value where a corpus has too few clips to find its own; None leaves it out there."""
+    """Whether unrelated clips may have a good value by chance."""
+    default_anchors: tuple[float, float] | None = None
+    """Bad and good value if a corpus has too few clips to find its own; None leaves the signal out there."""
     version: int = 1
-    """Raised when what it measures changes: the rows that it applies to are then measured again."""
+    """Raised when its definition changes: the rows that it applies to are then measured again."""
     model: str | None = None
-    """The setting of the pre-trained model that it needs, `label` the file of what one said; without it the
-    signal is left out."""
+    """The setting of the pre-trained model that it needs, or `label` for the file of label probabilities;
+    without it the signal is left out."""
 
     @property
-    def against_only(self) -> bool:
-        """Whether another clip may have as good a value: it speaks against a variant, and not for it."""
+    def veto_only(self) -> bool:
+        """Whether another clip may have as good a value, so that it can lower a quality but not raise it."""
         return self.chance or self.bad != "mismatched"
 
 
 SIGNALS: dict[str, Signal] = {
-    "video_flicker": Signal(modality="video", measure=video.flicker, bad="spoiled", usual=(0.3, 0.97)),
-    "video_structure": Signal(modality="video", measure=video.structure, usual=(0.3, 0.97)),
-    "video_motion": Signal(modality="video", measure=video.motion, usual=(0.0, 0.97)),
-    "video_sharpness": Signal(modality="video", measure=video.sharpness, bad="spoiled", usual=(0.3, 0.97)),
-    "video_agreement": Signal(modality="video", measure=None, chance=True),
-    "video_novelty": Signal(modality="video", measure=video.novelty, direction="none"),
-    "audio_pitch": Signal(modality="audio", measure=audio.pitch, usual=(0.0, 0.99)),
-    "audio_energy": Signal(modality="audio", measure=audio.energy, usual=(0.1, 0.99)),
-    "audio_articulation": Signal(modality="audio", measure=audio.articulation, usual=(0.1, 0.99)),
-    "audio_clarity": Signal(modality="audio", measure=audio.clarity, bad="spoiled", usual=(-22, -4)),
-    "audio_agreement": Signal(modality="audio", measure=None, chance=True),
-    "audio_novelty": Signal(modality="audio", measure=audio.novelty, direction="none"),
-    "cross_sync": Signal(modality="cross", measure=sync.measure, usual=(-0.7, 0.0)),
-    "cross_agreement": Signal(modality="cross", measure=None, chance=True),
-    "video_content": Signal(modality="video", measure=pretrained.content, usual=(0.7, 0.97), model="image"),
-    "video_face": Signal(
-        modality="video", measure=face.measure_found, bad="neither", usual=(0.5, 0.9), model="face"
-    ),
-    "video_landmarks": Signal(
-        modality="video", measure=face.measure_landmarks, usual=(0.1, 0.65), model="face"
-    ),
-    "video_mouth": Signal(modality="video", measure=face.measure_mouth, usual=(0.3, 0.75), model="face"),
+    "video_flicker": Signal("video", video.flicker, bad="corrupted", default_anchors=(0.3, 0.97)),
+    "video_structure": Signal("video", video.structure, default_anchors=(0.3, 0.97)),
+    "video_motion": Signal("video", video.motion, default_anchors=(0.0, 0.97)),
+    "video_sharpness": Signal("video", video.sharpness, bad="corrupted", default_anchors=(0.3, 0.97)),
+    "video_agreement": Signal("video", None, chance=True),
+    "video_novelty": Signal("video", video.novelty, direction="none"),
+    "audio_pitch": Signal("audio", audio.pitch, default_anchors=(0.0, 0.99)),
+    "audio_energy": Signal("audio", audio.energy, default_anchors=(0.1, 0.99)),
+    "audio_articulation": Signal("audio", audio.articulation, default_anchors=(0.1, 0.99)),
+    "audio_clarity": Signal("audio", audio.clarity, bad="corrupted", default_anchors=(-22, -4)),
+    "audio_agreement": Signal("audio", None, chance=True),
+    "audio_novelty": Signal("audio", audio.novelty, direction="none"),
+    "cross_sync": Signal("cross", sync.measure, default_anchors=(-0.7, 0.0)),
+    "cross_agreement": Signal("cross", None, chance=True),
+    "video_content": Signal("video", pretrained.content, default_anchors=(0.7, 0.97), model="image"),
+    "video_face": Signal("video", face.presence, bad="neither", default_anchors=(0.5, 0.9), model="face"),
+    "video_landmarks": Signal("video", face.head_motion, default_anchors=(0.1, 0.65), model="face"),
+    "video_mouth": Signal("video", face.mouth_motion, default_anchors=(0.3, 0.75), model="face"),
     "video_expression": Signal(
-        modality="video", measure=pretrained.expression, chance=True, usual=(0.5, 0.95), model="expression"
+        "video", pretrained.expression, chance=True, default_anchors=(0.5, 0.95), model="expression"
     ),
-    "audio_words": Signal(modality="audio", measure=pretrained.words, usual=(-0.8, -0.1), model="speech"),
+    "audio_words": Signal("audio", pretrained.words, default_anchors=(-0.8, -0.1), model="speech"),
     "audio_quality": Signal(
-        modality="audio", measure=pretrained.quality, bad="spoiled", usual=(-1.1, -0.4), model="quality"
+        "audio", pretrained.quality, bad="corrupted", default_anchors=(-1.1, -0.4), model="quality"
     ),
     "audio_emotion": Signal(
-        modality="audio", measure=pretrained.emotion, chance=True, usual=(0.5, 0.95), model="emotion"
+        "audio", pretrained.emotion, chance=True, default_anchors=(0.5, 0.95), model="emotion"
     ),
-    "audio_speaker": Signal(modality="audio", measure=pretrained.speaker, direction="none", model="speaker"),
-    "cross_label": Signal(modality="cross", measure=None, bad="neither", usual=(-1.6, -0.2), model="label"),
+    "audio_speaker": Signal("audio", pretrained.speaker, direction="none", model="speaker"),
+    "cross_label": Signal("cross", None, bad="neither", default_anchors=(-1.6, -0.2), model="label"),
 }
 
 
 WEIGHED = [name for name, signal in SIGNALS.items() if signal.direction != "none"]
-"""The signals that a quality is made of."""
+"""The signals that are part of a quality."""
 
 
 def column(name: str) -> str:
-    """The store's column of a signal."""
+    """The store's column for a signal."""
     return f"score_{name}"
 
 
 def versions(modalities: Collection[Modality], models: Collection[str]) -> dict[str, int]:
-    """The version of each signal that is measured of these modalities, with these models."""
+    """The version of each signal that is measured for these modalities with these models."""
     return {
         name: signal.version
         for name, signal in SIGNALS.items()
@@ -133,36 +130,38 @@ def of_models(settings: Collection[str]) -> list[str]:
 
 
 def measure(
-    variant: Clip, source: Clip, modalities: Sequence[Modality], observers: Observers | None = None
+    variant: Clip,
+    source: Clip,
+    modalities: Sequence[Modality],
+    feature_extractors: FeatureExtractors | None = None,
 ) -> dict[str, float]:
-    """The signals of these modalities, by name; NaN for all others and where one cannot be told.
+    """The signals of these modalities, by name; NaN for all others and where one cannot be computed.
 
     Args:
-        variant: What is judged.
-        source: What it is judged against.
-        modalities: Of the signals.
-        observers: The pre-trained models that there are; signals of others cannot be told.
+        variant: The clip to measure.
+        source: The clip it is compared with.
+        modalities: Which signals to measure.
+        feature_extractors: The available pre-trained models; signals of others are NaN.
     """
-    observers = observers or Observers()
     values = dict.fromkeys(SIGNALS, float("nan"))
     for name, signal in SIGNALS.items():
+        if signal.measure is None or signal.modality not in modalities:
+            continue
         compared = _compared(variant, source, signal.modality)
-        if signal.measure is None or signal.modality not in modalities or compared is None:
+        if compared is None:
             continue
-        if signal.model is not None and not observers.observe(signal.model, (variant, source)):
-            continue
-        values[name] = signal.measure(*compared)
+        if signal.model is None or extract(feature_extractors or {}, signal.model, (variant, source)):
+            values[name] = signal.measure(*compared)
     return values
 
 
 def _compared(variant: Clip, source: Clip, modality: Modality) -> tuple[Any, Any] | None:
-    """What a signal is measured from; None where a track lacks, or the source's sound is silent."""
-    names = {"video": ("picture",), "audio": ("sound",), "cross": ("picture", "sound")}[modality]
+    """The arguments of a signal's function; None if a track is missing or the source's audio is silent."""
+    names = MEDIA if modality == "cross" else (modality,)
     if any(getattr(clip, name) is None for clip in (variant, source) for name in names):
         return None
     if modality == "cross":
         return variant, source
-    if modality == "video":
-        return variant.picture, source.picture
-    assert source.sound is not None
-    return None if source.sound.silent else (variant.sound, source.sound)
+    if modality == "audio" and source.audio is not None and source.audio.silent:
+        return None
+    return getattr(variant, modality), getattr(source, modality)

@@ -1,17 +1,17 @@
-"""Across: does the mouth still go with the sound?"""
+"""Signal across the tracks: does the mouth still move with the audio?"""
 
 from __future__ import annotations
 
 from score.media.clip import Clip
 
 MIN_SYNC = 0.3
-"""Correlation of mouth and sound that the source must have, or there is nothing to keep."""
+"""Smallest correlation of mouth and loudness in the source."""
 
 
 def measure(variant: Clip, source: Clip) -> float:
-    """Correlation of mouth and loudness less the source's own, in [-2, 2]; 0 is kept, less is worse.
+    """Correlation of mouth and loudness minus the source's, in [-2, 2]; 0 if unchanged, lower is worse.
 
-    The mouth is where the source's picture goes with the source's sound. NaN where nothing does.
+    The mouth is where the source's video moves with the source's audio. NaN if nothing does.
     """
     if source.mouth is None or source.mouth.sync < MIN_SYNC:
         return float("nan")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from pipelines.errors import RunError, UsageError
 from pipelines.row import digest
 from pipelines.store import StoreReader, commit, committed_generation
 from score.__main__ import main as score
-from score.measurement import ScoreVariants
+from score.measurement import Comparison, ScoreVariants
 from tests import tiny
 
 Row = dict[str, Any]
@@ -381,9 +381,9 @@ def test_a_run_augments_and_scores_by_turns(
             (task / "model").mkdir(exist_ok=True)
             (task / "model" / "metrics.json").write_text(json.dumps({"test": {"after": {"MAE": 1.0}}}))
 
-    def measuring(self: ScoreVariants, rows: list[Row]) -> list[Row]:
-        measured.extend(row["id"] for row in rows)
-        return measure(self, rows)
+    def measuring(self: ScoreVariants, comparisons: Sequence[Comparison[Row]]) -> list[Row]:
+        measured.extend(each.row["id"] for each in comparisons)
+        return measure(self, comparisons)
 
     monkeypatch.setattr(run, "start", start)
     monkeypatch.setattr(run, "_gpus", lambda: 0)

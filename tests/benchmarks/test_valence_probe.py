@@ -28,13 +28,13 @@ def faces() -> tuple[list[np.ndarray], np.ndarray]:
 
 def test_the_valence_of_unseen_faces_is_read(faces: tuple[list[np.ndarray], np.ndarray]) -> None:
     shown, valences = faces
-    probe = FaceProbe(pictures=1200)
+    probe = FaceProbe(images=1200)
     assert np.corrcoef([probe(frames) for frames in shown], valences)[0, 1] > 0.85
 
 
 def test_a_style_that_it_knows_does_not_hide_the_valence(faces: tuple[list[np.ndarray], np.ndarray]) -> None:
     shown, valences = faces
-    probe, rng = FaceProbe([darker], pictures=1200), np.random.default_rng(2)
+    probe, rng = FaceProbe([darker], images=1200), np.random.default_rng(2)
     styled = [np.round(255 * darker(frames / 255, rng)).astype(np.uint8) for frames in shown]
     assert np.corrcoef([probe(frames) for frames in styled], valences)[0, 1] > 0.85
 

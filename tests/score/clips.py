@@ -11,9 +11,9 @@ import numpy as np
 from pipelines.media import encode_audio, encode_video
 from pipelines.row import Row, media, new_row, variant_id
 from pipelines.store import commit
-from score.media.audio import SAMPLING_RATE, Sound
+from score.media.audio import SAMPLING_RATE, AudioTrack
 from score.media.clip import Clip
-from score.media.video import Picture, resized
+from score.media.video import VideoTrack, resized
 
 FPS = 12.5
 SIZE = 48
@@ -72,14 +72,14 @@ def face(seed: int, mouth: np.ndarray, *, smile: float = 0.0) -> np.ndarray:
 
 def talking(seed: int, *, smile: float = 0.0, seconds: float = 2.0, factor: float = 1.0) -> Clip:
     """A head whose mouth opens with what it says."""
-    sound = Sound(voice(seed, seconds=seconds, factor=factor))
+    sound = AudioTrack(voice(seed, seconds=seconds, factor=factor))
     energy = sound.energy_at(FPS, round(seconds * FPS))
-    return Clip(Picture(face(seed, 1 + energy / 50, smile=smile), FPS), sound)
+    return Clip(VideoTrack(face(seed, 1 + energy / 50, smile=smile), FPS), sound)
 
 
 def with_frames(clip: Clip, frames: np.ndarray) -> Clip:
     """The clip with other frames."""
-    return Clip(Picture(frames, FPS), clip.sound)
+    return Clip(VideoTrack(frames, FPS), clip.audio)
 
 
 def noisy(frames: np.ndarray, spread: float) -> np.ndarray:
@@ -89,7 +89,7 @@ def noisy(frames: np.ndarray, spread: float) -> np.ndarray:
 
 def blurred(frames: np.ndarray, factor: float) -> np.ndarray:
     height, width = frames.shape[1:3]
-    small = resized(Picture(frames, FPS), round(height / factor), round(width / factor))
+    small = resized(VideoTrack(frames, FPS), round(height / factor), round(width / factor))
     return resized(small, height, width).frames
 
 
@@ -118,12 +118,12 @@ def original(seed: int, *, split: str = "train", groups: int = 6) -> Row:
     """A row whose smile, and whose pitch, say what its label is."""
     label = float(np.random.default_rng(seed).uniform(-1, 1))
     clip = talking(seed, smile=label, factor=1 + 0.3 * label, seconds=SECONDS)
-    assert clip.picture is not None
-    assert clip.sound is not None
+    assert clip.video is not None
+    assert clip.audio is not None
     row_id = f"toy/{split}{seed % groups}/{seed:03d}"
     return new_row(
         id=row_id, source_id=row_id, kind="original", split=split, group=f"{split}{seed % groups}",
-        video=media(encode_video(clip.picture.frames, FPS)), audio=media(encode_audio(clip.sound.samples)),
+        video=media(encode_video(clip.video.frames, FPS)), audio=media(encode_audio(clip.audio.samples)),
         text="words", label=3 * label, corpus="toy", scale="mosi", language="en", duration_s=SECONDS, fps=FPS,
         generator=json.dumps({"seed": seed}),
     )  # fmt: skip

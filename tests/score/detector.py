@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from score.media.clip import Clip
-from score.media.video import Picture, Pixels
+from score.media.video import Pixels, VideoTrack
 
 Box = tuple[int, int, int, int]
 
@@ -59,4 +59,4 @@ def picture(boxes: Sequence[Box | None], openings: Sequence[float], *, size: int
 
 def seen(frames: np.ndarray, fps: float = 12.5) -> Clip:
     """A mute clip that models can look at."""
-    return Clip(Picture(frames, fps, Pixels(frames, fps)), None)
+    return Clip(VideoTrack(frames, fps, Pixels(frames, fps)), None)

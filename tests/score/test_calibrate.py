@@ -35,7 +35,7 @@ def test_anchors_are_the_quantiles_of_the_pairs() -> None:
     assert set(found.signals) == set(WEIGHED)
     for name, one in found.signals.items():
         if SIGNALS[name].bad == "neither":  # another clip has a face as well, so no pair is bad
-            assert ((one.bad, one.good), one.basis) == (SIGNALS[name].usual, "usual")
+            assert ((one.bad, one.good), one.basis) == (SIGNALS[name].default_anchors, "default")
             continue
         # Two clips that have nothing to do with each other may mean the same by chance.
         assert one.bad == pytest.approx(0.125 if SIGNALS[name].chance else 0.25)
@@ -50,11 +50,11 @@ def test_neither_order_nor_missing_values_change_the_anchors() -> None:
     assert straight == mixed
 
 
-def test_few_pairs_give_the_usual_anchors_and_no_telling_apart_leaves_out() -> None:
+def test_few_pairs_give_default_anchors_and_no_telling_apart_leaves_out() -> None:
     few = {"video_motion": [1.0] * (MIN_PAIRS - 1)}
     found = calibrate(few, few)
-    assert found.signals["video_motion"].basis == "usual"
-    assert found.signals["video_motion"].good == SIGNALS["video_motion"].usual[1]
+    assert found.signals["video_motion"].basis == "default"
+    assert found.signals["video_motion"].good == SIGNALS["video_motion"].default_anchors[1]
     agreements = [name for name in SIGNALS if name.endswith("agreement")]
     assert found.left_out == dict.fromkeys(agreements, "0 good and 0 bad pairs, wanted 5 of each")
     alike = calibrate({"audio_pitch": [0.5] * 9}, {"audio_pitch": [0.49] * 9}, {"cross_sync": "no reason"})
@@ -87,12 +87,12 @@ def test_qualities_are_geometric_means_over_what_applies() -> None:
 
 def test_what_another_clip_may_have_speaks_against_a_variant_and_not_for_it() -> None:
     names = ("video_motion", "video_agreement", "audio_agreement", "cross_sync", "cross_agreement")
-    assert {name for name in WEIGHED if SIGNALS[name].against_only} >= {
+    assert {name for name in WEIGHED if SIGNALS[name].veto_only} >= {
         "video_flicker", "video_sharpness", "video_agreement", "video_face", "video_expression",
         "audio_clarity", "audio_agreement", "audio_quality", "audio_emotion", "cross_agreement",
         "cross_label",
     }  # fmt: skip
-    assert not any(SIGNALS[name].against_only for name in ("video_motion", "audio_pitch", "cross_sync"))
+    assert not any(SIGNALS[name].veto_only for name in ("video_motion", "audio_pitch", "cross_sync"))
     calibration = Calibration(signals={name: anchors() for name in names}, left_out={})
     half, tenth = 1 - np.sqrt(1 / 9), 0.0
     signals = {

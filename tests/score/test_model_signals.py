@@ -7,11 +7,11 @@ import pytest
 
 from pipelines.word_errors import units
 from score.calibrate import calibrate
-from score.media.audio import Sound
+from score.media.audio import AudioTrack
 from score.media.clip import Clip
-from score.media.video import Picture
+from score.media.video import VideoTrack
 from score.models.faces import FaceFinder, crop
-from score.models.observers import Observers
+from score.models.feature_extractors import extract
 from score.models.quality import HOP, WINDOW, WORST, SpeechQuality, windowed
 from score.signals import face, pretrained
 from score.signals.catalogue import measure
@@ -27,23 +27,23 @@ OF_FACES = ("video_face", "video_landmarks", "video_mouth")
 
 
 def faces(variant: Clip, source: Clip) -> dict[str, float]:
-    Observers({"face": FaceFinder(Detector())}).observe("face", (variant, source))
-    measures = (face.measure_found, face.measure_landmarks, face.measure_mouth)
-    return dict(zip(OF_FACES, (of(variant.picture, source.picture) for of in measures), strict=True))
+    extract({"face": FaceFinder(Detector())}, "face", (variant, source))
+    measures = (face.presence, face.head_motion, face.mouth_motion)
+    return dict(zip(OF_FACES, (of(variant.video, source.video) for of in measures), strict=True))
 
 
-def heard(model: str, observation: object, *, text: str = "", language: str | None = None) -> Sound:
-    sound = Sound(voice(0, seconds=0.2), text, language)
-    sound.observed[model] = observation
+def heard(model: str, observation: object, *, text: str = "", language: str | None = None) -> AudioTrack:
+    sound = AudioTrack(voice(0, seconds=0.2), text, language)
+    sound.extracted[model] = observation
     return sound
 
 
-def looked_at(model: str, observation: object) -> Picture:
+def looked_at(model: str, observation: object) -> VideoTrack:
     clip = seen(np.zeros((2, 8, 8, 3), dtype=np.uint8))
-    assert clip.pixels is not None
-    clip.pixels.observed[model] = observation
-    assert clip.picture is not None
-    return clip.picture
+    assert clip.video.pixels is not None
+    clip.video.pixels.extracted[model] = observation
+    assert clip.video is not None
+    return clip.video
 
 
 @pytest.fixture
@@ -91,8 +91,8 @@ def test_a_doubtful_face_is_none() -> None:
             return box, np.array([0.5]), points
 
     clip = seen(picture(PLACES, MOUTH))
-    assert clip.pixels is not None
-    assert not FaceFinder(Doubting())(clip.pixels).there.any()
+    assert clip.video.pixels is not None
+    assert not FaceFinder(Doubting())(clip.video.pixels).there.any()
 
 
 def test_a_face_is_cut_out_with_its_margin_and_within_the_picture() -> None:
@@ -152,7 +152,7 @@ def test_errors_are_counted_in_words_or_characters(
     found: str, wanted: str, language: str, expected: float
 ) -> None:
     said = units(wanted, language)
-    assert pretrained.errors(units(found, language), said) == pytest.approx(expected)
+    assert pretrained.error_rate(units(found, language), said) == pytest.approx(expected)
 
 
 def test_words_are_judged_beyond_the_source_s_own_errors() -> None:
@@ -170,12 +170,12 @@ def test_words_do_not_apply_without_words_or_where_the_source_is_not_understood(
 
 
 def test_no_signal_of_the_sound_applies_where_the_source_is_silent() -> None:
-    silent = Clip(None, Sound(np.zeros(9_600, dtype=np.float32), "one two"))
+    silent = Clip(None, AudioTrack(np.zeros(9_600, dtype=np.float32), "one two"))
     models = {"speech": "one two", "quality": 3.0, "emotion": np.ones(1), "speaker": np.ones(1)}
-    observers = Observers({name: lambda sound, told=told: told for name, told in models.items()})
-    spoken = Clip(None, Sound(voice(0), "one two"))
-    assert all(np.isnan(value) for value in measure(spoken, silent, ("audio",), observers).values())
-    told = measure(silent, spoken, ("audio",), observers)
+    extractors = {name: lambda sound, told=told: told for name, told in models.items()}
+    spoken = Clip(None, AudioTrack(voice(0), "one two"))
+    assert all(np.isnan(value) for value in measure(spoken, silent, ("audio",), extractors).values())
+    told = measure(silent, spoken, ("audio",), extractors)
     assert np.isfinite([told["audio_words"], told["audio_quality"], told["audio_clarity"]]).all()
 
 
@@ -190,16 +190,16 @@ class Session:
 
 
 def test_quality_falls_with_noise_and_is_the_worst_in_silence() -> None:
-    source = Clip(None, Sound(voice(0)))
-    noisy = [Clip(None, Sound(with_noise(voice(0), ratio))) for ratio in (20, 10, 0)]
-    silent = Clip(None, Sound(np.zeros(9_600, dtype=np.float32)))
-    observers = Observers({"quality": SpeechQuality(Session())})
+    source = Clip(None, AudioTrack(voice(0)))
+    noisy = [Clip(None, AudioTrack(with_noise(voice(0), ratio))) for ratio in (20, 10, 0)]
+    silent = Clip(None, AudioTrack(np.zeros(9_600, dtype=np.float32)))
+    extractors = {"quality": SpeechQuality(Session())}
     values = [
-        measure(clip, source, ("audio",), observers)["audio_quality"] for clip in (source, *noisy, silent)
+        measure(clip, source, ("audio",), extractors)["audio_quality"] for clip in (source, *noisy, silent)
     ]
     assert values[0] == 0
     assert all(np.diff(values) < 0), values
-    assert silent.sound.observed["quality"] == WORST  # type: ignore[union-attr]
+    assert silent.audio.extracted["quality"] == WORST  # type: ignore[union-attr]
 
 
 def test_a_sound_is_rated_in_windows_of_nine_seconds_a_second_apart() -> None:
@@ -219,5 +219,5 @@ def test_a_face_found_is_worth_the_same_on_every_corpus() -> None:
     pairs = {"video_face": [1.0] * 9, "video_content": [1.0] * 9}
     found = calibrate(pairs, {"video_face": [0.98] * 9, "video_content": [0.6] * 9})
     assert (found.signals["video_face"].bad, found.signals["video_face"].good) == (0.5, 0.9)
-    assert found.signals["video_face"].basis == "usual"
+    assert found.signals["video_face"].basis == "default"
     assert (found.signals["video_content"].bad, found.signals["video_content"].basis) == (0.6, "corpus")

@@ -13,8 +13,8 @@ import pytest
 
 from pipelines.errors import UsageError
 from pipelines.media import read_audio, read_video
-from score.media.audio import Sound
-from score.media.clip import Clip, as_seen
+from score.media.audio import AudioTrack
+from score.media.clip import Clip, video_track
 from score.media.video import MODEL_SIDE, Pixels
 from score.models import loading
 from score.models.faces import FaceFinder, load_face
@@ -48,9 +48,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def watched(seed: int) -> Clip:
     clip = talking(seed)
-    assert clip.picture is not None
-    assert clip.sound is not None
-    return Clip(as_seen(clip.picture.frames, FPS, max_side=MODEL_SIDE), Sound(clip.sound.samples))
+    assert clip.video is not None
+    assert clip.audio is not None
+    return Clip(video_track(clip.video.frames, FPS, max_side=MODEL_SIDE), AudioTrack(clip.audio.samples))
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ def watched(seed: int) -> Clip:
 def test_a_copy_is_best_and_another_clip_is_worse(
     folder: Path, setting: str, model: str, best: float
 ) -> None:
-    observers = loading.load({setting: str(folder / model)}, "cpu")
+    extractors = loading.load({setting: str(folder / model)}, "cpu")
     (name,) = of_models([setting])
     modalities = (SIGNALS[name].modality,)
-    copy, other = (measure(watched(seed), watched(1), modalities, observers)[name] for seed in (1, 2))
+    copy, other = (measure(watched(seed), watched(1), modalities, extractors)[name] for seed in (1, 2))
     assert copy == pytest.approx(best, abs=1e-5)
     assert abs(other - best) > 1e-4
     low, high = RANGES[name]
@@ -84,9 +84,9 @@ def test_a_model_that_is_not_set_tells_nothing_and_the_rest_stays(folder: Path) 
 
 
 def test_what_a_model_saw_depends_on_the_clip_alone(folder: Path) -> None:
-    observers = loading.load({"image": str(folder / "image")}, "cpu")
+    extractors = loading.load({"image": str(folder / "image")}, "cpu")
     frames = np.random.default_rng(0).integers(0, 256, (40, 40, 40, 3), dtype=np.uint8)
-    embedder = observers.models["image"]
+    embedder = extractors["image"]
     whole = embedder(Pixels(frames, 2.0))
     apart = np.concatenate([embedder(Pixels(frame[None], 2.0)) for frame in frames])
     np.testing.assert_allclose(whole, apart, atol=1e-5)
@@ -108,12 +108,12 @@ def test_the_expression_is_that_of_the_face_where_faces_are_found(folder: Path) 
 @pytest.mark.parametrize("kind", ["whisper", "moonshine", "ctc"])
 def test_a_recogniser_hears_the_same_twice_and_nothing_in_silence(folder: Path, kind: str) -> None:
     recogniser = load_speech(str(folder / kind), "cpu")
-    sound = watched(1).sound
+    sound = watched(1).audio
     assert sound is not None
-    said = recogniser(Sound(sound.samples, language="en"))
+    said = recogniser(AudioTrack(sound.samples, language="en"))
     assert said
-    assert recogniser(Sound(sound.samples.copy(), language="en")) == said
-    assert recogniser(Sound(np.zeros(16_000, dtype=np.float32))) == ""
+    assert recogniser(AudioTrack(sound.samples.copy(), language="en")) == said
+    assert recogniser(AudioTrack(np.zeros(16_000, dtype=np.float32))) == ""
 
 
 def test_a_recogniser_of_many_languages_is_told_which_and_hears_long_sounds_in_pieces(folder: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_recogniser_of_many_languages_is_told_which_and_hears_long_sounds_in_p
         return {"text": "so"}
 
     hear.model = recogniser.pipeline.model  # type: ignore[attr-defined]
-    assert type(recogniser)(hear)(Sound(np.ones(40 * 16_000, dtype=np.float32))) == "so so"
+    assert type(recogniser)(hear)(AudioTrack(np.ones(40 * 16_000, dtype=np.float32))) == "so so"
     assert pieces == [30 * 16_000, 10 * 16_000]
 
 
@@ -219,5 +219,7 @@ def test_the_real_rating_of_real_speech_falls_with_noise(shared: Path) -> None:
         pytest.skip("speechmos is not installed")
     samples = read_audio(shared / "media" / "grid_corpus" / "Raw" / "speaker_03" / "lbax4n.mpg")
     quality: SpeechQuality = load_quality("dnsmos", "cpu")
-    ratings = [quality(Sound(made)) for made in (samples, with_noise(samples, 10), with_noise(samples, 0))]
+    ratings = [
+        quality(AudioTrack(made)) for made in (samples, with_noise(samples, 10), with_noise(samples, 0))
+    ]
     assert 5 > ratings[0] > ratings[1] > ratings[2] > 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from pipelines.row import Row
 from pipelines.settings import Invocation, parse_stage
 from pipelines.store import StoreReader
 from score import measurement, planning
-from score.media.clip import Clip, analysis_fps, read_picture
+from score.measurement import Comparison
+from score.media.clip import Clip, analysis_fps, decode_video
 from score.media.video import MAX_SIDE, MODEL_SIDE, Pixels
 from score.models import loading
-from score.models.observers import Observers
 from score.run import SCORES, ScoreConfig, run
 from score.signals.catalogue import SIGNALS, Signal, column, measure, of_models
 from tests import tiny_observers
@@ -82,9 +83,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     measured: Counter[str] = Counter()
 
     class Counting(measurement.ScoreVariants):
-        def __call__(self, rows: list[Row]) -> list[Row]:
-            measured.update(row["id"] for row in rows)
-            return super().__call__(rows)
+        def __call__(self, comparisons: Sequence[Comparison[Row]]) -> list[Row]:
+            measured.update(each.row["id"] for each in comparisons)
+            return super().__call__(comparisons)
 
     monkeypatch.setattr(measurement, "ScoreVariants", Counting)
     return measured
@@ -202,9 +203,9 @@ def test_a_source_is_looked_at_once_and_a_track_that_stays_with_it(rows: list[Ro
         return np.ones((2, 1)) if isinstance(track, Pixels) else np.ones(1)
 
     source = rows[0]
-    operator = measurement.ScoreVariants(Observers({"image": look, "emotion": look}))
+    operator = measurement.ScoreVariants({"image": look, "emotion": look})
     variants = [row for row in rows if row["source_id"] == source["id"] and row is not source]
-    operator([row | {"source": source, "partner": None} for row in variants])
+    operator([Comparison(row=row, source=source) for row in variants])
     assert len(variants) == 4
     # Each variant's changed track, and both of the source.
     assert len(looked) == len({id(track) for track in looked}) == 6
@@ -221,9 +222,9 @@ def test_a_variant_and_a_partner_of_other_sizes_are_looked_at_in_their_own(rows:
     frames = read_video(source["video"]["bytes"]).frames
     larger = encode_video(frames.repeat(2, axis=1).repeat(2, axis=2), FPS)
     smaller = encode_video(frames[:, :40, :36], FPS)
-    made = variant(source, "video", 5, video=larger) | {"source": source, "partner": None}
-    original = source | {"source": None, "partner": rows[5] | {"video": {"bytes": smaller, "path": None}}}
-    measured = measurement.ScoreVariants(Observers({"image": look}))([made, original])
+    made = Comparison(row=variant(source, "video", 5, video=larger), source=source)
+    original = Comparison(row=source, partner=rows[5] | {"video": {"bytes": smaller, "path": None}})
+    measured = measurement.ScoreVariants({"image": look})([made, original])
     assert measured[0]["score_video_content"] == 1
     assert sizes == {(48, 48), (96, 96), (40, 36)}
 
@@ -263,7 +264,7 @@ def test_what_needs_no_model_hardly_changes_with_the_larger_picture(shared: Path
     rows = [{"video": {"bytes": encode_video(each, 25.0)}, "fps": 25.0} for each in made]
     values = []
     for side in (MAX_SIDE, MODEL_SIDE):
-        clips = [Clip(read_picture(row, analysis_fps(row), max_side=side), None) for row in rows]
+        clips = [Clip(decode_video(row, analysis_fps(row), max_side=side), None) for row in rows]
         values += [[measure(clip, clips[0], ("video",)) for clip in clips[1:]]]
     for small, large in zip(*values, strict=True):
         for name in CORE:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.scorer.plot import plot_benchmark
+from benchmarks.scorer.report import plot_benchmark
 from score.calibrate import calibrate
 from score.plots import plot_calibration, plot_weights
 
@@ -23,8 +23,8 @@ def test_the_calibration_has_a_panel_for_each_signal_that_is_used(tmp_path: Path
     drawn = (tmp_path / "one.svg").read_text()
     assert drawn == (tmp_path / "two.svg").read_text()
     for name in calibration.signals:
-        usual = "" if calibration.signals[name].basis == "corpus" else ", usual anchors"
-        assert f">{name}{usual}<" in drawn
+        suffix = "" if calibration.signals[name].basis == "corpus" else ", default anchors"
+        assert f">{name}{suffix}<" in drawn
     assert "video_structure" not in drawn
     assert drawn.count("good pairs (20)") == len(GOOD)
 
@@ -49,24 +49,23 @@ def test_the_weights_are_drawn_by_kind_and_an_empty_store_is_no_error(
     assert "both" not in drawn
 
 
-def test_the_benchmark_has_a_panel_for_each_means_with_grades(tmp_path: Path) -> None:
-    def told(track: str, harmless: bool, qualities: list[float | None]) -> dict[str, object]:
-        grades = [
-            {"grade": at, "quality": each, "quality_10": each, "quality_90": each, "quality_cross": each}
-            for at, each in enumerate(qualities)
-        ]
+def test_the_benchmark_has_a_panel_for_each_corruption_with_severities(tmp_path: Path) -> None:
+    def figures(track: str, harmless: bool, qualities: list[float | None]) -> dict[str, object]:
+        keys = ("quality", "quality_10", "quality_90", "quality_cross")
+        severities = [{"severity": at} | dict.fromkeys(keys, each) for at, each in enumerate(qualities)]
         return {
-            "track": track, "unit": "dB", "harmless": harmless, "grades": grades, "tau": 0.9, "area": 1.0,
+            "track": track, "unit": "dB", "harmless": harmless, "severities": severities,
+            "tau": 0.9, "area": 1.0,
         }  # fmt: skip
 
-    means = {
-        "noise": told("video", False, [0.9, 0.5]),
-        "pitch moved": told("audio", True, [1.0, 1.0]),
-        "encoded again": told("video", True, [1.0]),
-        "another take": told("audio", False, [None, None]),
-        "cut": told("video", False, [0.8, None]) | {"tau": None, "area": None},
+    corruptions = {
+        "noise": figures("video", False, [0.9, 0.5]),
+        "pitch moved": figures("audio", True, [1.0, 1.0]),
+        "encoded again": figures("video", True, [1.0]),
+        "another take": figures("audio", False, [None, None]),
+        "cut": figures("video", False, [0.8, None]) | {"tau": None, "area": None},
     }
-    plot_benchmark(tmp_path / "benchmark.svg", {"means": means})
+    plot_benchmark(tmp_path / "benchmark.svg", {"corruptions": corruptions})
     drawn = (tmp_path / "benchmark.svg").read_text()
     assert "noise: tau 0.90, area 1.00" in drawn
     assert "pitch moved: harmless" in drawn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipelines.settings import Invocation, parse_stage
 from pipelines.store import StoreReader
 from score import calibrate, measurement
 from score.__main__ import FLAGS, main
+from score.measurement import Comparison
 from score.run import SCORES, ScoreConfig, reweigh, run
 from score.signals.catalogue import JUDGED
 from tests import processes
@@ -190,9 +191,9 @@ def test_scored_again_does_nothing_and_a_new_variant_is_measured_alone(
     measured: list[str] = []
 
     class Counting(measurement.ScoreVariants):
-        def __call__(self, rows: list[Row]) -> list[Row]:
-            measured.extend(row["id"] for row in rows)
-            return super().__call__(rows)
+        def __call__(self, comparisons: Sequence[Comparison[Row]]) -> list[Row]:
+            measured.extend(each.row["id"] for each in comparisons)
+            return super().__call__(comparisons)
 
     monkeypatch.setattr(measurement, "ScoreVariants", Counting)
     late = next(row for row in rows if row["kind"] == "both")
@@ -257,6 +258,25 @@ def test_a_store_of_before_a_signal_came_to_be_is_weighed_again(
         assert row["score_audio_pitch"] is None
         same = {"video": ("quality_video", "score_video_motion"), "audio": ("score_audio_energy",)}
         assert all(row[name] == whole[row["id"]][name] for name in same.get(row["kind"], ()))
+
+
+def test_a_store_of_0_1_0_is_weighed_and_calibrated_again(store: Path, scored: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(scored, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
+    calibration = (copy / "calibration.json").read_text()
+    (copy / "calibration.json").write_text(calibration.replace('"basis": "corpus"', '"basis": "usual"', 1))
+    table = pyarrow.parquet.read_table(copy / measurement.FILE)
+    measured = table.to_pylist()
+    cases = [case for row in measured for case in row["cases"] if case["case"] == "corrupted"]
+    assert len(cases) == PAIRED
+    for case in cases:
+        case["case"] = "spoiled"
+    old = pyarrow.Table.from_pylist(measured, schema=table.schema)
+    pyarrow.parquet.write_table(old, copy / measurement.FILE)
+    before = list(StoreReader(scored).rows())
+    reweigh(asked(copy, copy, "--reweigh"))
+    assert list(StoreReader(copy).rows()) == before
+    assert list(score(store, copy).values()) == before
+    assert (copy / "calibration.json").read_text() == calibration
 
 
 def test_signals_that_are_disabled_are_stored_and_do_not_count(store: Path, tmp_path: Path) -> None:
@@ -389,7 +409,7 @@ def test_a_small_corpus_says_what_it_leaves_out(
     assert "the signal cross_agreement is left out: 1 labelled originals of 1 groups" in caplog.text
     assert (
         json.loads((tmp_path / "out" / "calibration.json").read_text())["signals"]["audio_pitch"]["basis"]
-        == "usual"
+        == "default"
     )
     assert len(found) == len(few)
 

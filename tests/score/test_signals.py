@@ -1,4 +1,4 @@
-"""Each signal: 1 (or 0) for a copy, unmoved by what a good variant changes, falling as a clip is spoilt."""
+"""Each signal: 1 or 0 for a copy, unmoved by what a good variant changes, lower with corruption."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.scorer.corruptions import MEANS, overdriven, raised
+from benchmarks.scorer.corruptions import CORRUPTIONS, overdriven, raised
 from pipelines.media import read_audio, read_video
-from score.media.audio import Sound
+from score.media.audio import AudioTrack
 from score.media.clip import Clip
-from score.media.video import MAX_SIDE, Picture
+from score.media.video import MAX_SIDE, VideoTrack
 from score.signals.catalogue import JUDGED, SIGNALS, measure
 from tests.score.clips import (
     RANGES,
@@ -38,21 +38,21 @@ def clip() -> Clip:
 def real(shared: Path) -> Clip:
     """Three seconds of a real speaker."""
     path = shared / "media" / "grid_corpus" / "Raw" / "speaker_03" / "lbax4n.mpg"
-    return Clip(Picture(read_video(path, max_side=MAX_SIDE).frames, 25.0), Sound(read_audio(path)))
+    return Clip(VideoTrack(read_video(path, max_side=MAX_SIDE).frames, 25.0), AudioTrack(read_audio(path)))
 
 
 def frames(clip: Clip) -> np.ndarray:
-    assert clip.picture is not None
-    return clip.picture.frames
+    assert clip.video is not None
+    return clip.video.frames
 
 
 def samples(clip: Clip) -> np.ndarray:
-    assert clip.sound is not None
-    return clip.sound.samples
+    assert clip.audio is not None
+    return clip.audio.samples
 
 
 def heard(samples: np.ndarray, like: Clip) -> Clip:
-    return Clip(like.picture, Sound(samples.astype(np.float32)))
+    return Clip(like.video, AudioTrack(samples.astype(np.float32)))
 
 
 def falling(values: list[float]) -> bool:
@@ -60,7 +60,7 @@ def falling(values: list[float]) -> bool:
 
 
 def test_a_copy_keeps_everything_and_is_not_new(clip: Clip) -> None:
-    copy = Clip(Picture(frames(clip).copy(), clip.picture.fps), Sound(samples(clip).copy()))
+    copy = Clip(VideoTrack(frames(clip).copy(), clip.video.fps), AudioTrack(samples(clip).copy()))
     values = measure(copy, clip, ALL)
     best = {"audio_clarity": 0.0, "cross_sync": 0.0, "video_novelty": 0.0, "audio_novelty": 0.0}
     for name in MEASURED:
@@ -95,7 +95,7 @@ def test_a_new_style_is_good_and_new(clip: Clip) -> None:
     assert values["video_novelty"] > 0.05
 
 
-SPOILT = {
+CORRUPTED = {
     "noise": (lambda f, grade: noisy(f, 6 * grade), ("video_flicker", "video_structure")),
     "blur": (lambda f, grade: blurred(f, 1 + 0.8 * grade), ("video_sharpness", "video_structure")),
     "shuffle": (lambda f, grade: shuffled(f, grade / 5), ("video_motion",)),
@@ -103,20 +103,20 @@ SPOILT = {
 }
 
 
-@pytest.mark.parametrize("means", SPOILT)
-def test_graded_spoiling_of_the_picture_lowers_its_signals(clip: Clip, means: str) -> None:
-    spoil, names = SPOILT[means]
-    grades = [measure(with_frames(clip, spoil(frames(clip), grade)), clip, ALL) for grade in (1, 2, 3)]
+@pytest.mark.parametrize("corruption", CORRUPTED)
+def test_corruption_of_the_video_lowers_its_signals(clip: Clip, corruption: str) -> None:
+    corrupt, names = CORRUPTED[corruption]
+    grades = [measure(with_frames(clip, corrupt(frames(clip), grade)), clip, ALL) for grade in (1, 2, 3)]
     best = measure(clip, clip, ALL)
     for name in names:
         assert falling([best[name], *(values[name] for values in grades)]), name
 
 
-@pytest.mark.parametrize("means", ["noise", "blur"])
-def test_graded_spoiling_of_a_real_picture_lowers_its_signals(real: Clip, means: str) -> None:
-    spoil, names = SPOILT[means]
-    spoilt = [Clip(Picture(spoil(frames(real), grade), 25.0), real.sound) for grade in (1, 3, 5)]
-    grades = [measure(each, real, ALL) for each in spoilt]
+@pytest.mark.parametrize("corruption", ["noise", "blur"])
+def test_corruption_of_a_real_video_lowers_its_signals(real: Clip, corruption: str) -> None:
+    corrupt, names = CORRUPTED[corruption]
+    corrupted = [Clip(VideoTrack(corrupt(frames(real), grade), 25.0), real.audio) for grade in (1, 3, 5)]
+    grades = [measure(each, real, ALL) for each in corrupted]
     for name in names:
         assert falling([1.0, *(values[name] for values in grades)]), name
 
@@ -130,9 +130,9 @@ def test_a_frozen_picture_has_lost_its_motion(clip: Clip) -> None:
 
 
 def test_a_higher_voice_keeps_its_contours_and_a_monotone_does_not() -> None:
-    source = Clip(None, Sound(voice(4)))
-    higher = measure(Clip(None, Sound(voice(4, factor=1.4))), source, ("audio",))
-    flat = measure(Clip(None, Sound(voice(4, flat=True))), source, ("audio",))
+    source = Clip(None, AudioTrack(voice(4)))
+    higher = measure(Clip(None, AudioTrack(voice(4, factor=1.4))), source, ("audio",))
+    flat = measure(Clip(None, AudioTrack(voice(4, flat=True))), source, ("audio",))
     assert higher["audio_pitch"] > 0.9
     assert flat["audio_pitch"] < 0.2
     assert higher["audio_energy"] > 0.97
@@ -140,22 +140,22 @@ def test_a_higher_voice_keeps_its_contours_and_a_monotone_does_not() -> None:
 
 
 def test_half_of_the_pitch_range_costs_what_the_formula_says() -> None:
-    source = Clip(None, Sound(voice(4)))
-    narrower = Clip(None, Sound(voice(4)))
-    pitch = source.sound.pitch
-    narrower.sound.__dict__["pitch"] = np.nanmean(pitch) + 0.5 * (pitch - np.nanmean(pitch))
-    assert SIGNALS["audio_pitch"].measure(narrower.sound, source.sound) == pytest.approx(0.8, abs=1e-6)
+    source = Clip(None, AudioTrack(voice(4)))
+    narrower = Clip(None, AudioTrack(voice(4)))
+    pitch = source.audio.pitch
+    narrower.audio.__dict__["pitch"] = np.nanmean(pitch) + 0.5 * (pitch - np.nanmean(pitch))
+    assert SIGNALS["audio_pitch"].measure(narrower.audio, source.audio) == pytest.approx(0.8, abs=1e-6)
 
 
 def test_a_frame_that_the_tracker_takes_an_octave_wrong_costs_little() -> None:
-    source, variant = Clip(None, Sound(voice(4))), Clip(None, Sound(voice(4)))
-    pitch = source.sound.pitch
+    source, variant = Clip(None, AudioTrack(voice(4))), Clip(None, AudioTrack(voice(4)))
+    pitch = source.audio.pitch
     wrong = np.flatnonzero(np.isfinite(pitch))[10:14]
     found = []
     for octaves in (1.0, 2.0):
-        variant.sound.__dict__["pitch"] = pitch.copy()
-        variant.sound.__dict__["pitch"][wrong] += octaves
-        found.append(SIGNALS["audio_pitch"].measure(variant.sound, source.sound))
+        variant.audio.__dict__["pitch"] = pitch.copy()
+        variant.audio.__dict__["pitch"][wrong] += octaves
+        found.append(SIGNALS["audio_pitch"].measure(variant.audio, source.audio))
     assert found[0] == found[1] > 0.85
 
 
@@ -169,13 +169,14 @@ def test_graded_noise_lowers_every_signal_of_the_sound(which: str, request: pyte
 
 
 @pytest.mark.parametrize("which", ["drawn", "real"])
-@pytest.mark.parametrize("means", ["noise in the sound", "clipping", "band loss"])
+@pytest.mark.parametrize("name", ["noise in the sound", "clipping", "band loss"])
 def test_graded_loss_of_sound_lowers_its_clarity(
-    which: str, means: str, request: pytest.FixtureRequest
+    which: str, name: str, request: pytest.FixtureRequest
 ) -> None:
-    source, way = request.getfixturevalue("clip" if which == "drawn" else "real"), MEANS[means]
-    spoilt = [way.change(samples(source), grade, np.random.default_rng(0)) for grade in way.grades[::2]]
-    values = [measure(heard(made, source), source, ("audio",))["audio_clarity"] for made in spoilt]
+    source, corruption = request.getfixturevalue("clip" if which == "drawn" else "real"), CORRUPTIONS[name]
+    rng, severities = np.random.default_rng, corruption.severities[::2]
+    corrupted = [corruption.change(samples(source), severity, rng(0)) for severity in severities]
+    values = [measure(heard(made, source), source, ("audio",))["audio_clarity"] for made in corrupted]
     assert falling([0.0, *values])
 
 
@@ -189,19 +190,21 @@ def test_neither_a_gain_nor_another_pitch_costs_clarity(real: Clip) -> None:
 
 
 def test_other_words_are_noticed() -> None:
-    source, other = (Clip(None, Sound(voice(seed))) for seed in (5, 6))
+    source, other = (Clip(None, AudioTrack(voice(seed))) for seed in (5, 6))
     assert measure(other, source, ("audio",))["audio_articulation"] < 0.7
     assert measure(source, source, ("audio",))["audio_articulation"] == pytest.approx(1.0)
 
 
 def test_the_other_track_moves_no_signal_of_this_one(clip: Clip) -> None:
-    spoilt = Clip(Picture(noisy(frames(clip), 40), clip.picture.fps), Sound(with_noise(samples(clip), 0)))
-    video_only = with_frames(clip, frames(spoilt))
-    audio_only = heard(samples(spoilt), clip)
-    assert measure(spoilt, clip, ("audio",)) == pytest.approx(
+    corrupted = Clip(
+        VideoTrack(noisy(frames(clip), 40), clip.video.fps), AudioTrack(with_noise(samples(clip), 0))
+    )
+    video_only = with_frames(clip, frames(corrupted))
+    audio_only = heard(samples(corrupted), clip)
+    assert measure(corrupted, clip, ("audio",)) == pytest.approx(
         measure(audio_only, clip, ("audio",)), nan_ok=True
     )
-    assert measure(spoilt, clip, ("video",)) == pytest.approx(
+    assert measure(corrupted, clip, ("video",)) == pytest.approx(
         measure(video_only, clip, ("video",)), nan_ok=True
     )
 
@@ -223,7 +226,7 @@ def test_a_clip_of_one_frame_or_without_a_track_is_no_error(clip: Clip) -> None:
     values = measure(single, single, ALL)
     assert np.isnan(values["video_flicker"])
     assert values["video_structure"] == pytest.approx(1)
-    deaf = Clip(clip.picture, None)
+    deaf = Clip(clip.video, None)
     values = measure(deaf, deaf, ALL)
     assert np.isnan([values["audio_pitch"], values["cross_sync"]]).all()
     assert values["video_motion"] == pytest.approx(1)

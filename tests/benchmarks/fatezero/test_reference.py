@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from augment.fatezero import FateZeroPipeline
-from benchmarks.fatezero.reference import TextbookFateZero, merged_columns
+from benchmarks.fatezero.reference import ReferenceFateZero, merged_columns
 from tests import tiny_diffusion
 
 SOURCE, TARGET = "a person talking", "watercolor painting of a person talking"
@@ -40,7 +40,7 @@ def load(folder: Path, *, double: bool) -> FateZeroPipeline:
 def both(
     pipeline: FateZeroPipeline, frames: np.ndarray, call: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    return pipeline(frames, **call).frames, TextbookFateZero(pipeline)(frames, **call)
+    return pipeline(frames, **call).frames, ReferenceFateZero(pipeline)(frames, **call)
 
 
 class Reference(NamedTuple):
@@ -100,7 +100,7 @@ def test_frames_need_not_be_square(tmp_path: Path) -> None:
 def test_all_maps_of_the_inversion_are_stored_and_the_unet_is_left_as_it_was(tmp_path: Path) -> None:
     pipeline = load(tiny_diffusion.stable_diffusion(tmp_path), double=False)
     processors = pipeline.unet.attn_processors
-    textbook = TextbookFateZero(pipeline)
+    textbook = ReferenceFateZero(pipeline)
     frames = np.zeros((3, 32, 40, 3), dtype=np.uint8)
     textbook(frames, **CALL)
     # Latents of 8 x 10 and 4 x 5, 16 tokens; one layer down and two up a level, one in the middle at 4 x 5.
@@ -113,7 +113,7 @@ def test_all_maps_of_the_inversion_are_stored_and_the_unet_is_left_as_it_was(tmp
 def test_levels_finer_than_32_x_32_are_the_edits_own(tmp_path: Path) -> None:
     pipeline = load(tiny_diffusion.stable_diffusion(tmp_path), double=True)
     frames = np.random.default_rng(0).integers(0, 256, size=(2, 136, 136, 3), dtype=np.uint8)
-    textbook = TextbookFateZero(pipeline)
+    textbook = ReferenceFateZero(pipeline)
     call = CALL | {"num_inference_steps": 1, "cross_replace": 1.0, "self_replace": 1.0}
     np.testing.assert_allclose(textbook(frames, **call), pipeline(frames, **call).frames, atol=1e-5)
     assert textbook.stored_bytes == len(frames) * 2 * 8 * 4 * 17**2 * (17**2 + 16)

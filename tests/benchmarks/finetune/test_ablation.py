@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import commands
 from benchmarks.finetune import ablation
 from pipelines.errors import RunError
 from tests import tiny
@@ -40,14 +41,14 @@ def test_every_arm_and_seed_runs_once_and_is_in_the_table(
     assert told == found
     assert f"{np.mean(found):.3f} ± {np.std(found, ddof=1):.3f}" in capsys.readouterr().out
     monkeypatch.setattr(
-        ablation.subprocess, "run", lambda *_, **__: pytest.fail("a finished run was done again")
+        commands.subprocess, "run", lambda *_, **__: pytest.fail("a finished run was done again")
     )
     ablation.main(command)
 
 
 def test_a_metric_without_a_value_is_a_dash() -> None:
-    figures = {"weighted": {"before": {"Corr": [float("nan"), 0.5]}, "after": {"Corr": [0.5, 0.7]}}}
-    lines = ablation.table(figures, (1, 2)).splitlines()
+    figures = {"weighted": {"before": {"Corr": [None, 0.5]}, "after": {"Corr": [0.5, 0.7]}}}
+    lines = ablation.markdown(figures, (1, 2)).splitlines()
     assert lines[2:4] == ["| weighted | before | – |", "| weighted | after | 0.600 ± 0.141 |"]
 
 

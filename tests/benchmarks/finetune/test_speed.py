@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.commands import import_puppets
 from benchmarks.finetune import speed, step_memory
 
 
 @pytest.mark.slow
 def test_both_trainings_have_the_same_losses(tmp_path: Path) -> None:
-    store = speed.puppets(tmp_path / "store", 16)
+    store = import_puppets(tmp_path / "store", clips=16, seed=0)
     told = speed.speed(store, tmp_path, epochs=4)
     assert (told["rows"], told["epochs"]) == (8, 4)
     assert told["largest_difference_of_losses"] < 1e-4
@@ -53,5 +54,5 @@ def test_the_report_tells_what_was_measured() -> None:
         },
     }  # fmt: skip
     lines = speed.markdown(report).splitlines()
-    assert lines[2] == "| samples a second, puppets, 3 epochs of 8 rows | 10.0 | 25.0 | 2.5 |"
+    assert lines[2] == "| samples per second, puppets, 3 epochs of 8 rows | 10.0 | 25.0 | 2.5 |"
     assert lines[3].endswith("| 4096 | 1024 | 0.25 |")

@@ -13,8 +13,9 @@ import pyarrow.parquet
 import pytest
 from matplotlib.figure import Figure
 
-from benchmarks.fusion import ablation, ratio_plot
-from benchmarks.fusion.ablation_report import cell
+from benchmarks import commands
+from benchmarks.commands import mean_and_deviation
+from benchmarks.fusion import ablation, ablation_report
 from benchmarks.fusion.modality_drop import predicted_without, subsets
 from benchmarks.fusion.significance import group_of, over_rows, over_seeds, paired_t, two_sided
 from finetune.fusion.__main__ import main as train
@@ -59,7 +60,7 @@ class Started:
 def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("study") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ablation.subprocess, "run", Started())
+        patch.setattr(commands.subprocess, "run", Started())
         ablation.main(command(data, out, "neither", "both", "late_penalty"))
     return out
 
@@ -97,7 +98,7 @@ def test_finished_runs_are_not_done_again_and_missing_ones_are(
     data: Path, done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = Started()
-    monkeypatch.setattr(ablation.subprocess, "run", started)
+    monkeypatch.setattr(commands.subprocess, "run", started)
     before = (done / "study.json").read_text()
     ablation.main(command(data, done, "neither", "both", "late_penalty"))
     assert started.count == 0
@@ -123,7 +124,7 @@ def test_every_arm_has_settings_that_hold(data: Path, tmp_path: Path) -> None:
 
 def test_a_run_that_fails_ends_the_study(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        ablation.subprocess, "run", lambda arguments, check: subprocess.CompletedProcess(arguments, 1)
+        commands.subprocess, "run", lambda arguments, check: subprocess.CompletedProcess(arguments, 1)
     )
     with pytest.raises(RunError, match="both: the run failed"):
         ablation.main(command(data, tmp_path, "both"))
@@ -168,7 +169,7 @@ def test_a_panel_has_the_ratios_the_threshold_and_a_mark_a_conflict(
     runs: dict[str, Path], arm: str, marked: list[int]
 ) -> None:
     ax = Figure().subplots()
-    ratio_plot.draw(ax, ratio_plot.read_course(arm, runs[arm], 3))
+    ablation_report.draw(ax, **ablation_report.read_steps(arm, runs[arm], 3))
     lines = {line.get_label(): line for line in ax.lines}
     low, high = ax.get_ylim()
     assert ax.get_yscale() == "log"
@@ -185,13 +186,13 @@ def test_a_panel_has_the_ratios_the_threshold_and_a_mark_a_conflict(
 def test_a_far_ratio_does_not_squeeze_the_rest() -> None:
     ax = Figure().subplots()
     ratios = {"text": [1e-9, 1.0, 1e9]}
-    ratio_plot.draw(ax, ratio_plot.Course(title="", ratios=ratios, conflicts=[False] * 3, threshold=2.0))
+    ablation_report.draw(ax, title="", ratios=ratios, conflicts=[False] * 3, threshold=2.0)
     assert ax.get_ylim() == pytest.approx((0.1 / 1.2, 100 * 1.2))
 
 
 def test_the_picture_has_a_panel_an_arm_and_is_the_same_again(runs: dict[str, Path], tmp_path: Path) -> None:
     for name in ("one.svg", "two.svg"):
-        ratio_plot.plot(tmp_path / name, runs, 3)
+        ablation_report.plot(tmp_path / name, runs, 3)
     picture = (tmp_path / "one.svg").read_text()
     assert picture == (tmp_path / "two.svg").read_text()
     assert ">one, seed 3: conflicts in 67% of 3 steps<" in picture
@@ -235,8 +236,8 @@ def test_a_clip_is_of_its_video_where_its_id_says_so() -> None:
 
 
 def test_a_metric_without_a_value_is_a_dash() -> None:
-    assert cell([None, 0.5]) == "–"
-    assert cell([0.5]) == "0.500"
+    assert mean_and_deviation([None, 0.5]) == "–"
+    assert mean_and_deviation([0.5]) == "0.500"
 
 
 @pytest.mark.slow

@@ -143,7 +143,7 @@ def test_votes_are_read_as_valences(tmp_path: Path) -> None:
         ["1001_A", "H", "80", "A:N", "60:90", "H", "40"],
         ["1002_B", "N", "70", "F", "50", "N:S", "20:20"],
     ]
-    found = crema_d.read_votes(table(tmp_path / "votes.csv", header, lines))
+    found = crema_d.read_ratings(table(tmp_path / "votes.csv", header, lines))
     assert found.actors.tolist() == ["1001", "1002"]
     np.testing.assert_allclose(found.voice, [0.8, 0])
     np.testing.assert_allclose(found.face, [-0.3, -0.5])
@@ -158,7 +158,7 @@ def test_streams_say_what_raters_of_the_clip_said(
 
     out = make(tmp_path / "set.safetensors", labels, encoder, "--votes", str(votes))
     told, splits = read(out, ALL)
-    rated, tensors = crema_d.read_votes(votes), load_file(out)
+    rated, tensors = crema_d.read_ratings(votes), load_file(out)
     position = {clip: index for index, clip in enumerate(rated.clips)}
     actors = {}
     for name, split in splits.items():
@@ -173,7 +173,7 @@ def test_streams_say_what_raters_of_the_clip_said(
 
 
 def test_actors_are_shared_out_whole_and_in_proportion(votes: Path) -> None:
-    rated = crema_d.read_votes(votes)
+    rated = crema_d.read_ratings(votes)
     shares = crema_d.split_actors(rated, COUNTS, seed=0)
     assert sorted(actor for share in shares.values() for actor in share) == sorted(set(rated.actors.tolist()))
     assert {name: len(share) for name, share in shares.items()} == {"train": 5, "valid": 2, "test": 3}
@@ -197,7 +197,7 @@ def test_actors_are_shared_out_whole_and_in_proportion(votes: Path) -> None:
 def test_names_a_vote_that_is_none(tmp_path: Path, line: list[str], message: str) -> None:
     path = table(tmp_path / "votes.csv", list(crema_d.COLUMNS), [line])
     with pytest.raises(RunError, match=message):
-        crema_d.read_votes(path)
+        crema_d.read_ratings(path)
 
 
 def test_names_what_is_wrong_with_sentences_and_options(tmp_path: Path, labels: Path, encoder: Path) -> None:
@@ -207,7 +207,7 @@ def test_names_what_is_wrong_with_sentences_and_options(tmp_path: Path, labels: 
     with pytest.raises(RunError, match="no sentence of valid, test"):
         semi_synthetic.read_sentences(table(tmp_path / "b.csv", header, [["v", "1", "good", "1", "train"]]))
     out = tmp_path / "set.safetensors"
-    with pytest.raises(UsageError, match=r"--video-noise: got -1[.]0; it takes at least 0"):
+    with pytest.raises(UsageError, match=r"--video-noise: got -1, takes 0 or more"):
         make(out, labels, encoder, "--video-noise", "-1")
     with pytest.raises(
         UsageError, match=r"'/nowhere/model' cannot be loaded .*; takes .* a Hub id or a folder"

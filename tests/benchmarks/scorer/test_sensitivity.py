@@ -1,4 +1,4 @@
-"""The benchmark: each means does what it says, and a small run's counts and figures add up."""
+"""The benchmark: each corruption does what it says, and a small run's counts and figures add up."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.commands import import_puppets
 from benchmarks.scorer.corruptions import (
+    CORRUPTIONS,
     FADE,
-    MEANS,
-    Means,
+    Corruption,
     another_take,
     flattened,
     in_noise,
@@ -24,7 +25,7 @@ from benchmarks.scorer.corruptions import (
 from benchmarks.scorer.dataset import variants
 from benchmarks.scorer.partners import Partners, redrawn
 from benchmarks.scorer.report import area, markdown, tau
-from benchmarks.scorer.sensitivity import import_puppets, main, run
+from benchmarks.scorer.sensitivity import main, run
 from pipelines import pitch
 from pipelines.errors import UsageError
 from pipelines.media import read_audio, read_video
@@ -32,7 +33,7 @@ from pipelines.store import StoreReader
 from tests.score.clips import face, original, voice, write_store
 
 FEW = {
-    name: MEANS[name]
+    name: CORRUPTIONS[name]
     for name in (
         "encoded again", "colours changed", "noise", "sound encoded again", "pitch moved", "band loss",
     )
@@ -41,7 +42,7 @@ STEADY = (
     "colours changed", "noise", "blur", "block artefacts", "shuffled frames", "frozen", "noise in the sound",
     "clipping", "band loss", "dropped speech", "another expression", "another face", "another's words",
 )  # fmt: skip
-"""The stronger the grade, the farther from the source, sample by sample."""
+"""The stronger the severity, the farther from the source, sample by sample."""
 
 
 @pytest.fixture(scope="module")
@@ -57,47 +58,49 @@ def others() -> dict[str, np.ndarray]:
     return {"video": face(5, mouth), "audio": voice(5, seconds=2.3)}
 
 
-def changed(track: np.ndarray, way: Means, grade: float, other: np.ndarray) -> np.ndarray:
-    partner = [] if way.partner is None else [other]
-    return way.change(track, grade, np.random.default_rng(0), *partner)
+def changed(track: np.ndarray, corruption: Corruption, severity: float, other: np.ndarray) -> np.ndarray:
+    partner = [] if corruption.partner is None else [other]
+    return corruption.change(track, severity, np.random.default_rng(0), *partner)
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a.astype(float) - b.astype(float)).mean())
 
 
-@pytest.mark.parametrize("name", MEANS)
-def test_the_strongest_grade_changes_the_clip_and_keeps_its_form(
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_the_strongest_severity_changes_the_clip_and_keeps_its_form(
     tracks: dict[str, np.ndarray], others: dict[str, np.ndarray], name: str
 ) -> None:
-    way = MEANS[name]
-    source = tracks[way.track]
-    made = changed(source.copy(), way, way.grades[-1], others[way.track])
+    corruption = CORRUPTIONS[name]
+    source = tracks[corruption.track]
+    made = changed(source.copy(), corruption, corruption.severities[-1], others[corruption.track])
     assert (made.shape, made.dtype) == (source.shape, source.dtype)
-    if way.track == "audio":
+    if corruption.track == "audio":
         assert np.abs(made).max() <= 1
-    scale = 255 if way.track == "video" else float(np.abs(source).mean())
+    scale = 255 if corruption.track == "video" else float(np.abs(source).mean())
     assert distance(made, source) == 0 if "encoded again" in name else distance(made, source) > 0.01 * scale
 
 
-@pytest.mark.parametrize("name", MEANS)
-def test_no_grade_touches_what_it_is_given(
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_no_severity_touches_what_it_is_given(
     tracks: dict[str, np.ndarray], others: dict[str, np.ndarray], name: str
 ) -> None:
-    way = MEANS[name]
-    source, other = tracks[way.track].copy(), others[way.track].copy()
-    changed(source, way, way.grades[len(way.grades) // 2], other)
-    assert np.array_equal(source, tracks[way.track])
-    assert np.array_equal(other, others[way.track])
+    corruption = CORRUPTIONS[name]
+    source, other = tracks[corruption.track].copy(), others[corruption.track].copy()
+    changed(source, corruption, corruption.severities[len(corruption.severities) // 2], other)
+    assert np.array_equal(source, tracks[corruption.track])
+    assert np.array_equal(other, others[corruption.track])
 
 
 @pytest.mark.parametrize("name", STEADY)
-def test_a_stronger_grade_is_farther_from_the_source(
+def test_a_stronger_severity_is_farther_from_the_source(
     tracks: dict[str, np.ndarray], others: dict[str, np.ndarray], name: str
 ) -> None:
-    way = MEANS[name]
-    source, other = tracks[way.track], others[way.track]
-    distances = [distance(changed(source, way, grade, other), source) for grade in way.grades]
+    corruption = CORRUPTIONS[name]
+    source, other = tracks[corruption.track], others[corruption.track]
+    distances = [
+        distance(changed(source, corruption, severity, other), source) for severity in corruption.severities
+    ]
     assert np.all(np.diff(distances) > 0), distances
 
 
@@ -253,7 +256,9 @@ def test_a_clip_without_sound_gets_no_variants_of_it_and_draws_depend_on_the_id_
     row = original(0, groups=2) | {"audio": None}
     made = list(variants(row, FEW, partners, 0))
     assert {variant["kind"] for variant in made} == {"video"}
-    assert len(made) == sum(len(way.grades) for way in FEW.values() if way.track == "video")
+    assert len(made) == sum(
+        len(corruption.severities) for corruption in FEW.values() if corruption.track == "video"
+    )
     assert made == list(variants(row | {"split": "train"}, FEW, partners, 0))
     for other in (variants(row, FEW, partners, 1), variants(row | {"id": "another"}, FEW, partners, 0)):
         assert made[-1]["video"] != list(other)[-1]["video"]
@@ -261,47 +266,52 @@ def test_a_clip_without_sound_gets_no_variants_of_it_and_draws_depend_on_the_id_
 
 def test_a_small_run_writes_files_whose_counts_and_figures_add_up(tmp_path: Path) -> None:
     puppets = import_puppets(tmp_path / "originals", clips=8, seed=0)
-    report = run(puppets, tmp_path, seed=0, puppets_seed=0, means=FEW, command="the command")
+    report = run(puppets, tmp_path, seed=0, puppets_seed=0, corruptions=FEW, command="the command")
     assert json.loads((tmp_path / "benchmark.json").read_text()) == report
     assert (tmp_path / "benchmark.md").read_text() == markdown(report)
-    clips, told = 4, report["means"]
-    assert "tau" not in told["encoded again"]
+    clips, figures = 4, report["corruptions"]
+    assert "tau" not in figures["encoded again"]
     assert (report["clips"], report["rejected"]) == (clips, 0)
-    assert report["variants"] == clips * sum(len(way.grades) for way in FEW.values())
-    assert list(told) == list(FEW)
-    for name, way in FEW.items():
-        assert [grade["grade"] for grade in told[name]["grades"]] == list(way.grades)
-        assert {grade["rows"] for grade in told[name]["grades"]} == {clips}
+    assert report["variants"] == clips * sum(len(corruption.severities) for corruption in FEW.values())
+    assert list(figures) == list(FEW)
+    for name, corruption in FEW.items():
+        severities = figures[name]["severities"]
+        assert [each["severity"] for each in severities] == list(corruption.severities)
+        assert {each["rows"] for each in severities} == {clips}
     for name in ("noise", "band loss"):
-        assert (told[name]["tau"], told[name]["area"]) == (pytest.approx(1, abs=0.1), 1)
-        assert told[name]["grades"][-1]["quality"] < 0.3 < 0.9 < told[name]["grades"][0]["quality"]
-        assert told[name]["other"] < 0.01
-    first, second = markdown(report).split("\n| means |")[1:]
+        assert (figures[name]["tau"], figures[name]["area"]) == (pytest.approx(1, abs=0.1), 1)
+        first, *_, last = (each["quality"] for each in figures[name]["severities"])
+        assert last < 0.3 < 0.9 < first
+        assert figures[name]["other"] < 0.01
+    first, second = markdown(report).split("\n| corruption |")[1:]
     assert [line.split(" | ")[0] for line in first.splitlines()[2:]] == [f"| {name}" for name in FEW]
-    spoilt = [name for name, way in FEW.items() if not way.harmless]
+    spoilt = [name for name, corruption in FEW.items() if not corruption.harmless]
     assert [line.split(" | ")[0] for line in second.splitlines()[2:]] == [f"| {name}" for name in spoilt]
-    assert told["noise"]["signals"]["video_structure"] == {"tau": pytest.approx(1, abs=0.1), "area": 1}
+    assert figures["noise"]["signals"]["video_structure"] == {"tau": pytest.approx(1, abs=0.1), "area": 1}
 
 
 def test_rejected_variants_are_counted_and_null_in_no_median(tmp_path: Path) -> None:
     def cut(frames: np.ndarray, seconds: float, rng: np.random.Generator) -> np.ndarray:
         return frames[: len(frames) // 3] if seconds else frames
 
-    means = FEW | {"cut": Means("video", cut, (0, 1, 1.5), "s")}
+    corruptions = FEW | {"cut": Corruption("video", cut, (0, 1, 1.5), "s")}
     store = write_store(tmp_path / "in", [original(seed) for seed in range(2)] + [original(9, split="test")])
-    report = run(store, tmp_path, seed=0, means=means)
+    report = run(store, tmp_path, seed=0, corruptions=corruptions)
     assert (report["clips"], report["rejected"]) == (2, 4)
-    cut_short: dict[str, Any] = report["means"]["cut"]
-    assert [grade["rows"] for grade in cut_short["grades"]] == [2, 0, 0]
-    assert [grade["quality"] for grade in cut_short["grades"]][1:] == [None, None]
+    cut_short: dict[str, Any] = report["corruptions"]["cut"]
+    assert [severity["rows"] for severity in cut_short["severities"]] == [2, 0, 0]
+    assert [severity["quality"] for severity in cut_short["severities"]][1:] == [None, None]
     assert (cut_short["tau"], cut_short["area"]) == (None, None)
 
 
 def test_a_clip_without_a_picture_counts_where_it_has_variants(tmp_path: Path) -> None:
     store = write_store(tmp_path / "in", [original(0), original(1) | {"video": None}])
-    report = run(store, tmp_path, seed=0, means=FEW)
-    rows = {name: {grade["rows"] for grade in told["grades"]} for name, told in report["means"].items()}
-    assert rows == {name: {1 if way.track == "video" else 2} for name, way in FEW.items()}
+    report = run(store, tmp_path, seed=0, corruptions=FEW)
+    rows = {
+        name: {severity["rows"] for severity in figures["severities"]}
+        for name, figures in report["corruptions"].items()
+    }
+    assert rows == {name: {1 if corruption.track == "video" else 2} for name, corruption in FEW.items()}
     assert report["rejected"] == 0
 
 

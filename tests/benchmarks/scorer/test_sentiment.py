@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.commands import import_puppets
 from benchmarks.scorer.partners import redrawn
-from benchmarks.scorer.sensitivity import import_puppets
-from benchmarks.scorer.sentiment import Moved, Ruler, moved, recoloured, spearman, table
+from benchmarks.scorer.sentiment import CachedProbes, Change, changes, recoloured, spearman, table
 from benchmarks.valence_probe import FaceProbe
 from pipelines.errors import RunError
 from pipelines.media import encode_video
@@ -50,8 +50,8 @@ def puppets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_moods_that_move_farther_are_read_as_farther(puppets: Path) -> None:
-    ruler = Ruler({"video": FaceProbe([recoloured], pictures=1200)})
-    found = list(moved(puppets, ruler))
+    probes = CachedProbes({"video": FaceProbe([recoloured], images=1200)})
+    found = list(changes(puppets, probes))
     assert len(found) == 4 * len(SHARES)
     assert {(each.made_by, each.kind) for each in found} == {("redrawn", "video")}
     by_share = np.array([each.distance for each in found]).reshape(4, len(SHARES)).mean(axis=0)
@@ -64,10 +64,10 @@ def test_the_table_has_the_groups_that_are_large_enough() -> None:
     rng = np.random.default_rng(0)
     distances = rng.uniform(0, 1, 40)
     good = [
-        Moved("fatezero", "video", f"c{at % 9}", d, 1 - d, rng.uniform()) for at, d in enumerate(distances)
+        Change("fatezero", "video", f"c{at % 9}", d, 1 - d, rng.uniform()) for at, d in enumerate(distances)
     ]
-    few = [Moved("sdedit", "video", "c0", 0.1, 0.5, 0.5)]
-    lines = table(good + few)[2:]
+    few = [Change("sdedit", "video", "c0", 0.1, 0.5, 0.5)]
+    lines = table(good + few).splitlines()[2:]
     assert [line.split(" | ")[1:3] for line in lines] == [["all", "41"], ["fatezero", "40"]]
     assert lines[1].endswith("| 1.00 (1.00 to 1.00) |")
 
@@ -75,10 +75,10 @@ def test_the_table_has_the_groups_that_are_large_enough() -> None:
 def test_other_clips_than_puppets_and_stores_without_scores_are_refused(
     tmp_path: Path, puppets: Path
 ) -> None:
-    ruler = Ruler({})
-    with pytest.raises(RunError, match=r"holds clips of toy; the mood of puppets alone is known"):
-        next(moved(write_store(tmp_path / "toy", [original(0)]), ruler))
+    probes = CachedProbes({})
+    with pytest.raises(RunError, match=r"holds clips of toy; the sentiment of puppets alone is known"):
+        next(changes(write_store(tmp_path / "toy", [original(0)]), probes))
     plain = [row | {"quality": None} for row in StoreReader(puppets).rows()]
     bare = write_store(tmp_path / "bare", plain)
     with pytest.raises(RunError, match="has no qualities; score it first"):
-        next(moved(bare, ruler))
+        next(changes(bare, probes))

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from augment.audio.flow_matching_converter import load_converter
-from benchmarks.voice_conversion.metrics import figures
-from benchmarks.voice_conversion.models import Judges
+from benchmarks.voice_conversion.metrics import Models, figures
 from benchmarks.voice_conversion.pairs import UNLIKE_OCTAVES, Converted, convert, of_folder, of_puppets
 from benchmarks.voice_conversion.quality import draw_sheet
 from pipelines.errors import UsageError
@@ -34,7 +33,7 @@ def by_pitch(sound: np.ndarray) -> np.ndarray:
 
 
 def test_a_copy_keeps_everything_and_is_nobody_else() -> None:
-    made = figures([COPY], Judges(speaker=by_pitch))
+    made = figures([COPY], Models(speaker=by_pitch))
     assert made["pitch_correlation"] == pytest.approx(1)
     assert made["energy_correlation"] == pytest.approx(1)
     assert made["mel_distance"] == made["mel_distance_source"] > 0.05
@@ -43,7 +42,7 @@ def test_a_copy_keeps_everything_and_is_nobody_else() -> None:
 
 
 def test_the_truth_is_at_no_distance_and_nearer_to_the_target() -> None:
-    made = figures([replace(COPY, result=HIGH)], Judges(speaker=by_pitch))
+    made = figures([replace(COPY, result=HIGH)], Models(speaker=by_pitch))
     assert made["mel_distance"] == 0
     assert made["nearer_target"] == 1
 
@@ -51,22 +50,22 @@ def test_the_truth_is_at_no_distance_and_nearer_to_the_target() -> None:
 def test_another_manner_is_told() -> None:
     backwards = np.ascontiguousarray(LOW[::-1])
     fading = (LOW * np.linspace(1, 0.02, len(LOW))).astype(np.float32)
-    assert figures([replace(COPY, result=backwards)], Judges())["pitch_correlation"] < 0
-    assert figures([replace(COPY, result=fading)], Judges())["energy_correlation"] < 0.8
+    assert figures([replace(COPY, result=backwards)], Models())["pitch_correlation"] < 0
+    assert figures([replace(COPY, result=fading)], Models())["energy_correlation"] < 0.8
 
 
 def test_words_are_counted_against_what_was_said_or_understood_of_the_source() -> None:
     def understood(sound: np.ndarray) -> str:
         return "well a low" if by_pitch(sound)[0] else "a high voice"
 
-    known = figures([COPY, replace(COPY, result=HIGH)], Judges(words=understood))
+    known = figures([COPY, replace(COPY, result=HIGH)], Models(words=understood))
     assert (known["word_errors"], known["word_errors_source"]) == (0.375, 0.25)
-    unknown = figures([replace(COPY, text=None, result=HIGH)], Judges(words=understood))
+    unknown = figures([replace(COPY, text=None, result=HIGH)], Models(words=understood))
     assert (unknown["word_errors"], unknown["word_errors_source"]) == (1.0, 0.0)
 
 
 def test_without_judges_and_truth_their_figures_are_left_out() -> None:
-    assert set(figures([replace(COPY, truth=None)], Judges())) == {
+    assert set(figures([replace(COPY, truth=None)], Models())) == {
         "pitch_correlation", "energy_correlation", "real_time_factor",
     }  # fmt: skip
 
@@ -114,7 +113,7 @@ def test_the_shipped_converter_keeps_the_manner_and_comes_nearer_to_the_target()
         convert(converter, pair, seed=0, num_inference_steps=10, guidance_scale=0.7, temperature=0.0)
         for pair in of_puppets(5, 5, "unlike")
     ]
-    found = figures(pairs, Judges())
+    found = figures(pairs, Models())
     assert found["energy_correlation"] >= 0.9
     assert found["mel_distance"] < 0.8 * found["mel_distance_source"]
     # Not the mean: one frame that the tracker hears an octave off takes 0.2 from a pair, the truth's too.

@@ -11,8 +11,9 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.voice_conversion import measure, plot, speed
-from benchmarks.voice_conversion.measure import Case, Setting, tone
+from benchmarks import speed_plots
+from benchmarks.voice_conversion import speed
+from benchmarks.voice_conversion.speed import Case, Setting, tone
 from pipelines.errors import UsageError
 from tests.tiny_voices import converter
 
@@ -31,7 +32,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     def call(function: Any, *arguments: Any) -> Any:
         return function(*arguments)
 
-    monkeypatch.setattr(speed, "alone", call)
+    monkeypatch.setattr(speed, "isolated", call)
 
 
 @pytest.mark.usefixtures("here")
@@ -68,7 +69,7 @@ def test_the_command_measures_and_says_what(model: str, tmp_path: Path) -> None:
 def test_the_fastest_conversion_counts(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 9.0, 10.0, 12.0, 20.0, 27.0])
     setting = Setting(model=model, guidance=0.0, device="cpu", threads=torch.get_num_threads())
-    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(clock))
 
     class Nothing:
         def __enter__(self) -> Any:
@@ -76,10 +77,10 @@ def test_the_fastest_conversion_counts(model: str, monkeypatch: pytest.MonkeyPat
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(measure, "watched", lambda *_: Nothing())
-    told = measure.convert(setting, Case(steps=2, seconds=0.5, batch=1))
+    monkeypatch.setattr(speed, "watched", lambda *_: Nothing())
+    told = speed.convert(setting, Case(steps=2, seconds=0.5, batch=1))
     assert (told["taken_s"], told["transformer_s"], told["passes"]) == (2.0, 0.5, 2)
-    assert told["sound"].shape == (8_000,)
+    assert told["samples"].shape == (8_000,)
 
 
 def test_the_sound_lasts_as_long_as_it_says() -> None:
@@ -106,7 +107,7 @@ def test_a_command_line_that_cannot_be_followed(argv: list[str], message: str, t
 def test_a_model_that_does_not_load_is_named(tmp_path: Path) -> None:
     setting = Setting(model=str(tmp_path), guidance=0.7, device="cpu", threads=torch.get_num_threads())
     with pytest.raises(UsageError, match=f"^--model: '{tmp_path}' cannot be loaded"):
-        measure.convert(setting, Case(steps=1, seconds=1.0, batch=1))
+        speed.convert(setting, Case(steps=1, seconds=1.0, batch=1))
 
 
 def test_the_picture_has_what_was_measured() -> None:
@@ -118,14 +119,14 @@ def test_the_picture_has_what_was_measured() -> None:
         for steps in (4, 10)
     ]
     axes = list(Figure().subplots(1, 3))
-    plot.draw(axes, cases)
+    speed_plots.draw_conversions(axes, cases)
     lines = {line.get_label(): line for line in axes[0].lines if not line.get_label().startswith("_")}
     assert sorted(lines) == ["2 s, batch 1", "2 s, batch 4", "8 s, batch 1", "8 s, batch 4"]
     assert lines["2 s, batch 1"].get_xydata().tolist() == [[4, 0.4], [10, 1.0]]
     assert [lines[f"2 s, batch {batch}"].get_linestyle() for batch in (1, 4)] == ["-", "--"]
     assert lines["2 s, batch 1"].get_color() != lines["8 s, batch 1"].get_color()
     assert axes[2].lines[0].get_ydata().tolist() == [50.0, 50.0]
-    assert [ax.get_title() for ax in axes] == [title for title, _ in plot.MEASURES.values()]
+    assert [ax.get_title() for ax in axes] == [title for title, _ in speed_plots.CONVERSION_MEASURES.values()]
     for ax in axes:
         assert ax.get_ylim()[0] == 0
         assert ax.get_xticks().tolist() == [4, 10]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from score.media.video import Picture, pooled, resized
+from score.media.video import VideoTrack, pooled, resized
 from tests.score.clips import face
 
 
@@ -24,20 +24,20 @@ def test_pooled_takes_more_cells_than_pixels() -> None:
 
 def test_resizing_there_and_back_keeps_the_means() -> None:
     frames = face(0, np.linspace(0, 1, 5))
-    back = resized(resized(Picture(frames, 10), 24, 36), *frames.shape[1:3])
-    assert abs(back.luma.mean() - Picture(frames, 10).luma.mean()) < 0.01
+    back = resized(resized(VideoTrack(frames, 10), 24, 36), *frames.shape[1:3])
+    assert abs(back.luma.mean() - VideoTrack(frames, 10).luma.mean()) < 0.01
 
 
 def test_normalised_brightness_ignores_contrast() -> None:
     frames = face(0, np.linspace(0, 1, 5))
     paler = (60 + 0.5 * frames).astype(np.uint8)
-    difference = Picture(paler, 10).normalised - Picture(frames, 10).normalised
+    difference = VideoTrack(paler, 10).normalised - VideoTrack(frames, 10).normalised
     assert np.abs(difference).max() < 0.05
 
 
 def test_features_see_the_smile_and_not_the_contrast() -> None:
     mouth = np.full(12, 0.3)
-    calm, smiling = (Picture(face(1, mouth, smile=smile), 10).features for smile in (0.0, 1.0))
-    paler = Picture((60 + 0.5 * face(1, mouth)).astype(np.uint8), 10).features
+    calm, smiling = (VideoTrack(face(1, mouth, smile=smile), 10).features for smile in (0.0, 1.0))
+    paler = VideoTrack((60 + 0.5 * face(1, mouth)).astype(np.uint8), 10).features
     smile = np.linalg.norm(smiling - calm)
     assert np.linalg.norm(paler - calm) < 0.1 * smile
