@@ -69,7 +69,9 @@ def main(argv: list[str]) -> None:
     noise = {"audio": options.audio_noise, "video": options.video_noise}
     out, sentences = checked_out(options.out), read_sentences(options.labels)
     latents, clips = latent_valences(sentences, options.votes, options.seed)
-    encoder = load_text(options.text, options.revision, pick(options.device), max_tokens=options.max_tokens)
+    encoder = load(
+        "text", options.text, options.revision, pick(options.device), max_tokens=options.max_tokens
+    )
     splits = made(sentences, latents, encoder, noise, options.seed)
     model = Path(options.text)
     about = {
