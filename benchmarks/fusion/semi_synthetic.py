@@ -63,6 +63,7 @@ def main(argv: list[str]) -> None:
     """Make the set, and print the result of a ridge regression on it."""
     from benchmarks.fusion.ridge_baseline import table
     from finetune.fusion.features.file import checked_out, named, write
+    from finetune.fusion.features.pretrained import load
     from pipelines.device import pick
 
     options = _options(argv)

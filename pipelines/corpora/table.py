@@ -17,6 +17,11 @@ from pipelines.errors import RunError, listed
 from pipelines.row import SCALES
 
 # The names of splits in corpora, in lower case.
+# Punctuation of Windows-1252 that was read as Latin-1, and so stands there as C1 control characters: MELD's
+# tables had U+0092 for apostrophes and U+0085 for ellipses. No text has such characters of its own.
+_WINDOWS_1252 = {
+    code: mark for code in range(0x80, 0xA0) if (mark := bytes([code]).decode("cp1252", "ignore"))
+}
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("valid", "validation", "val", "dev"), "valid"),
@@ -104,7 +109,8 @@ class Line:
 
     def get(self, column: str) -> str:
         """The value without surrounding whitespace; empty if the table lacks the column."""
-        return self.values.get(column, "").strip()
+        # First, since U+0085, the ellipsis, counts as whitespace.
+        return self.values.get(column, "").translate(_WINDOWS_1252).strip()
 
     def lack(self, column: str) -> str:
         """Describes a column without a value: `empty`, or `missing` if the line lacks it."""

@@ -119,9 +119,32 @@ def read_pickle(path: str | Path, modalities: tuple[str, ...] | None) -> tuple[d
                 f" {', '.join(MMSA_KEYS.values())}"
             )
     splits = {name: _mmsa_split(f"{path}: {name}", content[name], modalities) for name in SPLITS}
+    check_widths(str(path), splits, MMSA_KEYS)
     train = content["train"]
     unimodal = (_numbers(key, train[key]) for key in MMSA_LABELS.values() if key in train)
     return splits, "sims" if any(np.isfinite(values).any() for values in unimodal) else "mosi"
+
+
+def check_widths(path: str, splits: Mapping[str, Split], keys: Mapping[str, str]) -> None:
+    """Refuse splits whose vectors differ in length.
+
+    Args:
+        path: The file, for the message.
+        splits: What was read from it.
+        keys: Its name of each modality.
+
+    Raises:
+        FeatureError: Naming the split, the key and both widths.
+    """
+    for modality, sequences in splits["train"].features.items():
+        width = sequences.values.shape[-1]
+        for name, split in splits.items():
+            found = split.features[modality].values.shape[-1]
+            if found != width:
+                raise FeatureError(
+                    f"{path}: {name}: {keys[modality]} has {found} columns, and that of train has {width};"
+                    " extract all splits with the same features"
+                )
 
 
 def checked(where: str, splits: dict[str, Split], scale: str) -> FeatureSet:

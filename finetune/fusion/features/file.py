@@ -115,6 +115,7 @@ def read(path: str | Path, modalities: tuple[str, ...]) -> tuple[dict[str, Any],
         raise FeatureError(
             f"{path}: not a whole safetensors file ({error}); make it again by `daq-msa convert`"
         ) from error
+    arrays.check_widths(str(path), splits, {name: name for name in modalities})
     return content, splits
 
 

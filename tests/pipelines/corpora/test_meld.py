@@ -77,3 +77,11 @@ def test_faults_are_named_with_their_table(tmp_path: Path) -> None:
 def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"has no table train_sent_emo\.csv"):
         meld.read(tmp_path)
+
+
+def test_marks_of_windows_1252_are_what_they_are(shared: Path) -> None:
+    """As MELD's tables were at first: U+0092 for an apostrophe, U+0085 for an ellipsis."""
+    corpus = meld.read(shared / "cases" / "meld_c1")
+    texts = [clip.text for clip in corpus.clips]
+    assert any("it’s fine…" in text for text in texts), texts
+    assert not any(0x80 <= ord(character) < 0xA0 for text in texts for character in text)

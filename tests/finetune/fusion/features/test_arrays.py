@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from finetune.fusion.features import convert
 from finetune.fusion.features.arrays import FeatureError, from_pickle
 from tests.finetune.fusion.made import mmsa_content, write
 
@@ -158,3 +159,13 @@ def test_names_a_modality_that_says_nothing(tmp_path: Path) -> None:
         FeatureError, match=r"audio: [0-9]+ frames without a finite value in the training split"
     ):
         from_pickle(write(tmp_path / "features.pkl", content), ALL)
+
+
+def test_splits_of_unlike_width_are_refused(shared: Path, tmp_path: Path) -> None:
+    path = shared / "cases" / "widths_differ.pkl"
+    message = r"widths_differ\.pkl: test: audio has 4 columns, and that of train has 5"
+    with pytest.raises(FeatureError, match=message):
+        from_pickle(path, ("text", "audio", "video"))
+    with pytest.raises(FeatureError, match=message):
+        convert.main([str(path), "--out", str(tmp_path / "features.safetensors")])
+    assert not (tmp_path / "features.safetensors").exists()
