@@ -21,7 +21,7 @@ from pipelines import provenance
 from pipelines.corpora.readers import READERS
 from pipelines.decoding.isolation import Isolated
 from pipelines.errors import RowError, UsageError, call
-from pipelines.row import Row, media, new_row
+from pipelines.row import Row, arrow_schema, media, new_row
 
 if TYPE_CHECKING:
     from pipelines.corpora.table import BadLine, Clip, Corpus
@@ -226,7 +226,6 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
         CorpusError: If the corpus' tables are malformed, or its groups cross splits.
         StageFailed: If too many clips, or all of them, were rejected.
     """
-    from pipelines.row import features
     from pipelines.runner import Stage
 
     config, out = invocation.config, invocation.out
@@ -238,7 +237,7 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
     if no_text:
         logger.warning("%s: %d of %d rows have no transcript", name, no_text, len(corpus.clips))
     tasks = plan(corpus, config)
-    stage = Stage("import", out, features().arrow_schema, invocation.run_settings(batch_size()))
+    stage = Stage("import", out, arrow_schema(), invocation.run_settings(batch_size()))
     stage.perform(tasks, lambda task: task.payload, lambda: ImportClips(config))
     if not stage.leads:
         return Summary()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import datasets
+    import pyarrow
 
 Row = dict[str, Any]
 Modality = Literal["text", "audio", "video"]
@@ -39,18 +40,30 @@ def features(scores: Iterable[str] = ()) -> datasets.Features:
     """The columns of a store and their types, with these `score_*` columns."""
     import datasets
 
-    string, number = datasets.Value("string"), datasets.Value("float32")
-    columns: dict[str, Any] = dict.fromkeys(_STRINGS, string)
-    columns["video"] = datasets.Video(decode=False)
-    columns["audio"] = datasets.Audio(decode=False)
+    columns = _columns(datasets.Value("string"), datasets.Value("float32"), scores)
+    video, audio = datasets.Video(decode=False), datasets.Audio(decode=False)
+    return datasets.Features(columns | {"video": video, "audio": audio})
+
+
+def arrow_schema() -> pyarrow.Schema:
+    """The fixed columns for pyarrow, without an import of `datasets`, which takes 55 MB."""
+    import pyarrow
+
+    columns = _columns(pyarrow.string(), pyarrow.float32())
+    encoded = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
+    return pyarrow.schema(columns | dict.fromkeys(MEDIA, encoded))
+
+
+def _columns(string: Any, number: Any, scores: Iterable[str] = ()) -> dict[str, Any]:
+    """The columns in order, each with its type; those of media have none yet."""
+    columns = dict.fromkeys(_STRINGS, string) | dict.fromkeys(MEDIA)
     columns["text"] = string
     columns |= dict.fromkeys(_FLOATS, number)
     columns |= dict.fromkeys(("corpus", "scale", "language"), string)
     columns |= dict.fromkeys(("duration_s", "fps"), number)
     columns["generator"] = string
     columns |= dict.fromkeys(scores, number)
-    columns |= dict.fromkeys((*QUALITIES, "weight"), number)
-    return datasets.Features(columns)
+    return columns | dict.fromkeys((*QUALITIES, "weight"), number)
 
 
 def new_row(**values: Any) -> Row:

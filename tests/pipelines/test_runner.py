@@ -17,7 +17,7 @@ from datasets import load_dataset
 from pipelines import runner
 from pipelines.errors import RowError, UsageError
 from pipelines.finished_tasks import Failure
-from pipelines.row import Row, digest, features, media, new_row
+from pipelines.row import Row, arrow_schema, digest, features, media, new_row
 from pipelines.runner import RunSettings, Stage, StageFailed, Task, task_key
 from pipelines.shared_failure import likeness
 from pipelines.store import StoreError, StoreReader, commit, committed_generation, open_store
@@ -397,3 +397,7 @@ def test_a_folder_without_a_card_is_no_store(tmp_path: Path) -> None:
         open_store(tmp_path)
     with pytest.raises(StoreError, match="no row is left"):
         commit(tmp_path, [], generation="00", settings=SETTINGS)
+
+
+def test_the_schema_of_results_is_that_of_the_store() -> None:
+    assert arrow_schema().equals(features().arrow_schema, check_metadata=False)
