@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from finetune.model.loading import BaseModel
     from finetune.model.regressor import Rater
 
-FLAGS = {"dry-run": "tell what rows and memory a run would take, and run nothing; needs no --out"}
 GIB = 2**30
 # Of a weight in 4 bits: half a byte, and of each 64 a scale in 8 bits, of each 256 of those one in 32.
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -68,12 +67,12 @@ def report(invocation: Invocation[FinetuneConfig]) -> Iterator[str]:
         UsageError: If the model cannot be found or lacks what is asked for, or if rows have nothing of what
             it is shown.
     """
-    from finetune.evaluation import rated_rows
     from finetune.inputs.dataset import select
     from finetune.inputs.scales import common_scale
     from finetune.inputs.shown_modalities import check_shown, shown_modalities
     from finetune.model.adapters import adapted
     from finetune.model.saved_model import base_dtype
+    from finetune.training.validation import rated_rows
 
     config, reader = invocation.config, StoreReader(invocation.data)
     base_dtype(config)

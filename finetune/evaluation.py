@@ -9,26 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from finetune.inputs.scales import common_scale
-from pipelines.atomic import write_json, write_table
+from pipelines.atomic import write_json
 from pipelines.device import join_group, leave_group, pick, share
 from pipelines.errors import RunError, UsageError, call
-from pipelines.row import SCALES, SPLITS
+from pipelines.row import SPLITS
 from pipelines.store import StoreReader
 
 if TYPE_CHECKING:
-    import torch
-
-    from finetune.inputs.dataset import EncodedRows
-    from finetune.model.regressor import Rater
-
-RESULT = dict[str, Any]
+    import numpy as np
 
 
 def main(argv: list[str]) -> None:
@@ -43,6 +34,8 @@ def main(argv: list[str]) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Rate rows, and compare where that is asked for; the first process writes and prints."""
+    from finetune.training.validation import metrics_of, rated_rows, write_predictions
+
     reader = StoreReader(options.data)
     rows = rated_rows(reader, options.split)
     other = _known_predictions(options.against, rows) if options.against else None
@@ -69,6 +62,7 @@ def _rate(
     from finetune.inputs.dataset import EncodedRows
     from finetune.inputs.shown_modalities import check_shown
     from finetune.model.saved_model import open_model, read_record
+    from finetune.training.validation import predict
 
     scale = read_record(directory)["scale"]  # before the model is loaded
     if rows[0]["scale"] != scale:
@@ -117,98 +111,6 @@ def _compare(
     about = {"model": str(options.model), "against": str(options.against), "split": options.split}
     write_json(options.model / FILE, about | told)
     print(table(told))
-
-
-def rated_rows(reader: StoreReader, split: str) -> list[dict[str, Any]]:
-    """The originals of a split: id, group, corpus, label, scale.
-
-    Raises:
-        RunError: If there is none, their scales differ, or a label is missing.
-    """
-    from finetune.inputs.dataset import check_labels
-
-    columns = ["id", "kind", "split", "group", "corpus", "label", "scale"]
-    rows = [
-        row
-        for row in reader.table.select(columns).to_pylist()
-        if row["split"] == split and row["kind"] == "original"
-    ]
-    if not rows:
-        raise RunError(f"{reader.directory}: no originals in the split {split}")
-    common_scale(reader, (row["id"] for row in rows))
-    check_labels(rows)
-    return rows
-
-
-def predict(model: Rater, inputs: EncodedRows, ids: Sequence[str], batch_size: int) -> np.ndarray:
-    """A model's ratings of rows, on the labels' scale, (N,), float64."""
-    return np.array(_through(model, model.rate, inputs, ids, batch_size))
-
-
-def features(model: Rater, inputs: EncodedRows, ids: Sequence[str], batch_size: int) -> list[list[float]]:
-    """A model's last hidden state for each row, (N, width)."""
-    return _through(model, model.features, inputs, ids, batch_size)
-
-
-def _through(
-    model: Rater,
-    compute: Callable[..., torch.Tensor],
-    inputs: EncodedRows,
-    ids: Sequence[str],
-    batch_size: int,
-) -> list[Any]:
-    """What `compute` gives for rows, in evaluation mode; the ranks take turns by batches."""
-    import torch
-
-    from finetune.divergence import check_ratings
-    from finetune.inputs.batch import collate
-    from finetune.model.turns import taken_in_turns
-
-    device = next(model.parameters()).device
-    pad_id = inputs.encoder.processor.tokenizer.pad_token_id
-
-    def computed(some: Sequence[str]) -> list[Any]:
-        batch = collate(inputs.many(some), pad_id)
-        return compute(**{name: value.to(device) for name, value in batch.items()}).tolist()
-
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        found = taken_in_turns(ids, batch_size, computed)
-    model.train(was_training)
-    check_ratings(model, ids, found)
-    return found
-
-
-def metrics_of(rows: Sequence[dict[str, Any]], predictions: np.ndarray) -> RESULT:
-    """The metrics of the rows' scale or corpus, with the number of rows; None where one has no value.
-
-    A rating that is NaN, an answer that was none, counts as the middle of the scale and is counted.
-    """
-    from finetune.msa_metrics import definition_of, measured
-
-    labels = np.array([row["label"] for row in rows])
-    unparsable = np.isnan(predictions)
-    predictions = np.where(unparsable, sum(SCALES[rows[0]["scale"]]) / 2, predictions)
-    definition = definition_of(rows[0]["scale"], {row["corpus"] for row in rows})
-    found = measured(definition, predictions, labels)
-    values = {name: None if np.isnan(value) else value for name, value in found.items()}
-    counted = {"unparsable": int(unparsable.sum())} if unparsable.any() else {}
-    return {"rows": len(rows), **counted, **values}
-
-
-def write_predictions(path: Path, rows: Sequence[dict[str, Any]], predictions: np.ndarray) -> None:
-    """A table of predictions with what is needed to compare them with another model's."""
-    import pyarrow
-
-    table = pyarrow.table(
-        {
-            **{name: [row[name] for row in rows] for name in ("id", "split", "group", "corpus", "scale")},
-            "label": pyarrow.array([row["label"] for row in rows], pyarrow.float32()),
-            "prediction": pyarrow.array(predictions, pyarrow.float32()),
-        }
-    )
-    write_table(path, table)
 
 
 def _options(argv: list[str]) -> argparse.Namespace:

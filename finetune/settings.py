@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from finetune.fusion.settings import ConflictSettings, Tracker
+from finetune.conflict import ConflictSettings
+from pipelines.errors import UsageError
 from pipelines.row import VARIANT_KINDS, Modality, VariantKind
 
 RowLoss = Literal["l1", "l2", "huber"]
@@ -20,6 +23,7 @@ HeadStart = Literal["ridge", "zero"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Part = Literal["language", "projectors", "vision", "audio"]
 Quantize = Literal["none", "nf4"]
+Tracker = Literal["tensorboard", "wandb", "trackio"]
 Attention = Literal["auto", "sdpa", "flash_attention_2", "eager"]
 
 
@@ -135,43 +139,41 @@ class FinetuneConfig:
         return set(self.adapt) <= {"language"}
 
     def __post_init__(self) -> None:
-        for name in (
-            "epochs",
-            "batch_size",
-            "accumulation",
-            "lora_rank",
-            "max_frames",
-            "save_every",
-            "log_every",
-        ):
-            _check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for name in ("learning_rate", "head_learning_rate", "video_fps", "max_audio_s", "lora_alpha"):
-            _check(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
-        for name in ("warmup", "lora_dropout"):
-            _check(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 or more, below 1")
-        for name in ("weight_decay", "max_grad_norm", "cache_mb"):
-            _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        for name in ("adapt", "modalities", "kinds"):
-            chosen = getattr(self, name)
-            _check(chosen is None or len(chosen) > 0, name, chosen, "one or more")
-        for name in ("adapt", "modalities", "kinds", "trackers"):
-            chosen = getattr(self, name)
-            each_once = chosen is None or len(chosen) == len(set(chosen))
-            _check(each_once, name, chosen, "each once")
-        for name in ("max_pixels", "max_tokens", "patience"):
-            limit = getattr(self, name)
-            _check(limit is None or limit >= 1, name, limit, "1 or more")
-        _check(
-            self.head_start == "zero" or self.readout == "regression",
-            "head_start",
-            self.head_start,
-            "zero with this readout",
-        )
-        _check(
-            self.patience is None or self.best_by != "none", "patience", self.patience, "a best_by beside it"
-        )
+        for range_, (holds, names) in RANGES.items():
+            for name in names.split():
+                value = getattr(self, name)
+                if value is not None and not holds(value):
+                    raise ValueError(f"{name}: got {value}, takes {range_}")
+        if self.head_start != "zero" and self.readout != "regression":
+            raise ValueError(f"head_start: got {self.head_start}, takes zero with this readout")
+        if self.patience is not None and self.best_by == "none":
+            raise ValueError(f"patience: got {self.patience}, takes a best_by beside it")
 
 
-def _check(holds: bool, key: str, found: object, wanted: str) -> None:
-    if not holds:
-        raise ValueError(f"{key}: got {found}, takes {wanted}")
+# How a message names a range, its check, and the fields that it holds for unless they are None.
+RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "1 or more": (
+        lambda value: value >= 1,
+        "epochs patience batch_size accumulation lora_rank max_frames max_pixels max_tokens save_every"
+        " log_every",
+    ),
+    "more than 0": (
+        lambda value: value > 0,
+        "learning_rate head_learning_rate video_fps max_audio_s lora_alpha",
+    ),
+    "0 or more, below 1": (lambda value: 0 <= value < 1, "warmup lora_dropout"),
+    "0 or more": (lambda value: value >= 0, "weight_decay max_grad_norm cache_mb"),
+    "one or more": (lambda chosen: len(chosen) > 0, "adapt modalities kinds"),
+    "each once": (lambda chosen: len(chosen) == len(set(chosen)), "adapt modalities kinds trackers"),
+}
+
+
+def check_trackers(key: str, names: tuple[Tracker, ...]) -> None:
+    """Refuse a tracker that is not installed, which accelerate would leave out.
+
+    Raises:
+        UsageError: With its name and the setting, `key`.
+    """
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise UsageError(f"{key}: got {name}, which is not installed; pip install 'daq-msa[trackers]'")

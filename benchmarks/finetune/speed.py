@@ -144,14 +144,11 @@ def train_ours(config: FinetuneConfig, reader: StoreReader, chosen: Selection, o
     """The stage's own training, decoding and the towers' first and only answers included."""
     from finetune.run import make_trainer
     from finetune.tower_cache.frozen_towers import frozen_towers
-    from finetune.training.validation import Ratings
 
     model, plain, _ = built(config)
     encoder = frozen_towers(plain, model.base, config, out)
-    ratings = Ratings(
-        model, EncodedRows(reader, encoder, config.cache_mb), training_arguments(config, out, SEED)
-    )
-    return timed(make_trainer(config, ratings, chosen, out))
+    inputs = EncodedRows(reader, encoder, config.cache_mb)
+    return timed(make_trainer(config, model, inputs, training_arguments(config, out, SEED), chosen, out))
 
 
 def train_as_in_use(

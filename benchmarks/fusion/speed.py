@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from finetune.conflict import Conflict
 from finetune.fusion.balancing.observation import Evidence
-from finetune.fusion.conflict import Conflict
 from finetune.fusion.features.arrays import FeatureSet, Sequences, Split, cleaned
 from finetune.fusion.losses import Batch, batch_of
 from finetune.fusion.settings import (

@@ -24,29 +24,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from finetune.conflict import Conflict, ConflictSettings, judged
 from finetune.fusion.distributed import Total, alone
 from finetune.fusion.gradient_scaling import Encoders, Outputs, Scaling
-from finetune.fusion.settings import check_conflict
 from pipelines.device import summing_dtype
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conflict:
-    """What a step's detection found, by modality."""
-
-    norms: dict[str, float]
-    """n_m: averaged norms of the task loss' gradient at the features."""
-    ratios: dict[str, float]
-    """r_m: each norm over the mean of the others."""
-    factors: dict[str, float]
-    """k_m: what the gradients of each encoder were multiplied by."""
-    detected: bool
-    """Whether a ratio passed the threshold, penalised or not."""
 
 
 class ConflictPenalty:
@@ -79,7 +64,14 @@ class ConflictPenalty:
         accumulation: int = 1,
         total: Total = alone,
     ) -> None:
-        check_conflict(threshold, alpha, floor, decay, start_epoch, end_epoch)
+        ConflictSettings(  # checks the ranges
+            threshold=threshold,
+            alpha=alpha,
+            floor=floor,
+            decay=decay,
+            start_epoch=start_epoch,
+            end_epoch=end_epoch,
+        )
         self.threshold, self.alpha, self.floor, self.decay = threshold, alpha, floor, decay
         self.start_epoch, self.end_epoch = start_epoch, end_epoch
         self.total = total
@@ -187,41 +179,6 @@ class ConflictPenalty:
             name: self.decay * self.averages.get(name, value) + (1 - self.decay) * value
             for name, value in means.items()
         }
-
-
-def ratios(norms: Mapping[str, float]) -> dict[str, float]:
-    """Each norm over the mean of the others.
-
-    A modality without others, or as free of gradient as all others, has the ratio 1; one whose
-    others have no gradient at all has an infinite one.
-    """
-    found = {}
-    for name, norm in norms.items():
-        others = [value for other, value in norms.items() if other != name]
-        mean = sum(others) / len(others) if others else norm
-        found[name] = norm / mean if mean else (math.inf if norm else 1.0)
-    return found
-
-
-def judged(
-    norms: Mapping[str, float], threshold: float, alpha: float, floor: float, *, scales: bool
-) -> Conflict:
-    """What norms amount to; without `scales`, no gradient is scaled for it."""
-    found = ratios(norms)
-    scaled = factors(found, threshold, alpha, floor) if scales else dict.fromkeys(found, 1.0)
-    detected = max(found.values(), default=0.0) > threshold
-    return Conflict(norms=dict(norms), ratios=found, factors=scaled, detected=detected)
-
-
-def factors(found: Mapping[str, float], threshold: float, alpha: float, floor: float) -> dict[str, float]:
-    """k_m: below 1 for the modality of the largest ratio if that is above the threshold, else 1."""
-    scaled = dict.fromkeys(found, 1.0)
-    if found:
-        dominant = max(found, key=lambda name: found[name])
-        excess = found[dominant] / threshold - 1
-        if excess > 0:
-            scaled[dominant] = max(floor, 1 - math.tanh(alpha * excess))
-    return scaled
 
 
 def _row_norms(gradient: torch.Tensor) -> torch.Tensor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from finetune.conflict import ConflictSettings
+from finetune.settings import Tracker
 from pipelines.row import MODALITIES, Modality
 
 Balancing = Literal["conflict_penalty", "none", "ogm_ge", "cggm", "mmpareto", "constant"]
-Tracker = Literal["tensorboard", "wandb", "trackio"]
 # Methods that judge a modality by its unimodal head.
 JUDGING: tuple[Balancing, ...] = ("ogm_ge", "cggm", "mmpareto")
 
@@ -107,29 +108,6 @@ class LossSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConflictSettings:
-    """The conflict-aware penalty. Gradient norms are measured and logged with and without it."""
-
-    penalty: bool = True
-    """Whether what dominates is slowed down; without, conflicts are only told."""
-    threshold: float = 2.0
-    """τ, at least 1: the ratio of gradient norms above which there is a conflict."""
-    alpha: float = 0.5
-    """α, above 0: how steeply the penalty grows."""
-    floor: float = 0.1
-    """The smallest factor, in (0, 1]."""
-    decay: float = 0.9
-    """β in [0, 1): how much of the averaged norms a step keeps."""
-    start_epoch: int = 0
-    """The first epoch with a penalty, from 0."""
-    end_epoch: int | None = None
-    """The first epoch without it again; null for no end."""
-
-    def __post_init__(self) -> None:
-        check_conflict(self.threshold, self.alpha, self.floor, self.decay, self.start_epoch, self.end_epoch)
-
-
-@dataclass(frozen=True, kw_only=True)
 class BalanceSettings:
     """By which method gradients are balanced between the modalities, and the numbers of the others."""
 
@@ -222,24 +200,3 @@ class FusionConfig:
                 f"losses.auxiliary: got 0 with balance.method {self.balance.method}, which goes by the"
                 " unimodal heads that it trains; give it a weight above 0, or take another method"
             )
-
-
-def check_conflict(
-    threshold: float, alpha: float, floor: float, decay: float, start_epoch: int, end_epoch: int | None
-) -> None:
-    """Raise `ValueError` for a setting of `ConflictPenalty` that is out of its range."""
-    wanted = {
-        "threshold": (threshold, threshold >= 1, "at least 1"),
-        "alpha": (alpha, alpha > 0, "above 0"),
-        "floor": (floor, 0 < floor <= 1, "in (0, 1]"),
-        "decay": (decay, 0 <= decay < 1, "in [0, 1)"),
-        "start_epoch": (start_epoch, start_epoch >= 0, "at least 0"),
-        "end_epoch": (
-            end_epoch,
-            end_epoch is None or end_epoch >= start_epoch,
-            f"{start_epoch} or more, or null",
-        ),
-    }
-    for name, (value, holds, range_) in wanted.items():
-        if not holds:
-            raise ValueError(f"{name}: got {value}; it takes a value {range_}")

@@ -8,8 +8,11 @@ the row is used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 
@@ -26,7 +29,6 @@ from finetune.inputs.chat_formats import (
     Sound,
     VideoChat,
 )
-from finetune.inputs.parallel_decoding import side_by_side
 from finetune.inputs.prompts import answer_format, quoted, rating_question
 from finetune.inputs.tokenization import Words
 from finetune.settings import ReadoutName
@@ -45,6 +47,27 @@ class Clip(NamedTuple):
     fps: float
     samples: torch.Tensor | None
     """float32 mono at 16 kHz."""
+
+
+Given = TypeVar("Given")
+MAX_THREADS = 8
+
+
+def side_by_side(decode: Callable[[Given], Clip], media: Sequence[Given]) -> list[Clip]:
+    """Decode in threads, in order; decoders release Python's lock.
+
+    Nothing else is done in these threads: torch would open a pool of its own in each, and the pools would
+    fight for the cores.
+
+    Raises:
+        Exception: The first that decoding raised.
+    """
+    return [*_threads().map(decode, media)] if len(media) > 1 else [decode(one) for one in media]
+
+
+@lru_cache(maxsize=1)
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
 
 
 class ChatEncoder:

@@ -18,8 +18,8 @@ from transformers import TrainerCallback
 
 from finetune.inputs import token_budget
 from finetune.inputs.batch import Encoded, RowEncoder, padded
+from finetune.inputs.chat_encoder import side_by_side
 from finetune.inputs.chat_formats import Picture, Sound
-from finetune.inputs.parallel_decoding import side_by_side
 from finetune.model import towers
 from finetune.model.parts import TOWERS, part
 from finetune.tower_cache.cache import Entry, TowerCache

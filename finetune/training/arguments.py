@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from finetune.fusion.tracking import check_trackers
 from finetune.model.fsdp import check_fsdp
-from finetune.settings import FinetuneConfig
+from finetune.settings import FinetuneConfig, check_trackers
 from pipelines.device import pick
 from pipelines.errors import UsageError
 

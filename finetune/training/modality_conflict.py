@@ -28,8 +28,7 @@ from accelerate import PartialState
 from accelerate.utils import reduce
 from transformers import TrainerCallback
 
-from finetune.fusion.conflict import Conflict, judged
-from finetune.fusion.settings import ConflictSettings
+from finetune.conflict import Conflict, ConflictSettings, judged
 from finetune.model.families import known_family
 from finetune.training.milestones import steps_per_epoch
 
@@ -63,13 +62,6 @@ class ModalityConflict:
             for name, module in decoder.named_modules():
                 if ".lora_B." in name:
                     module.register_forward_hook(self._weigh)
-
-    @property
-    def active(self) -> bool:
-        """Whether this epoch is one of those with a penalty."""
-        own = self.settings
-        begun = own.start_epoch <= self.epoch
-        return own.penalty and begun and (own.end_epoch is None or self.epoch < own.end_epoch)
 
     @contextmanager
     def watching(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Iterator[None]:
@@ -116,7 +108,7 @@ class ModalityConflict:
     def conflict(self) -> Conflict:
         """What the averages amount to, and what they make of the next step."""
         own = self.settings
-        return judged(self.averages, own.threshold, own.alpha, own.floor, scales=self.active)
+        return judged(self.averages, own.threshold, own.alpha, own.floor, scales=own.has_penalty(self.epoch))
 
     def _nothing(self) -> torch.Tensor:
         """By modality: the sum of its rows' norms, and how many rows have it, (modalities, 2)."""

@@ -13,11 +13,11 @@ import pytest
 import torch
 import yaml
 
+from finetune.__main__ import main
 from finetune.dry_run import NF4_BYTES, blank, step_bytes, weight_bytes
 from finetune.inputs.batch import Budget, Encoded
 from finetune.model.adapters import adapted
 from finetune.model.loading import load_base
-from finetune.run import main
 from finetune.settings import FinetuneConfig
 from tests import tiny
 from tests.tiny_families import BUILDERS

@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from finetune import evaluation, merging
+from finetune.__main__ import main as finetune
 from finetune.inputs.batch import collate
 from finetune.model.regressor import Rater
 from finetune.model.saved_model import open_model
-from finetune.run import main as finetune
 from pipelines import provenance
 from pipelines.errors import UsageError
 from pipelines.store import StoreReader

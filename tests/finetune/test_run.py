@@ -16,7 +16,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from finetune import evaluation
-from finetune.run import main
+from finetune.__main__ import main
 from finetune.training.weighted_trainer import newest_whole_checkpoint
 from pipelines.errors import UsageError
 from pipelines.store import committed_generation

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from finetune import evaluation, prediction
+from finetune.__main__ import main
 from finetune.inputs.batch import collate
 from finetune.model import towers
 from finetune.model.saved_model import open_model
-from finetune.run import main
 from finetune.tower_cache import fill
 from pipelines.errors import UsageError
 from pipelines.store import StoreReader

@@ -11,14 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from finetune.conflict import Conflict, ConflictSettings
 from finetune.fusion.balancing.cggm import Cggm
 from finetune.fusion.balancing.mmpareto import MMPareto
 from finetune.fusion.balancing.observation import Evidence, Method
 from finetune.fusion.balancing.ogm_ge import OgmGe
-from finetune.fusion.conflict import Conflict, ConflictPenalty
+from finetune.fusion.conflict import ConflictPenalty
 from finetune.fusion.distributed import Total, alone
 from finetune.fusion.gradient_scaling import Encoders, Scaling
-from finetune.fusion.settings import BalanceSettings, ConflictSettings
+from finetune.fusion.settings import BalanceSettings
 
 # Beside `conflict_penalty` and `none`: a method of its own, from its settings, the encoders, the
 # seed and the sum over processes.

@@ -290,7 +290,7 @@ def trained(tiny_thinker: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def finetune(folder: Path, model: Path, out: str, **settings: Any) -> Path:
-    from finetune.run import main
+    from finetune.__main__ import main
 
     fixed = {
         "model": model,

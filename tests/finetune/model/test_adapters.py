@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from finetune import evaluation
+from finetune.__main__ import main
 from finetune.inputs.batch import collate
 from finetune.model import towers
 from finetune.model.adapters import adapted
@@ -18,7 +19,6 @@ from finetune.model.families import adapter_targets, layer_pattern
 from finetune.model.loading import BaseModel
 from finetune.model.parts import is_in_towers
 from finetune.model.regressor import Rater
-from finetune.run import main
 from finetune.settings import FinetuneConfig, Part
 from pipelines.errors import UsageError
 from tests import tiny

@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from finetune.__main__ import main
 from finetune.evaluation import main as evaluate
 from finetune.model.fsdp import check_fsdp
-from finetune.run import main
 from finetune.settings import FinetuneConfig
 from pipelines.errors import UsageError
 from tests import processes, tiny

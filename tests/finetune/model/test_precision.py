@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from finetune import evaluation, merging
+from finetune.__main__ import main
 from finetune.fusion.settings import TrainingSettings
 from finetune.fusion.tracking import make_accelerator
 from finetune.model.saved_model import base_dtype, told_dtype
-from finetune.run import main
 from finetune.settings import FinetuneConfig
 from pipelines.errors import UsageError
 from tests import tiny

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from finetune.__main__ import main
 from finetune.model.regressor import Rater
-from finetune.run import main
 from finetune.settings import FinetuneConfig, Tracker
 from finetune.training import arguments as trainer_settings
 from finetune.training.arguments import training_arguments

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finetune.run import main
+from finetune.__main__ import main
 from finetune.training.weighted_trainer import WHOLE, WeightedTrainer, newest_whole_checkpoint
 from tests import processes, tiny
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from finetune.fusion.conflict import factors
-from finetune.fusion.settings import ConflictSettings
+from finetune.conflict import ConflictSettings, factors
 from finetune.inputs.batch import collate
 from finetune.model import towers
 from finetune.model.adapters import adapted
@@ -321,7 +320,7 @@ def test_a_penalised_model_is_opened_again(tmp_path: Path) -> None:
 
 
 def test_a_setting_out_of_its_range_is_refused(tmp_path: Path) -> None:
-    from finetune.run import main
+    from finetune.__main__ import main
     from pipelines.errors import UsageError
 
     with pytest.raises(UsageError, match=r"threshold: got 0.5; it takes a value at least 1"):

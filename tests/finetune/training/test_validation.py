@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from finetune import evaluation
+from finetune.__main__ import main
 from finetune.msa_metrics import DEFINITIONS
-from finetune.run import main
 from finetune.settings import BestBy, FinetuneConfig
-from finetune.training.validation import Ratings, metric_names
+from finetune.training.validation import metric_names
 from finetune.training.weighted_trainer import WHOLE, WeightedTrainer
 from pipelines.atomic import write_json
 from pipelines.errors import UsageError
@@ -192,7 +192,7 @@ def test_where_a_metric_never_has_a_value_the_last_epoch_is_kept(
 def test_without_best_by_nothing_is_validated(
     store: Path, tiny_thinker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Ratings, "metrics", None)
+    monkeypatch.setattr(WeightedTrainer, "evaluate", None)
     main(arguments(store, tiny_thinker, tmp_path, best_by="none", epochs=1))
     assert list(metrics(tmp_path)) == ["test"]
 

@@ -14,7 +14,7 @@ from finetune.model.saved_model import build
 from finetune.run import make_trainer
 from finetune.settings import FinetuneConfig
 from finetune.training.arguments import training_arguments
-from finetune.training.validation import Ratings
+from finetune.training.validation import predict
 from pipelines.store import StoreReader
 from tests import tiny
 
@@ -54,7 +54,7 @@ def trained(
     model, encoder = build(config, "mosi", seed=0)
     torch.nn.init.normal_(model.head.weight, std=4.0, generator=torch.Generator().manual_seed(0))
     inputs = EncodedRows(StoreReader(store), encoder, 100)
-    trainer = make_trainer(config, Ratings(model, inputs, training_arguments(config, out, 0)), chosen, out)
+    trainer = make_trainer(config, model, inputs, training_arguments(config, out, 0), chosen, out)
     spy = Spy(model)
     trainer.add_callback(spy)
     trainer.train()
@@ -85,8 +85,6 @@ def test_weights_of_one_are_the_plain_loss(store: Path, tiny_thinker: Path, tmp_
     config = FinetuneConfig(model=str(tiny_thinker), video_fps=10, lora_rank=2)
     model, encoder = build(config, "mosi", seed=0)
     torch.nn.init.normal_(model.head.weight, std=4.0, generator=torch.Generator().manual_seed(0))
-    from finetune.evaluation import predict
-
     found = predict(model, EncodedRows(StoreReader(store), encoder, 100), chosen.ids, 4)
     plain = (((torch.tensor(found) - torch.tensor(chosen.labels)) / 3) ** 2).mean()
     assert log[0]["loss"] == pytest.approx(float(plain), rel=1e-5)
