@@ -97,17 +97,17 @@ class DivergenceWatch(TrainerCallback):
 
 
 def check_ratings(model: Any, ids: Sequence[str], values: Sequence[Any]) -> None:
-    """Refuse ratings or features that are not finite, but for those of a read-out that writes.
+    """Refuse ratings or features that are not finite, but for those of a head that writes.
 
     Args:
-        model: A `Rater`.
+        model: A `SentimentModel`.
         ids: Of the rows.
         values: A number or a list of numbers for each.
 
     Raises:
         Diverged: Naming the rows.
     """
-    if isinstance(model.readout, Answer):
+    if isinstance(model.head, Answer):
         return  # what it wrote may be no number, which is counted
     bad = [row for row, value in zip(ids, values, strict=True) if not torch.tensor(value).isfinite().all()]
     if bad:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from finetune.inputs.batch import Encoded
     from finetune.model.loading import BaseModel
-    from finetune.model.regressor import Rater
+    from finetune.model.regressor import SentimentModel
 
 GIB = 2**30
 # Of a weight in 4 bits: half a byte, and of each 64 a scale in 8 bits, of each 256 of those one in 32.
@@ -86,9 +86,9 @@ def report(invocation: Invocation[FinetuneConfig]) -> Iterator[str]:
     check_shown(reader, rows, shown, named=config.modalities is not None)
     lengths = measure(base, config, reader, ids)
     yield f"rows: {len(chosen)} to train on, {len(tests)} to test on"
-    yield from told_lengths(lengths, config.max_tokens)
+    yield from length_lines(lengths, config.max_tokens)
     model = adapted(base, config, scale, seed=0)
-    yield from told_memory(base, model, config, extremes(base, config, reader, lengths))
+    yield from memory_lines(base, model, config, extremes(base, config, reader, lengths))
 
 
 def blank(config: FinetuneConfig) -> BaseModel:
@@ -171,7 +171,7 @@ def extremes(
     return encoded(longest), encoded(largest), encoded(loudest)
 
 
-def told_lengths(lengths: Sequence[Length], max_tokens: int | None) -> Iterator[str]:
+def length_lines(lengths: Sequence[Length], max_tokens: int | None) -> Iterator[str]:
     """Lines about rows."""
     tokens = np.array([length.tokens for length in lengths])
     longest = max(lengths, key=lambda length: length.tokens)
@@ -189,14 +189,14 @@ def told_lengths(lengths: Sequence[Length], max_tokens: int | None) -> Iterator[
             yield f"rows that cannot be brought under it: {len(refused)} ({', '.join(refused[:3])}, …)"
 
 
-def told_memory(
-    base: BaseModel, model: Rater, config: FinetuneConfig, rows: tuple[Encoded, Encoded, Encoded]
+def memory_lines(
+    base: BaseModel, model: SentimentModel, config: FinetuneConfig, rows: tuple[Encoded, Encoded, Encoded]
 ) -> Iterator[str]:
     """Lines about parameters and memory, in GiB, of one process.
 
     Args:
         base: The model.
-        model: The same with adapter and read-out; it is used up.
+        model: The same with adapter and head; it is used up.
         config: The run's settings.
         rows: Of `extremes`.
     """
@@ -223,7 +223,7 @@ def told_memory(
 
 
 def step_bytes(
-    model: Rater, config: FinetuneConfig, rows: tuple[Encoded, Encoded, Encoded]
+    model: SentimentModel, config: FinetuneConfig, rows: tuple[Encoded, Encoded, Encoded]
 ) -> tuple[int, int]:
     """What the towers take at most when they are asked, and what a forward and backward pass takes.
 
@@ -236,7 +236,7 @@ def step_bytes(
 
     frozen, size = config.towers_are_frozen, config.batch_size
     rehearsal, (longest, largest, loudest) = Rehearsal(model, shallow=frozen), rows
-    answer = getattr(model.readout, "answer", None)
+    answer = getattr(model.head, "answer", None)
     if answer is not None:
         longest = longest.answered(answer(0.0))
     if not frozen:
@@ -254,22 +254,22 @@ def step_bytes(
     return max(asked), rehearsal.step(collate([_stood_in(model, longest, made)] * size, 0))
 
 
-def _stood_in(model: Rater, row: Encoded, made: dict[str, torch.Tensor]) -> Encoded:
+def _stood_in(model: SentimentModel, row: Encoded, made: dict[str, torch.Tensor]) -> Encoded:
     """A row with tensors such as towers `made` of others in place of its media."""
-    from finetune.tower_cache.frozen_towers import instead_of_media
+    from finetune.tower_cache.frozen_towers import with_embeds
 
     features = {}
-    for name, kind in (("seen", "video"), ("heard", "audio")):
+    for name, kind in (("video_embeds", "video"), ("audio_embeds", "audio")):
         count = int((row.input_ids == getattr(model.base.config, f"{kind}_token_id", -1)).sum())
         features[name] = made[name].new_empty(count, made[name].shape[1]) if count else None
-    return instead_of_media(row, **features)
+    return with_embeds(row, **features)
 
 
-def weight_bytes(model: Rater, config: FinetuneConfig) -> float:
+def weight_bytes(model: SentimentModel, config: FinetuneConfig) -> float:
     """Of the frozen parameters."""
     import torch
 
-    from finetune.model.quantization import stays_whole
+    from finetune.model.quantization import is_kept
 
     frozen = frozen_bytes(model)
     if config.quantize == "none":
@@ -278,7 +278,7 @@ def weight_bytes(model: Rater, config: FinetuneConfig) -> float:
     packed = [
         layer.weight
         for name, layer in layers
-        if isinstance(layer, torch.nn.Linear) and ".lora_" not in name and not stays_whole(name)
+        if isinstance(layer, torch.nn.Linear) and ".lora_" not in name and not is_kept(name)
     ]
     return frozen - sum(weight.nbytes - weight.numel() * NF4_BYTES for weight in packed)
 

@@ -3,7 +3,7 @@
     python -m finetune.label_probability --config RECIPE.yaml --data AUGMENTED --out labels.parquet
 
 The model is the one that the recipe's section `finetune` names, as it is before any training, with the
-read-out `levels` or `answer`. Rows of the split train are asked about, each by itself, and no others.
+head `levels` or `answer`. Rows of the split train are asked about, each by itself, and no others.
 `score.label_probability` takes the file.
 """
 
@@ -22,9 +22,9 @@ from pipelines.store import StoreReader
 if TYPE_CHECKING:
     import torch
 
-    from finetune.model.regressor import Rater
+    from finetune.model.regressor import SentimentModel
 
-READOUTS = ("levels", "answer")
+UNTRAINED_HEADS = ("levels", "answer")
 """Those that a model has without training."""
 
 
@@ -37,7 +37,7 @@ def run(invocation: Invocation[FinetuneConfig]) -> None:
     """Write the log probability of each training row's label to the file `invocation.out`.
 
     Raises:
-        UsageError: If the read-out is one that needs training.
+        UsageError: If the head is one that needs training.
         RunError: If no row can be asked about, or rows have several scales.
     """
     from torch.utils.data import DataLoader
@@ -48,16 +48,16 @@ def run(invocation: Invocation[FinetuneConfig]) -> None:
     from pipelines.device import pick
 
     config = invocation.config
-    if config.readout not in READOUTS:
+    if config.head not in UNTRAINED_HEADS:
         raise UsageError(
-            f"finetune.readout: got {config.readout}, which tells nothing before it is trained;"
-            f" take {' or '.join(READOUTS)}"
+            f"finetune.head: got {config.head}, which tells nothing before it is trained;"
+            f" take {' or '.join(UNTRAINED_HEADS)}"
         )
     reader = StoreReader(invocation.data)
     selection = select(reader, "uniform", invocation.seed)
     model, encoder = build(config, common_scale(reader, selection.ids), seed=invocation.seed)
     model = model.to(pick(config.device)).eval()
-    rows = TrainingRows(selection, EncodedRows(reader, encoder, 0), getattr(model.readout, "answer", None))
+    rows = TrainingRows(selection, EncodedRows(reader, encoder, 0), getattr(model.head, "answer", None))
     collator = Collator(encoder.processor.tokenizer.pad_token_id)
     found: list[float] = []
     for batch in DataLoader(rows, config.batch_size, collate_fn=collator):
@@ -66,7 +66,7 @@ def run(invocation: Invocation[FinetuneConfig]) -> None:
     print(f"label_probability: {len(found)} rows, written to {invocation.out}", flush=True)
 
 
-def log_probabilities(model: Rater, batch: dict[str, Any]) -> list[float]:
+def log_probabilities(model: SentimentModel, batch: dict[str, Any]) -> list[float]:
     """Natural logarithms of the probabilities that a model gives the labels of a batch.
 
     Of `levels`, the mean of the label's two nearest digits by how near they are; of `answer`, the mean over

@@ -21,7 +21,7 @@ from pipelines.errors import UsageError, call
 
 if TYPE_CHECKING:
     from finetune.inputs.chat_encoder import ChatEncoder
-    from finetune.model.regressor import Rater
+    from finetune.model.regressor import SentimentModel
 
 PRECISIONS = ("float32", "bfloat16")
 # Of the model's folder, what is as true of the merged one.
@@ -67,8 +67,8 @@ def merge(directory: Path, out: Path, *, precision: str = "float32") -> Path:
     return out
 
 
-def write_merged(model: Rater, encoder: ChatEncoder, directory: Path, precision: str) -> None:
-    """Merge a rater's adapter, which uses the rater up, and write weights, processor and head."""
+def write_merged(model: SentimentModel, encoder: ChatEncoder, directory: Path, precision: str) -> None:
+    """Merge a model's adapter, which uses the model up, and write weights, processor and head."""
     import torch
 
     from finetune.inputs.audio_in_video import AUDIO_IN_VIDEO
@@ -110,7 +110,7 @@ tags: [daq-msa, multimodal-sentiment-analysis]
 # A fine-tuned model for rating sentiment, adapter merged
 
 The base model `{base}` with the adapter of a fine-tuning added to its weights, stored as
-{precision}. It is read out by {config["readout"]}, whose head, if it has one, is `head.safetensors`; it
+{precision}. It is read out by {config["head"]}, whose head, if it has one, is `head.safetensors`; it
 rates clips on the scale `{record["scale"]}`. The base model's licence holds for these weights too.
 
 ## Use

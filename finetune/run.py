@@ -21,23 +21,23 @@ from transformers.trainer_callback import PrinterCallback
 from finetune.inputs.dataset import Collator, EncodedRows, Selection, TrainingRows, select
 from finetune.inputs.scales import common_scale
 from finetune.inputs.shown_modalities import check_shown, shown_modalities
-from finetune.model.fsdp import load_whole
+from finetune.model.fsdp import load_in_every_process
 from finetune.model.head_init import start_head
 from finetune.model.loading import load_family
-from finetune.model.regressor import Rater
+from finetune.model.regressor import SentimentModel
 from finetune.model.saved_model import (
-    UNSAID,
     base_dtype,
     build,
-    described,
-    told_dtype,
+    current,
+    dtype_description,
+    store_summary,
     write_card,
     write_record,
 )
 from finetune.objective import effective_sample_size
 from finetune.settings import FinetuneConfig
 from finetune.tower_cache.frozen_towers import KeepTowers, flush, frozen_towers
-from finetune.training.arguments import told_idle_gpus, training_arguments
+from finetune.training.arguments import idle_gpus_hint, training_arguments
 from finetune.training.milestones import Milestones
 from finetune.training.modality_conflict import ModalityConflict
 from finetune.training.training_log import TrainingLog
@@ -49,7 +49,7 @@ from finetune.training.validation import (
     validation_rows,
     write_predictions,
 )
-from finetune.training.weighted_trainer import WeightedTrainer, check_ranks, newest_whole_checkpoint
+from finetune.training.weighted_trainer import WeightedTrainer, check_ranks, newest_complete_checkpoint
 from pipelines import provenance
 from pipelines.atomic import write_json
 from pipelines.device import share
@@ -96,7 +96,7 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
         print_start(config, arguments, selection)
 
     # The model and its trainer.
-    load_whole()
+    load_in_every_process()
     model, encoder = build(config, scale, seed=invocation.seed)
     row_encoder = frozen_towers(encoder, model.base, config, out)
     inputs = EncodedRows(reader, row_encoder, config.cache_mb)
@@ -151,7 +151,7 @@ def claim_folder(out: Path, invocation: Invocation[FinetuneConfig]) -> None:
     expected = inputs_of(invocation) | {"seed": invocation.seed} | fixed
     path = next((out / name for name in (RUN_CONFIG, RUN_CONFIG_0_1) if (out / name).exists()), None)
     if path is not None:
-        begun = UNSAID | json.loads(path.read_text(encoding="utf-8"))
+        begun = current(json.loads(path.read_text(encoding="utf-8")))
         changes = ", ".join(
             f"{name} was {begun.get(name)} and is {value}"
             for name, value in expected.items()
@@ -176,8 +176,8 @@ def print_start(config: FinetuneConfig, arguments: TrainingArguments, selection:
     kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(selection.kinds).items())
     print(
         f"finetune: {arguments.world_size} process(es) on {arguments.device.type},"
-        f" {len(selection)} training rows ({kinds}), base model in {told_dtype(config)}",
-        *told_idle_gpus(arguments),
+        f" {len(selection)} training rows ({kinds}), base model in {dtype_description(config)}",
+        *idle_gpus_hint(arguments),
         sep="\n",
         flush=True,
     )
@@ -185,7 +185,7 @@ def print_start(config: FinetuneConfig, arguments: TrainingArguments, selection:
 
 def make_trainer(
     config: FinetuneConfig,
-    model: Rater,
+    model: SentimentModel,
     inputs: EncodedRows,
     arguments: TrainingArguments,
     selection: Selection,
@@ -198,7 +198,7 @@ def make_trainer(
     trainer = WeightedTrainer(
         model,
         arguments,
-        TrainingRows(selection, inputs, getattr(model.readout, "answer", None)),
+        TrainingRows(selection, inputs, getattr(model.head, "answer", None)),
         Collator(inputs.encoder.processor.tokenizer.pad_token_id),
         config.head_learning_rate,
         lambda: metrics_of(valid, predict(model, inputs, ids, config.batch_size)),
@@ -211,7 +211,7 @@ def make_trainer(
     return trainer
 
 
-def fit_head(model: Rater, inputs: EncodedRows, selection: Selection, batch_size: int) -> None:
+def fit_head(model: SentimentModel, inputs: EncodedRows, selection: Selection, batch_size: int) -> None:
     """Set the regression head to a ridge regression on the training originals."""
     originals = [index for index, kind in enumerate(selection.kinds) if kind == "original"]
     ids = [selection.ids[index] for index in originals]
@@ -220,7 +220,7 @@ def fit_head(model: Rater, inputs: EncodedRows, selection: Selection, batch_size
 
 
 def rate(
-    model: Rater, inputs: EncodedRows, splits: dict[str, Rows], batch_size: int
+    model: SentimentModel, inputs: EncodedRows, splits: dict[str, Rows], batch_size: int
 ) -> dict[str, np.ndarray]:
     """The model's ratings of each split's originals."""
     return {
@@ -235,7 +235,7 @@ def train(trainer: WeightedTrainer) -> None:
     Raises:
         SystemExit: With 1, on each rank, where SIGTERM stopped it; the first has said how to go on.
     """
-    checkpoint = newest_whole_checkpoint(trainer.checkpoints)
+    checkpoint = newest_complete_checkpoint(trainer.checkpoints)
     if checkpoint and trainer.args.should_save:
         print(f"finetune: goes on from {checkpoint.name}", flush=True)
     with trainer.milestones.signal:
@@ -271,7 +271,7 @@ def write_results(
     )
     weights = torch.tensor(selection.weights)
     rows = {
-        "store": described(StoreReader(invocation.data)),
+        "store": store_summary(StoreReader(invocation.data)),
         "kinds": dict(Counter(selection.kinds)),
         "mean_weight": float(weights.mean()),
         "effective_sample_size": effective_sample_size(weights),

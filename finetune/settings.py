@@ -18,7 +18,7 @@ BestBy = Literal[
     "Mult_acc_3", "Mult_acc_5", "Mult_acc_7", "F1_score", "Accuracy", "Precision", "Recall",
 ]  # fmt: skip
 Precision = Literal["auto", "float32", "bfloat16"]
-ReadoutName = Literal["regression", "classes", "levels", "answer"]
+HeadName = Literal["regression", "classes", "levels", "answer"]
 HeadStart = Literal["ridge", "zero"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Part = Literal["language", "projectors", "vision", "audio"]
@@ -58,7 +58,7 @@ class FinetuneConfig:
     head_learning_rate: float = 0.1
     """Peak of the regression head's rate: about how far a step may move a prediction, in halves of
     the scale's range."""
-    readout: ReadoutName = "regression"
+    head: HeadName = "regression"
     """regression: a linear head on the last token. classes: a head with an output a class (MUStARD,
     MELD). levels: the model's own probabilities of the digits, and the value expected from them.
     answer: the rating in writing; what is no number counts as the middle of the scale, and is counted."""
@@ -73,7 +73,7 @@ class FinetuneConfig:
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm; 0 does not clip."""
     loss: RowLoss = "l1"
-    """A row's own loss by the read-out regression, in units of half the scale's range: l1, l2 or huber.
+    """A row's own loss by the head regression, in units of half the scale's range: l1, l2 or huber.
     The others have cross-entropy."""
     conflict: ConflictSettings | None = None
     """Watch whether one of text, sound and picture has the training to itself, by the norms of the gradients
@@ -144,8 +144,8 @@ class FinetuneConfig:
                 value = getattr(self, name)
                 if value is not None and not holds(value):
                     raise ValueError(f"{name}: got {value}, takes {range_}")
-        if self.head_start != "zero" and self.readout != "regression":
-            raise ValueError(f"head_start: got {self.head_start}, takes zero with this readout")
+        if self.head_start != "zero" and self.head != "regression":
+            raise ValueError(f"head_start: got {self.head_start}, takes zero with this head")
         if self.patience is not None and self.best_by == "none":
             raise ValueError(f"patience: got {self.patience}, takes a best_by beside it")
 

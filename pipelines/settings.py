@@ -24,7 +24,7 @@ from pipelines.errors import UsageError
 SECTIONS = ("corpus", "augment", "score", "finetune", "fusion")
 RUN_KEYS = ("seed", "work")
 # Settings that had another name in a release: the old key, and the one to use.
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {"finetune.readout": "finetune.head"}
 
 jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
 

@@ -44,7 +44,7 @@ def tell_what_is_held() -> None:
 
     def train(trainer: WeightedTrainer) -> None:
         plain(trainer)
-        named = dict(trainer.rater.named_parameters())
+        named = dict(trainer.sentiment_model.named_parameters())
         towers = [value for name, value in named.items() if is_in_towers(name)]
         layers = [value for name, value in named.items() if ".layers." in name and not is_in_towers(name)]
         told = {

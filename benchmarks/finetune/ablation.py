@@ -30,7 +30,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "originals": ("--finetune.arm", "originals"),
     "conflict_penalty": ("--finetune.conflict", "{}"),
     "text_only": ("--finetune.modalities", "[text]"),
-    # Before: what a linear read-out of the untuned model can do.
+    # Before: what a linear head of the untuned model can do.
     "ridge": (
         *("--finetune.head_start", "ridge", "--finetune.loss", "l2"),
         *("--finetune.learning_rate", "2e-4", "--finetune.head_learning_rate", "0.02"),

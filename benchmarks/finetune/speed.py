@@ -4,7 +4,7 @@
 
 **Speed.** The recipe in use is transformers' Trainer with its own loss, the model's processor called in
 the collator on decoded clips, all towers asked at each step, and logits for all tokens. Ours is what
-`finetune` does with the read-out `answer` and a tower cache that is empty at first. Both train the
+`finetune` does with the head `answer` and a tower cache that is empty at first. Both train the
 embedded model with the same adapter on the same rows in the same order, each row counting 1.
 
 **Logits.** What a step takes above the loaded model, with logits for all tokens and for the answers'
@@ -41,7 +41,7 @@ from pipelines.store import StoreReader
 
 if TYPE_CHECKING:
     from finetune.inputs.chat_encoder import ChatEncoder
-    from finetune.model.regressor import Rater
+    from finetune.model.regressor import SentimentModel
     from pipelines.row import Row
 
 BATCH = 8
@@ -111,7 +111,7 @@ def speed(store: Path, out: Path, epochs: int) -> dict[str, Any]:
     reader = StoreReader(store)
     chosen = whole_batches(reader)
     config = FinetuneConfig(
-        readout="answer", epochs=epochs, batch_size=BATCH, device="cpu", precision="float32", log_every=1,
+        head="answer", epochs=epochs, batch_size=BATCH, device="cpu", precision="float32", log_every=1,
         learning_rate=1e-3, video_fps=4, max_frames=8, save_every=10**9,
     )  # fmt: skip
     told = {name: run(config, reader, chosen, out / name) for name, run in TRAININGS.items()}
@@ -192,7 +192,7 @@ class _Quiet(TrainerCallback):
         control.should_save = False
 
 
-def built(config: FinetuneConfig) -> tuple[Rater, ChatEncoder, BaseModel]:
+def built(config: FinetuneConfig) -> tuple[SentimentModel, ChatEncoder, BaseModel]:
     """The embedded model with a fresh adapter."""
     base = load_base(config.model, None, dtype=torch.float32, max_pixels=None)
     return adapted(base, config, "mosi", seed=SEED), encoder_of(base, config), base
@@ -210,14 +210,14 @@ def timed(trainer: Trainer) -> dict[str, Any]:
 def by_processor(
     base: BaseModel,
     encoder: ChatEncoder,
-    model: Rater,
+    model: SentimentModel,
     reader: StoreReader,
     rows: Sequence[tuple[str, float]],
 ) -> dict[str, torch.Tensor]:
     """A batch by the model's processor: decoded, processed, tokenized, and labelled on the answers alone."""
     clips = [reader.row(reader.index_of(row_id)) for row_id, _ in rows]
     decoded = [encoder.decoded(row, encoder.budget.max_frames) for row in clips]
-    answers = [model.readout.answer(label) for _, label in rows]  # type: ignore[operator]
+    answers = [model.head.answer(label) for _, label in rows]  # type: ignore[operator]
     tokenizer = base.processor.tokenizer
     batch = base.processor(
         text=[prompt(encoder, row) + tokenizer.decode(ids) for row, ids in zip(clips, answers, strict=True)],
@@ -249,7 +249,7 @@ def prompt(encoder: ChatEncoder, row: Row) -> str:
     assert encoder.chat.audio is not None
     clip = f"<|vision_bos|>{encoder.video_chat.token}<|vision_eos|>{encoder.chat.audio.text}"
     question = rating_question(row["scale"], row["language"], row["corpus"])
-    question += answer_format(encoder.readout, row["scale"], row["language"])
+    question += answer_format(encoder.head, row["scale"], row["language"])
     said = "".join(quoted(row["text"], row["language"]))
     return f"{encoder.opening}{clip}{said}{question}{encoder.closing}"
 

@@ -51,13 +51,13 @@ def step_bytes(*, full: bool) -> int:
 def answer_loss(thinker: Any, ids: torch.Tensor, *, full: bool) -> torch.Tensor:
     """The mean loss of the rows' last `ANSWER` tokens, by logits for all tokens or for those alone."""
     from finetune.model.heads import Answer, Scale
-    from finetune.model.regressor import Rater
+    from finetune.model.regressor import SentimentModel
 
     if full:
         labels = ids.clone()
         labels[:, :-ANSWER] = -100
         return thinker(input_ids=ids, labels=labels).loss
-    rater = Rater(thinker, Answer(None, Scale("mosi")))
+    rater = SentimentModel(thinker, Answer(None, Scale("mosi")))
     places = torch.arange(ids.shape[1]).expand_as(ids)
     return rater(
         labels=torch.zeros(len(ids)),

@@ -1,6 +1,6 @@
-"""The words of the task: what is asked about a clip, by corpus, language and scale.
+"""The wording of the task: the question about a clip, by corpus, language and scale.
 
-Knows neither models nor tokens.
+It depends on neither models nor tokens.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING
 from pipelines.row import SCALES
 
 if TYPE_CHECKING:
-    from finetune.settings import ReadoutName
+    from finetune.settings import HeadName
 
 TRANSCRIPT = {"en": "The speaker says: {}\n", "zh": "说话人说：{}\n"}
 
-# The wording of each task by language, after the prompts that the field uses for rating utterances.
-# Ours where no published prompt fits.
+# The wording of each task by language, after published prompts for rating utterances; ours where none fits.
 QUESTIONS = {
     "rating": {
         "en": "Rate the sentiment of the speaker in this clip from {low:g} (strongly negative)"
         " to {high:g} (strongly positive).",
         "zh": "请为片段中说话人的情感打分，从 {low:g}（非常消极）到 {high:g}（非常积极）。",
     },
-    "dialogue": {  # MELD has three classes, so that nothing is strong
+    "dialogue": {  # MELD has three classes, so nothing is "strongly" positive or negative
         "en": "Rate the sentiment of this line of a dialogue from {low:g} (negative) to {high:g} (positive).",
         "zh": "请为这句对白的情感打分，从 {low:g}（消极）到 {high:g}（积极）。",
     },
@@ -32,7 +31,7 @@ QUESTIONS = {
     },
 }
 LEVELS = {"mosi": 7, "sims": 5, "binary": 2}
-"""Digits that a scale is divided into, evenly, for the read-out `levels`."""
+"""The number of digits that divide a scale evenly, for the head `levels`."""
 ANSWERS = {
     "levels": {
         "en": " Answer with one digit, from 1 for {low:g} to {levels} for {high:g}.",
@@ -54,11 +53,11 @@ BY_SCALE = {"mosi": "rating", "sims": "rating", "binary": "sarcasm"}
 
 
 def rating_question(scale: str, language: str, corpus: str = "") -> str:
-    """The task in words.
+    """The question.
 
     Args:
-        scale: Of the labels; decides where the corpus has no wording of its own.
-        language: English where there is no wording in it.
+        scale: Of the labels; decides the wording if the corpus has none of its own.
+        language: If there is no wording in it, English is used.
         corpus: The corpus' name.
     """
     low, high = SCALES[scale]
@@ -66,10 +65,10 @@ def rating_question(scale: str, language: str, corpus: str = "") -> str:
     return wordings.get(language, wordings["en"]).format(low=low, high=high)
 
 
-def answer_format(readout: ReadoutName, scale: str, language: str) -> str:
-    """What is asked of the answer behind the question; nothing where a head reads the model."""
+def answer_format(head: HeadName, scale: str, language: str) -> str:
+    """The required form of the answer, after the question; empty for heads with a layer of their own."""
     low, high = SCALES[scale]
-    wordings = ANSWERS.get(readout, {})
+    wordings = ANSWERS.get(head, {})
     wording = wordings.get(language, wordings.get("en", ""))
     return wording.format(low=low, high=high, levels=LEVELS[scale], example=f"{(low + 2 * high) / 3:+.1f}")
 

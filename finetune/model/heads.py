@@ -1,12 +1,12 @@
-"""Read-outs: what a model's last hidden states say of a clip, as a loss to train by and as a rating.
+"""Heads: from a model's last hidden states to a loss to train by and to a rating.
 
-    regression   a linear head on the last token
-    classes      a linear head on the last token, an output a class
-    levels       the model's own probabilities of the digits 1, 2, ..., and the value expected from them
+    regression   a linear layer on the last token
+    classes      a linear layer on the last token, one output a class
+    levels       the model's own probabilities of the digits 1, 2, ..., and the expected value under them
     answer       the rating in writing, read by a strict parser
 
-Logits are computed where an answer is read and nowhere else: of the hidden states (B, L, width), no
-more than the answers' positions meet the vocabulary.
+Logits are computed where an answer is read and nowhere else: of the hidden states (B, L, width), only those
+at the answers' positions are projected onto the vocabulary.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from finetune.inputs.batch import NO_ANSWER
 from finetune.inputs.prompts import LEVELS
 from finetune.objective import ROW_LOSSES
-from finetune.settings import ReadoutName, RowLoss
+from finetune.settings import HeadName, RowLoss
 from pipelines.errors import UsageError
 from pipelines.row import SCALES
 
@@ -62,23 +62,33 @@ class Scale:
         return (self.high - self.low) / 2
 
 
-class Regression(nn.Module):
-    """A number from the last token's hidden state. Fresh, it is the middle of the scale."""
+class _OnLastToken(nn.Module):
+    """A linear layer on the last token's hidden state, zero at first."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, outputs)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def outputs(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(B, outputs), from hidden states (B, L, width)."""
+        last = hidden[:, -1].float()
+        with torch.autocast(last.device.type, enabled=False):
+            # Divided by the width, so that a step of the layer moves a rating as far in any model.
+            return self.linear(last / last.shape[1])
+
+
+class Regression(_OnLastToken):
+    """A number from the last token's hidden state. At first it is the middle of the scale."""
 
     def __init__(self, width: int, scale: Scale, row_loss: RowLoss) -> None:
-        super().__init__()
+        super().__init__(width, 1)
         self.scale, self.row_loss = scale, ROW_LOSSES[row_loss]
-        self.head = nn.Linear(width, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
 
     def ratings(self, hidden: torch.Tensor, logits: Logits) -> torch.Tensor:
         """Ratings on the labels' scale, (B,), from hidden states (B, L, width)."""
-        last = hidden[:, -1].float()
-        with torch.autocast(last.device.type, enabled=False):
-            # Over the width, so that a step of the head moves a rating as far in any model.
-            units = self.head(last / last.shape[1]).squeeze(-1)  # (B, width) -> (B,)
-        return self.scale.middle + self.scale.half_range * units
+        return self.scale.middle + self.scale.half_range * self.outputs(hidden).squeeze(-1)
 
     def losses(
         self, hidden: torch.Tensor, answers: torch.Tensor | None, labels: torch.Tensor, logits: Logits
@@ -88,35 +98,27 @@ class Regression(nn.Module):
         return self.row_loss(self.ratings(hidden, logits) / unit, labels / unit)
 
 
-class Classes(nn.Module):
-    """The most probable class by a linear head on the last token; its value is the rating."""
+class Classes(_OnLastToken):
+    """The most probable class by a linear layer on the last token; its value is the rating."""
 
     def __init__(self, width: int, scale: Scale) -> None:
-        super().__init__()
+        super().__init__(width, len(CLASSES[scale.name]))
         self.values = nn.Buffer(torch.tensor(CLASSES[scale.name]), persistent=False)
-        self.head = nn.Linear(width, len(self.values))
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-
-    def _scores(self, hidden: torch.Tensor) -> torch.Tensor:
-        last = hidden[:, -1].float()
-        with torch.autocast(last.device.type, enabled=False):
-            return self.head(last / last.shape[1])  # (B, width) -> (B, K)
 
     def ratings(self, hidden: torch.Tensor, logits: Logits) -> torch.Tensor:
         """The value of the most probable class, (B,)."""
-        return self.values[self._scores(hidden).argmax(dim=1)]
+        return self.values[self.outputs(hidden).argmax(dim=1)]
 
     def losses(
         self, hidden: torch.Tensor, answers: torch.Tensor | None, labels: torch.Tensor, logits: Logits
     ) -> torch.Tensor:
         """Cross-entropy of each row's class, (B,)."""
         nearest = (labels[:, None] - self.values).abs().argmin(dim=1)
-        return F.cross_entropy(self._scores(hidden), nearest, reduction="none")
+        return F.cross_entropy(self.outputs(hidden), nearest, reduction="none")
 
 
 class Levels(nn.Module):
-    """The value expected under the model's probabilities of the digits, among which alone it chooses."""
+    """The expected value under the model's probabilities of the digits; other tokens do not count."""
 
     def __init__(self, tokenizer: Any, scale: Scale) -> None:
         super().__init__()
@@ -158,44 +160,43 @@ class Answer(nn.Module):
         """Each row's mean cross-entropy over the tokens of its answer, (B,).
 
         Args:
-            hidden: (B, L, width); a row ends with its answer, and each token is read off the one before.
+            hidden: (B, L, width); a row ends with its answer; each token is predicted from the one before.
             answers: As `finetune.inputs.batch.collate` gives them, (B, A).
-            labels: Not read; the answers say it.
+            labels: Not used; the answers contain them.
             logits: The language-model head.
         """
         assert answers is not None, "rows come with their answers"
-        wanted = answers != NO_ANSWER  # (B, A)
-        scores = logits(
-            hidden[:, -answers.shape[1] - 1 : -1][wanted]
-        ).float()  # (all answers' ids, vocabulary)
-        each = F.cross_entropy(scores, answers[wanted], reduction="none")
-        rows = wanted.nonzero()[:, 0]
-        return torch.zeros_like(labels, dtype=each.dtype).index_add(0, rows, each) / wanted.sum(1)
+        is_token = answers != NO_ANSWER  # (B, A)
+        states = hidden[:, -answers.shape[1] - 1 : -1][is_token]
+        scores = logits(states).float()  # (tokens of all answers, vocabulary)
+        each = F.cross_entropy(scores, answers[is_token], reduction="none")
+        rows = is_token.nonzero()[:, 0]
+        return torch.zeros_like(labels, dtype=each.dtype).index_add(0, rows, each) / is_token.sum(1)
 
     def answer(self, label: float) -> list[int]:
-        """The tokens that a label is written with, the end of the turn among them."""
+        """The tokens that a label is written with, followed by the end of the turn."""
         written = self.tokenizer(written_rating(label, self.scale), add_special_tokens=False)["input_ids"]
         return [*written, self.tokenizer.eos_token_id]
 
     def parse(self, tokens: Sequence[int]) -> float | None:
-        """The rating that generated tokens say; None where they say none."""
+        """The rating that generated tokens spell; None if they spell none."""
         ids = list(tokens)
         end = self.tokenizer.eos_token_id
         text = self.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
         return parsed_rating(text, self.scale)
 
 
-Readout = Regression | Classes | Levels | Answer
+Head = Regression | Classes | Levels | Answer
 
 
-def build_readout(name: ReadoutName, *, width: int, scale: str, row_loss: RowLoss, tokenizer: Any) -> Readout:
-    """The read-out of a name.
+def build_head(name: HeadName, *, width: int, scale: str, row_loss: RowLoss, tokenizer: Any) -> Head:
+    """The head of a name.
 
     Args:
-        name: What is read.
+        name: Which.
         width: Of the hidden states.
         scale: Of the labels, a key of `SCALES`.
-        row_loss: A row's own loss; of `regression` alone.
+        row_loss: A row's own loss; used by `regression` alone.
         tokenizer: The model's.
     """
     if name == "regression":
@@ -211,7 +212,7 @@ def written_rating(label: float, scale: Scale) -> str:
 
 
 def parsed_rating(text: str, scale: Scale) -> float | None:
-    """The number that a text is, and nothing but that; None for any other text and out of the scale."""
+    """The number that a text consists of; None for any other text and for numbers outside the scale."""
     text = text.strip()
     if not _NUMBER.fullmatch(text):
         return None
@@ -228,7 +229,7 @@ def single_token(tokenizer: Any, text: str) -> int:
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     if len(ids) != 1:
         raise UsageError(
-            f"finetune.readout: levels needs {text!r} to be one token, this model's tokenizer makes"
+            f"finetune.head: levels needs {text!r} to be one token, this model's tokenizer makes"
             f" {len(ids)}; take regression or answer"
         )
     return int(ids[0])

@@ -1,4 +1,4 @@
-"""Lessons in perception: batches for the towers, questions and answers for the language model."""
+"""Examples in perception: batches for the towers, questions and answers for the language model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from finetune.inputs.batch import Encoded, collate, padded
 from finetune.inputs.chat_encoder import ChatEncoder
-from finetune.inputs.chat_formats import Picture, Sound
+from finetune.inputs.chat_formats import AudioInput, VideoInput
 from finetune.inputs.prompts import quoted, rating_question
 from finetune.model import towers
 from finetune.thinker import dataset
@@ -18,12 +18,12 @@ from finetune.thinker.dataset import FACE, LEVELS, OTHER_WORD, VOICE, Studio
 from pipelines.puppets import script
 
 DROP = 0.15
-"""How often a lesson goes without its sound, its picture or its words, or without an answer."""
+"""How often a example goes without its sound, its picture or its words, or without an answer."""
 QUALITIES = list(script.QUALITIES)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
+class Example:
     """One question about a shuffled clip, with its answer."""
 
     encoded: Encoded
@@ -38,8 +38,8 @@ class Lesson:
     """Index of another fitting word; -1 without a transcript."""
 
 
-class Teacher:
-    """Draws lessons from a studio's clips.
+class Sampler:
+    """Draws examples from a studio's clips.
 
     Args:
         studio: The clips.
@@ -85,7 +85,7 @@ class Teacher:
         return {"input_features": mels, "feature_attention_mask": masks}
 
     @torch.no_grad()
-    def look_and_listen(self, thinker: Any, at_once: int = 48) -> None:
+    def encode_media(self, thinker: Any, at_once: int = 48) -> None:
         """Keep the towers' outputs for every clip."""
         self.features = {"video": [], "audio": []}
         for start in range(0, len(self.studio), at_once):
@@ -93,11 +93,11 @@ class Teacher:
             pictures = self.faces(numbers, None)
             for number, grid in zip(numbers, pictures["video_grid_thw"], strict=True):
                 self.grids[number] = grid
-            self.features["video"] += towers.see(thinker, **pictures)
-            self.features["audio"] += towers.hear(thinker, **self.voices(numbers))
+            self.features["video"] += towers.encode_video(thinker, **pictures)
+            self.features["audio"] += towers.encode_audio(thinker, **self.voices(numbers))
 
-    def lesson(self, rng: np.random.Generator) -> Lesson:
-        """Draw a lesson: a face, a voice and a sentence that do not belong together."""
+    def example(self, rng: np.random.Generator) -> Example:
+        """Draw a example: a face, a voice and a sentence that do not belong together."""
         face, voice = (int(number) for number in rng.integers(len(self.studio), size=2))
         hears, sees, reads = _shown(rng)
         valence = rng.uniform(-1, 1)
@@ -108,7 +108,7 @@ class Teacher:
         asked = names[: rng.integers(1, len(names) + 1)]
         silent = rng.random() < DROP
         prompt = self.encoder.assemble(
-            Picture(None, self.grids[face], float(self.studio.fps[face])) if sees else None,
+            VideoInput(None, self.grids[face], float(self.studio.fps[face])) if sees else None,
             self.sounds[voice] if hears else None,
             quoted(sentence, "en"),
             rating_question("mosi", "en") if silent else dataset.question(asked),
@@ -118,7 +118,7 @@ class Teacher:
         shown = np.array([hears] * len(VOICE) + [sees] * len(FACE))
         measures = np.concatenate([self.measures[voice, : len(VOICE)], self.measures[face, len(VOICE) :]])
         features = {"video": self.features["video"][face]} if sees else {}
-        return Lesson(
+        return Example(
             encoded=prompt.answered(answer),
             answer_length=len(answer),
             features=features | ({"audio": self.features["audio"][voice]} if hears else {}),
@@ -136,23 +136,25 @@ class Teacher:
                 said.append(LEVELS[level])
         return self.tokenizer(" " + " ".join(said) + "<|im_end|>")["input_ids"]
 
-    def _sound(self, number: int) -> Sound:
+    def _sound(self, number: int) -> AudioInput:
         samples = self.studio.samples[number, : self.studio.sound_lengths[number]]
-        return self.encoder.sound(torch.from_numpy(samples.astype(np.float32) / 32767))
+        return self.encoder.audio_input(torch.from_numpy(samples.astype(np.float32) / 32767))
 
 
-def read(thinker: Any, lessons: list[Lesson], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The language model's output for lessons, (B, L, width), and their token ids, (B, L)."""
+def read(thinker: Any, examples: list[Example], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The language model's output for examples, (B, L, width), and their token ids, (B, L)."""
     without_media = [
-        Encoded(input_ids=lesson.encoded.input_ids, position_ids=lesson.encoded.position_ids)
-        for lesson in lessons
+        Encoded(input_ids=example.encoded.input_ids, position_ids=example.encoded.position_ids)
+        for example in examples
     ]
     batch = collate(without_media, pad_id)
-    seen, heard = (
-        [lesson.features[name] for lesson in lessons if name in lesson.features]
+    video_embeds, audio_embeds = (
+        [example.features[name] for example in examples if name in example.features]
         for name in ("video", "audio")
     )
-    return towers.read(thinker, **batch, seen=seen, heard=heard), batch["input_ids"]
+    return towers.decode(thinker, **batch, video_embeds=video_embeds, audio_embeds=audio_embeds), batch[
+        "input_ids"
+    ]
 
 
 def _shown(rng: np.random.Generator) -> list[bool]:

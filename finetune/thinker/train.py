@@ -35,7 +35,7 @@ from finetune.model.parts import TOWERS, language_model, part
 from finetune.thinker import dataset
 from finetune.thinker.architecture import ThinkerSize, initialised, make_processor, make_tokenizer
 from finetune.thinker.dataset import FACE, VOICE
-from finetune.thinker.tasks import QUALITIES, Lesson, Teacher, read
+from finetune.thinker.tasks import QUALITIES, Example, Sampler, read
 from pipelines.atomic import replacing, write_text
 
 VOCAB_SIZE = 1024
@@ -48,7 +48,7 @@ STATE_EVERY_S = 120
 
 
 class Probes(nn.Module):
-    """Linear read-outs; thrown away after training."""
+    """Linear heads; thrown away after training."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Probes(nn.Module):
         self.bag = nn.Linear(width, len(QUALITIES))
 
 
-class Course:
+class Trainer:
     """Training with a state that survives being stopped.
 
     Args:
@@ -77,17 +77,17 @@ class Course:
         if self.state_path.exists():
             self._load()
 
-    def run(self, teacher: Teacher) -> None:
+    def run(self, sampler: Sampler) -> None:
         """Train both parts to their ends."""
         if self.part == 0:
-            self._part(lambda rng: tower_losses(self.thinker, self.probes, teacher, rng))
+            self._part(lambda rng: tower_losses(self.thinker, self.probes, sampler, rng))
             self.part, self.part_step = 1, 0
             self.optimizer = self._optimizer()
             self.store()
-        teacher.look_and_listen(self.thinker.eval())
+        sampler.encode_media(self.thinker.eval())
         self._part(
             lambda rng: language_losses(
-                self.thinker, self.probes, [teacher.lesson(rng) for _ in range(BATCH)], teacher
+                self.thinker, self.probes, [sampler.example(rng) for _ in range(BATCH)], sampler
             )
         )
 
@@ -146,14 +146,18 @@ class Course:
 
 
 def tower_losses(
-    thinker: Any, probes: Probes, teacher: Teacher, rng: np.random.Generator
+    thinker: Any, probes: Probes, sampler: Sampler, rng: np.random.Generator
 ) -> dict[str, torch.Tensor]:
     """Squared errors of the probes on the towers' mean outputs, for a batch of faces and one of voices."""
-    faces, voices = rng.integers(len(teacher.studio), size=(2, BATCH))
-    wanted = torch.from_numpy(teacher.measures).float()
+    faces, voices = rng.integers(len(sampler.studio), size=(2, BATCH))
+    wanted = torch.from_numpy(sampler.measures).float()
     with torch.autocast("cpu", torch.bfloat16):
-        looks = torch.stack([tokens.mean(0) for tokens in towers.see(thinker, **teacher.faces(faces, rng))])
-        sounds = torch.stack([tokens.mean(0) for tokens in towers.hear(thinker, **teacher.voices(voices))])
+        looks = torch.stack(
+            [tokens.mean(0) for tokens in towers.encode_video(thinker, **sampler.faces(faces, rng))]
+        )
+        sounds = torch.stack(
+            [tokens.mean(0) for tokens in towers.encode_audio(thinker, **sampler.voices(voices))]
+        )
     return {
         "face": ((probes.face(looks.float()) - wanted[faces, len(VOICE) :]) ** 2).mean(),
         "voice": ((probes.voice(sounds.float()) - wanted[voices, : len(VOICE)]) ** 2).mean(),
@@ -161,33 +165,33 @@ def tower_losses(
 
 
 def language_losses(
-    thinker: Any, probes: Probes, lessons: list[Lesson], teacher: Teacher
+    thinker: Any, probes: Probes, examples: list[Example], sampler: Sampler
 ) -> dict[str, torch.Tensor]:
-    """Losses of a batch of lessons: answers in words, and both probes; logits at the answers alone."""
+    """Losses of a batch of examples: answers in words, and both probes; logits at the answers alone."""
     with torch.autocast("cpu", torch.bfloat16):
-        hidden, ids = read(thinker, lessons, teacher.tokenizer.pad_token_id)
+        hidden, ids = read(thinker, examples, sampler.tokenizer.pad_token_id)
     hidden, length = hidden.float(), hidden.shape[1]
     asked = torch.stack(
-        [row[length - 1 - lesson.answer_length] for row, lesson in zip(hidden, lessons, strict=True)]
+        [row[length - 1 - example.answer_length] for row, example in zip(hidden, examples, strict=True)]
     )
-    wanted = torch.from_numpy(np.stack([lesson.measures for lesson in lessons])).float()
+    wanted = torch.from_numpy(np.stack([example.measures for example in examples])).float()
     errors = (probes.measures(asked) - wanted.nan_to_num()) ** 2
-    words = torch.tensor([lesson.word for lesson in lessons])
-    spans = [(row, lesson.answer_length) for row, lesson in enumerate(lessons) if lesson.answer_length]
+    words = torch.tensor([example.word for example in examples])
+    spans = [(row, example.answer_length) for row, example in enumerate(examples) if example.answer_length]
     before = torch.cat([hidden[row, length - n - 1 : length - 1] for row, n in spans])
     answers = torch.cat([ids[row, length - n :] for row, n in spans])
     return {
         "measures": errors[~wanted.isnan()].mean(),
         "word": nn.functional.cross_entropy(probes.word(asked), words, ignore_index=-1),
-        "bag": nn.functional.cross_entropy(probes.bag(_bag(thinker, ids, lessons)), words, ignore_index=-1),
+        "bag": nn.functional.cross_entropy(probes.bag(_bag(thinker, ids, examples)), words, ignore_index=-1),
         "answer": nn.functional.cross_entropy(thinker.lm_head(before), answers),
     }
 
 
-def _bag(thinker: Any, ids: torch.Tensor, lessons: list[Lesson]) -> torch.Tensor:
+def _bag(thinker: Any, ids: torch.Tensor, examples: list[Example]) -> torch.Tensor:
     """The sum of the embeddings of a question's words, (B, width): words used alike come to lie together."""
     length = ids.shape[1]
-    asked = torch.tensor([length - lesson.answer_length for lesson in lessons])
+    asked = torch.tensor([length - example.answer_length for example in examples])
     config = thinker.config
     others = torch.tensor(
         [config.video_token_id, config.audio_token_id, config.get_text_config().pad_token_id]
@@ -197,19 +201,19 @@ def _bag(thinker: Any, ids: torch.Tensor, lessons: list[Lesson]) -> torch.Tensor
 
 
 @torch.no_grad()
-def examine(course: Course, teacher: Teacher, lessons: int = 400) -> dict[str, float]:
+def examine(trainer: Trainer, sampler: Sampler, examples: int = 400) -> dict[str, float]:
     """Figures on a studio's clips: R squared of each measure; share of right tokens in answers."""
-    teacher.look_and_listen(course.thinker)
+    sampler.encode_media(trainer.thinker)
     rng = np.random.default_rng(0)
     wanted, found, right = [], [], []
-    for _ in range(lessons // BATCH):
-        drawn = [teacher.lesson(rng) for _ in range(BATCH)]
-        hidden, ids = read(course.thinker, drawn, teacher.tokenizer.pad_token_id)
-        for row, own, lesson in zip(hidden, ids, drawn, strict=True):
-            n = lesson.answer_length
-            wanted.append(lesson.measures)
-            found.append(course.probes.measures(row[len(row) - 1 - n]).numpy())
-            said = course.thinker.lm_head(row[len(row) - n - 1 : len(row) - 1]).argmax(-1)
+    for _ in range(examples // BATCH):
+        drawn = [sampler.example(rng) for _ in range(BATCH)]
+        hidden, ids = read(trainer.thinker, drawn, sampler.tokenizer.pad_token_id)
+        for row, own, example in zip(hidden, ids, drawn, strict=True):
+            n = example.answer_length
+            wanted.append(example.measures)
+            found.append(trainer.probes.measures(row[len(row) - 1 - n]).numpy())
+            said = trainer.thinker.lm_head(row[len(row) - n - 1 : len(row) - 1]).argmax(-1)
             right += (said == own[len(own) - n :]).tolist()
     errors = np.nanmean((np.stack(found) - np.stack(wanted)) ** 2, axis=0)
     explained = 1 - errors / np.nanvar(np.stack(wanted), axis=0)
@@ -236,24 +240,24 @@ def train(options: argparse.Namespace) -> None:
     thinker = initialised(tokenizer, size, seed=0)
     budget = Budget(video_fps=dataset.VIDEO_FPS, max_frames=dataset.FRAMES, max_audio_s=size.chunk_s)
     encoder = ChatEncoder(processor, thinker.get_rope_index, budget)
-    course = Course(thinker, size.width, options.cache, options.minutes)
-    course.run(Teacher(studio, studio, encoder))
+    trainer = Trainer(thinker, size.width, options.cache, options.minutes)
+    trainer.run(Sampler(studio, studio, encoder))
     thinker.eval()
-    figures = {name: examine(course, Teacher(clips, studio, encoder)) for name, clips in others.items()}
+    figures = {name: examine(trainer, Sampler(clips, studio, encoder)) for name, clips in others.items()}
     options.out.mkdir(parents=True, exist_ok=True)
     processor.save_pretrained(options.out)
     thinker.save_pretrained(options.out)
-    write_text(options.out / "README.md", card(course, figures, len(studio)))
+    write_text(options.out / "README.md", card(trainer, figures, len(studio)))
     print(json.dumps(figures, indent=2))
 
 
-def card(course: Course, figures: dict[str, dict[str, float]], clips: int) -> str:
+def card(trainer: Trainer, figures: dict[str, dict[str, float]], clips: int) -> str:
     """The checkpoint's card."""
     columns = list(figures)
     names = list(figures[columns[0]])
     cells = {name: " | ".join(f"{figures[column][name]:.2f}" for column in columns) for name in names}
     table = "\n".join(f"| {name} | {cells[name]} |" for name in names)
-    millions = sum(value.numel() for value in course.thinker.parameters()) / 1e6
+    millions = sum(value.numel() for value in trainer.thinker.parameters()) / 1e6
     return f"""---
 license: apache-2.0
 library_name: transformers
@@ -278,7 +282,7 @@ R² of linear probes on the last token of a question, and the share of right tok
 {table}
 
 ## Training
-{clips} clips, {course.step} steps of {BATCH}; {course.spent_s / 60:.0f} minutes on a share of two busy cores:
+{clips} clips, {trainer.step} steps of {BATCH}; {trainer.spent_s / 60:.0f} minutes on two shared cores:
 
     python -m finetune.thinker.train --out finetune/checkpoints/thinker --cache CACHE
 """

@@ -67,7 +67,7 @@ def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> Training
     return arguments
 
 
-def told_idle_gpus(arguments: TrainingArguments) -> Iterator[str]:
+def idle_gpus_hint(arguments: TrainingArguments) -> Iterator[str]:
     """A line that tells how to use all GPUs, where one process sees several."""
     count = torch.cuda.device_count()
     if count > 1 and arguments.world_size == 1 and not arguments.use_cpu:

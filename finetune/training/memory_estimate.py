@@ -31,7 +31,7 @@ from finetune.model.fsdp import layers_of
 from pipelines.errors import RunError
 
 if TYPE_CHECKING:
-    from finetune.model.regressor import Rater
+    from finetune.model.regressor import SentimentModel
 
 CANNOT = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
 FLOATS = ("pixel_values_videos", "input_features")
@@ -88,21 +88,21 @@ class Rehearsal:
     """Goes through a step of a model.
 
     Args:
-        rater: Without weights, on no device, adapter and read-out in it. It is used up.
+        model: Without weights, on no device, adapter and head in it. It is used up.
         shallow: Whether a language model of equal layers is gone through at two small depths, beyond which
             its memory is a straight line. Not where towers are trained, whose memory may be the larger.
     """
 
-    def __init__(self, rater: Rater, *, shallow: bool) -> None:
-        self.rater = rater.train()
-        self._layers = layers_of(known_family(rater.base).decoder(rater.base))
+    def __init__(self, model: SentimentModel, *, shallow: bool) -> None:
+        self.model = model.train()
+        self._layers = layers_of(known_family(model.base).decoder(model.base))
         self._depth = len(self._layers)
         if shallow and _are_equal(self._layers):
             del self._layers[DEPTHS[0] :]
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         with self._mode:
-            rater.to_empty(device="cpu")
-            for value in rater.parameters():
+            model.to_empty(device="cpu")
+            for value in model.parameters():
                 if value.requires_grad:
                     value.grad = torch.zeros_like(value)
 
@@ -114,7 +114,7 @@ class Rehearsal:
         """
         counter = self._counter()
         fake = self._fake(batch, counter)
-        made = self._under(counter, lambda: towers.asked_once(self.rater.base, **fake))
+        made = self._under(counter, lambda: towers.encode_media(self.model.base, **fake))
         return made, counter.peak
 
     def step(self, batch: Batch) -> int:
@@ -137,12 +137,12 @@ class Rehearsal:
         counter = self._counter()
         given = self._fake(batch, counter)  # held to the end, as a Trainer holds it
         labels = torch.zeros(len(batch["input_ids"]))
-        self._under(counter, lambda: self.rater(labels=labels, **given).mean().backward())
+        self._under(counter, lambda: self.model(labels=labels, **given).mean().backward())
         return counter.peak
 
     def _counter(self) -> LiveBytes:
         counter = LiveBytes()
-        for value in [*self.rater.parameters(), *self.rater.buffers()]:
+        for value in [*self.model.parameters(), *self.model.buffers()]:
             counter.ignore(value)
             if value.grad is not None:
                 counter.ignore(value.grad)

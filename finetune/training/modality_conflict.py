@@ -53,7 +53,7 @@ class ModalityConflict:
         self.settings, self.model = settings, model
         self.epoch = 0
         self.averages: dict[str, float] = {}
-        self._places: torch.Tensor | None = None
+        self._masks: torch.Tensor | None = None
         self._steps: list[Conflict] = []
         self._sums = self._nothing()
         decoder = known_family(model).decoder(model)
@@ -75,11 +75,11 @@ class ModalityConflict:
             input_ids == getattr(self.model.config, f"{name}_token_id", -1) for name in ("audio", "video")
         )
         text = attention_mask.bool() & ~audio & ~video
-        self._places = torch.stack([text, audio, video])  # (modalities, B, L)
+        self._masks = torch.stack([text, audio, video])  # (modalities, B, L)
         try:
             yield
         finally:
-            self._places = None
+            self._masks = None
 
     def end_step(self) -> None:
         """Take the norms of an optimizer step, of all ranks, into the averages."""
@@ -116,7 +116,7 @@ class ModalityConflict:
 
     def _watch(self, decoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Before the language model: see the gradient that its input gets."""
-        if self._places is None or not torch.is_grad_enabled():
+        if self._masks is None or not torch.is_grad_enabled():
             return None
         embedded = kwargs["inputs_embeds"]
         if not embedded.requires_grad:
@@ -126,9 +126,9 @@ class ModalityConflict:
 
     def _observe(self, gradient: torch.Tensor) -> torch.Tensor:
         """Add up norms; what flows on below is weighed as the modality's tokens are."""
-        assert self._places is not None, "the backward pass belongs inside `watching`"
-        summed = torch.einsum("blw,mbl->mbw", gradient.float(), self._places.float())
-        norms = torch.stack([summed.norm(dim=-1).sum(1), self._places.any(2).sum(1)], dim=1)
+        assert self._masks is not None, "the backward pass belongs inside `watching`"
+        summed = torch.einsum("blw,mbl->mbw", gradient.float(), self._masks.float())
+        norms = torch.stack([summed.norm(dim=-1).sum(1), self._masks.any(2).sum(1)], dim=1)
         # The model may have moved since: it is watched from before the Trainer takes it to its device.
         self._sums = self._sums.to(norms.device) + norms
         shares = self._shares()
@@ -143,14 +143,14 @@ class ModalityConflict:
 
     def _shares(self) -> torch.Tensor | None:
         """k of each token, (B, L, 1); None where all are 1."""
-        if self._places is None:
+        if self._masks is None:
             return None
         found = self.conflict().factors
         scales = [found.get(name, 1.0) for name in NAMES]
         if min(scales) == 1.0:
             return None
-        shares = torch.ones_like(self._places[0], dtype=torch.float32)
-        for place, scale in zip(self._places, scales, strict=True):
+        shares = torch.ones_like(self._masks[0], dtype=torch.float32)
+        for place, scale in zip(self._masks, scales, strict=True):
             shares = shares.masked_fill(place, scale)
         return shares[..., None]
 

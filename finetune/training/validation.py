@@ -25,7 +25,7 @@ from pipelines.row import SCALES
 from pipelines.store import StoreReader
 
 if TYPE_CHECKING:
-    from finetune.model.regressor import Rater
+    from finetune.model.regressor import SentimentModel
 
 Row = dict[str, Any]
 
@@ -75,13 +75,13 @@ def metric_names(scale: str) -> list[str]:
     return list(measured(DEFINITIONS[scale], np.array([0.0, 1.0]), np.array([0.0, 1.0])))
 
 
-def predict(model: Rater, inputs: EncodedRows, ids: Sequence[str], batch_size: int) -> np.ndarray:
+def predict(model: SentimentModel, inputs: EncodedRows, ids: Sequence[str], batch_size: int) -> np.ndarray:
     """A model's ratings of rows, on the labels' scale, (N,), float64."""
     return np.array(computed(model, model.rate, inputs, ids, batch_size))
 
 
 def computed(
-    model: Rater,
+    model: SentimentModel,
     compute: Callable[..., torch.Tensor],
     inputs: EncodedRows,
     ids: Sequence[str],

@@ -20,8 +20,8 @@ from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 
 from finetune.divergence import DivergenceWatch
 from finetune.inputs.dataset import STAND_IN, Collator, EpochOrder, TrainingRows
-from finetune.model.fsdp import cut_up, prepare_once
-from finetune.model.regressor import Rater
+from finetune.model.fsdp import prepare_once, shard
+from finetune.model.regressor import SentimentModel
 from finetune.objective import weighted_share
 from finetune.training.milestones import Milestones, steps_per_epoch
 from finetune.training.modality_conflict import EndSteps, ModalityConflict
@@ -37,7 +37,7 @@ CONFLICT = "conflict.json"
 
 
 class WeightedTrainer(Trainer):
-    """Trains a `Rater` on weighted rows.
+    """Trains a `SentimentModel` on weighted rows.
 
     Args:
         model: What is trained.
@@ -54,7 +54,7 @@ class WeightedTrainer(Trainer):
 
     def __init__(
         self,
-        model: Rater,
+        model: SentimentModel,
         arguments: TrainingArguments,
         rows: TrainingRows,
         collator: Collator,
@@ -68,7 +68,7 @@ class WeightedTrainer(Trainer):
         step_size = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
         self.order = EpochOrder(len(rows), step_size, arguments.seed)
         self.head_rate = head_rate
-        self.rater, self.checkpoints = model, Path(str(arguments.output_dir))
+        self.sentiment_model, self.checkpoints = model, Path(str(arguments.output_dir))
         self.validate, self.milestones, self.log_file = validate, milestones, log_file
         super().__init__(
             model=model,
@@ -78,7 +78,7 @@ class WeightedTrainer(Trainer):
             callbacks=[_FollowEpochs(self.order), milestones, log_file, *callbacks],
         )
         self.watch = DivergenceWatch(
-            model, rows.selection.ids, lambda: newest_whole_checkpoint(self.checkpoints)
+            model, rows.selection.ids, lambda: newest_complete_checkpoint(self.checkpoints)
         )
         self.add_callback(self.watch)
         self.conflict = conflict
@@ -90,7 +90,7 @@ class WeightedTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         self.told = StepStatistics(self.args.device)
         if self.is_fsdp_enabled:
-            self.optimizer = cut_up(self.rater, self.create_optimizer(), self.accelerator)
+            self.optimizer = shard(self.sentiment_model, self.create_optimizer(), self.accelerator)
 
     def create_accelerator_and_postprocess(self) -> None:
         """As the Trainer's; what is sharded before the training is not sharded once more."""
@@ -161,13 +161,13 @@ class WeightedTrainer(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """AdamW with a rate of its own for the head."""
         if self.optimizer is None:
-            trained = self.rater if model is None else model
+            trained = self.sentiment_model if model is None else model
             named = [(name, value) for name, value in trained.named_parameters() if value.requires_grad]
             head = [value for name, value in named if ".head." in f".{name}"]
             adapter = [value for name, value in named if ".head." not in f".{name}"]
             groups: list[dict[str, Any]] = [{"params": adapter}, {"params": head, "lr": self.head_rate}]
             self.optimizer = torch.optim.AdamW(
-                [group for group in groups if group["params"]],  # not every read-out has a head
+                [group for group in groups if group["params"]],  # not every head has a head
                 lr=self.args.learning_rate,
                 weight_decay=self.args.weight_decay,
             )
@@ -185,7 +185,7 @@ class WeightedTrainer(Trainer):
         step = self.state.best_global_step
         if not step:
             return None
-        self.rater.load(self.checkpoints / f"checkpoint-{step}")
+        self.sentiment_model.load(self.checkpoints / f"checkpoint-{step}")
         return step // steps_per_epoch(self.state)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -199,7 +199,7 @@ class WeightedTrainer(Trainer):
         """Write adapter and head; all ranks must call this, and the first writes."""
         directory = Path(output_dir or self.checkpoints)
         directory.mkdir(parents=True, exist_ok=True)
-        self.rater.save(directory, write=self.args.should_save)
+        self.sentiment_model.save(directory, write=self.args.should_save)
         if self.conflict and self.args.should_save:
             write_json(directory / CONFLICT, self.conflict.averages)
 
@@ -217,13 +217,17 @@ class WeightedTrainer(Trainer):
             return
         # The Trainer would write the whole base model beside it.
         save_fsdp_optimizer(
-            self.accelerator.state.fsdp_plugin, self.accelerator, self.optimizer, self.rater, output_dir
+            self.accelerator.state.fsdp_plugin,
+            self.accelerator,
+            self.optimizer,
+            self.sentiment_model,
+            output_dir,
         )
         if self.args.should_save and self.lr_scheduler:
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self.rater.load(Path(resume_from_checkpoint))
+        self.sentiment_model.load(Path(resume_from_checkpoint))
 
 
 class StepStatistics:
@@ -259,7 +263,7 @@ class StepStatistics:
         return figures
 
 
-def newest_whole_checkpoint(directory: Path) -> Path | None:
+def newest_complete_checkpoint(directory: Path) -> Path | None:
     """The checkpoint to go on from; None to start anew."""
     whole = [path.parent for path in directory.glob(f"checkpoint-*/{WHOLE}")]
     return max(whole, key=lambda path: json.loads((path / WHOLE).read_text())["step"], default=None)
@@ -277,7 +281,7 @@ def check_ranks(directory: Path, ranks: int) -> None:
     Raises:
         UsageError: Naming both numbers.
     """
-    newest = newest_whole_checkpoint(directory)
+    newest = newest_complete_checkpoint(directory)
     if newest is None:
         return
     before = json.loads((newest / WHOLE).read_text())["ranks"]

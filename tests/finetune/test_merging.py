@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from finetune import evaluation, merging
 from finetune.__main__ import main as finetune
 from finetune.inputs.batch import collate
-from finetune.model.regressor import Rater
+from finetune.model.regressor import SentimentModel
 from finetune.model.saved_model import open_model
 from pipelines import provenance
 from pipelines.errors import UsageError
@@ -68,7 +68,7 @@ def test_adapter_merged_and_saved_are_the_same(trained: Path, merged: Path, stor
     with model.thinker.disable_adapter():
         without = outputs(model, encoder, store)
     assert (with_adapter[0] - without[0]).abs().max() > 1e-3  # there is an adapter to lose
-    in_memory = Rater(model.thinker.merge_and_unload(), model.readout).eval()
+    in_memory = SentimentModel(model.thinker.merge_and_unload(), model.head).eval()
     loaded, its_encoder, told = open_model(merged, "cpu")
     for found in (outputs(in_memory, encoder, store), outputs(loaded, its_encoder, store)):
         for value, wanted in zip(found, with_adapter, strict=True):
@@ -128,9 +128,9 @@ def test_it_never_asks_the_hub(tiny_thinker: Path, store: Path, tmp_path: Path) 
         "def refuse(*_, **__): os._exit(7)\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
         "from finetune import merging\n"
-        "from finetune.model import saved_model\n"
         "from pathlib import Path\n"
         "merging.main(['--model', sys.argv[1], '--out', sys.argv[2]])\n"
+        "from finetune.model import saved_model\n"
         "saved_model.open_model(Path(sys.argv[2]), 'cpu')\n"
     )
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}

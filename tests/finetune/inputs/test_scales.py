@@ -72,7 +72,7 @@ def test_variants_count_where_they_are_trained_on(tmp_path: Path) -> None:
 
 
 def test_labels_whose_probability_is_asked_are_of_one_scale(store: Store, tmp_path: Path) -> None:
-    arguments = ["--finetune.readout", "levels", "--finetune.model", "nowhere"]
+    arguments = ["--finetune.head", "levels", "--finetune.model", "nowhere"]
     with pytest.raises(RunError, match=r"4 of mosi .*; 1 of sims \(tiny/train/4\)"):
         label_probability.main(
             ["--data", str(store("train")), "--out", str(tmp_path / "labels.parquet"), *arguments]

@@ -52,7 +52,7 @@ def trained(
     }
     config = FinetuneConfig(**plain | {"max_grad_norm": 0, "warmup": 0} | settings)
     model, encoder = build(config, "mosi", seed=0)
-    torch.nn.init.normal_(model.head.weight, std=4.0, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(model.head_layer.weight, std=4.0, generator=torch.Generator().manual_seed(0))
     inputs = EncodedRows(StoreReader(store), encoder, 100)
     trainer = make_trainer(config, model, inputs, training_arguments(config, out, 0), chosen, out)
     spy = Spy(model)
@@ -84,7 +84,7 @@ def test_weights_of_one_are_the_plain_loss(store: Path, tiny_thinker: Path, tmp_
     _, log, _ = trained(store, tiny_thinker, tmp_path, chosen, batch_size=4, loss="l2")
     config = FinetuneConfig(model=str(tiny_thinker), video_fps=10, lora_rank=2)
     model, encoder = build(config, "mosi", seed=0)
-    torch.nn.init.normal_(model.head.weight, std=4.0, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(model.head_layer.weight, std=4.0, generator=torch.Generator().manual_seed(0))
     found = predict(model, EncodedRows(StoreReader(store), encoder, 100), chosen.ids, 4)
     plain = (((torch.tensor(found) - torch.tensor(chosen.labels)) / 3) ** 2).mean()
     assert log[0]["loss"] == pytest.approx(float(plain), rel=1e-5)
@@ -125,7 +125,7 @@ def test_a_step_of_zero_weights_does_not_step(store: Path, tiny_thinker: Path, t
     chosen = pick([0, 1], [0, 0])
     steps, _, after = trained(store, tiny_thinker, tmp_path, chosen, batch_size=2, epochs=2, weight_decay=0.5)
     assert steps == [{}, {}]
-    assert float(after["readout.head.weight"].abs().max()) > 0
+    assert float(after["head.linear.weight"].abs().max()) > 0
     fresh, _ = build(FinetuneConfig(model=str(tiny_thinker), lora_rank=2), "mosi", seed=0)
     for name, value in fresh.named_parameters():
         if value.requires_grad and "head.weight" not in name:
