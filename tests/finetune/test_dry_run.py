@@ -71,7 +71,7 @@ def test_it_tells_of_rows_and_writes_nothing(
     assert lines["rows"] == "4 to train on, 2 to test on"
     assert re.search(r"median \d+, 95 % \d+, most \d+ \(tiny/train/9\)", lines["tokens of a row"])
     assert lines["frames of a row"] == "median 6, most 6"
-    assert lines["seconds of sound of a row"] == "median 0.6, most 0.6"
+    assert lines["seconds of audio of a row"] == "median 0.6, most 0.6"
     assert not list(tmp_path.iterdir())
 
 

@@ -152,7 +152,7 @@ def test_towers_take_what_they_take_with_values(name: str, tmp_path: Path) -> No
     model = adapted(real, config, "mosi", seed=0).train()
     measured = really(model, lambda: towers.encode_media(model.base, **batch), batch)
     rehearsal = Rehearsal(adapted(blank(config), config, "mosi", seed=0), shallow=True)
-    made, told = rehearsal.asked(batch)
+    made, told = rehearsal.towers(batch)
     assert told == pytest.approx(measured, rel=0.01)
     for key, value in towers.encode_media(model.base, **batch).items():
         assert value.shape == made[key].shape, key
