@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import TrainerCallback
 
 from finetune.model.heads import Answer
 from pipelines.errors import RunError, listed
 
-Seen = tuple[torch.Tensor, torch.Tensor]
+Seen = tuple[Tensor, Tensor]
 """Of a micro-batch, the rows' indices and whether their losses are finite, both (B,), on the device."""
 
 
@@ -38,7 +39,7 @@ class DivergenceWatch(TrainerCallback):
         self._seen: list[Seen] = []
         self._before: list[Seen] = []
 
-    def saw(self, rows: torch.Tensor, losses: torch.Tensor) -> None:
+    def saw(self, rows: Tensor, losses: Tensor) -> None:
         """Note a micro-batch of the step that is under way.
 
         Args:
@@ -122,7 +123,7 @@ def rows_named(ids: Sequence[str]) -> str:
     return f"row{'s' if len(ids) > 1 else ''} {listed(ids, 8)}"
 
 
-def _finite(values: Sequence[torch.Tensor]) -> torch.Tensor | None:
+def _finite(values: Sequence[Tensor]) -> Tensor | None:
     """Whether all numbers of all tensors are finite, as far as this process has them; None without any."""
     from torch.distributed.tensor import DTensor
 
@@ -131,7 +132,7 @@ def _finite(values: Sequence[torch.Tensor]) -> torch.Tensor | None:
     return torch.nn.utils.get_total_norm(own).isfinite() if own else None
 
 
-def _everywhere(flags: Sequence[torch.Tensor | None], device: torch.device) -> list[bool]:
+def _everywhere(flags: Sequence[Tensor | None], device: torch.device) -> list[bool]:
     """Which flags are set in all processes; one that is None is."""
     from accelerate.utils import reduce
 

@@ -10,12 +10,13 @@ import math
 from collections.abc import Callable, Iterable
 
 import torch
+from torch import Tensor
 
 from finetune.settings import RowLoss
 from pipelines.errors import RunError
 
 # A sample's own loss, from predictions and labels in units of half the scale's range, each (B,).
-ROW_LOSSES: dict[RowLoss, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+ROW_LOSSES: dict[RowLoss, Callable[[Tensor, Tensor], Tensor]] = {
     "l1": lambda predictions, labels: (predictions - labels).abs(),
     "l2": lambda predictions, labels: (predictions - labels) ** 2,
     "huber": lambda predictions, labels: torch.nn.functional.huber_loss(
@@ -28,7 +29,7 @@ class WeightError(RunError):
     """A weight that cannot be used. The message names the row."""
 
 
-def weighted_mean(losses: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
     """Σ w ℓ / Σ w.
 
     Args:
@@ -44,7 +45,7 @@ def weighted_mean(losses: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return weighted_share(losses, weights, weights.sum())
 
 
-def weighted_share(losses: torch.Tensor, weights: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+def weighted_share(losses: Tensor, weights: Tensor, total: Tensor) -> Tensor:
     """Σ w ℓ / total: what a micro-batch adds to the weighted mean of its optimizer step.
 
     Args:
@@ -74,7 +75,7 @@ def check_weights(ids: Iterable[str], weights: Iterable[float | None]) -> None:
             )
 
 
-def effective_sample_size(weights: torch.Tensor) -> float:
+def effective_sample_size(weights: Tensor) -> float:
     """(Σ w)² / Σ w²: how many rows of equal weight would count as much; 0 where all are 0."""
     squares = (weights**2).sum()
     return float(weights.sum() ** 2 / squares) if squares > 0 else 0.0

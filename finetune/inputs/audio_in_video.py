@@ -20,11 +20,12 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 AUDIO_IN_VIDEO = "audio_in_video"
 """In a model's configuration: whether it was trained this way. A model without the key was."""
 
-Turns = Callable[[torch.Tensor], torch.Tensor]
+Turns = Callable[[Tensor], Tensor]
 
 
 class Tokens(NamedTuple):
@@ -60,7 +61,7 @@ class Interleaving:
         is_audio = self._order(tokens) >= steps * height * width
         return [(kind, len(list(run))) for kind, run in groupby(is_audio.tolist())]
 
-    def position_ids(self, tokens: Tokens, before: int, length: int) -> torch.Tensor:
+    def position_ids(self, tokens: Tokens, before: int, length: int) -> Tensor:
         """Time, height and width of all tokens of a prompt, (3, length).
 
         Args:
@@ -76,7 +77,7 @@ class Interleaving:
         behind = self._line(length - before - clip.shape[1] - 4) + after + 1 + self.mark_step
         return torch.cat([self._line(before), marks + before, clip, marks + after, behind], dim=1)
 
-    def _order(self, tokens: Tokens) -> torch.Tensor:
+    def _order(self, tokens: Tokens) -> Tensor:
         """Indices into the video tokens followed by the audio tokens, in the order of the prompt."""
         steps, height, width = tokens.grid
         video = torch.arange(steps, dtype=torch.float64) * tokens.step_s * self.positions_per_s
@@ -84,7 +85,7 @@ class Interleaving:
         audio = torch.arange(tokens.audio, dtype=torch.float64)
         return torch.argsort(torch.cat([self.turns(video), self.turns(audio)]), stable=True)
 
-    def _video(self, tokens: Tokens) -> torch.Tensor:
+    def _video(self, tokens: Tokens) -> Tensor:
         """Positions of the video tokens from 0 on, (3, tokens)."""
         steps, height, width = tokens.grid
         # In float32, like the models: another precision rounds differently.
@@ -92,7 +93,7 @@ class Interleaving:
         axes = (times, torch.arange(height), torch.arange(width))
         return torch.stack(torch.meshgrid(*(axis.to(self.dtype) for axis in axes), indexing="ij")).flatten(1)
 
-    def _line(self, count: int) -> torch.Tensor:
+    def _line(self, count: int) -> Tensor:
         """Consecutive positions from 0 on, (3, count)."""
         return torch.arange(count, dtype=self.dtype).expand(3, -1)
 
@@ -103,7 +104,7 @@ def chunks(positions: int) -> Turns:
     No chunk is skipped: where a step is longer than a chunk, a token further on still opens the next one.
     """
 
-    def turns(times: torch.Tensor) -> torch.Tensor:
+    def turns(times: Tensor) -> Tensor:
         chunk, result = 0, []
         for time in times.tolist():
             chunk += time >= (chunk + 1) * positions

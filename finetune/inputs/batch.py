@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from torch import Tensor
 
 from pipelines.errors import RunError
 
@@ -42,24 +43,24 @@ class Budget:
 class Encoded:
     """One row as a model's input."""
 
-    input_ids: torch.Tensor
+    input_ids: Tensor
     """(L,), int64."""
-    position_ids: torch.Tensor
+    position_ids: Tensor
     """(3, L): time, height, width, int64, or float32 where a family has fractions; (L,), int64, where
     they are consecutive."""
-    pixel_values_videos: torch.Tensor | None = None
+    pixel_values_videos: Tensor | None = None
     """(patches, values of a patch), float32."""
-    video_grid_thw: torch.Tensor | None = None
+    video_grid_thw: Tensor | None = None
     """(3,), int64: patches along time, height and width."""
-    input_features: torch.Tensor | None = None
+    input_features: Tensor | None = None
     """(mel bins, mel frames), float32."""
-    feature_attention_mask: torch.Tensor | None = None
+    feature_attention_mask: Tensor | None = None
     """(mel frames,), int64: 1 where there is audio, 0 in the silence after it."""
-    video_embeds: torch.Tensor | None = None
+    video_embeds: Tensor | None = None
     """Instead of patches and their grid, a frozen vision tower's output, (tokens, channels)."""
-    audio_embeds: torch.Tensor | None = None
+    audio_embeds: Tensor | None = None
     """Instead of a spectrogram and its mask, a frozen audio tower's output, (tokens, width)."""
-    answer: torch.Tensor | None = None
+    answer: Tensor | None = None
     """The ids at the end that are the expected answer, (A,), int64."""
 
     def answered(self, ids: Sequence[int]) -> Encoded:
@@ -91,7 +92,7 @@ class RowEncoder(Protocol):
     def many(self, rows: Sequence[Row]) -> list[Encoded]: ...
 
 
-def collate(rows: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:
+def collate(rows: Sequence[Encoded], pad_id: int) -> dict[str, Tensor]:
     """Collate rows, padded on the left so that each one's last token is the last column.
 
     Args:
@@ -124,18 +125,18 @@ def collate(rows: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:
     return batch
 
 
-def _left_pad(values: torch.Tensor, length: int, fill: int) -> torch.Tensor:
+def _left_pad(values: Tensor, length: int, fill: int) -> Tensor:
     return torch.nn.functional.pad(values, (length - values.shape[-1], 0), value=fill)
 
 
-def padded(values: Sequence[torch.Tensor]) -> torch.Tensor:
+def padded(values: Sequence[Tensor]) -> Tensor:
     """Tensors (..., T) of several lengths as one, (n, ..., longest T), the shorter ones padded with zeros."""
     length = max(one.shape[-1] for one in values)
     return torch.stack([torch.nn.functional.pad(one, (0, length - one.shape[-1])) for one in values])
 
 
 # How values that not every row has are collated.
-JOINS: dict[str, Callable[[list[torch.Tensor]], torch.Tensor]] = {
+JOINS: dict[str, Callable[[list[Tensor]], Tensor]] = {
     "pixel_values_videos": torch.cat,
     "video_grid_thw": torch.stack,
     "input_features": padded,

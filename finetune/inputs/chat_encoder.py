@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
+from torch import Tensor
 
 from finetune.inputs import token_budget
 from finetune.inputs.audio_in_video import Interleaving, Tokens
@@ -44,10 +45,10 @@ MAX_THREADS = 8
 class Clip(NamedTuple):
     """A row's decoded media."""
 
-    frames: torch.Tensor | None
+    frames: Tensor | None
     """uint8 RGB (F, H, W, 3)."""
     fps: float
-    samples: torch.Tensor | None
+    samples: Tensor | None
     """float32 mono at 16 kHz."""
 
 
@@ -188,7 +189,7 @@ class ChatEncoder:
             feature_attention_mask=None if audio is None else audio.mask,
         )
 
-    def video_input(self, frames: torch.Tensor, fps: float, max_pixels: int | None = None) -> VideoInput:
+    def video_input(self, frames: Tensor, fps: float, max_pixels: int | None = None) -> VideoInput:
         """The vision tower's input from frames, uint8 (F, H, W, 3), at a rate."""
         lacking = max(0, self.video_chat.min_frames - len(frames))
         frames = torch.cat([frames, frames[-1:].expand(lacking, -1, -1, -1)])
@@ -201,7 +202,7 @@ class ChatEncoder:
         )
         return VideoInput(processed["pixel_values_videos"], processed["video_grid_thw"][0], fps)
 
-    def audio_input(self, samples: torch.Tensor) -> AudioInput:
+    def audio_input(self, samples: Tensor) -> AudioInput:
         """The audio tower's input from samples, float32 mono at 16 kHz."""
         return self.audio_chat.mel(self.processor.feature_extractor, samples)
 
@@ -257,7 +258,7 @@ class ChatEncoder:
         left = {self.tokenizer.id(token): iter(times) for token, times in counts.items()}
         return [copy for one in ids for copy in [one] * (next(left[one]) if one in left else 1)]
 
-    def _frames(self, row: Row, max_frames: int) -> tuple[torch.Tensor | None, float]:
+    def _frames(self, row: Row, max_frames: int) -> tuple[Tensor | None, float]:
         if "video" not in self.modalities or row["video"] is None:
             return None, 0.0
         data = row["video"]["bytes"]
@@ -266,15 +267,13 @@ class ChatEncoder:
         frames = media.read_video(data, fps=fps).frames[:max_frames]
         return torch.from_numpy(frames), fps
 
-    def _samples(self, row: Row) -> torch.Tensor | None:
+    def _samples(self, row: Row) -> Tensor | None:
         if "audio" not in self.modalities or row["audio"] is None:
             return None
         samples = media.read_audio(row["audio"]["bytes"], sampling_rate=SAMPLING_RATE)
         return torch.from_numpy(samples[: int(self.budget.max_audio_s * SAMPLING_RATE)])
 
-    def _position_ids(
-        self, ids: torch.Tensor, video: VideoInput | None, audio: AudioInput | None
-    ) -> torch.Tensor:
+    def _position_ids(self, ids: Tensor, video: VideoInput | None, audio: AudioInput | None) -> Tensor:
         if video is not None and audio is not None and self.interleaving is not None:
             before = ids.tolist().index(self.tokenizer.template(self.interleaving.begin)[0])
             return self.interleaving.position_ids(self._tokens(video, audio), before, len(ids))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from finetune.inputs import audio_in_video
 from finetune.inputs.audio_in_video import Interleaving
@@ -25,9 +26,9 @@ MIN_AUDIO_S = 0.25
 class VideoInput(NamedTuple):
     """The vision tower's input for a clip."""
 
-    patches: torch.Tensor | None
+    patches: Tensor | None
     """(patches, values of a patch), float32."""
-    grid: torch.Tensor
+    grid: Tensor
     """(3,), int64: patches along time, height and width."""
     fps: float
     """Rate of the frames."""
@@ -36,12 +37,12 @@ class VideoInput(NamedTuple):
 class AudioInput(NamedTuple):
     """The audio tower's input for a clip."""
 
-    mel: torch.Tensor
+    mel: Tensor
     """(mel bins, mel frames), float32; frames behind the first `frames` are silence."""
     frames: int
 
     @property
-    def mask(self) -> torch.Tensor:
+    def mask(self) -> Tensor:
         """(mel frames,), int64: 1 where there is audio."""
         return (torch.arange(self.mel.shape[1]) < self.frames).long()
 
@@ -51,7 +52,7 @@ class Shape(NamedTuple):
 
     video_id: int | None
     """The id of the video's placeholder."""
-    grid: torch.Tensor | None
+    grid: Tensor | None
     patch_s: float
     """Seconds from one patch in time to the next."""
     mel_frames: int | None
@@ -84,7 +85,7 @@ class AudioChat:
     """With the placeholder once."""
     count: Callable[[int], int]
     """The number of tokens for so many mel frames."""
-    mel: Callable[[Any, torch.Tensor], AudioInput]
+    mel: Callable[[Any, Tensor], AudioInput]
     """The spectrogram, from the feature extractor and samples."""
 
 
@@ -96,7 +97,7 @@ class Chat:
     """From the tokenizer to the text before and after the user's words."""
     video: VideoChat | None = None
     audio: AudioChat | None = None
-    position_ids: Callable[[Any, torch.Tensor, Shape], torch.Tensor]
+    position_ids: Callable[[Any, Tensor, Shape], Tensor]
     """Position ids, (3, L) or (L,), from the model's `get_rope_index`, ids (L,) and their shape."""
     interleaving: Callable[[Any], Interleaving] | None = None
     """From the model's configuration to its way of interleaving; None where audio is never among frames."""
@@ -186,7 +187,7 @@ def clip_limits(processor: Any, frames: int, max_pixels: int | None) -> Pixels:
 # Audio
 
 
-def own_length(extractor: Any, samples: torch.Tensor) -> AudioInput:
+def own_length(extractor: Any, samples: Tensor) -> AudioInput:
     """The log-mel spectrogram, as long as the audio."""
     length = max(len(samples), int(MIN_AUDIO_S * SAMPLING_RATE))
     length = -(-length // extractor.hop_length) * extractor.hop_length
@@ -195,7 +196,7 @@ def own_length(extractor: Any, samples: torch.Tensor) -> AudioInput:
     return AudioInput(mel, mel.shape[1])
 
 
-def fixed_length(extractor: Any, samples: torch.Tensor) -> AudioInput:
+def fixed_length(extractor: Any, samples: Tensor) -> AudioInput:
     """The log-mel spectrogram of the length that the tower requires; later audio is cut off."""
     short = int(MIN_AUDIO_S * SAMPLING_RATE) - len(samples)
     padded = torch.nn.functional.pad(samples, (0, max(0, short)))
@@ -203,7 +204,7 @@ def fixed_length(extractor: Any, samples: torch.Tensor) -> AudioInput:
     return AudioInput(made["input_features"][0], int(made["attention_mask"].sum()))
 
 
-def _features(extractor: Any, samples: torch.Tensor, **settings: Any) -> Any:
+def _features(extractor: Any, samples: Tensor, **settings: Any) -> Any:
     return extractor(samples.numpy(), sampling_rate=SAMPLING_RATE, return_tensors="pt", **settings)
 
 
@@ -223,7 +224,7 @@ def chunked_tokens(mel_frames: int) -> int:
 # Position ids
 
 
-def omni_position_ids(rope_index: Any, ids: torch.Tensor, shape: Shape) -> torch.Tensor:
+def omni_position_ids(rope_index: Any, ids: Tensor, shape: Shape) -> Tensor:
     """Time, height and width by the omni models' rule, in which audio advances time."""
     position_ids, _ = rope_index(
         ids[None],
@@ -235,7 +236,7 @@ def omni_position_ids(rope_index: Any, ids: torch.Tensor, shape: Shape) -> torch
     return position_ids[:, 0]  # (3, 1, L) -> (3, L)
 
 
-def vision_position_ids(rope_index: Any, ids: torch.Tensor, shape: Shape) -> torch.Tensor:
+def vision_position_ids(rope_index: Any, ids: Tensor, shape: Shape) -> Tensor:
     """Time, height and width by the rule of the vision models."""
     position_ids, _ = rope_index(
         ids[None],
@@ -247,7 +248,7 @@ def vision_position_ids(rope_index: Any, ids: torch.Tensor, shape: Shape) -> tor
     return position_ids[:, 0]  # (3, 1, L) -> (3, L)
 
 
-def counted_position_ids(_: Any, ids: torch.Tensor, __: Shape) -> torch.Tensor:
+def counted_position_ids(_: Any, ids: Tensor, __: Shape) -> Tensor:
     """Consecutive position ids."""
     return torch.arange(len(ids))
 

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from finetune.inputs import chat_formats
 from finetune.inputs.chat_formats import Chat
@@ -22,7 +23,7 @@ from finetune.settings import Part
 from pipelines.errors import UsageError
 from pipelines.row import Modality
 
-Encode = Callable[[Any, torch.Tensor, torch.Tensor], list[torch.Tensor]]
+Encode = Callable[[Any, Tensor, Tensor], list[Tensor]]
 """As `finetune.model.towers.encode_video` and `encode_audio`."""
 
 

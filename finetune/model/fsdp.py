@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from finetune.model.families import known_family
@@ -131,13 +132,13 @@ def layers_of(decoder: torch.nn.Module) -> torch.nn.ModuleList:
     return max(lists, key=len)
 
 
-def gather(parameter: torch.Tensor) -> torch.Tensor:
+def gather(parameter: Tensor) -> Tensor:
     """A parameter in one piece; where it is sharded, all processes must call this."""
     value = parameter.detach()
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def shard_like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+def shard_like(parameter: Tensor, value: Tensor) -> Tensor:
     """A value on a parameter's device, in its type, and sharded as it is.
 
     Where the parameter is sharded, all processes must call this, and the first one's value counts.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from finetune.model.fsdp import shard_like
 from finetune.model.heads import Regression
@@ -26,7 +27,7 @@ PENALTIES = tuple(10.0**power for power in range(-4, 4))
 LEAST_KEPT = 1e-6
 
 
-def ridge(features: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def ridge(features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Ridge regression with the penalty that predicts left-out rows best.
 
     Args:
@@ -48,7 +49,7 @@ def ridge(features: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, 
     return torch.from_numpy(weights).float(), torch.tensor(intercept)
 
 
-def start_head(model: SentimentModel, features: torch.Tensor, labels: Sequence[float]) -> None:
+def start_head(model: SentimentModel, features: Tensor, labels: Sequence[float]) -> None:
     """Set a model's regression head, in place, to the ridge regression of labels on its features.
 
     Args:

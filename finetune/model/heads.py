@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from finetune.inputs.batch import NO_ANSWER
@@ -27,7 +27,7 @@ from finetune.settings import HeadName, RowLoss
 from pipelines.errors import UsageError
 from pipelines.row import SCALES
 
-Logits = Callable[[torch.Tensor], torch.Tensor]
+Logits = Callable[[Tensor], Tensor]
 """The model's language-model head: hidden states (n, width) to scores (n, vocabulary)."""
 
 CLASSES = {
@@ -71,7 +71,7 @@ class _OnLastToken(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def outputs(self, hidden: torch.Tensor) -> torch.Tensor:
+    def outputs(self, hidden: Tensor) -> Tensor:
         """(B, outputs), from hidden states (B, L, width)."""
         last = hidden[:, -1].float()
         with torch.autocast(last.device.type, enabled=False):
@@ -86,13 +86,11 @@ class Regression(_OnLastToken):
         super().__init__(width, 1)
         self.scale, self.row_loss = scale, ROW_LOSSES[row_loss]
 
-    def ratings(self, hidden: torch.Tensor, logits: Logits) -> torch.Tensor:
+    def ratings(self, hidden: Tensor, logits: Logits) -> Tensor:
         """Ratings on the labels' scale, (B,), from hidden states (B, L, width)."""
         return self.scale.middle + self.scale.half_range * self.outputs(hidden).squeeze(-1)
 
-    def losses(
-        self, hidden: torch.Tensor, answers: torch.Tensor | None, labels: torch.Tensor, logits: Logits
-    ) -> torch.Tensor:
+    def losses(self, hidden: Tensor, answers: Tensor | None, labels: Tensor, logits: Logits) -> Tensor:
         """Each row's own loss in units of half the scale's range, (B,)."""
         unit = self.scale.half_range
         return self.row_loss(self.ratings(hidden, logits) / unit, labels / unit)
@@ -105,13 +103,11 @@ class Classes(_OnLastToken):
         super().__init__(width, len(CLASSES[scale.name]))
         self.values = nn.Buffer(torch.tensor(CLASSES[scale.name]), persistent=False)
 
-    def ratings(self, hidden: torch.Tensor, logits: Logits) -> torch.Tensor:
+    def ratings(self, hidden: Tensor, logits: Logits) -> Tensor:
         """The value of the most probable class, (B,)."""
         return self.values[self.outputs(hidden).argmax(dim=1)]
 
-    def losses(
-        self, hidden: torch.Tensor, answers: torch.Tensor | None, labels: torch.Tensor, logits: Logits
-    ) -> torch.Tensor:
+    def losses(self, hidden: Tensor, answers: Tensor | None, labels: Tensor, logits: Logits) -> Tensor:
         """Cross-entropy of each row's class, (B,)."""
         nearest = (labels[:, None] - self.values).abs().argmin(dim=1)
         return F.cross_entropy(self.outputs(hidden), nearest, reduction="none")
@@ -127,20 +123,18 @@ class Levels(nn.Module):
         self.tokens = nn.Buffer(torch.tensor(tokens), persistent=False)
         self.values = nn.Buffer(torch.linspace(scale.low, scale.high, count), persistent=False)
 
-    def _scores(self, hidden: torch.Tensor, logits: Logits) -> torch.Tensor:
+    def _scores(self, hidden: Tensor, logits: Logits) -> Tensor:
         return logits(hidden[:, -1])[:, self.tokens].float()  # (B, K)
 
-    def ratings(self, hidden: torch.Tensor, logits: Logits) -> torch.Tensor:
+    def ratings(self, hidden: Tensor, logits: Logits) -> Tensor:
         """The expected value, (B,)."""
         return self._scores(hidden, logits).softmax(dim=1) @ self.values
 
-    def losses(
-        self, hidden: torch.Tensor, answers: torch.Tensor | None, labels: torch.Tensor, logits: Logits
-    ) -> torch.Tensor:
+    def losses(self, hidden: Tensor, answers: Tensor | None, labels: Tensor, logits: Logits) -> Tensor:
         """Cross-entropy against the label, shared out between its two nearest digits, (B,)."""
         return F.cross_entropy(self._scores(hidden, logits), self._shares(labels), reduction="none")
 
-    def _shares(self, labels: torch.Tensor) -> torch.Tensor:
+    def _shares(self, labels: Tensor) -> Tensor:
         """(B, K): rows sum to 1 and have the labels, clipped to the scale, as expected values."""
         step = self.values[1] - self.values[0]
         away = (labels.clamp(self.values[0], self.values[-1])[:, None] - self.values).abs() / step
@@ -154,9 +148,7 @@ class Answer(nn.Module):
         super().__init__()
         self.tokenizer, self.scale = tokenizer, scale
 
-    def losses(
-        self, hidden: torch.Tensor, answers: torch.Tensor | None, labels: torch.Tensor, logits: Logits
-    ) -> torch.Tensor:
+    def losses(self, hidden: Tensor, answers: Tensor | None, labels: Tensor, logits: Logits) -> Tensor:
         """Each row's mean cross-entropy over the tokens of its answer, (B,).
 
         Args:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from finetune.model import towers
 from finetune.model.fsdp import gather, shard_like
@@ -54,8 +54,8 @@ class SentimentModel(nn.Module):
         return getattr(self.head, "linear", None)
 
     def forward(
-        self, labels: torch.Tensor | None = None, answers: torch.Tensor | None = None, **inputs: torch.Tensor
-    ) -> torch.Tensor:
+        self, labels: Tensor | None = None, answers: Tensor | None = None, **inputs: Tensor
+    ) -> Tensor:
         """Each row's own loss against its label, (B,); without labels, ratings on their scale, (B,).
 
         Args:
@@ -69,14 +69,14 @@ class SentimentModel(nn.Module):
         assert not isinstance(self.head, Answer), "a rating in writing is generated: see `rate`"
         return self.head.ratings(hidden, self.logits)
 
-    def rate(self, **inputs: torch.Tensor) -> torch.Tensor:
+    def rate(self, **inputs: Tensor) -> Tensor:
         """Ratings, (B,), float32; NaN where a written answer is no number. Rows come without answers."""
         if not isinstance(self.head, Answer):
             return self(**inputs).float()
         ratings = [self.head.parse(tokens) for tokens in self.generated(**inputs).tolist()]
         return torch.tensor([float("nan") if rating is None else rating for rating in ratings])
 
-    def generated(self, **inputs: torch.Tensor) -> torch.Tensor:
+    def generated(self, **inputs: Tensor) -> Tensor:
         """The most probable next tokens, one after the other, (B, LONGEST_ANSWER)."""
         inputs = towers.encode_media(self.base, **inputs)
         tokens = []
@@ -86,11 +86,11 @@ class SentimentModel(nn.Module):
             inputs |= _longer(inputs, tokens[-1])
         return torch.stack(tokens, dim=1)
 
-    def features(self, **inputs: torch.Tensor) -> torch.Tensor:
+    def features(self, **inputs: Tensor) -> Tensor:
         """The last token's hidden state, (B, width), float32."""
         return towers.last_hidden_state(self.base, **inputs)[:, -1].float()
 
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
+    def logits(self, states: Tensor) -> Tensor:
         """The language-model head on hidden states (n, width), (n, vocabulary)."""
         return self.base.get_output_embeddings()(states)
 
@@ -143,7 +143,7 @@ class SentimentModel(nn.Module):
             self.head_layer.load_state_dict({name: shard_like(own[name], saved[name]) for name in own})
 
 
-def _longer(inputs: dict[str, torch.Tensor], tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+def _longer(inputs: dict[str, Tensor], tokens: Tensor) -> dict[str, Tensor]:
     """What changes in a batch when each row gets one token more, (B,)."""
     ids, position_ids, mask = inputs["input_ids"], inputs["position_ids"], inputs["attention_mask"]
     # Padding is at the front and has position 1, at which no prompt ends.

@@ -8,20 +8,21 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers.masking_utils import create_bidirectional_mask
 
 from finetune.inputs.chat_formats import chunked_tokens, pooled_tokens
 from finetune.model.parts import AUDIO_TOWER, PROJECTOR, part
 
-Clips = list[torch.Tensor]
+Clips = list[Tensor]
 
 
-def encode_video(model: Any, patches: torch.Tensor, grids: torch.Tensor) -> Clips:
+def encode_video(model: Any, patches: Tensor, grids: Tensor) -> Clips:
     """The vision tower's output for each clip, (tokens, width)."""
     return list(model.get_video_features(patches, grids).pooler_output)
 
 
-def encode_video_levels(model: Any, patches: torch.Tensor, grids: torch.Tensor) -> Clips:
+def encode_video_levels(model: Any, patches: Tensor, grids: Tensor) -> Clips:
     """As `encode_video`, followed by the levels for deeper layers, (tokens, width * (1 + levels))."""
     output = model.get_video_features(patches, grids)
     lengths = [len(clip) for clip in output.pooler_output]
@@ -31,13 +32,13 @@ def encode_video_levels(model: Any, patches: torch.Tensor, grids: torch.Tensor) 
     return list(every.split(lengths))
 
 
-def encode_audio_packed(model: Any, features: torch.Tensor, mask: torch.Tensor) -> Clips:
+def encode_audio_packed(model: Any, features: Tensor, mask: Tensor) -> Clips:
     """The output of a tower that packs clips, for each clip, (tokens, width)."""
     output = model.get_audio_features(features, mask).last_hidden_state
     return list(output.split([pooled_tokens(frames) for frames in mask.sum(1).tolist()]))
 
 
-def encode_audio_chunked(model: Any, features: torch.Tensor, mask: torch.Tensor) -> Clips:
+def encode_audio_chunked(model: Any, features: Tensor, mask: Tensor) -> Clips:
     """The output of Qwen3-Omni's tower for each clip, (tokens, width).
 
     It cuts audio into chunks of 100 frames and pads the last ones to the longest chunk in the batch, and its
@@ -46,7 +47,7 @@ def encode_audio_chunked(model: Any, features: torch.Tensor, mask: torch.Tensor)
     """
     frames = mask.sum(1).tolist()
     long = [index for index, length in enumerate(frames) if length >= 100]
-    outputs: dict[int, torch.Tensor] = {}
+    outputs: dict[int, Tensor] = {}
     for group in [long] * bool(long) + [[index] for index in range(len(frames)) if index not in long]:
         packed = model.get_audio_features(features[group], mask[group]).last_hidden_state
         lengths = [chunked_tokens(frames[index]) for index in group]
@@ -54,7 +55,7 @@ def encode_audio_chunked(model: Any, features: torch.Tensor, mask: torch.Tensor)
     return [outputs[index] for index in range(len(frames))]
 
 
-def encode_audio_padded(model: Any, features: torch.Tensor, mask: torch.Tensor) -> Clips:
+def encode_audio_padded(model: Any, features: Tensor, mask: Tensor) -> Clips:
     """The output of Qwen2-Audio's tower and projector for each clip, (tokens, width).
 
     The tower takes spectrograms of one length, and does not mask the silence at their ends by itself.

@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from finetune.model.families import known_family
 from finetune.model.parts import AUDIO_TOWER, PROJECTOR, VISION_TOWER, part
 
 
-def encode_video(
-    model: Any, pixel_values_videos: torch.Tensor, video_grid_thw: torch.Tensor
-) -> list[torch.Tensor]:
+def encode_video(model: Any, pixel_values_videos: Tensor, video_grid_thw: Tensor) -> list[Tensor]:
     """The vision tower's embeddings of clips.
 
     Args:
@@ -37,9 +36,7 @@ def encode_video(
         return encode(model, pixel_values_videos, video_grid_thw)
 
 
-def encode_audio(
-    model: Any, input_features: torch.Tensor, feature_attention_mask: torch.Tensor
-) -> list[torch.Tensor]:
+def encode_audio(model: Any, input_features: Tensor, feature_attention_mask: Tensor) -> list[Tensor]:
     """The audio tower's embeddings of clips.
 
     Args:
@@ -58,12 +55,12 @@ def encode_audio(
 
 def decode(
     model: Any,
-    input_ids: torch.Tensor,
-    position_ids: torch.Tensor,
-    attention_mask: torch.Tensor,
-    video_embeds: Sequence[torch.Tensor] = (),
-    audio_embeds: Sequence[torch.Tensor] = (),
-) -> torch.Tensor:
+    input_ids: Tensor,
+    position_ids: Tensor,
+    attention_mask: Tensor,
+    video_embeds: Sequence[Tensor] = (),
+    audio_embeds: Sequence[Tensor] = (),
+) -> Tensor:
     """The language model's hidden states, without its head: no logits over the vocabulary.
 
     Args:
@@ -96,7 +93,7 @@ def decode(
     ).last_hidden_state
 
 
-def last_hidden_state(model: Any, **inputs: torch.Tensor) -> torch.Tensor:
+def last_hidden_state(model: Any, **inputs: Tensor) -> Tensor:
     """Both halves at once, from the output of `finetune.inputs.batch.collate`, (B, L, width).
 
     A tower is skipped if the batch has nothing for it. Where it is trained, other ranks may have something
@@ -108,7 +105,7 @@ def last_hidden_state(model: Any, **inputs: torch.Tensor) -> torch.Tensor:
     return decode(model, *text, video, audio)
 
 
-def encode_media(model: Any, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+def encode_media(model: Any, **inputs: Tensor) -> dict[str, Tensor]:
     """A batch with `video_embeds` and `audio_embeds` in place of patches and spectrograms, if it has any."""
     batch = dict(inputs)
     if "pixel_values_videos" in batch:
@@ -128,7 +125,7 @@ def _gradients(*towers: Any) -> Any:
     return torch.set_grad_enabled(trained and torch.is_grad_enabled())
 
 
-def _filled(embeds: torch.Tensor, mask: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
+def _filled(embeds: Tensor, mask: Tensor, clips: Tensor) -> Tensor:
     """Embeddings (B, L, width) with the clips' where `mask`, (B, L), is set."""
     assert int(mask.sum()) == len(clips), f"{len(clips)} rows for {int(mask.sum())} placeholders"
     return embeds.masked_scatter(mask.unsqueeze(-1), clips.to(embeds.device, embeds.dtype))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from transformers import TrainerCallback
 
 from finetune.inputs import token_budget
@@ -121,7 +122,7 @@ class FrozenTowers:
             audio = self._encode_audio([AudioInput(plain.input_features, frames)])[0]
         return with_embeds(plain, video, audio)
 
-    def _encode_video(self, inputs: Sequence[VideoInput]) -> list[torch.Tensor]:
+    def _encode_video(self, inputs: Sequence[VideoInput]) -> list[Tensor]:
         """One clip after the other, so that the tower never needs more memory than for the largest."""
         embeds = []
         with _in_evaluation(self.model) as device:
@@ -131,7 +132,7 @@ class FrozenTowers:
                 embeds += towers.encode_video(self.model, patches, grid)
         return [clip.cpu() for clip in embeds]
 
-    def _encode_audio(self, inputs: Sequence[AudioInput]) -> list[torch.Tensor]:
+    def _encode_audio(self, inputs: Sequence[AudioInput]) -> list[Tensor]:
         if not inputs:
             return []
         mel, mask = padded([one.mel for one in inputs]), padded([one.mask for one in inputs])
@@ -200,9 +201,7 @@ def _in_evaluation(model: Any) -> Iterator[torch.device]:
             tower.train()
 
 
-def with_embeds(
-    encoded: Encoded, video_embeds: torch.Tensor | None, audio_embeds: torch.Tensor | None
-) -> Encoded:
+def with_embeds(encoded: Encoded, video_embeds: Tensor | None, audio_embeds: Tensor | None) -> Encoded:
     """A row with the towers' outputs in place of patches and spectrogram."""
     return replace(
         encoded,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -38,7 +39,7 @@ FLOATS = ("pixel_values_videos", "input_features")
 DEPTHS = (3, 2)
 """Numbers of layers at which a deep language model is run; the first layer differs from the others."""
 
-Batch = Mapping[str, torch.Tensor]
+Batch = Mapping[str, Tensor]
 
 
 class LiveBytes(TorchDispatchMode):
@@ -54,12 +55,12 @@ class LiveBytes(TorchDispatchMode):
         self.now = self.peak = 0
         self._known: dict[int, Any] = {}
 
-    def ignore(self, tensor: torch.Tensor) -> None:
+    def ignore(self, tensor: Tensor) -> None:
         """Do not count a tensor's storage; it is kept alive."""
         storage = tensor.untyped_storage()
         self._known[storage._cdata] = storage
 
-    def count(self, tensor: torch.Tensor) -> None:
+    def count(self, tensor: Tensor) -> None:
         """Count a tensor's storage, once and until it is freed."""
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
@@ -78,7 +79,7 @@ class LiveBytes(TorchDispatchMode):
     ) -> Any:
         output = REPLACED.get(func, func)(*_without_masks(func, args), **(kwargs or {}))
         for tensor in tree_leaves(output):
-            if isinstance(tensor, torch.Tensor):
+            if isinstance(tensor, Tensor):
                 self.count(tensor)
         return output
 
@@ -105,7 +106,7 @@ class Rehearsal:
                 if value.requires_grad:
                     value.grad = torch.zeros_like(value)
 
-    def towers(self, batch: Batch) -> tuple[dict[str, torch.Tensor], int]:
+    def towers(self, batch: Batch) -> tuple[dict[str, Tensor], int]:
         """A batch, or its clips alone, with the towers' outputs, and the peak memory in bytes.
 
         Raises:
@@ -147,7 +148,7 @@ class Rehearsal:
                 counter.ignore(value.grad)
         return counter
 
-    def _fake(self, batch: Batch, counter: LiveBytes) -> dict[str, torch.Tensor]:
+    def _fake(self, batch: Batch, counter: LiveBytes) -> dict[str, Tensor]:
         """A batch whose clips are fake and counted."""
         fake = {name: self._mode.from_tensor(batch[name]) for name in FLOATS if name in batch}
         inputs = dict(batch) | fake
@@ -180,14 +181,14 @@ def _without_masks(func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """
     if func not in INDEXING:
         return args
-    indices: list[torch.Tensor | None] = []
+    indices: list[Tensor | None] = []
     for index in args[1]:
         is_mask = index is not None and index.dtype == torch.bool and not isinstance(index, FakeTensor)
         indices += index.nonzero().unbind(1) if is_mask else [index]
     return (args[0], indices, *args[2:])
 
 
-def _grouped_mm(tokens: torch.Tensor, experts: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+def _grouped_mm(tokens: Tensor, experts: Tensor, *_: Any, **__: Any) -> Tensor:
     """The shape of the experts' products, (tokens, width), also in types that only kernels support."""
     return tokens.new_empty(tokens.shape[0], experts.shape[-1])
 

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
+from torch import Tensor
 from transformers import TrainerCallback
 
 from finetune.conflict import Conflict, ConflictSettings, judged
@@ -53,7 +54,7 @@ class ModalityConflict:
         self.settings, self.model = settings, model
         self.epoch = 0
         self.averages: dict[str, float] = {}
-        self._masks: torch.Tensor | None = None
+        self._masks: Tensor | None = None
         self._steps: list[Conflict] = []
         self._sums = self._nothing()
         decoder = known_family(model).decoder(model)
@@ -64,7 +65,7 @@ class ModalityConflict:
                     module.register_forward_hook(self._weigh)
 
     @contextmanager
-    def watching(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Iterator[None]:
+    def watching(self, input_ids: Tensor, attention_mask: Tensor) -> Iterator[None]:
         """Around a forward and backward pass; other passes, as in evaluation, are let alone.
 
         Args:
@@ -110,7 +111,7 @@ class ModalityConflict:
         own = self.settings
         return judged(self.averages, own.threshold, own.alpha, own.floor, scales=own.has_penalty(self.epoch))
 
-    def _nothing(self) -> torch.Tensor:
+    def _nothing(self) -> Tensor:
         """By modality: the sum of its rows' norms, and how many rows have it, (modalities, 2)."""
         return torch.zeros(len(NAMES), 2, device=self.model.device)
 
@@ -124,7 +125,7 @@ class ModalityConflict:
         embedded.register_hook(self._observe)
         return args, kwargs | {"inputs_embeds": embedded}
 
-    def _observe(self, gradient: torch.Tensor) -> torch.Tensor:
+    def _observe(self, gradient: Tensor) -> Tensor:
         """Add up norms; what flows on below is weighed as the modality's tokens are."""
         assert self._masks is not None, "the backward pass belongs inside `watching`"
         summed = torch.einsum("blw,mbl->mbw", gradient.float(), self._masks.float())
@@ -134,14 +135,14 @@ class ModalityConflict:
         shares = self._shares()
         return gradient if shares is None else gradient * shares.to(gradient.dtype)
 
-    def _weigh(self, module: Any, args: tuple[Any, ...], output: torch.Tensor) -> None:
+    def _weigh(self, module: Any, args: tuple[Any, ...], output: Tensor) -> None:
         """Behind an adapter's layer: a share of the gradient; the output keeps every bit."""
         shares = self._shares()
         if shares is not None and output.requires_grad:
             shares = shares.to(output.dtype)
             output.register_hook(lambda gradient: gradient * shares)
 
-    def _shares(self) -> torch.Tensor | None:
+    def _shares(self) -> Tensor | None:
         """k of each token, (B, L, 1); None where all are 1."""
         if self._masks is None:
             return None

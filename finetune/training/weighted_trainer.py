@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import save_fsdp_optimizer
+from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 
@@ -117,7 +118,7 @@ class WeightedTrainer(Trainer):
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], torch.Tensor]:
+    ) -> tuple[list[Any], Tensor]:
         """The micro-batches of one optimizer step, and the sum of weights of the step on all ranks."""
         batches = list(itertools.islice(epoch_iterator, num_batches))
         own = sum((batch["weights"].sum() for batch in batches), torch.tensor(0.0)).to(device)
@@ -129,8 +130,8 @@ class WeightedTrainer(Trainer):
         self,
         model: torch.nn.Module,
         inputs: dict[str, Any],
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor:
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
         """Forward and backward of a micro-batch.
 
         A step whose weights are all 0 leaves no gradient, so that the optimizer changes nothing,
@@ -148,7 +149,7 @@ class WeightedTrainer(Trainer):
         model: torch.nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """A micro-batch's share of the step's weighted mean, times the ranks, over which DDP averages."""
         labels, weights, kinds, rows = (inputs.pop(name) for name in ("labels", "weights", "kinds", "rows"))
@@ -241,14 +242,14 @@ class StepStatistics:
         # Per kind, and for stand-ins behind them: rows, sum of losses, of weights, of squared weights.
         self.sums = torch.zeros(len(KINDS) + 1, 4, device=self.device)
 
-    def add(self, losses: torch.Tensor, weights: torch.Tensor, kinds: torch.Tensor) -> None:
+    def add(self, losses: Tensor, weights: Tensor, kinds: Tensor) -> None:
         """Count a micro-batch."""
         figures = torch.stack(
             [torch.ones_like(weights), losses.float(), weights, weights**2], dim=1
         )  # (B, 4)
         self.sums.index_add_(0, kinds, figures)
 
-    def take(self, reduce: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
+    def take(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """The figures over all ranks, and a fresh start."""
         kinds = reduce(self.sums)[:STAND_IN].tolist()
         self._reset()
