@@ -1,7 +1,7 @@
-"""A training that diverges ends, and says where: before the optimizer takes a step that cannot be undone.
+"""Ends a diverging training before the optimizer takes a step that cannot be undone, and says where.
 
-What is watched stays on the device and is looked at once in an optimizer step, so that watching costs no
-waiting between micro-batches.
+The watched values stay on the device and are checked once in an optimizer step, so that micro-batches do not
+wait for them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from transformers import TrainerCallback
 from finetune.model.heads import Answer
 from pipelines.errors import RunError, listed
 
-Seen = tuple[Tensor, Tensor]
-"""Of a micro-batch, the rows' indices and whether their losses are finite, both (B,), on the device."""
+Recorded = tuple[Tensor, Tensor]
+"""The row indices of a micro-batch, and whether their losses are finite, both (B,), on the device."""
 
 
 class Diverged(RunError):
@@ -29,34 +29,34 @@ class DivergenceWatch(TrainerCallback):
     """Ends a training with the first loss, gradient or weight that is not finite.
 
     Args:
-        model: What is trained.
+        model: The trained model.
         ids: The ids of the training rows, by their index.
-        newest: The newest whole checkpoint; None where there is none.
+        newest: Returns the newest complete checkpoint; None if there is none.
     """
 
     def __init__(self, model: torch.nn.Module, ids: Sequence[str], newest: Callable[[], Path | None]) -> None:
         self.model, self.ids, self.newest = model, ids, newest
-        self._seen: list[Seen] = []
-        self._before: list[Seen] = []
+        self._current: list[Recorded] = []
+        self._before: list[Recorded] = []
 
-    def saw(self, rows: Tensor, losses: Tensor) -> None:
-        """Note a micro-batch of the step that is under way.
+    def record(self, rows: Tensor, losses: Tensor) -> None:
+        """Record a micro-batch of the current step.
 
         Args:
             rows: The rows' indices, (B,).
             losses: Their own losses, (B,).
         """
-        self._seen.append((rows, losses.detach().isfinite()))
+        self._current.append((rows, losses.detach().isfinite()))
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look at the losses and gradients of the step, and at the weights that the step before left.
+        """Check the losses and gradients of the step, and the weights that the step before left.
 
         Raises:
             Diverged: In all processes, if anything is not finite in any of them.
         """
-        step, seen, before = state.global_step + 1, self._seen, self._before
-        self._seen, self._before = [], seen
-        losses = [finite for _, finite in seen]
+        step, current, before = state.global_step + 1, self._current, self._before
+        self._current, self._before = [], current
+        losses = [finite for _, finite in current]
         gradients = (
             [] if _is_scaled() else [value.grad for value in self._trained() if value.grad is not None]
         )
@@ -67,12 +67,12 @@ class DivergenceWatch(TrainerCallback):
         if not weights_are:
             self._end("a weight", step - 1, before)
         if not losses_are:
-            self._end("the loss", step, [(rows[~finite], finite) for rows, finite in seen])
+            self._end("the loss", step, [(rows[~finite], finite) for rows, finite in current])
         if not gradients_are:
-            self._end("a gradient", step, seen)
+            self._end("a gradient", step, current)
 
     def check_weights(self, step: int, device: torch.device) -> None:
-        """Look at the weights before they are written.
+        """Check the weights before they are written.
 
         Raises:
             Diverged: In all processes, if one is not finite in any of them.
@@ -83,13 +83,13 @@ class DivergenceWatch(TrainerCallback):
     def _trained(self) -> list[torch.nn.Parameter]:
         return [value for value in self.model.parameters() if value.requires_grad]
 
-    def _end(self, what: str, step: int, seen: Sequence[Seen]) -> None:
+    def _end(self, what: str, step: int, recorded: Sequence[Recorded]) -> None:
         from accelerate.utils import gather_object
 
-        own = [self.ids[row] for rows, _ in seen for row in rows.tolist()]
+        own = [self.ids[row] for rows, _ in recorded for row in rows.tolist()]
         named = list(dict.fromkeys(gather_object(own)))
         checkpoint = self.newest()
-        kept = f"{checkpoint} is the last whole checkpoint" if checkpoint else "there is no checkpoint yet"
+        kept = f"{checkpoint} is the last complete checkpoint" if checkpoint else "there is no checkpoint yet"
         raise Diverged(
             f"finetune: {what} is not finite in step {step}, with the {rows_named(named)}; the training ends"
             f" before it is used, and {kept}; look at these rows, or lower finetune.learning_rate and"
@@ -98,7 +98,7 @@ class DivergenceWatch(TrainerCallback):
 
 
 def check_ratings(model: Any, ids: Sequence[str], values: Sequence[Any]) -> None:
-    """Refuse ratings or features that are not finite, but for those of a head that writes.
+    """Refuse ratings or features that are not finite, except those of a head that writes.
 
     Args:
         model: A `SentimentModel`.
@@ -109,7 +109,7 @@ def check_ratings(model: Any, ids: Sequence[str], values: Sequence[Any]) -> None
         Diverged: Naming the rows.
     """
     if isinstance(model.head, Answer):
-        return  # what it wrote may be no number, which is counted
+        return  # its answer may be no number, which is counted
     bad = [row for row, value in zip(ids, values, strict=True) if not torch.tensor(value).isfinite().all()]
     if bad:
         raise Diverged(
@@ -124,7 +124,7 @@ def rows_named(ids: Sequence[str]) -> str:
 
 
 def _finite(values: Sequence[Tensor]) -> Tensor | None:
-    """Whether all numbers of all tensors are finite, as far as this process has them; None without any."""
+    """Whether all numbers that this process has of the tensors are finite; None if it has none."""
     from torch.distributed.tensor import DTensor
 
     own = [value.to_local() if isinstance(value, DTensor) else value for value in values]
@@ -133,7 +133,7 @@ def _finite(values: Sequence[Tensor]) -> Tensor | None:
 
 
 def _everywhere(flags: Sequence[Tensor | None], device: torch.device) -> list[bool]:
-    """Which flags are set in all processes; one that is None is."""
+    """Which flags are set in all processes; None counts as set."""
     from accelerate.utils import reduce
 
     unset = [torch.zeros((), device=device) if flag is None else (~flag).float().to(device) for flag in flags]
@@ -141,7 +141,7 @@ def _everywhere(flags: Sequence[Tensor | None], device: torch.device) -> list[bo
 
 
 def _is_scaled() -> bool:
-    """Whether gradients are scaled for float16, where the scaler leaves steps out that overflow."""
+    """Whether gradients are scaled for float16, where the scaler skips steps that overflow."""
     from accelerate.state import AcceleratorState
 
     return AcceleratorState._shared_state.get("_mixed_precision") == "fp16"

@@ -239,7 +239,7 @@ def train(trainer: WeightedTrainer) -> None:
     if checkpoint and trainer.args.should_save:
         print(f"finetune: goes on from {checkpoint.name}", flush=True)
     with trainer.milestones.signal:
-        trainer.go_on(checkpoint)
+        trainer.train_from(checkpoint)
         stopped = trainer.milestones.stopped
         if stopped and trainer.args.should_save:
             print(
@@ -255,7 +255,7 @@ def train(trainer: WeightedTrainer) -> None:
 
 def load_best(trainer: WeightedTrainer, best_by: str) -> dict[str, Any]:
     """Load the best epoch, if any had a value."""
-    epoch = trainer.take_best()
+    epoch = trainer.load_best()
     if epoch is None and trainer.args.should_save:
         print(f"finetune: {best_by} had no value on the split valid; the last epoch is kept", flush=True)
     return {"epoch": epoch, "by": best_by}
