@@ -1,7 +1,7 @@
 """How well a fine-tuned model does on a store: `python -m finetune.evaluation --model DIR --data STORE`.
 
 Writes `metrics.json` and `predictions.parquet` beside the model, and with `--against DIR2` also
-`comparison.json`. Originals are rated, each once; weights play no part. Under `accelerate launch -m` the
+`comparison.json`. Originals are rated, each once; weights are not used. Under `accelerate launch -m` the
 processes share the rows.
 """
 
@@ -33,7 +33,8 @@ def main(argv: list[str]) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Rate rows, and compare where that is asked for; the first process writes and prints."""
+    """Rate rows, and compare two models if asked to; the first process writes and prints."""
+    from finetune.comparison import FILE, compare, paired, table
     from finetune.training.validation import metrics_of, rated_rows, write_predictions
 
     reader = StoreReader(options.data)
@@ -52,7 +53,14 @@ def evaluate(options: argparse.Namespace) -> None:
     write_predictions(options.model / "predictions.parquet", rows, predictions)
     print(json.dumps({options.split: metrics}, indent=2))
     if other is not None:
-        _compare(options, rows, predictions, other)
+        own, theirs = (
+            [row | {"prediction": float(rating)} for row, rating in zip(rows, ratings, strict=True)]
+            for ratings in (predictions, other)
+        )
+        comparison = compare(paired(own, theirs))
+        about = {"model": str(options.model), "against": str(options.against), "split": options.split}
+        write_json(options.model / FILE, about | comparison)
+        print(table(comparison))
 
 
 def _rate(
@@ -77,7 +85,7 @@ def _rate(
 
 
 def _known_predictions(directory: Path, rows: list[dict[str, Any]]) -> np.ndarray | None:
-    """A model's stored ratings of just these rows; None where it must be asked.
+    """A model's stored ratings of exactly these rows; None if the model must be run.
 
     Raises:
         UsageError: If the folder holds neither such ratings nor a model.
@@ -88,29 +96,12 @@ def _known_predictions(directory: Path, rows: list[dict[str, Any]]) -> np.ndarra
     path = directory / "predictions.parquet"
     if path.is_file():
         try:
-            mine = [row | {"prediction": 0.0} for row in rows]
-            return paired(mine, read_predictions(path)).against
+            return paired([row | {"prediction": 0.0} for row in rows], read_predictions(path)).against
         except RunError as error:
             if share().rank == 0:
                 print(f"{path} is of other rows ({error}); the model is evaluated", flush=True)
     read_record(directory, "--against")
     return None
-
-
-def _compare(
-    options: argparse.Namespace, rows: list[dict[str, Any]], predictions: np.ndarray, other: np.ndarray
-) -> None:
-    """Write and print the comparison of two models' ratings."""
-    from finetune.comparison import FILE, compare, paired, table
-
-    own, theirs = (
-        [row | {"prediction": float(said)} for row, said in zip(rows, ratings, strict=True)]
-        for ratings in (predictions, other)
-    )
-    told = compare(paired(own, theirs))
-    about = {"model": str(options.model), "against": str(options.against), "split": options.split}
-    write_json(options.model / FILE, about | told)
-    print(table(told))
 
 
 def _options(argv: list[str]) -> argparse.Namespace:
