@@ -81,7 +81,9 @@ def write_merged(model: SentimentModel, encoder: ChatEncoder, directory: Path, p
     if encoder.chat.interleaving is not None:
         setattr(thinker.config, AUDIO_IN_VIDEO, encoder.interleaving is not None)
     thinker.to(getattr(torch, precision)).save_pretrained(directory)
-    encoder.processor.save_pretrained(directory)
+    processor = encoder.processor
+    # A text-only model has a tokenizer alone.
+    (processor if hasattr(processor, "save_pretrained") else processor.tokenizer).save_pretrained(directory)
     model.save_head(directory)
 
 

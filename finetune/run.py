@@ -26,13 +26,13 @@ from finetune.model.head_init import start_head
 from finetune.model.loading import load_family
 from finetune.model.regressor import SentimentModel
 from finetune.model.saved_model import (
+    RECORD,
     base_dtype,
     build,
     current,
     dtype_description,
     store_summary,
     write_card,
-    write_record,
 )
 from finetune.objective import effective_sample_size
 from finetune.settings import FinetuneConfig
@@ -278,4 +278,4 @@ def write_results(
     }
     write_json(out / "metrics.json", metrics)
     write_card(out, record | {"scale": scale}, rows, metrics)
-    write_record(out, record, scale)  # last: a folder with it is complete
+    write_json(out / RECORD, record | {"scale": scale})  # last: a folder with it is complete

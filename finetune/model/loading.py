@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -26,13 +27,6 @@ from pipelines.row import Modality
 
 EMBEDDED = "embedded"
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
-
-
-@dataclass(frozen=True)
-class TextProcessor:
-    """A tokenizer in place of the processor that other families have."""
-
-    tokenizer: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,4 +179,4 @@ def load_processor(name: str, revision: str | None) -> tuple[Family, Any]:
     tokenizer = processor
     if tokenizer.pad_token is None:  # any token will do, since padding is never attended to
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
-    return family, TextProcessor(tokenizer)
+    return family, SimpleNamespace(tokenizer=tokenizer)

@@ -27,7 +27,7 @@ from finetune.model.adapters import adapted, fresh_head
 from finetune.model.loading import BaseModel, load_base
 from finetune.model.regressor import SentimentModel
 from finetune.settings import FinetuneConfig
-from pipelines.atomic import write_json, write_text
+from pipelines.atomic import write_text
 from pipelines.device import check_bfloat16, has_bfloat16, pick
 from pipelines.errors import UsageError
 from pipelines.row import SPLITS
@@ -104,17 +104,6 @@ def _dtype(config: FinetuneConfig) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.precision]
 
 
-def write_record(directory: Path, record: dict[str, Any], scale: str) -> None:
-    """Write `model.json`, by which the folder is known to be complete.
-
-    Args:
-        directory: The model's folder.
-        record: As `pipelines.provenance.record` makes it.
-        scale: The labels' scale.
-    """
-    write_json(directory / RECORD, record | {"scale": scale})
-
-
 def read_record(directory: Path, key: str = "--model") -> dict[str, Any]:
     """The content of `model.json` in a model's folder, its settings under their names of today.
 
@@ -161,19 +150,14 @@ def open_model(
     if config.attention == FLASH and not has_flash:
         config = replace(config, attention="auto")  # which computes the same
     if record.get("merged"):
-        model, encoder = _build_merged(directory, config, record["scale"])
+        base = load_base(str(directory), None, dtype=base_dtype(config), max_pixels=config.max_pixels)
+        model = SentimentModel(base.thinker, fresh_head(base, config, record["scale"]))
+        model.load_head(directory)
+        encoder = encoder_of(base, config)
     else:
         model, encoder = build(config, record["scale"], seed=record["seed"])
         model.load(directory)
     return model.to(pick(device)).eval(), encoder, record
-
-
-def _build_merged(directory: Path, config: FinetuneConfig, scale: str) -> tuple[SentimentModel, ChatEncoder]:
-    """The model in a folder that `daq-msa merge` wrote, on the CPU, and the encoder of its inputs."""
-    base = load_base(str(directory), None, dtype=base_dtype(config), max_pixels=config.max_pixels)
-    model = SentimentModel(base.thinker, fresh_head(base, config, scale))
-    model.load_head(directory)
-    return model, encoder_of(base, config)
 
 
 def store_summary(reader: StoreReader) -> dict[str, Any]:
@@ -197,8 +181,7 @@ def write_card(
         directory: The model's folder.
         record: As in `model.json`.
         rows: The training data: the `store`, as in `store_summary`, numbers by kind, weights.
-        metrics: The content of `metrics.json`: for the test split `before` and `after`; which epoch was
-            `kept`, if one was chosen.
+        metrics: The content of `metrics.json`.
     """
     config = record["config"]
     before, after = metrics["test"]["before"], metrics["test"]["after"]
@@ -210,12 +193,8 @@ def write_card(
     start = config["head_start"] if config["head"] == "regression" else config["head"]
     kinds = ", ".join(f"{count} {kind}" for kind, count in rows["kinds"].items())
     versions = "\n".join(f"- {name} {version}" for name, version in record["versions"].items())
-    store = rows["store"]
-    originals = ", ".join(f"{count} {split}" for split, count in store["originals"].items())
     base = f"{config['model']}{'@' + config['revision'] if config['revision'] else ''}"
-    write_text(
-        directory / "README.md",
-        f"""---
+    card = f"""---
 library_name: peft
 tags: [daq-msa, multimodal-sentiment-analysis, lora]
 ---
@@ -225,8 +204,7 @@ For the base model `{base}`, with the head {config["head"]}; rates clips by thei
 on the scale `{record["scale"]}`.
 
 ## Data and weights
-Store "{store["title"]}", generation `{store["generation"]}`, of the corpus
-{", ".join(store["corpora"])}; originals: {originals}.
+{_data(rows["store"])}
 {sum(rows["kinds"].values())} training rows: {kinds}.
 Arm `{config["arm"]}`: mean weight {rows["mean_weight"]:.3f},
 effective sample size {rows["effective_sample_size"]:.1f}. The loss is Σ w ℓ / Σ w over each optimizer step.
@@ -248,14 +226,20 @@ split.
 
 ## Made by
 {versions}
-""",
-    )
+"""
+    write_text(directory / "README.md", card)
 
 
 def _kept(kept: dict[str, Any] | None) -> str:
     if kept is None or kept["epoch"] is None:
         return "The last epoch was kept."
     return f"Epoch {kept['epoch']} was kept, the best on the split valid by {kept['by']}."
+
+
+def _data(store: dict[str, Any]) -> str:
+    originals = ", ".join(f"{count} {split}" for split, count in store["originals"].items())
+    return f"""Store "{store["title"]}", generation `{store["generation"]}`, of the corpus
+{", ".join(store["corpora"])}; originals: {originals}."""
 
 
 def _cell(value: Any) -> str:

@@ -8,7 +8,7 @@ takes its share. Clips that are in the cache already are skipped.
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 from finetune.settings import FinetuneConfig
 from pipelines.device import pick, share
@@ -32,8 +32,6 @@ def fill(invocation: Invocation[FinetuneConfig]) -> dict[str, int]:
     Raises:
         UsageError: If the settings train the towers.
     """
-    from dataclasses import replace
-
     from finetune.model.loading import load_base
     from finetune.model.saved_model import base_dtype, encoder_of
     from finetune.tower_cache.frozen_towers import FrozenTowers, frozen_towers
@@ -46,7 +44,7 @@ def fill(invocation: Invocation[FinetuneConfig]) -> dict[str, int]:
         )
     base = load_base(config.model, config.revision, dtype=base_dtype(config), max_pixels=config.max_pixels)
     base.thinker.to(pick(config.device))
-    encoder = frozen_towers(encoder_of(base, config), base.thinker, config, Path(invocation.out))
+    encoder = frozen_towers(encoder_of(base, config), base.thinker, config, invocation.out)
     assert isinstance(encoder, FrozenTowers)
     reader, mine = StoreReader(invocation.data), share()
     own = [row_id for row_id in reader.table["id"].to_pylist() if mine.holds(digest(row_id))]

@@ -23,6 +23,7 @@ from pipelines import provenance
 from pipelines.errors import UsageError
 from pipelines.store import StoreReader
 from tests import processes, tiny
+from tests.tiny_families import qwen2
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -137,6 +138,15 @@ def test_it_never_asks_the_hub(tiny_thinker: Path, store: Path, tmp_path: Path) 
     environment["HF_HUB_CACHE"] = str(tmp_path / "cache")
     command = [sys.executable, "-c", code, str(tmp_path / "trained"), str(tmp_path / "merged")]
     subprocess.run(command, cwd=processes.ROOT, check=True, env=environment)
+
+
+def test_a_text_only_model_is_merged_with_its_tokenizer(store: Path, tmp_path: Path) -> None:
+    settings = ["--finetune.model", str(qwen2(tmp_path / "base")), "--finetune.epochs", "1"]
+    finetune(["--data", str(store), "--out", str(tmp_path / "trained"), *settings])
+    merging.merge(tmp_path / "trained", tmp_path / "merged")
+    with_adapter, merged = (open_model(tmp_path / name, "cpu")[:2] for name in ("trained", "merged"))
+    for value, expected in zip(outputs(*merged, store), outputs(*with_adapter, store), strict=True):
+        torch.testing.assert_close(value, expected, **CLOSE)
 
 
 @pytest.mark.parametrize("holds", ["a file", "a folder"])
