@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object, reduce
 from torch import Tensor
 from transformers import TrainerCallback
 
@@ -57,9 +59,9 @@ class DivergenceWatch(TrainerCallback):
         step, current, before = state.global_step + 1, self._current, self._before
         self._current, self._before = [], current
         losses = [finite for _, finite in current]
-        gradients = (
-            [] if _is_scaled() else [value.grad for value in self._trained() if value.grad is not None]
-        )
+        # With float16, gradients are scaled, and the scaler skips steps that overflow.
+        scaled = AcceleratorState._shared_state.get("_mixed_precision") == "fp16"
+        gradients = [value.grad for value in self._trained() if value.grad is not None and not scaled]
         weights_are, losses_are, gradients_are = _everywhere(
             [_finite([*self._trained()]), torch.cat(losses).all() if losses else None, _finite(gradients)],
             args.device,
@@ -84,8 +86,6 @@ class DivergenceWatch(TrainerCallback):
         return [value for value in self.model.parameters() if value.requires_grad]
 
     def _end(self, what: str, step: int, recorded: Sequence[Recorded]) -> None:
-        from accelerate.utils import gather_object
-
         own = [self.ids[row] for rows, _ in recorded for row in rows.tolist()]
         named = list(dict.fromkeys(gather_object(own)))
         checkpoint = self.newest()
@@ -134,14 +134,5 @@ def _finite(values: Sequence[Tensor]) -> Tensor | None:
 
 def _everywhere(flags: Sequence[Tensor | None], device: torch.device) -> list[bool]:
     """Which flags are set in all processes; None counts as set."""
-    from accelerate.utils import reduce
-
     unset = [torch.zeros((), device=device) if flag is None else (~flag).float().to(device) for flag in flags]
     return [count == 0 for count in reduce(torch.stack(unset), reduction="sum").tolist()]
-
-
-def _is_scaled() -> bool:
-    """Whether gradients are scaled for float16, where the scaler skips steps that overflow."""
-    from accelerate.state import AcceleratorState
-
-    return AcceleratorState._shared_state.get("_mixed_precision") == "fp16"

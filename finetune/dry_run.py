@@ -107,14 +107,7 @@ def blank(config: FinetuneConfig) -> BaseModel:
         model = build(settings, **options)
     model.requires_grad_(False)
     model.name_or_path = config.model
-    return BaseModel(
-        name=config.model,
-        revision=config.revision,
-        family=family,
-        thinker=model,
-        processor=processor,
-        max_pixels=config.max_pixels,
-    )
+    return BaseModel(config.model, config.revision, family, model, processor, config.max_pixels)
 
 
 def measure(base: BaseModel, config: FinetuneConfig, reader: StoreReader, ids: Sequence[str]) -> list[Length]:

@@ -108,12 +108,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="daq-msa evaluate", description=__doc__, allow_abbrev=False)
     parser.add_argument("--model", type=Path, required=True, help="folder of a fine-tuned model")
     parser.add_argument("--data", type=Path, required=True, help="a store")
-    parser.add_argument(
-        "--split", choices=SPLITS, default="test", help="whose originals are rated (default: test)"
-    )
-    parser.add_argument(
-        "--against", type=Path, metavar="DIR2", help="compare with the fine-tuned model in this folder"
-    )
+    parser.add_argument("--split", choices=SPLITS, default="test", help="rated split (default: test)")
+    parser.add_argument("--against", type=Path, metavar="DIR2", help="folder of a model to compare with")
     parser.add_argument("--batch_size", type=int, default=8, help="rows of a forward pass (default: 8)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     options = parser.parse_args(argv)

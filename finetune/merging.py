@@ -114,9 +114,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="daq-msa merge", description=__doc__, allow_abbrev=False)
     parser.add_argument("--model", type=Path, required=True, help="folder of a fine-tuned model")
     parser.add_argument("--out", type=Path, required=True, help="a new or empty folder")
-    parser.add_argument(
-        "--precision", choices=PRECISIONS, default="float32", help="of the stored weights (default: float32)"
-    )
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="(default: float32)")
     return parser.parse_args(argv)
 
 

@@ -114,7 +114,7 @@ def rate(model: Any, encoder: ChatEncoder, row: Row) -> dict[str, Any]:
 def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="daq-msa predict", description=__doc__, allow_abbrev=False)
     parser.add_argument(
-        "clip", type=Path, nargs="?", metavar="CLIP", help="a media file; without one, --text alone is rated"
+        "clip", type=Path, nargs="?", metavar="CLIP", help="a media file; optional with --text"
     )
     parser.add_argument("--model", type=Path, required=True, help="folder of a fine-tuned model")
     parser.add_argument("--text", help="what the speaker says")

@@ -148,7 +148,8 @@ def claim_folder(out: Path, invocation: Invocation[FinetuneConfig]) -> None:
     """
     settings = json.loads(json.dumps(asdict(invocation.config)))  # as JSON gives them back
     fixed = {name: value for name, value in settings.items() if name not in RESUMABLE_KEYS}
-    expected = inputs_of(invocation) | {"seed": invocation.seed} | fixed
+    inputs = {"data": committed_generation(invocation.data)}
+    expected = inputs | {"seed": invocation.seed} | fixed
     path = next((out / name for name in (RUN_CONFIG, RUN_CONFIG_0_1) if (out / name).exists()), None)
     if path is not None:
         begun = current(json.loads(path.read_text(encoding="utf-8")))
@@ -164,11 +165,6 @@ def claim_folder(out: Path, invocation: Invocation[FinetuneConfig]) -> None:
             )
     elif share().rank == 0:
         write_json(out / RUN_CONFIG, expected)
-
-
-def inputs_of(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
-    """What the run reads: the store, by the generation that its rows were committed with."""
-    return {"data": committed_generation(invocation.data)}
 
 
 def print_start(config: FinetuneConfig, arguments: TrainingArguments, selection: Selection) -> None:
@@ -266,8 +262,9 @@ def write_results(
 ) -> None:
     """Write the metrics, the card and `model.json`."""
     out = invocation.out
+    inputs = {"data": committed_generation(invocation.data)}
     record = provenance.record(
-        invocation, stage="finetune", title="Fine-tuned model", description="", inputs=inputs_of(invocation)
+        invocation, stage="finetune", title="Fine-tuned model", description="", inputs=inputs
     )
     weights = torch.tensor(selection.weights)
     rows = {

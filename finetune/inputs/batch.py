@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from pipelines.errors import RunError
-
-if TYPE_CHECKING:
-    from pipelines.row import Row
+from pipelines.row import Row
 
 NO_ANSWER = -100
 """Fills the columns where a row has no answer; cross-entropy ignores it."""

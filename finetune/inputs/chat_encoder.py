@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,10 +33,7 @@ from finetune.inputs.prompts import answer_format, quoted, rating_question
 from finetune.inputs.tokenization import PromptTokenizer
 from finetune.settings import HeadName
 from pipelines import media
-from pipelines.row import MODALITIES, Modality
-
-if TYPE_CHECKING:
-    from pipelines.row import Row
+from pipelines.row import MODALITIES, Modality, Row
 
 Source = TypeVar("Source")
 MAX_THREADS = 8

@@ -43,10 +43,15 @@ def select(reader: StoreReader, arm: Arm, seed: int, kinds: Sequence[str] = VARI
     """
     columns = ["id", "label", "weight", "kind", "split"]
     rows = [row for row in reader.table.select(columns).to_pylist() if row["split"] == "train"]
+    present = {row["kind"] for row in rows}
     if arm == "originals":
         kinds = ()
-    else:
-        _check_kinds(reader, {row["kind"] for row in rows}, kinds)
+    elif set(kinds) != set(VARIANT_KINDS) and not present & set(kinds):  # it would train on originals alone
+        variants = ", ".join(kind for kind in VARIANT_KINDS if kind in present) or "none"
+        raise UsageError(
+            f"finetune.kinds: got {', '.join(kinds)};"
+            f" the variants in {reader.directory} are of the kinds: {variants}"
+        )
     rows = [row for row in rows if row["kind"] in ("original", *kinds)]
     if not rows:
         raise RunError(f"{reader.directory}: no row of the split train to learn from (arm {arm})")
@@ -57,16 +62,6 @@ def select(reader: StoreReader, arm: Arm, seed: int, kinds: Sequence[str] = VARI
         weights=_weights(rows, arm, seed),
         kinds=[row["kind"] for row in rows],
     )
-
-
-def _check_kinds(reader: StoreReader, present: set[str], wanted: Sequence[str]) -> None:
-    """Refuse kinds that were asked for and are missing: the run would train on originals alone."""
-    if set(wanted) != set(VARIANT_KINDS) and not present & set(wanted):
-        there = ", ".join(kind for kind in VARIANT_KINDS if kind in present) or "none"
-        raise UsageError(
-            f"finetune.kinds: got {', '.join(wanted)};"
-            f" the variants in {reader.directory} are of the kinds: {there}"
-        )
 
 
 def check_labels(rows: Sequence[dict[str, Any]]) -> None:

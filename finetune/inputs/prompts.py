@@ -5,12 +5,8 @@ It depends on neither models nor tokens.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from finetune.settings import HeadName
 from pipelines.row import SCALES
-
-if TYPE_CHECKING:
-    from finetune.settings import HeadName
 
 TRANSCRIPT = {"en": "The speaker says: {}\n", "zh": "说话人说：{}\n"}
 

@@ -27,21 +27,19 @@ class PromptTokenizer:
 
     def template(self, text: str) -> list[int]:
         """Ids of text that we wrote, special tokens included."""
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+        return self._ids(text)
 
     def user_text(self, text: str) -> list[int]:
         """Ids of a user's text: none of the added tokens, special or not."""
-        ids = self._split(text)
+        ids = self._ids(text, split_special_tokens=True)
         if set(ids) & set(self.added.values()):
             # Added tokens that are not special (<think>, <tool_call>) are found in any text.
-            ids = [one for piece in self._pieces(text) for one in self._split(piece)]
+            ids = [one for piece in self._pieces(text) for one in self._ids(piece, split_special_tokens=True)]
         assert not set(ids) & set(self.added.values()), f"a special token in {text!r}"
         return ids
 
-    def _split(self, text: str) -> list[int]:
-        if not text:
-            return []
-        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    def _ids(self, text: str, **options: bool) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False, **options)["input_ids"] if text else []
 
     def _pieces(self, text: str) -> Iterator[str]:
         """A text cut after the first character of each name of an added token in it."""

@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from finetune.model.families import adapter_targets
-from finetune.model.heads import Head, build_head
+from finetune.model.heads import Answer, Classes, Head, Levels, Regression, Scale
 from finetune.model.loading import BaseModel
 from finetune.model.regressor import SentimentModel
 from finetune.settings import FinetuneConfig
@@ -57,11 +57,10 @@ def adapted(base: BaseModel, config: FinetuneConfig, scale: str, *, seed: int) -
 
 
 def fresh_head(base: BaseModel, config: FinetuneConfig, scale: str) -> Head:
-    """The head of a configuration for a model."""
-    return build_head(
-        config.head,
-        width=base.thinker.config.get_text_config().hidden_size,
-        scale=scale,
-        row_loss=config.loss,
-        tokenizer=base.processor.tokenizer,
-    )
+    """The head of a configuration for a model, and for labels on a scale, a key of `SCALES`."""
+    width, tokenizer = base.thinker.config.get_text_config().hidden_size, base.processor.tokenizer
+    if config.head == "regression":
+        return Regression(width, Scale(scale), config.loss)
+    if config.head == "classes":
+        return Classes(width, Scale(scale))
+    return Levels(tokenizer, Scale(scale)) if config.head == "levels" else Answer(tokenizer, Scale(scale))

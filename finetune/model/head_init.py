@@ -7,7 +7,6 @@ arXiv:2202.10054), and gives a serious baseline: what the untuned model knows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,11 +14,9 @@ from torch import Tensor
 
 from finetune.model.fsdp import shard_like
 from finetune.model.heads import Regression
+from finetune.model.regressor import SentimentModel
 from pipelines.errors import RunError
 from pipelines.ridge import Decomposed
-
-if TYPE_CHECKING:
-    from finetune.model.regressor import SentimentModel
 
 # Penalties tried, in units of the features' mean variance times the number of rows.
 PENALTIES = tuple(10.0**power for power in range(-4, 4))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from torch.nn import functional as F
 from finetune.inputs.batch import NO_ANSWER
 from finetune.inputs.prompts import LEVELS
 from finetune.objective import ROW_LOSSES
-from finetune.settings import HeadName, RowLoss
+from finetune.settings import RowLoss
 from pipelines.errors import UsageError
 from pipelines.row import SCALES
 
@@ -39,27 +38,13 @@ CLASSES = {
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
-@dataclass(frozen=True)
 class Scale:
-    """A corpus' scale of labels."""
+    """A corpus' scale of labels, a key of `SCALES`."""
 
-    name: str
-
-    @property
-    def low(self) -> float:
-        return SCALES[self.name][0]
-
-    @property
-    def high(self) -> float:
-        return SCALES[self.name][1]
-
-    @property
-    def middle(self) -> float:
-        return (self.low + self.high) / 2
-
-    @property
-    def half_range(self) -> float:
-        return (self.high - self.low) / 2
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.low, self.high = SCALES[name]
+        self.middle, self.half_range = (self.low + self.high) / 2, (self.high - self.low) / 2
 
 
 class _OnLastToken(nn.Module):
@@ -179,23 +164,6 @@ class Answer(nn.Module):
 
 
 Head = Regression | Classes | Levels | Answer
-
-
-def build_head(name: HeadName, *, width: int, scale: str, row_loss: RowLoss, tokenizer: Any) -> Head:
-    """The head of a name.
-
-    Args:
-        name: Which.
-        width: Of the hidden states.
-        scale: Of the labels, a key of `SCALES`.
-        row_loss: A row's own loss; used by `regression` alone.
-        tokenizer: The model's.
-    """
-    if name == "regression":
-        return Regression(width, Scale(scale), row_loss)
-    if name == "classes":
-        return Classes(width, Scale(scale))
-    return Levels(tokenizer, Scale(scale)) if name == "levels" else Answer(tokenizer, Scale(scale))
 
 
 def written_rating(label: float, scale: Scale) -> str:

@@ -29,7 +29,7 @@ EMBEDDED = "embedded"
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class BaseModel:
     """A frozen model with its processor."""
 
@@ -130,14 +130,7 @@ def load_base(
     model.requires_grad_(False)
     keep_trainable(model)
     model.name_or_path = name  # the adapter names its base as the user did, not by a local folder
-    return BaseModel(
-        name=name,
-        revision=revision,
-        family=family,
-        thinker=model,
-        processor=processor,
-        max_pixels=max_pixels,
-    )
+    return BaseModel(name, revision, family, model, processor, max_pixels)
 
 
 def source_of(name: str) -> str:

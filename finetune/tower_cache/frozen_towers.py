@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,18 +19,15 @@ from transformers import TrainerCallback
 
 from finetune.inputs import token_budget
 from finetune.inputs.batch import Encoded, RowEncoder, padded
-from finetune.inputs.chat_encoder import decode_in_threads
+from finetune.inputs.chat_encoder import ChatEncoder, Clip, decode_in_threads
 from finetune.inputs.chat_formats import AudioInput, VideoInput
 from finetune.model import towers
 from finetune.model.loading import source_of
 from finetune.model.parts import TOWERS, part
+from finetune.settings import FinetuneConfig
 from finetune.tower_cache.cache import Entry, TowerCache
 from pipelines.provenance import folder_digest, versions
-
-if TYPE_CHECKING:
-    from finetune.inputs.chat_encoder import ChatEncoder, Clip
-    from finetune.settings import FinetuneConfig
-    from pipelines.row import Row
+from pipelines.row import Row
 
 # A new version may decode or process a clip differently.
 PACKAGES = ("transformers", "torchvision", "av", "decord2")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,10 +28,8 @@ from torch.utils._pytree import tree_leaves
 from finetune.model import towers
 from finetune.model.families import known_family
 from finetune.model.fsdp import layers_of
+from finetune.model.regressor import SentimentModel
 from pipelines.errors import RunError
-
-if TYPE_CHECKING:
-    from finetune.model.regressor import SentimentModel
 
 UNSUPPORTED = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
 FLOATS = ("pixel_values_videos", "input_features")
@@ -97,7 +95,8 @@ class Rehearsal:
         self.model = model.train()
         self._layers = layers_of(known_family(model.base).decoder(model.base))
         self._depth = len(self._layers)
-        if shallow and _are_equal(self._layers):
+        shapes = [[(name, value.shape) for name, value in layer.named_parameters()] for layer in self._layers]
+        if shallow and all(one == shapes[0] for one in shapes):
             del self._layers[DEPTHS[0] :]
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         with self._mode:
@@ -166,12 +165,6 @@ class Rehearsal:
                 f"--dry-run: the memory of a step cannot be counted, since in this model the result of"
                 f" {getattr(error, 'func', error)} depends on values; the lines above are valid"
             ) from error
-
-
-def _are_equal(layers: torch.nn.ModuleList) -> bool:
-    """Whether all layers have parameters of the same names and shapes."""
-    shapes = [[(name, value.shape) for name, value in layer.named_parameters()] for layer in layers]
-    return all(one == shapes[0] for one in shapes)
 
 
 def _without_masks(func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -34,8 +34,6 @@ from finetune.model.families import known_family
 from finetune.training.milestones import steps_per_epoch
 
 NAMES = ("text", "audio", "video")
-LOGGED = {"norm": "norms", "ratio": "ratios", "factor": "factors"}
-"""Words in the log, and the fields of a `Conflict` that they stand for."""
 
 
 class ModalityConflict(TrainerCallback):
@@ -105,9 +103,9 @@ class ModalityConflict(TrainerCallback):
         if not steps:
             return {}
         entry = {"conflict_rate": fmean(step.detected for step in steps)}
-        for word, field in LOGGED.items():
+        for word in ("norm", "ratio", "factor"):
             for name in self.averages:
-                values = (getattr(step, field).get(name) for step in steps)
+                values = (getattr(step, f"{word}s").get(name) for step in steps)
                 entry[f"{word}_{name}"] = fmean(value for value in values if value is not None)
         return {key: value for key, value in entry.items() if math.isfinite(value)}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +17,13 @@ from finetune.divergence import check_ratings
 from finetune.inputs.batch import collate
 from finetune.inputs.dataset import EncodedRows, check_labels
 from finetune.inputs.scales import common_scale
+from finetune.model.regressor import SentimentModel
 from finetune.msa_metrics import DEFINITIONS, definition_of, measured
 from finetune.settings import BestBy
 from pipelines.atomic import write_table
 from pipelines.errors import RunError, UsageError
 from pipelines.row import SCALES
 from pipelines.store import StoreReader
-
-if TYPE_CHECKING:
-    from finetune.model.regressor import SentimentModel
 
 Row = dict[str, Any]
 

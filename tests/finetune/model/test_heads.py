@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,17 +11,18 @@ from torch.nn import functional as F
 
 from finetune.inputs.batch import NO_ANSWER
 from finetune.inputs.prompts import LEVELS
+from finetune.model.adapters import fresh_head
 from finetune.model.heads import (
     Answer,
     Classes,
     Levels,
     Regression,
     Scale,
-    build_head,
     parsed_rating,
     single_token,
     written_rating,
 )
+from finetune.settings import FinetuneConfig
 from finetune.thinker.architecture import make_tokenizer
 from pipelines.errors import UsageError
 
@@ -127,5 +129,9 @@ def test_other_texts_are_none(text: str) -> None:
 def test_every_name_builds_its_head(tokenizer: Any) -> None:
     kinds = {"regression": Regression, "classes": Classes, "levels": Levels, "answer": Answer}
     for name, kind in kinds.items():
-        built = build_head(name, width=6, scale="mosi", row_loss="l1", tokenizer=tokenizer)  # type: ignore[arg-type]
+        config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(hidden_size=6))
+        base: Any = SimpleNamespace(
+            thinker=SimpleNamespace(config=config), processor=SimpleNamespace(tokenizer=tokenizer)
+        )
+        built = fresh_head(base, FinetuneConfig(head=name), "mosi")  # type: ignore[arg-type]
         assert type(built) is kind
