@@ -98,12 +98,7 @@ class DivergenceWatch(TrainerCallback):
 
 
 def check_ratings(model: Any, ids: Sequence[str], values: Sequence[Any]) -> None:
-    """Refuse ratings or features that are not finite, except those of a head that writes.
-
-    Args:
-        model: A `SentimentModel`.
-        ids: Of the rows.
-        values: A number or a list of numbers for each.
+    """Refuse ratings or features of rows that are not finite, except those of a head that writes.
 
     Raises:
         Diverged: Naming the rows.

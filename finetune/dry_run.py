@@ -173,14 +173,7 @@ def length_lines(lengths: Sequence[Length], max_tokens: int | None) -> Iterator[
 def memory_lines(
     base: BaseModel, model: SentimentModel, config: FinetuneConfig, rows: tuple[Encoded, Encoded, Encoded]
 ) -> Iterator[str]:
-    """Lines about parameters and memory, in GiB, of one process.
-
-    Args:
-        base: The model.
-        model: The same with adapter and head; it cannot be used afterwards.
-        config: The run's settings.
-        rows: From `extremes`.
-    """
+    """Lines about parameters and memory, in GiB, of one process; `model` cannot be used afterwards."""
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     parameters = sum(value.numel() for value in model.parameters())
     yield f"parameters: {parameters / 1e9:.3f} billion, {trained / 1e6:.3f} million of them trained"

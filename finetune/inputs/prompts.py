@@ -49,13 +49,7 @@ BY_SCALE = {"mosi": "rating", "sims": "rating", "binary": "sarcasm"}
 
 
 def rating_question(scale: str, language: str, corpus: str = "") -> str:
-    """The question.
-
-    Args:
-        scale: Of the labels; decides the wording if the corpus has none of its own.
-        language: If there is no wording in it, English is used.
-        corpus: The corpus' name.
-    """
+    """The question, in the corpus' own wording or else that of the scale; in English for other languages."""
     low, high = SCALES[scale]
     wordings = QUESTIONS[BY_CORPUS.get(corpus, BY_SCALE[scale])]
     return wordings.get(language, wordings["en"]).format(low=low, high=high)

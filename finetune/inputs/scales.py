@@ -10,11 +10,7 @@ from pipelines.store import StoreReader
 
 
 def common_scale(reader: StoreReader, ids: Iterable[str]) -> str:
-    """The scale of rows' labels, a key of `SCALES`.
-
-    Args:
-        reader: The store.
-        ids: Of the rows, one or more.
+    """The scale of rows' labels, a key of `SCALES`, by the ids of one or more rows.
 
     Raises:
         RunError: If they have several scales, or an unknown one; with the number of rows and the first ids of

@@ -12,12 +12,7 @@ from pipelines.store import StoreReader
 def shown_modalities(
     readable: Sequence[Modality], model: str, asked: Sequence[Modality] | None
 ) -> tuple[Modality, ...]:
-    """The modalities of a row that a model is shown.
-
-    Args:
-        readable: The inputs of models of its family.
-        model: Its name, for the message.
-        asked: `finetune.modalities`; None for all inputs.
+    """The modalities that a model is shown: those of `finetune.modalities`, by default all that it reads.
 
     Raises:
         UsageError: If the model does not read one of them.

@@ -26,13 +26,7 @@ def excess(budget: Budget, encoded: Encoded) -> int:
 
 
 def fitted(encoder: ChatEncoder, row: Row, clip: Clip, encoded: Encoded) -> Encoded:
-    """A row that is too long, with less of its clip.
-
-    Args:
-        encoder: The encoder of the row.
-        row: The row.
-        clip: Its decoded media.
-        encoded: The row, too long.
+    """The input of a row, too long as `encoded`, with less of its clip.
 
     Raises:
         InputError: If it is still too long.

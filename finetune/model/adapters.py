@@ -16,13 +16,7 @@ from pipelines.errors import UsageError, reason
 
 
 def adapted(base: BaseModel, config: FinetuneConfig, scale: str, *, seed: int) -> SentimentModel:
-    """Put a new adapter and a new head on a model.
-
-    Args:
-        base: The model; it is changed.
-        config: Rank, scaling, dropout and place of the adapter; the head.
-        scale: Of the labels.
-        seed: Of the adapter's random half.
+    """Put a new adapter, its random half drawn from a seed, and a new head on a model, which is changed.
 
     Raises:
         UsageError: If the model lacks a part that is to be adapted.

@@ -80,13 +80,8 @@ def shard(
 ) -> torch.optim.Optimizer:
     """Shard a model in place, as accelerate was configured.
 
-    Args:
-        model: Is changed.
-        optimizer: Of its trained parameters, without a state yet.
-        accelerator: Has the plugin for FSDP.
-
     Returns:
-        The prepared optimizer, of the parameters that are trained now.
+        The optimizer, which must not have a state yet, prepared for the sharded parameters.
     """
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, register_fsdp_forward_method
     from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy

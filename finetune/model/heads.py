@@ -136,11 +136,8 @@ class Answer(nn.Module):
     def losses(self, hidden: Tensor, answers: Tensor | None, labels: Tensor, logits: Logits) -> Tensor:
         """Each row's mean cross-entropy over the tokens of its answer, (B,).
 
-        Args:
-            hidden: (B, L, width); a row ends with its answer; each token is predicted from the one before.
-            answers: As `finetune.inputs.batch.collate` gives them, (B, A).
-            labels: Not used; the answers contain them.
-            logits: The language-model head.
+        A row of `hidden`, (B, L, width), ends with its answer, and each token is predicted from the one
+        before. The labels are not used; `answers`, (B, A), contain them.
         """
         assert answers is not None, "rows come with their answers"
         is_token = answers != NO_ANSWER  # (B, A)

@@ -175,13 +175,9 @@ def store_summary(reader: StoreReader) -> dict[str, Any]:
 def write_card(
     directory: Path, record: dict[str, Any], rows: dict[str, Any], metrics: dict[str, Any]
 ) -> None:
-    """Write the model's card.
+    """Write the model's card, from the contents of `model.json` and `metrics.json`.
 
-    Args:
-        directory: The model's folder.
-        record: As in `model.json`.
-        rows: The training data: the `store`, as in `store_summary`, numbers by kind, weights.
-        metrics: The content of `metrics.json`.
+    `rows` describes the training data: the `store`, from `store_summary`, numbers by kind, weights.
     """
     config = record["config"]
     before, after = metrics["test"]["before"], metrics["test"]["after"]

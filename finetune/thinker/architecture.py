@@ -12,6 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tokenizers import pre_tokenizers, trainers
+from transformers import (
+    Qwen2_5OmniProcessor,
+    Qwen2_5OmniThinkerConfig,
+    Qwen2_5OmniThinkerForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+    WhisperFeatureExtractor,
+)
 
 from finetune.inputs.audio_in_video import AUDIO_IN_VIDEO
 
@@ -50,9 +60,6 @@ def make_tokenizer(
     texts: Iterable[str], vocab_size: int, special_tokens: dict[str, str] = SPECIAL_TOKENS
 ) -> Any:
     """A byte-level BPE tokenizer of Qwen's kind, trained on texts, with a family's special tokens."""
-    from tokenizers import pre_tokenizers, trainers
-    from transformers import Qwen2Tokenizer
-
     bpe = Qwen2Tokenizer().backend_tokenizer
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     bpe.train_from_iterator(
@@ -71,13 +78,6 @@ def make_tokenizer(
 
 def make_processor(tokenizer: Any, size: ThinkerSize) -> Any:
     """The real `Qwen2_5OmniProcessor` with limits for small frames and short sound."""
-    from transformers import (
-        Qwen2_5OmniProcessor,
-        Qwen2VLImageProcessor,
-        Qwen2VLVideoProcessor,
-        WhisperFeatureExtractor,
-    )
-
     pixels = {"shortest_edge": size.frame_px**2, "longest_edge": size.frame_px**2}
     vision: dict[str, Any] = {"patch_size": size.patch_px, "temporal_patch_size": 2, "merge_size": 2}
     vision["size"] = pixels
@@ -99,8 +99,6 @@ def make_processor(tokenizer: Any, size: ThinkerSize) -> Any:
 
 def initialised(tokenizer: Any, size: ThinkerSize, seed: int) -> Any:
     """A `Qwen2_5OmniThinkerForConditionalGeneration` with weights drawn from a seed, in evaluation mode."""
-    from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
-
     token_id = tokenizer.convert_tokens_to_ids
     special = {name: token_id(token) for name, token in SPECIAL_TOKENS.items()}
     fields: dict[str, Any] = {

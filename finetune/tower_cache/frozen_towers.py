@@ -139,14 +139,7 @@ class FrozenTowers:
 
 
 def frozen_towers(encoder: ChatEncoder, model: Any, config: FinetuneConfig, out: Path) -> RowEncoder:
-    """The encoder of a run's inputs according to `config.tower_cache`: `encoder` itself without a cache.
-
-    Args:
-        encoder: The model's.
-        model: The transformers model that is trained.
-        config: The run's settings.
-        out: The run's folder.
-    """
+    """The encoder of a run's inputs according to `config.tower_cache`: `encoder` itself without a cache."""
     if config.tower_cache == "none" or not config.towers_are_frozen:
         return encoder
     folder = out / "towers" if config.tower_cache == "auto" else Path(config.tower_cache)

@@ -70,12 +70,7 @@ class ModalityConflict(TrainerCallback):
 
     @contextmanager
     def watching(self, input_ids: Tensor, attention_mask: Tensor) -> Iterator[None]:
-        """Around a forward and backward pass; other passes, as in evaluation, are not watched.
-
-        Args:
-            input_ids: (B, L).
-            attention_mask: (B, L), 0 for padding.
-        """
+        """Around a forward and backward pass of ids and mask, (B, L); other passes are not watched."""
         audio, video = (
             input_ids == getattr(self.model.config, f"{name}_token_id", -1) for name in ("audio", "video")
         )

@@ -261,10 +261,6 @@ def check_ranks(directory: Path, ranks: int) -> None:
 
     A step would have other rows in it, an epoch maybe other steps, and generators' states would be missing.
 
-    Args:
-        directory: Of the checkpoints.
-        ranks: Processes of this run.
-
     Raises:
         UsageError: Naming both numbers.
     """
