@@ -42,12 +42,7 @@ class DivergenceWatch(TrainerCallback):
         self._before: list[Recorded] = []
 
     def record(self, rows: Tensor, losses: Tensor) -> None:
-        """Record a micro-batch of the current step.
-
-        Args:
-            rows: The rows' indices, (B,).
-            losses: Their own losses, (B,).
-        """
+        """Record a micro-batch of the current step: the rows' indices and their own losses, both (B,)."""
         self._current.append((rows, losses.detach().isfinite()))
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -47,12 +47,7 @@ def ridge(features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def start_head(model: SentimentModel, features: Tensor, labels: Sequence[float]) -> None:
-    """Set a model's regression head, in place, to the ridge regression of labels on its features.
-
-    Args:
-        model: Its head is changed.
-        features: Of the training originals, (N, d).
-        labels: Theirs, on the labels' scale.
+    """Set a model's regression head, in place, to the ridge regression of labels on features, (N, d).
 
     Raises:
         RunError: If there is no row.

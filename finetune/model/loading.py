@@ -48,13 +48,7 @@ class BaseModel:
         head: HeadName = "regression",
         audio_in_video: bool | None = None,
     ) -> ChatEncoder:
-        """The encoder of this model's inputs.
-
-        Args:
-            budget: How much of a clip is shown.
-            modalities: The modalities that are shown; None for all that the family reads.
-            head: How the rating is read, which the question says.
-            audio_in_video: Whether a clip's audio is among its frames; None for as the model was trained.
+        """The encoder of this model's inputs; None stands for all modalities, and for audio as in training.
 
         Raises:
             UsageError: If the family does not read one of them, or cannot have audio among frames.

@@ -46,12 +46,7 @@ class TowerCache:
         self.refresh()
 
     def key(self, kind: str, content: bytes) -> str:
-        """The key of a tower's output for a medium.
-
-        Args:
-            kind: `video` or `audio`.
-            content: The encoded medium.
-        """
+        """The key of a tower's output for an encoded medium of a kind, `video` or `audio`."""
         return digest([kind, hashlib.sha256(content).hexdigest(), self.identity])
 
     def refresh(self) -> None:

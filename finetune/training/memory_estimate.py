@@ -119,9 +119,6 @@ class Rehearsal:
     def step(self, batch: Batch) -> int:
         """The peak memory of a forward and backward pass in bytes; can be called once.
 
-        Args:
-            batch: From `finetune.inputs.batch.collate`, as in training.
-
         Raises:
             RunError: If shapes depend on values that are not there.
         """

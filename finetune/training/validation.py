@@ -109,13 +109,8 @@ def taken_in_turns(
 
     The batches are those of a single process, whatever the number of ranks, so the results are the same, too.
 
-    Args:
-        ids: Of the rows.
-        batch_size: Rows of a batch.
-        compute: Gives a value for each row of a batch, in their order.
-
     Returns:
-        A value for each row, (N,), in all ranks.
+        A value for each row, (N,), in their order, in all ranks.
     """
     rank, ranks = 0, 1
     if distributed.is_initialized():
