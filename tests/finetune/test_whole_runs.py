@@ -140,7 +140,7 @@ def test_processes_fill_a_cache_together(
 def test_towers_that_are_trained_are_not_kept(store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
     main(arguments(store, tiny_thinker, tmp_path / "out", adapt="[language,vision]", epochs=1))
     assert not (tmp_path / "out" / "towers").exists()
-    with pytest.raises(UsageError, match=r"finetune\.adapt: got language, vision; only towers"):
+    with pytest.raises(UsageError, match=r"finetune\.adapt: got language, vision; only frozen towers"):
         fill.main(
             ["--data", str(store), "--out", str(tmp_path / "c"), "--finetune.adapt", "[language,vision]"]
         )

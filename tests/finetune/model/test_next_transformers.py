@@ -101,7 +101,7 @@ def moved(model: SentimentModel) -> SentimentModel:
     for name, value in model.named_parameters():
         if value.requires_grad:
             torch.nn.init.normal_(value, std=0.1, generator=generator)
-            assert "lora_" in name or ".head." in name
+            assert "lora_" in name or name.startswith("head.")
     return model
 
 
