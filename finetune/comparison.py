@@ -16,37 +16,40 @@ References:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from finetune.bootstrap import drawn_units, draws, metrics_of_draws
-from finetune.msa_metrics import Definition, definition_of
+from finetune.msa_metrics import Definition, Grading, Score, definition_of
 from pipelines.atomic import write_json
 from pipelines.errors import RunError, UsageError, call, reason
 
 RESAMPLES = 10_000
+CHUNK = 500
+"""Resamples that are computed at once."""
 SEED = 1111
 CONFIDENCE = 0.95
 FILE = "comparison.json"
 COLUMNS = ("id", "group", "corpus", "scale", "label", "prediction")
+# From columns (N, K) to their sums over the rows of each resample, (B, K).
+Sums = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """What two models made of the same rows."""
+    """Two models' ratings of the same rows."""
 
     groups: list[str]
     """Of each row, (N,)."""
     labels: np.ndarray
     """(N,)"""
     model: np.ndarray
-    """The one model's ratings, (N,)."""
+    """The first model's ratings, (N,)."""
     against: np.ndarray
-    """The other's."""
+    """The other model's, (N,)."""
     definition: Definition
     """Of the metrics."""
 
@@ -55,10 +58,10 @@ def main(argv: list[str]) -> None:
     """Compare two tables of predictions."""
     options = _options(argv)
     pairs = paired(read_predictions(options.model), read_predictions(options.against))
-    told = compare(pairs, resamples=options.resamples, seed=options.seed)
+    comparison = compare(pairs, resamples=options.resamples, seed=options.seed)
     names = {"model": str(options.model), "against": str(options.against)}
-    write_json(options.out or options.model.with_name(FILE), names | told)
-    print(table(told))
+    write_json(options.out or options.model.with_name(FILE), names | comparison)
+    print(table(comparison))
 
 
 def read_predictions(path: Path) -> list[dict[str, Any]]:
@@ -71,15 +74,15 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet
 
     try:
-        found = pyarrow.parquet.read_table(path)
+        predictions = pyarrow.parquet.read_table(path)
     except (OSError, pyarrow.ArrowInvalid) as error:
         raise RunError(
             f"{path}: cannot be read ({reason(error)}); wants a model's predictions.parquet"
         ) from error
-    lacking = [name for name in COLUMNS if name not in found.column_names]
+    lacking = [name for name in COLUMNS if name not in predictions.column_names]
     if lacking:
         raise RunError(f"{path}: lacks the columns {', '.join(lacking)}; evaluate the model again")
-    return found.select(list(COLUMNS)).to_pylist()
+    return predictions.select(list(COLUMNS)).to_pylist()
 
 
 def paired(model: Sequence[dict[str, Any]], against: Sequence[dict[str, Any]]) -> Pairs:
@@ -89,9 +92,8 @@ def paired(model: Sequence[dict[str, Any]], against: Sequence[dict[str, Any]]) -
         RunError: At the first row that is not the same in both.
     """
     others = {row["id"]: row for row in against}
-    own = {row["id"] for row in model}
     _check_ids(model, others, "the other table lacks")
-    _check_ids(against, own, "the first table lacks")
+    _check_ids(against, {row["id"] for row in model}, "the first table lacks")
     for row in model:
         for name in ("scale", "corpus", "group", "label"):
             if row[name] != others[row["id"]][name]:
@@ -128,70 +130,154 @@ def compare(pairs: Pairs, *, resamples: int = RESAMPLES, seed: int = SEED) -> di
     """
     unit, units = drawn_units(pairs.groups)
     count = int(units.max()) + 1
-    whole = np.ones((1, count))
-    values = [_on_both(pairs, units, whole)] + [
-        _on_both(pairs, units, counts) for counts in draws(count, resamples, seed)
-    ]
+
+    def of_both(counts: np.ndarray) -> dict[str, np.ndarray]:
+        model, against = (
+            metrics_of_draws(pairs.definition, ratings, pairs.labels, units, counts)
+            for ratings in (pairs.model, pairs.against)
+        )
+        return {name: np.stack([model[name], against[name]]) for name in model}  # (2, B) by name
+
+    once = of_both(np.ones((1, count)))
+    chunks = [of_both(counts) for counts in draws(count, resamples, seed)]
     metrics = {
-        name: _difference(values[0][name][:, 0], np.hstack([chunk[name] for chunk in values[1:]]))
-        for name in values[0]
+        name: _difference(values[:, 0], np.hstack([chunk[name] for chunk in chunks]))
+        for name, values in once.items()
     }
     about = {"unit": unit, "units": count, "rows": len(units), "resamples": resamples, "seed": seed}
     return about | {"confidence": CONFIDENCE, "metrics": metrics}
 
 
-def _on_both(pairs: Pairs, units: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Both models' metrics, (2, B) by name."""
-    model, against = (
-        metrics_of_draws(pairs.definition, ratings, pairs.labels, units, counts)
-        for ratings in (pairs.model, pairs.against)
-    )
-    return {name: np.stack([model[name], against[name]]) for name in model}
+def draws(units: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each unit is drawn in each resample, in chunks (B, U)."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, CHUNK):
+        size = min(CHUNK, resamples - start)
+        yield rng.multinomial(units, np.full(units, 1 / units), size=size).astype(np.float64)
+
+
+def drawn_units(groups: Sequence[str]) -> tuple[str, np.ndarray]:
+    """What is drawn, and the number of each row's unit, (N,).
+
+    Groups where any has several rows; rows where each is a group of its own, or all are one.
+    """
+    names, numbers = np.unique(np.array(groups), return_inverse=True)
+    if 1 < len(names) < len(groups):
+        return "group", numbers
+    return "row", np.arange(len(groups))
+
+
+def metrics_of_draws(
+    definition: Definition, predictions: np.ndarray, labels: np.ndarray, units: np.ndarray, counts: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The metrics of many resamples at once.
+
+    Every metric is made of sums over rows, so the sums within each unit, times how often the unit was drawn,
+    give the metrics of all resamples.
+
+    Args:
+        definition: Of the metrics.
+        predictions: (N,).
+        labels: (N,).
+        units: The number of each row's unit, (N,), below U.
+        counts: How often each unit was drawn, (B, U).
+
+    Returns:
+        (B,) by metric, not rounded; NaN where a metric has no value.
+    """
+    predictions, labels = definition.clipped(predictions), definition.clipped(labels)
+
+    def sums(columns: np.ndarray) -> np.ndarray:
+        by_unit = np.zeros((counts.shape[1], columns.shape[1]))
+        np.add.at(by_unit, units, columns)
+        return counts @ by_unit  # (B, U) x (U, K)
+
+    values: dict[str, np.ndarray] = {}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for grading in definition.gradings:
+            values |= _class_scores(grading, predictions, labels, sums)
+        distances = _distances(predictions.astype(np.float64), labels.astype(np.float64), sums)
+    return values | {name: distances[name] for name in definition.distances}
+
+
+def _class_scores(
+    grading: Grading, predictions: np.ndarray, labels: np.ndarray, sums: Sums
+) -> dict[str, np.ndarray]:
+    """A grading's scores, (B,) by name."""
+    counted = grading.counted(labels)[:, None]
+    true = grading.classify(labels)
+    classes = np.unique(true)
+    is_predicted, is_true = grading.classify(predictions)[:, None] == classes, true[:, None] == classes
+    hits, predicted, support = (
+        sums(columns & counted) for columns in (is_predicted & is_true, is_predicted, is_true)
+    )  # (B, classes) each
+    share = support / support.sum(1, keepdims=True)
+    scores: dict[Score, np.ndarray] = {
+        "accuracy": hits.sum(1) / support.sum(1),
+        "precision": (share * _ratio(hits, predicted)).sum(1),
+        "recall": (share * _ratio(hits, support)).sum(1),
+        "f1": (share * _ratio(2 * hits, predicted + support)).sum(1),
+    }
+    return {name: scores[score] for score, name in grading.names.items()}
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """0 where both are 0."""
+    return np.where(denominator > 0, numerator / denominator, 0.0)
+
+
+def _distances(predictions: np.ndarray, labels: np.ndarray, sums: Sums) -> dict[str, np.ndarray]:
+    x, y = predictions - predictions.mean(), labels - labels.mean()  # so that squares lose no digits
+    columns = np.stack([np.ones_like(x), np.abs(predictions - labels), x, y, x * x, y * y, x * y], axis=1)
+    rows, distance, *moments = sums(columns).T
+    mean_x, mean_y, xx, yy, xy = (moment / rows for moment in moments)
+    variance_x, variance_y = _variance(xx, mean_x), _variance(yy, mean_y)
+    return {"MAE": distance / rows, "Corr": (xy - mean_x * mean_y) / np.sqrt(variance_x * variance_y)}
+
+
+def _variance(squares: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """NaN where all values are equal but for rounding."""
+    variance = squares - mean**2
+    return np.where(variance > 1e-12 * np.maximum(squares, 1e-12), variance, np.nan)
 
 
 def _difference(values: np.ndarray, resampled: np.ndarray) -> dict[str, float | None]:
     """From both models' values, (2,), and theirs on resamples, (2, B)."""
-    told = dict.fromkeys(("model", "against", "difference", "low", "high", "p"))
-    told |= {"model": _rounded(values[0]), "against": _rounded(values[1])}
-    found = resampled[0] - resampled[1]
-    found = found[np.isfinite(found)]
+    result = dict.fromkeys(("model", "against", "difference", "low", "high", "p"))
+    result |= {"model": _rounded(values[0]), "against": _rounded(values[1])}
+    differences = resampled[0] - resampled[1]
+    differences = differences[np.isfinite(differences)]
     difference = _rounded(values[0] - values[1])
-    if difference is None or not len(found):
-        return told | {"resamples": 0}
+    if difference is None or not len(differences):
+        return result | {"resamples": 0}
     outside = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(found, [outside, 1 - outside])
-    rarer = min(np.sum(found <= 0), np.sum(found >= 0))
-    p = _rounded(min(1.0, 2 * (rarer + 1) / (len(found) + 1)))
+    low, high = np.quantile(differences, [outside, 1 - outside])
+    rarer = min(np.sum(differences <= 0), np.sum(differences >= 0))
+    p = _rounded(min(1.0, 2 * (rarer + 1) / (len(differences) + 1)))
     interval = {"low": _rounded(low), "high": _rounded(high)}
-    return told | interval | {"difference": difference, "p": p, "resamples": len(found)}
+    return result | interval | {"difference": difference, "p": p, "resamples": len(differences)}
 
 
 def _rounded(value: float) -> float | None:
     return round(float(value), 4) if np.isfinite(value) else None
 
 
-def table(told: dict[str, Any]) -> str:
-    """What `compare` returns, for a terminal."""
-    drawn = {"group": "whole groups are drawn", "row": "rows are drawn one by one"}[told["unit"]]
+def table(comparison: dict[str, Any]) -> str:
+    """The result of `compare`, for a terminal."""
+    drawn = {"group": "whole groups are drawn", "row": "rows are drawn one by one"}[comparison["unit"]]
     lines = [
-        f"{told['rows']} rows; {drawn}: {told['units']}, {told['resamples']} times",
+        f"{comparison['rows']} rows; {drawn}: {comparison['units']}, {comparison['resamples']} times",
         f"{'':<16}{'model':>10}{'against':>10}{'difference':>12}{'95 % interval':>22}{'p':>9}",
     ]
-    for name, found in told["metrics"].items():
-        interval = f"{_signed(found['low'])} to {_signed(found['high'])}"
+    for name, values in comparison["metrics"].items():
+        signed = {key: "–" if value is None else f"{value:+.4f}" for key, value in values.items()}
+        plain = {key: "–" if value is None else f"{value:.4f}" for key, value in values.items()}
+        interval = f"{signed['low']} to {signed['high']}"
         lines.append(
-            f"{name:<16}{_cell(found['model']):>10}{_cell(found['against']):>10}"
-            f"{_signed(found['difference']):>12}{interval:>22}{_cell(found['p']):>9}"
+            f"{name:<16}{plain['model']:>10}{plain['against']:>10}"
+            f"{signed['difference']:>12}{interval:>22}{plain['p']:>9}"
         )
     return "\n".join(lines)
-
-
-def _cell(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.4f}"
 
 
 def _check_ids(rows: Sequence[dict[str, Any]], others: Any, lacks: str) -> None:

@@ -1,7 +1,7 @@
-"""A training that diverges ends, and says where: before the optimizer takes a step that cannot be undone.
+"""Ends a diverging training before the optimizer takes a step that cannot be undone, and says where.
 
-What is watched stays on the device and is looked at once in an optimizer step, so that watching costs no
-waiting between micro-batches.
+The watched values stay on the device and are checked once in an optimizer step, so that micro-batches do not
+wait for them.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object, reduce
+from torch import Tensor
 from transformers import TrainerCallback
 
 from finetune.model.heads import Answer
 from pipelines.errors import RunError, listed
 
-Seen = tuple[torch.Tensor, torch.Tensor]
-"""Of a micro-batch, the rows' indices and whether their losses are finite, both (B,), on the device."""
+Recorded = tuple[Tensor, Tensor]
+"""The row indices of a micro-batch, and whether their losses are finite, both (B,), on the device."""
 
 
 class Diverged(RunError):
@@ -28,37 +31,32 @@ class DivergenceWatch(TrainerCallback):
     """Ends a training with the first loss, gradient or weight that is not finite.
 
     Args:
-        model: What is trained.
+        model: The trained model.
         ids: The ids of the training rows, by their index.
-        newest: The newest whole checkpoint; None where there is none.
+        newest: Returns the newest complete checkpoint; None if there is none.
     """
 
     def __init__(self, model: torch.nn.Module, ids: Sequence[str], newest: Callable[[], Path | None]) -> None:
         self.model, self.ids, self.newest = model, ids, newest
-        self._seen: list[Seen] = []
-        self._before: list[Seen] = []
+        self._current: list[Recorded] = []
+        self._before: list[Recorded] = []
 
-    def saw(self, rows: torch.Tensor, losses: torch.Tensor) -> None:
-        """Note a micro-batch of the step that is under way.
-
-        Args:
-            rows: The rows' indices, (B,).
-            losses: Their own losses, (B,).
-        """
-        self._seen.append((rows, losses.detach().isfinite()))
+    def record(self, rows: Tensor, losses: Tensor) -> None:
+        """Record a micro-batch of the current step: the rows' indices and their own losses, both (B,)."""
+        self._current.append((rows, losses.detach().isfinite()))
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look at the losses and gradients of the step, and at the weights that the step before left.
+        """Check the losses and gradients of the step, and the weights that the step before left.
 
         Raises:
             Diverged: In all processes, if anything is not finite in any of them.
         """
-        step, seen, before = state.global_step + 1, self._seen, self._before
-        self._seen, self._before = [], seen
-        losses = [finite for _, finite in seen]
-        gradients = (
-            [] if _is_scaled() else [value.grad for value in self._trained() if value.grad is not None]
-        )
+        step, current, before = state.global_step + 1, self._current, self._before
+        self._current, self._before = [], current
+        losses = [finite for _, finite in current]
+        # With float16, gradients are scaled, and the scaler skips steps that overflow.
+        scaled = AcceleratorState._shared_state.get("_mixed_precision") == "fp16"
+        gradients = [value.grad for value in self._trained() if value.grad is not None and not scaled]
         weights_are, losses_are, gradients_are = _everywhere(
             [_finite([*self._trained()]), torch.cat(losses).all() if losses else None, _finite(gradients)],
             args.device,
@@ -66,12 +64,12 @@ class DivergenceWatch(TrainerCallback):
         if not weights_are:
             self._end("a weight", step - 1, before)
         if not losses_are:
-            self._end("the loss", step, [(rows[~finite], finite) for rows, finite in seen])
+            self._end("the loss", step, [(rows[~finite], finite) for rows, finite in current])
         if not gradients_are:
-            self._end("a gradient", step, seen)
+            self._end("a gradient", step, current)
 
     def check_weights(self, step: int, device: torch.device) -> None:
-        """Look at the weights before they are written.
+        """Check the weights before they are written.
 
         Raises:
             Diverged: In all processes, if one is not finite in any of them.
@@ -82,13 +80,11 @@ class DivergenceWatch(TrainerCallback):
     def _trained(self) -> list[torch.nn.Parameter]:
         return [value for value in self.model.parameters() if value.requires_grad]
 
-    def _end(self, what: str, step: int, seen: Sequence[Seen]) -> None:
-        from accelerate.utils import gather_object
-
-        own = [self.ids[row] for rows, _ in seen for row in rows.tolist()]
+    def _end(self, what: str, step: int, recorded: Sequence[Recorded]) -> None:
+        own = [self.ids[row] for rows, _ in recorded for row in rows.tolist()]
         named = list(dict.fromkeys(gather_object(own)))
         checkpoint = self.newest()
-        kept = f"{checkpoint} is the last whole checkpoint" if checkpoint else "there is no checkpoint yet"
+        kept = f"{checkpoint} is the last complete checkpoint" if checkpoint else "there is no checkpoint yet"
         raise Diverged(
             f"finetune: {what} is not finite in step {step}, with the {rows_named(named)}; the training ends"
             f" before it is used, and {kept}; look at these rows, or lower finetune.learning_rate and"
@@ -97,18 +93,13 @@ class DivergenceWatch(TrainerCallback):
 
 
 def check_ratings(model: Any, ids: Sequence[str], values: Sequence[Any]) -> None:
-    """Refuse ratings or features that are not finite, but for those of a read-out that writes.
-
-    Args:
-        model: A `Rater`.
-        ids: Of the rows.
-        values: A number or a list of numbers for each.
+    """Refuse ratings or features of rows that are not finite, except those of a head that writes.
 
     Raises:
         Diverged: Naming the rows.
     """
-    if isinstance(model.readout, Answer):
-        return  # what it wrote may be no number, which is counted
+    if isinstance(model.head, Answer):
+        return  # its answer may be no number, which is counted
     bad = [row for row, value in zip(ids, values, strict=True) if not torch.tensor(value).isfinite().all()]
     if bad:
         raise Diverged(
@@ -122,8 +113,8 @@ def rows_named(ids: Sequence[str]) -> str:
     return f"row{'s' if len(ids) > 1 else ''} {listed(ids, 8)}"
 
 
-def _finite(values: Sequence[torch.Tensor]) -> torch.Tensor | None:
-    """Whether all numbers of all tensors are finite, as far as this process has them; None without any."""
+def _finite(values: Sequence[Tensor]) -> Tensor | None:
+    """Whether all numbers that this process has of the tensors are finite; None if it has none."""
     from torch.distributed.tensor import DTensor
 
     own = [value.to_local() if isinstance(value, DTensor) else value for value in values]
@@ -131,16 +122,7 @@ def _finite(values: Sequence[torch.Tensor]) -> torch.Tensor | None:
     return torch.nn.utils.get_total_norm(own).isfinite() if own else None
 
 
-def _everywhere(flags: Sequence[torch.Tensor | None], device: torch.device) -> list[bool]:
-    """Which flags are set in all processes; one that is None is."""
-    from accelerate.utils import reduce
-
+def _everywhere(flags: Sequence[Tensor | None], device: torch.device) -> list[bool]:
+    """Which flags are set in all processes; None counts as set."""
     unset = [torch.zeros((), device=device) if flag is None else (~flag).float().to(device) for flag in flags]
     return [count == 0 for count in reduce(torch.stack(unset), reduction="sum").tolist()]
-
-
-def _is_scaled() -> bool:
-    """Whether gradients are scaled for float16, where the scaler leaves steps out that overflow."""
-    from accelerate.state import AcceleratorState
-
-    return AcceleratorState._shared_state.get("_mixed_precision") == "fp16"

@@ -1,7 +1,7 @@
 """How well a fine-tuned model does on a store: `python -m finetune.evaluation --model DIR --data STORE`.
 
 Writes `metrics.json` and `predictions.parquet` beside the model, and with `--against DIR2` also
-`comparison.json`. Originals are rated, each once; weights play no part. Under `accelerate launch -m` the
+`comparison.json`. Originals are rated, each once; weights are not used. Under `accelerate launch -m` the
 processes share the rows.
 """
 
@@ -9,26 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from finetune.inputs.scales import common_scale
-from pipelines.atomic import write_json, write_table
+from pipelines.atomic import write_json
 from pipelines.device import join_group, leave_group, pick, share
 from pipelines.errors import RunError, UsageError, call
-from pipelines.row import SCALES, SPLITS
+from pipelines.row import SPLITS
 from pipelines.store import StoreReader
 
 if TYPE_CHECKING:
-    import torch
-
-    from finetune.inputs.dataset import EncodedRows
-    from finetune.model.regressor import Rater
-
-RESULT = dict[str, Any]
+    import numpy as np
 
 
 def main(argv: list[str]) -> None:
@@ -42,7 +33,10 @@ def main(argv: list[str]) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Rate rows, and compare where that is asked for; the first process writes and prints."""
+    """Rate rows, and compare two models if asked to; the first process writes and prints."""
+    from finetune.comparison import FILE, compare, paired, table
+    from finetune.training.validation import metrics_of, rated_rows, write_predictions
+
     reader = StoreReader(options.data)
     rows = rated_rows(reader, options.split)
     other = _known_predictions(options.against, rows) if options.against else None
@@ -59,7 +53,14 @@ def evaluate(options: argparse.Namespace) -> None:
     write_predictions(options.model / "predictions.parquet", rows, predictions)
     print(json.dumps({options.split: metrics}, indent=2))
     if other is not None:
-        _compare(options, rows, predictions, other)
+        own, theirs = (
+            [row | {"prediction": float(rating)} for row, rating in zip(rows, ratings, strict=True)]
+            for ratings in (predictions, other)
+        )
+        comparison = compare(paired(own, theirs))
+        about = {"model": str(options.model), "against": str(options.against), "split": options.split}
+        write_json(options.model / FILE, about | comparison)
+        print(table(comparison))
 
 
 def _rate(
@@ -69,6 +70,7 @@ def _rate(
     from finetune.inputs.dataset import EncodedRows
     from finetune.inputs.shown_modalities import check_shown
     from finetune.model.saved_model import open_model, read_record
+    from finetune.training.validation import predict
 
     scale = read_record(directory)["scale"]  # before the model is loaded
     if rows[0]["scale"] != scale:
@@ -83,7 +85,7 @@ def _rate(
 
 
 def _known_predictions(directory: Path, rows: list[dict[str, Any]]) -> np.ndarray | None:
-    """A model's stored ratings of just these rows; None where it must be asked.
+    """A model's stored ratings of exactly these rows; None if the model must be run.
 
     Raises:
         UsageError: If the folder holds neither such ratings nor a model.
@@ -94,8 +96,7 @@ def _known_predictions(directory: Path, rows: list[dict[str, Any]]) -> np.ndarra
     path = directory / "predictions.parquet"
     if path.is_file():
         try:
-            mine = [row | {"prediction": 0.0} for row in rows]
-            return paired(mine, read_predictions(path)).against
+            return paired([row | {"prediction": 0.0} for row in rows], read_predictions(path)).against
         except RunError as error:
             if share().rank == 0:
                 print(f"{path} is of other rows ({error}); the model is evaluated", flush=True)
@@ -103,124 +104,12 @@ def _known_predictions(directory: Path, rows: list[dict[str, Any]]) -> np.ndarra
     return None
 
 
-def _compare(
-    options: argparse.Namespace, rows: list[dict[str, Any]], predictions: np.ndarray, other: np.ndarray
-) -> None:
-    """Write and print the comparison of two models' ratings."""
-    from finetune.comparison import FILE, compare, paired, table
-
-    own, theirs = (
-        [row | {"prediction": float(said)} for row, said in zip(rows, ratings, strict=True)]
-        for ratings in (predictions, other)
-    )
-    told = compare(paired(own, theirs))
-    about = {"model": str(options.model), "against": str(options.against), "split": options.split}
-    write_json(options.model / FILE, about | told)
-    print(table(told))
-
-
-def rated_rows(reader: StoreReader, split: str) -> list[dict[str, Any]]:
-    """The originals of a split: id, group, corpus, label, scale.
-
-    Raises:
-        RunError: If there is none, their scales differ, or a label is missing.
-    """
-    from finetune.inputs.dataset import check_labels
-
-    columns = ["id", "kind", "split", "group", "corpus", "label", "scale"]
-    rows = [
-        row
-        for row in reader.table.select(columns).to_pylist()
-        if row["split"] == split and row["kind"] == "original"
-    ]
-    if not rows:
-        raise RunError(f"{reader.directory}: no originals in the split {split}")
-    common_scale(reader, (row["id"] for row in rows))
-    check_labels(rows)
-    return rows
-
-
-def predict(model: Rater, inputs: EncodedRows, ids: Sequence[str], batch_size: int) -> np.ndarray:
-    """A model's ratings of rows, on the labels' scale, (N,), float64."""
-    return np.array(_through(model, model.rate, inputs, ids, batch_size))
-
-
-def features(model: Rater, inputs: EncodedRows, ids: Sequence[str], batch_size: int) -> list[list[float]]:
-    """A model's last hidden state for each row, (N, width)."""
-    return _through(model, model.features, inputs, ids, batch_size)
-
-
-def _through(
-    model: Rater,
-    compute: Callable[..., torch.Tensor],
-    inputs: EncodedRows,
-    ids: Sequence[str],
-    batch_size: int,
-) -> list[Any]:
-    """What `compute` gives for rows, in evaluation mode; the ranks take turns by batches."""
-    import torch
-
-    from finetune.divergence import check_ratings
-    from finetune.inputs.batch import collate
-    from finetune.model.turns import taken_in_turns
-
-    device = next(model.parameters()).device
-    pad_id = inputs.encoder.processor.tokenizer.pad_token_id
-
-    def computed(some: Sequence[str]) -> list[Any]:
-        batch = collate(inputs.many(some), pad_id)
-        return compute(**{name: value.to(device) for name, value in batch.items()}).tolist()
-
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        found = taken_in_turns(ids, batch_size, computed)
-    model.train(was_training)
-    check_ratings(model, ids, found)
-    return found
-
-
-def metrics_of(rows: Sequence[dict[str, Any]], predictions: np.ndarray) -> RESULT:
-    """The metrics of the rows' scale or corpus, with the number of rows; None where one has no value.
-
-    A rating that is NaN, an answer that was none, counts as the middle of the scale and is counted.
-    """
-    from finetune.msa_metrics import definition_of, measured
-
-    labels = np.array([row["label"] for row in rows])
-    unparsable = np.isnan(predictions)
-    predictions = np.where(unparsable, sum(SCALES[rows[0]["scale"]]) / 2, predictions)
-    definition = definition_of(rows[0]["scale"], {row["corpus"] for row in rows})
-    found = measured(definition, predictions, labels)
-    values = {name: None if np.isnan(value) else value for name, value in found.items()}
-    counted = {"unparsable": int(unparsable.sum())} if unparsable.any() else {}
-    return {"rows": len(rows), **counted, **values}
-
-
-def write_predictions(path: Path, rows: Sequence[dict[str, Any]], predictions: np.ndarray) -> None:
-    """A table of predictions with what is needed to compare them with another model's."""
-    import pyarrow
-
-    table = pyarrow.table(
-        {
-            **{name: [row[name] for row in rows] for name in ("id", "split", "group", "corpus", "scale")},
-            "label": pyarrow.array([row["label"] for row in rows], pyarrow.float32()),
-            "prediction": pyarrow.array(predictions, pyarrow.float32()),
-        }
-    )
-    write_table(path, table)
-
-
 def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="daq-msa evaluate", description=__doc__, allow_abbrev=False)
     parser.add_argument("--model", type=Path, required=True, help="folder of a fine-tuned model")
     parser.add_argument("--data", type=Path, required=True, help="a store")
-    parser.add_argument(
-        "--split", choices=SPLITS, default="test", help="whose originals are rated (default: test)"
-    )
-    parser.add_argument(
-        "--against", type=Path, metavar="DIR2", help="compare with the fine-tuned model in this folder"
-    )
+    parser.add_argument("--split", choices=SPLITS, default="test", help="rated split (default: test)")
+    parser.add_argument("--against", type=Path, metavar="DIR2", help="folder of a model to compare with")
     parser.add_argument("--batch_size", type=int, default=8, help="rows of a forward pass (default: 8)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     options = parser.parse_args(argv)

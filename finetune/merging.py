@@ -1,9 +1,8 @@
-"""A fine-tuned model as one whole: `daq-msa merge --model DIR --out DIR2`.
+"""Merges the adapter of a fine-tuned model into its weights: `daq-msa merge --model DIR --out DIR2`.
 
-The adapter is added to the base model's weights, and the folder that is written needs neither the
-base model nor peft; `daq-msa evaluate` and `predict` take it like any other. The base model is taken
-from this machine, the Hub is never asked. The sum is in float32; stored as bfloat16 the weights take
-half the room, and ratings move by that rounding.
+The new folder needs neither the base model nor peft; `daq-msa evaluate` and `predict` take it like any other.
+The base model must be on this machine; the Hub is never asked. The sum is in float32; stored as bfloat16 the
+weights take half the space, and ratings change by that rounding.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,17 +18,17 @@ from pipelines.errors import UsageError, call
 
 if TYPE_CHECKING:
     from finetune.inputs.chat_encoder import ChatEncoder
-    from finetune.model.regressor import Rater
+    from finetune.model.regressor import SentimentModel
 
 PRECISIONS = ("float32", "bfloat16")
-# Of the model's folder, what is as true of the merged one.
+# Files of the model's folder that are also right for the merged one.
 KEPT = ("metrics.json", "predictions.parquet")
 
 
 def main(argv: list[str]) -> None:
     """Merge a model's folder."""
     options = _options(argv)
-    # Read when the Hub's client is first imported: the base model was there for the training.
+    # Read when the Hub's client is first imported. The base model was loaded for the training.
     os.environ["HF_HUB_OFFLINE"] = "1"
     print(merge(options.model, options.out, precision=options.precision))
 
@@ -40,35 +37,42 @@ def merge(directory: Path, out: Path, *, precision: str = "float32") -> Path:
     """Write a model's folder anew with the adapter in the weights.
 
     Args:
-        directory: A fine-tuned model with its adapter; it is left as it is.
-        out: A folder that is not there yet, or empty. It is there whole or not at all.
+        directory: A fine-tuned model with its adapter; it is not changed.
+        out: A new or empty folder. It is written completely or not at all.
         precision: Of the stored weights, one of `PRECISIONS`.
 
     Returns:
         `out`.
 
     Raises:
-        UsageError: If there is nothing to merge, or `out` holds something.
+        UsageError: If there is nothing to merge, or `out` is not empty.
     """
     from finetune.model.saved_model import open_model, read_record
 
     if read_record(directory).get("merged"):
         raise UsageError(f"--model: {directory} holds a merged model; give the folder that has the adapter")
-    _check_free(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        content = f"a folder with {len(list(out.iterdir()))} entries" if out.is_dir() else "a file"
+        raise UsageError(f"--out: {out} is {content}; takes a new or empty folder, remove it or name another")
     model, encoder, record = open_model(directory, "cpu", precision="float32", quantize="none")
-    with _whole_folder(out) as temporary:
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
         write_merged(model, encoder, temporary, precision)
         for name in KEPT:
             if (directory / name).is_file():
                 shutil.copyfile(directory / name, temporary / name)
         write_text(temporary / "README.md", _card(record, out.name, precision))
-        told = {"merged": True, "base": record["config"]["model"], "precision": precision}
-        write_json(temporary / "model.json", record | told)
+        about = {"merged": True, "base": record["config"]["model"], "precision": precision}
+        write_json(temporary / "model.json", record | about)
+        temporary.replace(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return out
 
 
-def write_merged(model: Rater, encoder: ChatEncoder, directory: Path, precision: str) -> None:
-    """Merge a rater's adapter, which uses the rater up, and write weights, processor and head."""
+def write_merged(model: SentimentModel, encoder: ChatEncoder, directory: Path, precision: str) -> None:
+    """Merge the adapter, after which `model` cannot be used, and write weights, processor and head."""
     import torch
 
     from finetune.inputs.audio_in_video import AUDIO_IN_VIDEO
@@ -77,26 +81,10 @@ def write_merged(model: Rater, encoder: ChatEncoder, directory: Path, precision:
     if encoder.chat.interleaving is not None:
         setattr(thinker.config, AUDIO_IN_VIDEO, encoder.interleaving is not None)
     thinker.to(getattr(torch, precision)).save_pretrained(directory)
-    encoder.processor.save_pretrained(directory)
+    processor = encoder.processor
+    # A text-only model has a tokenizer alone.
+    (processor if hasattr(processor, "save_pretrained") else processor.tokenizer).save_pretrained(directory)
     model.save_head(directory)
-
-
-def _check_free(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        found = f"a folder with {len(list(out.iterdir()))} entries" if out.is_dir() else "a file"
-        raise UsageError(f"--out: {out} is {found}; takes a new or empty folder, remove it or name another")
-
-
-@contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place when the block ends well, and goes when it does not."""
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        temporary.replace(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _card(record: dict[str, Any], name: str, precision: str) -> str:
@@ -110,8 +98,8 @@ tags: [daq-msa, multimodal-sentiment-analysis]
 # A fine-tuned model for rating sentiment, adapter merged
 
 The base model `{base}` with the adapter of a fine-tuning added to its weights, stored as
-{precision}. It is read out by {config["readout"]}, whose head, if it has one, is `head.safetensors`; it
-rates clips on the scale `{record["scale"]}`. The base model's licence holds for these weights too.
+{precision}. Its head is {config["head"]}, whose layer, if it has one, is in `head.safetensors`; it rates
+clips on the scale `{record["scale"]}`. The base model's licence holds for these weights too.
 
 ## Use
 `daq-msa evaluate --model {name} --data STORE`; `daq-msa predict --model {name} CLIP`. `model.json` has
@@ -126,9 +114,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="daq-msa merge", description=__doc__, allow_abbrev=False)
     parser.add_argument("--model", type=Path, required=True, help="folder of a fine-tuned model")
     parser.add_argument("--out", type=Path, required=True, help="a new or empty folder")
-    parser.add_argument(
-        "--precision", choices=PRECISIONS, default="float32", help="of the stored weights (default: float32)"
-    )
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="(default: float32)")
     return parser.parse_args(argv)
 
 

@@ -2,13 +2,13 @@
 
 Those of MOSI (also of MOSEI) and SIMS (also of SIMS v2) are what `MetricsTop("regression")` of the MMSA
 package gives for the same tensors, to its 4 decimals; `tests/finetune/mmsa_golden.py` compares. Like
-MMSA they compute in float32, which matters: a float32 0.1 lies on the edge 0.1 of a bin, and taken
-to float64 it would lie beyond. Three things differ. Numbers that are not finite are refused. Where
+MMSA they compute in float32, which matters: a float32 0.1 is on the edge 0.1 of a bin, and converted to
+float64 it would be beyond it. Three things differ. Numbers that are not finite are refused. Where
 every label is 0, `Non0_*` is NaN; MMSA fails there. `Mult_acc_3` of MOSI is given; MMSA's release
 computes it and leaves it out. MMSA has neither MUStARD nor MELD: their metrics are those of the
 corpora's papers.
 
-`DEFINITIONS` says what each metric is; `finetune.comparison` computes them from it on resamples.
+`DEFINITIONS` defines each metric; `finetune.comparison` computes them on resamples.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Score = Literal["accuracy", "precision", "recall", "f1"]
 
 @dataclass(frozen=True, kw_only=True)
 class Grading:
-    """One way of sorting samples into classes, and what is told of it."""
+    """One way of sorting samples into classes, and the scores computed from it."""
 
     classify: Classify
     """From predictions or labels, (N,), to classes, (N,)."""
     names: Mapping[Score, str]
-    """The scores that are told, with the metric's name. All but accuracy are weighted by support."""
+    """The scores with the metrics' names. All but accuracy are weighted by support."""
     without_zeros: bool = False
     """Leave samples with label 0 out."""
 
@@ -51,7 +51,7 @@ class Definition:
     """Metrics of the numbers themselves."""
 
     def clipped(self, values: np.ndarray) -> np.ndarray:
-        """Predictions or labels as everything is computed from, (N,), float32."""
+        """Predictions or labels as used by all metrics, (N,), float32."""
         values = np.asarray(values, dtype=np.float32)
         return values if self.bound is None else np.clip(values, -self.bound, self.bound)
 
@@ -117,13 +117,13 @@ OF_CORPUS: dict[str, Definition] = {"meld": _MELD}
 
 
 def definition_of(scale: str, corpora: set[str]) -> Definition:
-    """The metrics for rows of a scale: the corpus' own where they are all of one that has its own."""
+    """The metrics for rows of a scale; those of the corpus if all rows are of one that has its own."""
     (corpus,) = corpora if len(corpora) == 1 else ("",)
     return OF_CORPUS.get(corpus) or DEFINITIONS[scale]
 
 
 def measured(definition: Definition, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The metrics that a definition tells of.
+    """The metrics of a definition.
 
     Args:
         definition: Of the metrics.
@@ -136,14 +136,17 @@ def measured(definition: Definition, predictions: np.ndarray, labels: np.ndarray
     Raises:
         ValueError: If there is no sample, the shapes differ, or a number is not finite.
     """
-    found, wanted = (definition.clipped(values) for values in _checked(predictions, labels))
+    x, y = (definition.clipped(values) for values in _checked(predictions, labels))
     values: dict[str, float] = {}
     for grading in definition.gradings:
-        counted = grading.counted(wanted)
-        scores = _scores(grading.classify(found[counted]), grading.classify(wanted[counted]))
+        counted = grading.counted(y)
+        scores = _scores(grading.classify(x[counted]), grading.classify(y[counted]))
         values |= {name: scores[score] for score, name in grading.names.items()}
-    # In float32, as MMSA's.
-    distances = {"MAE": float(np.mean(np.abs(found - wanted))), "Corr": _correlation(found, wanted)}
+    constant = len(y) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0
+    distances = {
+        "MAE": float(np.mean(np.abs(x - y))),  # in float32, as MMSA's
+        "Corr": float("nan") if constant else float(np.corrcoef(x, y)[0, 1]),
+    }
     values |= {name: distances[name] for name in definition.distances}
     return {name: round(float(value), 4) for name, value in values.items()}
 
@@ -163,42 +166,29 @@ def mustard(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return measured(_MUSTARD, predictions, labels)
 
 
-def meld(predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Metrics of MELD's sentiments, labels -1, 0 or 1; see `measured`."""
-    return measured(_MELD, predictions, labels)
-
-
-def _scores(found: np.ndarray, wanted: np.ndarray) -> dict[Score, float]:
+def _scores(predicted: np.ndarray, true: np.ndarray) -> dict[Score, float]:
     """Accuracy and support-weighted precision, recall and F1; a ratio of 0 to 0 is 0."""
-    if len(wanted) == 0:
+    if len(true) == 0:
         return dict.fromkeys(("accuracy", "precision", "recall", "f1"), float("nan"))
-    kinds, support = np.unique(wanted, return_counts=True)
-    says = found[:, None] == kinds  # (N, kinds)
-    both, said = (says & (wanted[:, None] == kinds)).sum(0), says.sum(0)
+    classes, support = np.unique(true, return_counts=True)
+    is_predicted = predicted[:, None] == classes  # (N, classes)
+    hits, predictions = (is_predicted & (true[:, None] == classes)).sum(0), is_predicted.sum(0)
     by_class: dict[Score, np.ndarray] = {
-        "precision": both / np.maximum(said, 1),
-        "recall": both / support,
-        "f1": 2 * both / (said + support),
+        "precision": hits / np.maximum(predictions, 1),
+        "recall": hits / support,
+        "f1": 2 * hits / (predictions + support),
     }
     weighted = {score: float(np.average(values, weights=support)) for score, values in by_class.items()}
-    return {"accuracy": float(np.mean(found == wanted)), **weighted}
+    return {"accuracy": float(np.mean(predicted == true)), **weighted}
 
 
 def _checked(predictions: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    found, wanted = np.asarray(predictions, dtype=np.float32), np.asarray(labels, dtype=np.float32)
-    if found.shape != wanted.shape or found.ndim != 1:
-        raise ValueError(
-            f"predictions have the shape {found.shape}, labels {wanted.shape}; wants (N,) for both"
-        )
-    if len(wanted) == 0:
+    x, y = np.asarray(predictions, dtype=np.float32), np.asarray(labels, dtype=np.float32)
+    if x.shape != y.shape or x.ndim != 1:
+        raise ValueError(f"predictions have the shape {x.shape}, labels {y.shape}; wants (N,) for both")
+    if len(y) == 0:
         raise ValueError("no sample: metrics need at least one")
-    for name, values in (("predictions", found), ("labels", wanted)):
+    for name, values in (("predictions", x), ("labels", y)):
         if not np.isfinite(values).all():
             raise ValueError(f"{name}[{int(np.argmin(np.isfinite(values)))}] is not finite")
-    return found, wanted
-
-
-def _correlation(found: np.ndarray, wanted: np.ndarray) -> float:
-    if len(wanted) < 2 or np.ptp(found) == 0 or np.ptp(wanted) == 0:
-        return float("nan")
-    return float(np.corrcoef(found, wanted)[0, 1])
+    return x, y

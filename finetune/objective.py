@@ -1,7 +1,7 @@
-"""Where a weight meets the loss: sum of weight times loss over sum of weights.
+"""The weighted loss: sum of weight times loss over sum of weights.
 
-The denominator belongs to the whole optimizer step, every micro-batch on every rank: taken per
-micro-batch, the weights of small batches would cancel (Σ w ℓ / Σ w = ℓ for a batch of one).
+The denominator is that of the whole optimizer step, over every micro-batch on every rank: per micro-batch,
+the weights of small batches would cancel (Σ w ℓ / Σ w = ℓ for a batch of one).
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import math
 from collections.abc import Callable, Iterable
 
 import torch
+from torch import Tensor
 
 from finetune.settings import RowLoss
 from pipelines.errors import RunError
 
 # A sample's own loss, from predictions and labels in units of half the scale's range, each (B,).
-ROW_LOSSES: dict[RowLoss, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+ROW_LOSSES: dict[RowLoss, Callable[[Tensor, Tensor], Tensor]] = {
     "l1": lambda predictions, labels: (predictions - labels).abs(),
     "l2": lambda predictions, labels: (predictions - labels) ** 2,
     "huber": lambda predictions, labels: torch.nn.functional.huber_loss(
@@ -28,7 +29,7 @@ class WeightError(RunError):
     """A weight that cannot be used. The message names the row."""
 
 
-def weighted_mean(losses: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
     """Σ w ℓ / Σ w.
 
     Args:
@@ -39,13 +40,13 @@ def weighted_mean(losses: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         A scalar; 0, with a gradient of 0, where all weights are 0.
 
     References:
-        DaQ-MSA (arXiv:2601.06870) weighs variants by their quality; the formula is ours.
+        DaQ-MSA (arXiv:2601.06870) weights variants by their quality; the formula is ours.
     """
     return weighted_share(losses, weights, weights.sum())
 
 
-def weighted_share(losses: torch.Tensor, weights: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
-    """Σ w ℓ / total: what a micro-batch adds to the weighted mean of its optimizer step.
+def weighted_share(losses: Tensor, weights: Tensor, total: Tensor) -> Tensor:
+    """Σ w ℓ / total: a micro-batch's part of the weighted mean of its optimizer step.
 
     Args:
         losses: Each sample's own mean loss, (n,).
@@ -53,9 +54,9 @@ def weighted_share(losses: torch.Tensor, weights: torch.Tensor, total: torch.Ten
         total: Sum of the weights of all samples of the step, a scalar.
     """
     weights = weights.to(losses.dtype)
-    # A loss of a weight of 0 must not count even where it is infinite or NaN.
+    # A loss with weight 0 must not count even if it is infinite or NaN.
     counted = torch.where(weights > 0, losses, torch.zeros_like(losses))
-    # Chosen on the device: to look at the total here would wait for it in each micro-batch.
+    # `where` runs on the device: reading the total here would wait for it in each micro-batch.
     return (weights * counted).sum() / torch.where(total > 0, total, torch.ones_like(total)).to(losses.dtype)
 
 
@@ -67,14 +68,14 @@ def check_weights(ids: Iterable[str], weights: Iterable[float | None]) -> None:
     """
     for row_id, weight in zip(ids, weights, strict=True):
         if weight is None or not math.isfinite(weight) or weight < 0:
-            found = "no weight" if weight is None else f"the weight {weight}"
+            problem = "no weight" if weight is None else f"the weight {weight}"
             raise WeightError(
-                f"{row_id}: {found}; training takes a finite weight of at least 0 on every row:"
+                f"{row_id}: {problem}; training takes a finite weight of at least 0 on every row:"
                 " run `python -m score` on the store, or set finetune.arm to uniform"
             )
 
 
-def effective_sample_size(weights: torch.Tensor) -> float:
-    """(Σ w)² / Σ w²: how many rows of equal weight would count as much; 0 where all are 0."""
+def effective_sample_size(weights: Tensor) -> float:
+    """(Σ w)² / Σ w²: the equivalent number of rows of equal weight; 0 if all weights are 0."""
     squares = (weights**2).sum()
     return float(weights.sum() ** 2 / squares) if squares > 0 else 0.0

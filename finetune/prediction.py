@@ -1,7 +1,7 @@
-"""What a fine-tuned model says of one clip: `daq-msa predict --model DIR CLIP --text "..."`.
+"""Rate one clip: `daq-msa predict --model DIR CLIP --text "..."`.
 
-The clip is decoded and encoded as an import with its own defaults does it, so that the rating is the
-one that `daq-msa evaluate` gives for the same clip in a store.
+The clip is decoded and encoded as by an import with default settings, so that the rating is the one that
+`daq-msa evaluate` gives for the same clip in a store.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,18 +17,6 @@ from pipelines.row import SCALES, Row
 
 if TYPE_CHECKING:
     from finetune.inputs.chat_encoder import ChatEncoder
-    from pipelines.corpora.table import Clip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shown:
-    """What of a clip the model was shown."""
-
-    frames: int
-    sound_s: float
-    text: str | None
-    notes: list[str]
-    """What the import found odd."""
 
 
 def main(argv: list[str]) -> None:
@@ -40,29 +27,41 @@ def main(argv: list[str]) -> None:
     scale = read_record(options.model)["scale"]  # before the clip is decoded, and the model loaded
     row = clip_row(options.clip, options.text, options.language, scale)
     model, encoder, _ = open_model(options.model, options.device)
-    rating, shown = rate(model, encoder, row)
     low, high = SCALES[scale]
-    told = {"rating": rating, "scale": scale, "low": low, "high": high, **asdict(shown)}
-    print(json.dumps(told, ensure_ascii=False) if options.json else _sentence(told))
+    result = {"rating": None, "scale": scale, "low": low, "high": high} | rate(model, encoder, row)
+    if options.json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    text = f'the text "{result["text"]}"' if result["text"] else "no text"
+    notes = f" ({', '.join(result['notes'])})" if result["notes"] else ""
+    rating = "no number" if result["rating"] is None else f"{result['rating']:+.3f}"
+    print(
+        f"{rating} on the scale {scale}, {low:g} to {high:g}\n"
+        f"shown: {result['frames']} frames, {result['sound_s']:.1f} s of sound, {text}{notes}"
+    )
 
 
-def clip_row(clip: Path | None, text: str | None, language: str | None, scale: str) -> Row:
+def clip_row(path: Path | None, text: str | None, language: str | None, scale: str) -> Row:
     """The row that an import makes of a media file, or of a transcript alone.
 
     Raises:
-        RunError: If the file holds neither picture nor sound, or cannot be read.
+        RunError: If the file has neither video nor audio, or cannot be read.
         UsageError: If the file is missing, or there is neither file nor text.
     """
-    from pipelines.corpora.table import Clip
-    from pipelines.importing import original
+    import pyarrow
 
-    if clip is None and not text:
+    from pipelines.corpora.table import Clip, Corpus
+    from pipelines.importing import ImportClips, ImportConfig, original, plan
+    from pipelines.media import MediaError
+    from pipelines.row import features
+
+    if path is None and not text:
         raise UsageError("CLIP: neither a media file nor --text was given; give one of them or both")
-    if clip is not None and not clip.is_file():
-        raise UsageError(f"CLIP: {clip} is no file; give one with picture, sound or both")
-    said = Clip(
-        id=clip.name if clip else "text",
-        path=clip,
+    if path is not None and not path.is_file():
+        raise UsageError(f"CLIP: {path} is no file; give one with picture, sound or both")
+    clip = Clip(
+        id=path.name if path else "text",
+        path=path,
         text=text or "",
         label=0.0,
         split="test",
@@ -71,36 +70,25 @@ def clip_row(clip: Path | None, text: str | None, language: str | None, scale: s
         scale=scale,
         corpus="clip",
     )
-    return as_stored(original(said) if clip is None else _imported(said))
-
-
-def as_stored(row: Row) -> Row:
-    """A row as a store gives it back: numbers are float32 there."""
-    import pyarrow
-
-    from pipelines.row import features
-
+    if path is None:
+        row = original(clip)
+    else:
+        config = ImportConfig(name="folder", path=str(path))
+        corpus = Corpus(name="clip", root=path.parent, clips=(clip,), official_split=False)
+        try:
+            row = ImportClips(config)([task.payload for task in plan(corpus, config)])[0]
+        except MediaError as error:
+            raise RunError(f"CLIP: {error}") from error
+    # As a store returns it: numbers are float32 there.
     return pyarrow.Table.from_pylist([row], schema=features().arrow_schema).to_pylist()[0]
 
 
-def _imported(clip: Clip) -> Row:
-    from pipelines.corpora.table import Corpus
-    from pipelines.importing import ImportClips, ImportConfig, plan
-    from pipelines.media import MediaError
+def rate(model: Any, encoder: ChatEncoder, row: Row) -> dict[str, Any]:
+    """A model's rating of a row, on its scale, and what it was shown.
 
-    assert clip.path is not None
-    config = ImportConfig(name="folder", path=str(clip.path))
-    corpus = Corpus(name="clip", root=clip.path.parent, clips=(clip,), official_split=False)
-    try:
-        return ImportClips(config)([work.payload for work in plan(corpus, config)])[0]
-    except MediaError as error:
-        raise RunError(f"CLIP: {error}") from error
-
-
-def rate(model: Any, encoder: ChatEncoder, row: Row) -> tuple[float | None, Shown]:
-    """A model's rating of a row, on its scale, and what it was shown of it.
-
-    The rating is None where a model that answers in writing wrote no number.
+    Returns:
+        `rating`, None if a model that answers in writing wrote no number; `frames`, `sound_s` and `text` that
+        the model was shown; `notes` of the import.
     """
     import torch
 
@@ -114,28 +102,19 @@ def rate(model: Any, encoder: ChatEncoder, row: Row) -> tuple[float | None, Show
         rating = float(model.rate(**{name: value.to(device) for name, value in batch.items()})[0])
     check_ratings(model, [row["id"]], [rating])
     frames, _, samples = encoder.decoded(row, encoder.budget.max_frames)
-    return None if math.isnan(rating) else rating, Shown(
-        frames=0 if frames is None else len(frames),
-        sound_s=0.0 if samples is None else len(samples) / SAMPLING_RATE,
-        text=row["text"] if "text" in encoder.modalities and row["text"] else None,
-        notes=json.loads(row["generator"] or "{}").get("notes", []),
-    )
-
-
-def _sentence(told: dict[str, Any]) -> str:
-    text = f'the text "{told["text"]}"' if told["text"] else "no text"
-    notes = f" ({', '.join(told['notes'])})" if told["notes"] else ""
-    rating = "no number" if told["rating"] is None else f"{told['rating']:+.3f}"
-    return (
-        f"{rating} on the scale {told['scale']}, {told['low']:g} to {told['high']:g}\n"
-        f"shown: {told['frames']} frames, {told['sound_s']:.1f} s of sound, {text}{notes}"
-    )
+    return {
+        "rating": None if math.isnan(rating) else rating,
+        "frames": 0 if frames is None else len(frames),
+        "sound_s": 0.0 if samples is None else len(samples) / SAMPLING_RATE,
+        "text": row["text"] if "text" in encoder.modalities and row["text"] else None,
+        "notes": json.loads(row["generator"] or "{}").get("notes", []),
+    }
 
 
 def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="daq-msa predict", description=__doc__, allow_abbrev=False)
     parser.add_argument(
-        "clip", type=Path, nargs="?", metavar="CLIP", help="a media file; without one, --text alone is rated"
+        "clip", type=Path, nargs="?", metavar="CLIP", help="a media file; optional with --text"
     )
     parser.add_argument("--model", type=Path, required=True, help="folder of a fine-tuned model")
     parser.add_argument("--text", help="what the speaker says")

@@ -1,4 +1,7 @@
-"""The stage: a scored store in, an adapter with its read-out and metrics out."""
+"""The stage: reads a scored store, trains an adapter and a head, and writes them with their metrics.
+
+`run` tells the whole story; the functions below it are in the order in which it calls them.
+"""
 
 from __future__ import annotations
 
@@ -8,46 +11,67 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import torch
+from transformers import TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from finetune.inputs.dataset import Collator, EncodedRows, Selection, TrainingRows, select
+from finetune.inputs.scales import common_scale
+from finetune.inputs.shown_modalities import check_shown, shown_modalities
+from finetune.model.fsdp import load_in_every_process
+from finetune.model.head_init import start_head
+from finetune.model.loading import load_family
+from finetune.model.regressor import SentimentModel
+from finetune.model.saved_model import (
+    RECORD,
+    base_dtype,
+    build,
+    current,
+    dtype_description,
+    store_summary,
+    write_card,
+)
+from finetune.objective import effective_sample_size
 from finetune.settings import FinetuneConfig
+from finetune.tower_cache.frozen_towers import KeepTowers, flush, frozen_towers
+from finetune.training.arguments import idle_gpus_hint, training_arguments
+from finetune.training.milestones import Milestones
+from finetune.training.modality_conflict import ModalityConflict
+from finetune.training.training_log import TrainingLog
+from finetune.training.validation import (
+    computed,
+    metrics_of,
+    predict,
+    rated_rows,
+    validation_rows,
+    write_predictions,
+)
+from finetune.training.weighted_trainer import WeightedTrainer, check_ranks, newest_complete_checkpoint
 from pipelines import provenance
 from pipelines.atomic import write_json
-from pipelines.device import leave_group, share
+from pipelines.device import share
 from pipelines.errors import UsageError
-from pipelines.settings import Invocation, parse_stage
+from pipelines.settings import Invocation
 from pipelines.store import StoreReader, committed_generation
 
-if TYPE_CHECKING:
-    from transformers import TrainingArguments
+RUN_CONFIG = "run_config.json"
+"""In the run's folder: what is trained there, so that nothing else is continued in it."""
+RUN_CONFIG_0_1 = "begun.json"
+"""Its name up to version 0.1.0."""
+RESUMABLE_KEYS = ("cache_mb", "device", "save_every", "tower_cache", "trackers")
+"""Settings that may change between a run and its resumption."""
 
-    from finetune.inputs.dataset import Selection
-    from finetune.training.validation import Ratings
-    from finetune.training.weighted_trainer import WeightedTrainer
-
-# Settings that may change between a run and its resumption.
-FREE = ("cache_mb", "device", "save_every", "tower_cache", "trackers")
-
-
-def main(argv: list[str]) -> None:
-    """Fine-tune as the command line says, or tell what that would take."""
-    from finetune import dry_run
-
-    needs = ("data",) if "--dry-run" in argv else ("data", "out")
-    invocation = parse_stage(
-        FinetuneConfig, "finetune", argv, prog="finetune", flags=dry_run.FLAGS, needs=needs
-    )
-    try:
-        (dry_run.main if invocation.flags["dry-run"] else run)(invocation)
-    finally:
-        leave_group()
+Rows = list[dict[str, Any]]
 
 
 def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
-    """Fine-tune on a store; goes on from the newest whole checkpoint if there is one.
+    """Fine-tune on a store; resumes from the newest complete checkpoint if there is one.
 
     Returns:
-        What `metrics.json` holds: of each rated split, `before` and `after`; empty in all processes but
+        The content of `metrics.json`: for each rated split, `before` and `after`; empty in all processes but
         the first.
 
     Raises:
@@ -55,61 +79,57 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
             rows have nothing of what the model is shown.
         RunError: If the store has nothing to learn from, or rows of several scales; if the training diverges.
     """
-    from finetune.evaluation import metrics_of, rated_rows, write_predictions
-    from finetune.inputs.dataset import EncodedRows, select
-    from finetune.model.fsdp import load_whole
-    from finetune.model.saved_model import build
-    from finetune.tower_cache.frozen_towers import flush, frozen_towers
-    from finetune.training.arguments import training_arguments
-    from finetune.training.validation import Ratings, validation_rows
-    from finetune.training.weighted_trainer import check_ranks
+    config, out, reader = invocation.config, invocation.out, StoreReader(invocation.data)
 
-    config, out = invocation.config, invocation.out
-    reader = StoreReader(invocation.data)
+    # The rows; whatever a model or device cannot take is refused before anything is written.
     splits = {"test": rated_rows(reader, "test")}
     if config.best_by != "none":
         splits = {"valid": validation_rows(reader, config.best_by)} | splits
     selection = select(reader, config.arm, invocation.seed, config.kinds)
-    scale = _check_rows(reader, config, selection, splits)
+    scale = check_rows(reader, config, selection, splits)
+
+    # The folder.
     arguments = training_arguments(config, out, invocation.seed)
-    _claim(out, invocation)
+    claim_folder(out, invocation)
     check_ranks(Path(str(arguments.output_dir)), arguments.world_size)
     if arguments.should_save:
-        _tell(config, arguments, selection)
-    load_whole()
-    model, plain = build(config, scale, seed=invocation.seed)
-    encoder = frozen_towers(plain, model.base, config, out)
-    ratings = Ratings(model, EncodedRows(reader, encoder, config.cache_mb), arguments)
-    trainer = make_trainer(config, ratings, selection, out, splits.get("valid", ()))
+        print_start(config, arguments, selection)
+
+    # The model and its trainer.
+    load_in_every_process()
+    model, encoder = build(config, scale, seed=invocation.seed)
+    row_encoder = frozen_towers(encoder, model.base, config, out)
+    inputs = EncodedRows(reader, row_encoder, config.cache_mb)
+    trainer = make_trainer(config, model, inputs, arguments, selection, out, splits.get("valid", ()))
+
+    # Before, training, after.
     try:
         if config.head_start == "ridge":
-            _start_head(ratings, selection)
-        before = {split: ratings.rate(rows) for split, rows in splits.items()}
+            fit_head(model, inputs, selection, config.batch_size)
+        before = rate(model, inputs, splits, config.batch_size)
         train(trainer)
-        kept = {"kept": _take_best(trainer, config.best_by)} if config.best_by != "none" else {}
-        after = {split: ratings.rate(rows) for split, rows in splits.items()}
+        kept = {"kept": load_best(trainer, config.best_by)} if config.best_by != "none" else {}
+        after = rate(model, inputs, splits, config.batch_size)
     finally:
-        flush(encoder)
-    trainer.rater.save(out, write=arguments.should_save)
+        flush(row_encoder)
+
+    # What stays.
+    model.save(out, write=arguments.should_save)
     if not arguments.should_save:
         return {}
-    metrics: dict[str, Any] = {
+    metrics = {
         split: {"before": metrics_of(rows, before[split]), "after": metrics_of(rows, after[split])}
         for split, rows in splits.items()
     }
     write_predictions(out / "predictions.parquet", splits["test"], after["test"])
-    return _finish(invocation, trainer, selection, scale, metrics | kept)
+    write_results(invocation, selection, scale, metrics | kept)
+    return metrics | kept
 
 
-def _check_rows(
-    reader: StoreReader, config: FinetuneConfig, selection: Selection, splits: dict[str, list[dict[str, Any]]]
+def check_rows(
+    reader: StoreReader, config: FinetuneConfig, selection: Selection, splits: dict[str, Rows]
 ) -> str:
-    """The scale of all rows; what model or device cannot take is refused before anything is written."""
-    from finetune.inputs.scales import common_scale
-    from finetune.inputs.shown_modalities import check_shown, shown_modalities
-    from finetune.model.loading import load_family
-    from finetune.model.saved_model import base_dtype
-
+    """The scale of all rows; refuses what the model or the device cannot take."""
     base_dtype(config)
     rated = {f"originals of {split}": [row["id"] for row in rows] for split, rows in splits.items()}
     chosen = {"rows to train on": selection.ids} | rated
@@ -120,54 +140,102 @@ def _check_rows(
     return scale
 
 
+def claim_folder(out: Path, invocation: Invocation[FinetuneConfig]) -> None:
+    """Note in the folder what is trained there; refuse one that was begun with something else.
+
+    Raises:
+        UsageError: Naming the settings that differ.
+    """
+    settings = json.loads(json.dumps(asdict(invocation.config)))  # as JSON gives them back
+    fixed = {name: value for name, value in settings.items() if name not in RESUMABLE_KEYS}
+    inputs = {"data": committed_generation(invocation.data)}
+    expected = inputs | {"seed": invocation.seed} | fixed
+    path = next((out / name for name in (RUN_CONFIG, RUN_CONFIG_0_1) if (out / name).exists()), None)
+    if path is not None:
+        begun = current(json.loads(path.read_text(encoding="utf-8")))
+        changes = ", ".join(
+            f"{name} was {begun.get(name)} and is {value}"
+            for name, value in expected.items()
+            if begun.get(name) != value
+        )
+        if changes:
+            raise UsageError(
+                f"--out: {out} holds a run with other settings ({changes}); remove that folder or choose"
+                " another"
+            )
+    elif share().rank == 0:
+        write_json(out / RUN_CONFIG, expected)
+
+
+def print_start(config: FinetuneConfig, arguments: TrainingArguments, selection: Selection) -> None:
+    """Print where a training runs, and on what."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(selection.kinds).items())
+    print(
+        f"finetune: {arguments.world_size} process(es) on {arguments.device.type},"
+        f" {len(selection)} training rows ({kinds}), base model in {dtype_description(config)}",
+        *idle_gpus_hint(arguments),
+        sep="\n",
+        flush=True,
+    )
+
+
 def make_trainer(
     config: FinetuneConfig,
-    ratings: Ratings,
+    model: SentimentModel,
+    inputs: EncodedRows,
+    arguments: TrainingArguments,
     selection: Selection,
     out: Path,
     valid: Sequence[dict[str, Any]] = (),
 ) -> WeightedTrainer:
     """A trainer for selected rows; each epoch is evaluated on `valid`, if there is any."""
-    from transformers.trainer_callback import PrinterCallback
-
-    from finetune.inputs.dataset import Collator, TrainingRows
-    from finetune.tower_cache.frozen_towers import KeepTowers
-    from finetune.training.milestones import Milestones
-    from finetune.training.modality_conflict import ModalityConflict
-    from finetune.training.training_log import TrainingLog
-    from finetune.training.weighted_trainer import WeightedTrainer
-
     milestones = Milestones(config.save_every, bool(valid), config.patience)
-    conflict = ModalityConflict(ratings.model.base, config.conflict) if config.conflict else None
+    ids = [row["id"] for row in valid]
     trainer = WeightedTrainer(
-        ratings.model,
-        ratings.arguments,
-        TrainingRows(selection, ratings.inputs, getattr(ratings.model.readout, "answer", None)),
-        Collator(ratings.inputs.encoder.processor.tokenizer.pad_token_id),
+        model,
+        arguments,
+        TrainingRows(selection, inputs, getattr(model.head, "answer", None)),
+        Collator(inputs.encoder.processor.tokenizer.pad_token_id),
         config.head_learning_rate,
-        lambda: ratings.metrics(valid),
+        lambda: metrics_of(valid, predict(model, inputs, ids, config.batch_size)),
         milestones,
         TrainingLog(out, milestones),
-        [KeepTowers(ratings.inputs.encoder)],
-        conflict,
+        [KeepTowers(inputs.encoder)],
+        ModalityConflict(model.base, config.conflict) if config.conflict else None,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
+def fit_head(model: SentimentModel, inputs: EncodedRows, selection: Selection, batch_size: int) -> None:
+    """Set the regression head to a ridge regression on the training originals."""
+    originals = [index for index, kind in enumerate(selection.kinds) if kind == "original"]
+    ids = [selection.ids[index] for index in originals]
+    features = torch.tensor(computed(model, model.features, inputs, ids, batch_size))
+    start_head(model, features, [selection.labels[index] for index in originals])
+
+
+def rate(
+    model: SentimentModel, inputs: EncodedRows, splits: dict[str, Rows], batch_size: int
+) -> dict[str, np.ndarray]:
+    """The model's ratings of each split's originals."""
+    return {
+        split: predict(model, inputs, [row["id"] for row in rows], batch_size)
+        for split, rows in splits.items()
+    }
+
+
 def train(trainer: WeightedTrainer) -> None:
-    """Train to the end, from the newest whole checkpoint if there is one.
+    """Train to the end, from the newest complete checkpoint if there is one.
 
     Raises:
         SystemExit: With 1, on each rank, where SIGTERM stopped it; the first has said how to go on.
     """
-    from finetune.training.weighted_trainer import newest_whole_checkpoint
-
-    checkpoint = newest_whole_checkpoint(trainer.checkpoints)
+    checkpoint = newest_complete_checkpoint(trainer.checkpoints)
     if checkpoint and trainer.args.should_save:
         print(f"finetune: goes on from {checkpoint.name}", flush=True)
     with trainer.milestones.signal:
-        trainer.go_on(checkpoint)
+        trainer.train_from(checkpoint)
         stopped = trainer.milestones.stopped
         if stopped and trainer.args.should_save:
             print(
@@ -181,96 +249,30 @@ def train(trainer: WeightedTrainer) -> None:
         sys.exit(1)
 
 
-def _take_best(trainer: WeightedTrainer, best_by: str) -> dict[str, Any]:
+def load_best(trainer: WeightedTrainer, best_by: str) -> dict[str, Any]:
     """Load the best epoch, if any had a value."""
-    epoch = trainer.take_best()
+    epoch = trainer.load_best()
     if epoch is None and trainer.args.should_save:
         print(f"finetune: {best_by} had no value on the split valid; the last epoch is kept", flush=True)
     return {"epoch": epoch, "by": best_by}
 
 
-def _start_head(ratings: Ratings, selection: Selection) -> None:
-    import torch
-
-    from finetune.model.head_init import start_head
-
-    originals = [index for index, kind in enumerate(selection.kinds) if kind == "original"]
-    found = ratings.features([selection.ids[index] for index in originals])
-    start_head(ratings.model, torch.tensor(found), [selection.labels[index] for index in originals])
-
-
-def _finish(
-    invocation: Invocation[FinetuneConfig],
-    trainer: WeightedTrainer,
-    selection: Selection,
-    scale: str,
-    metrics: dict[str, Any],
-) -> dict[str, Any]:
-    import torch
-
-    from finetune.model.saved_model import described, write_card, write_record
-    from finetune.objective import effective_sample_size
-
+def write_results(
+    invocation: Invocation[FinetuneConfig], selection: Selection, scale: str, metrics: dict[str, Any]
+) -> None:
+    """Write the metrics, the card and `model.json`."""
     out = invocation.out
+    inputs = {"data": committed_generation(invocation.data)}
     record = provenance.record(
-        invocation, stage="finetune", title="Fine-tuned model", description="", inputs=_inputs(invocation)
+        invocation, stage="finetune", title="Fine-tuned model", description="", inputs=inputs
     )
     weights = torch.tensor(selection.weights)
     rows = {
-        "store": described(StoreReader(invocation.data)),
+        "store": store_summary(StoreReader(invocation.data)),
         "kinds": dict(Counter(selection.kinds)),
         "mean_weight": float(weights.mean()),
         "effective_sample_size": effective_sample_size(weights),
     }
     write_json(out / "metrics.json", metrics)
     write_card(out, record | {"scale": scale}, rows, metrics)
-    write_record(out, record, scale)  # last: a folder with it is complete
-    return metrics
-
-
-def _claim(out: Path, invocation: Invocation[FinetuneConfig]) -> None:
-    """Note in the folder what is trained there; refuse one that was begun with something else.
-
-    Raises:
-        UsageError: Naming the settings that differ.
-    """
-    from finetune.model.saved_model import UNSAID
-
-    wanted = _inputs(invocation) | {"seed": invocation.seed} | _fixed(invocation.config)
-    path = out / "begun.json"
-    if path.exists():
-        begun = UNSAID | json.loads(path.read_text(encoding="utf-8"))
-        changed = [name for name in wanted if begun.get(name) != wanted[name]]
-        if changed:
-            told = ", ".join(f"{name} was {begun.get(name)} and is {wanted[name]}" for name in changed)
-            raise UsageError(
-                f"--out: {out} holds a run with other settings ({told}); remove that folder or choose another"
-            )
-    elif share().rank == 0:
-        write_json(path, wanted)
-
-
-def _fixed(config: FinetuneConfig) -> dict[str, Any]:
-    """The settings that a resumption must keep, as JSON gives them back."""
-    values = json.loads(json.dumps(asdict(config)))
-    return {name: value for name, value in values.items() if name not in FREE}
-
-
-def _inputs(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
-    """What is read: the store's rows, by the generation that it was committed with."""
-    return {"data": committed_generation(invocation.data)}
-
-
-def _tell(config: FinetuneConfig, arguments: TrainingArguments, selection: Selection) -> None:
-    """Print where a training runs, and on what."""
-    from finetune.model.saved_model import told_dtype
-    from finetune.training.arguments import told_idle_gpus
-
-    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(selection.kinds).items())
-    print(
-        f"finetune: {arguments.world_size} process(es) on {arguments.device.type},"
-        f" {len(selection)} training rows ({kinds}), base model in {told_dtype(config)}",
-        *told_idle_gpus(arguments),
-        sep="\n",
-        flush=True,
-    )
+    write_json(out / RECORD, record | {"scale": scale})  # last: a folder with it is complete

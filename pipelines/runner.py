@@ -25,6 +25,7 @@ from pipelines.errors import RowError, RunError, UsageError
 from pipelines.finished_tasks import Failure, Parts
 from pipelines.progress import Progress, Tally
 from pipelines.row import Row, digest
+from pipelines.settings import RunSettings
 from pipelines.shared_failure import ENOUGH, FirstFailures, likeness
 from pipelines.store import commit
 
@@ -67,24 +68,6 @@ class Task:
 
 class StageFailed(RunError):
     """A stage stopped, or ended without a single row; finished results stay on disk."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunSettings:
-    """How a stage processes its tasks; this changes no result."""
-
-    batch_size: int = 1
-    """Rows that the operator gets at a time."""
-    max_failures: int | None = None
-    """Stop when more rows than this have failed."""
-    retry_failed: bool = False
-    """Try rows again that failed earlier."""
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size: {self.batch_size} is not 1 or more")
-        if self.max_failures is not None and self.max_failures < 0:
-            raise ValueError(f"max_failures: {self.max_failures} is negative")
 
 
 def task_key(row_id: str, inputs: Any, settings: Any, seed: int) -> str:

@@ -20,17 +20,34 @@ import jsonargparse
 import yaml
 
 from pipelines.errors import UsageError
-from pipelines.runner import RunSettings
 
 SECTIONS = ("corpus", "augment", "score", "finetune", "fusion")
 RUN_KEYS = ("seed", "work")
 # Settings that had another name in a release: the old key, and the one to use.
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {"finetune.readout": "finetune.head"}
 
 jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How a stage goes through its tasks; none of it changes a result."""
+
+    batch_size: int = 1
+    """Rows that the operator gets at a time."""
+    max_failures: int | None = None
+    """Stop once more rows than this have failed."""
+    retry_failed: bool = False
+    """Take the rows again that failed earlier."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size: {self.batch_size} is not 1 or more")
+        if self.max_failures is not None and self.max_failures < 0:
+            raise ValueError(f"max_failures: {self.max_failures} is negative")
 
 
 @dataclass(frozen=True, kw_only=True)

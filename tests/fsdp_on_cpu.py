@@ -19,7 +19,7 @@ import torch
 from accelerate.state import AcceleratorState, DistributedType, PartialState
 from torch.distributed.tensor import DTensor
 
-from finetune import run
+from finetune import __main__, run
 from finetune.model.parts import is_in_towers
 from finetune.training.weighted_trainer import WeightedTrainer
 
@@ -44,7 +44,7 @@ def tell_what_is_held() -> None:
 
     def train(trainer: WeightedTrainer) -> None:
         plain(trainer)
-        named = dict(trainer.rater.named_parameters())
+        named = dict(trainer.sentiment_model.named_parameters())
         towers = [value for name, value in named.items() if is_in_towers(name)]
         layers = [value for name, value in named.items() if ".layers." in name and not is_in_towers(name)]
         told = {
@@ -72,4 +72,4 @@ if __name__ == "__main__":
 
     use_fsdp_on_cpu()
     tell_what_is_held()
-    call(run.main)
+    call(__main__.main)

@@ -11,10 +11,10 @@ import pyarrow.parquet
 import pytest
 
 from augment.__main__ import main as augment
+from finetune.__main__ import main as finetune
 from finetune.evaluation import main as evaluate
 from finetune.fusion.features.extract import from_store
 from finetune.fusion.settings import ExtractSettings
-from finetune.run import main as finetune
 from pipelines import media
 from pipelines.importing import main as import_corpus
 from pipelines.report.page import write_report

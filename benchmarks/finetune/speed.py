@@ -41,7 +41,7 @@ from pipelines.store import StoreReader
 
 if TYPE_CHECKING:
     from finetune.inputs.chat_encoder import ChatEncoder
-    from finetune.model.regressor import Rater
+    from finetune.model.regressor import SentimentModel
     from pipelines.row import Row
 
 BATCH = 8
@@ -98,7 +98,7 @@ def speed(store: Path, out: Path, epochs: int) -> dict[str, Any]:
     reader = StoreReader(store)
     chosen = whole_batches(reader)
     config = FinetuneConfig(
-        readout="answer", epochs=epochs, batch_size=BATCH, device="cpu", precision="float32", log_every=1,
+        head="answer", epochs=epochs, batch_size=BATCH, device="cpu", precision="float32", log_every=1,
         learning_rate=1e-3, video_fps=4, max_frames=8, save_every=10**9,
     )  # fmt: skip
     figures = {name: run(config, reader, chosen, out / name) for name, run in TRAININGS.items()}
@@ -131,14 +131,11 @@ def train_ours(config: FinetuneConfig, reader: StoreReader, chosen: Selection, o
     """The stage's own training, including decoding and the single pass of the frozen towers."""
     from finetune.run import make_trainer
     from finetune.tower_cache.frozen_towers import frozen_towers
-    from finetune.training.validation import Ratings
 
     model, plain, _ = built(config)
     encoder = frozen_towers(plain, model.base, config, out)
-    ratings = Ratings(
-        model, EncodedRows(reader, encoder, config.cache_mb), training_arguments(config, out, SEED)
-    )
-    return timed(make_trainer(config, ratings, chosen, out))
+    inputs = EncodedRows(reader, encoder, config.cache_mb)
+    return timed(make_trainer(config, model, inputs, training_arguments(config, out, SEED), chosen, out))
 
 
 def train_as_in_use(
@@ -165,7 +162,7 @@ def train_as_in_use(
 TRAININGS = {"in use": train_as_in_use, "ours": train_ours}
 
 
-def built(config: FinetuneConfig) -> tuple[Rater, ChatEncoder, BaseModel]:
+def built(config: FinetuneConfig) -> tuple[SentimentModel, ChatEncoder, BaseModel]:
     """The embedded model with a fresh adapter."""
     base = load_base(config.model, None, dtype=torch.float32, max_pixels=None)
     return adapted(base, config, "mosi", seed=SEED), encoder_of(base, config), base
@@ -181,14 +178,14 @@ def timed(trainer: Trainer) -> dict[str, Any]:
 def by_processor(
     base: BaseModel,
     encoder: ChatEncoder,
-    model: Rater,
+    model: SentimentModel,
     reader: StoreReader,
     rows: Sequence[tuple[str, float]],
 ) -> dict[str, torch.Tensor]:
     """A batch from the model's processor: decoded, processed, tokenized, with labels on the answers only."""
     clips = [reader.row(reader.index_of(row_id)) for row_id, _ in rows]
     decoded = [encoder.decoded(row, encoder.budget.max_frames) for row in clips]
-    answers = [model.readout.answer(label) for _, label in rows]  # type: ignore[operator]
+    answers = [model.head.answer(label) for _, label in rows]  # type: ignore[operator]
     tokenizer = base.processor.tokenizer
     batch = base.processor(
         text=[prompt(encoder, row) + tokenizer.decode(ids) for row, ids in zip(clips, answers, strict=True)],
@@ -220,7 +217,7 @@ def prompt(encoder: ChatEncoder, row: Row) -> str:
     assert encoder.chat.audio is not None
     clip = f"<|vision_bos|>{encoder.video_chat.token}<|vision_eos|>{encoder.chat.audio.text}"
     question = rating_question(row["scale"], row["language"], row["corpus"])
-    question += answer_format(encoder.readout, row["scale"], row["language"])
+    question += answer_format(encoder.head, row["scale"], row["language"])
     said = "".join(quoted(row["text"], row["language"]))
     return f"{encoder.opening}{clip}{said}{question}{encoder.closing}"
 

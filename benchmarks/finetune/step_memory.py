@@ -42,13 +42,13 @@ def step_bytes(full: bool) -> int:
 def answer_loss(thinker: Any, ids: torch.Tensor, *, full: bool) -> torch.Tensor:
     """The mean loss of the rows' last `ANSWER` tokens, from logits for all tokens or for those only."""
     from finetune.model.heads import Answer, Scale
-    from finetune.model.regressor import Rater
+    from finetune.model.regressor import SentimentModel
 
     if full:
         labels = ids.clone()
         labels[:, :-ANSWER] = -100
         return thinker(input_ids=ids, labels=labels).loss
-    rater = Rater(thinker, Answer(None, Scale("mosi")))
+    rater = SentimentModel(thinker, Answer(None, Scale("mosi")))
     return rater(
         labels=torch.zeros(len(ids)),
         answers=ids[:, -ANSWER:],

@@ -28,8 +28,8 @@ import torch
 from accelerate import Accelerator
 
 from benchmarks.commands import require_at_least, table, write_report
+from finetune.conflict import Conflict
 from finetune.fusion.balancing.observation import Observation
-from finetune.fusion.conflict import Conflict
 from finetune.fusion.features.arrays import FeatureSet, Sequences, Split, cleaned
 from finetune.fusion.losses import Batch, batch_of
 from finetune.fusion.settings import (

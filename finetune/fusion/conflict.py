@@ -23,29 +23,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from finetune.conflict import Conflict, ConflictSettings, judged
 from finetune.fusion.distributed import AllReduceSum, identity
 from finetune.fusion.gradient_scaling import Encoders, Outputs, Scaling
-from finetune.fusion.settings import check_conflict
 from pipelines.device import summing_dtype
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conflict:
-    """The conflict of a step, by modality."""
-
-    norms: dict[str, float]
-    """n_m: averaged norms of the task loss' gradient at the features."""
-    ratios: dict[str, float]
-    """r_m: each norm over the mean of the others."""
-    factors: dict[str, float]
-    """k_m: the factors of each encoder's gradients."""
-    detected: bool
-    """Whether a ratio is above the threshold, penalized or not."""
 
 
 class ConflictPenalty:
@@ -78,7 +63,14 @@ class ConflictPenalty:
         accumulation: int = 1,
         all_reduce_sum: AllReduceSum = identity,
     ) -> None:
-        check_conflict(threshold, alpha, floor, decay, start_epoch, end_epoch)
+        ConflictSettings(  # checks the ranges
+            threshold=threshold,
+            alpha=alpha,
+            floor=floor,
+            decay=decay,
+            start_epoch=start_epoch,
+            end_epoch=end_epoch,
+        )
         self.threshold, self.alpha, self.floor, self.decay = threshold, alpha, floor, decay
         self.start_epoch, self.end_epoch = start_epoch, end_epoch
         self.all_reduce_sum = all_reduce_sum
@@ -186,40 +178,6 @@ class ConflictPenalty:
             name: self.decay * self.averages.get(name, value) + (1 - self.decay) * value
             for name, value in means.items()
         }
-
-
-def ratios(norms: Mapping[str, float]) -> dict[str, float]:
-    """Each norm divided by the mean of the others.
-
-    The ratio is 1 if there are no others, or if all norms are 0, and infinite if only the others are 0.
-    """
-    result = {}
-    for name, norm in norms.items():
-        others = [value for other, value in norms.items() if other != name]
-        mean = sum(others) / len(others) if others else norm
-        result[name] = norm / mean if mean else (math.inf if norm else 1.0)
-    return result
-
-
-def judged(
-    norms: Mapping[str, float], threshold: float, alpha: float, floor: float, *, scales: bool
-) -> Conflict:
-    """The conflict that these norms show; without `scales`, all factors are 1."""
-    by_name = ratios(norms)
-    scaled = factors(by_name, threshold, alpha, floor) if scales else dict.fromkeys(by_name, 1.0)
-    detected = max(by_name.values(), default=0.0) > threshold
-    return Conflict(norms=dict(norms), ratios=by_name, factors=scaled, detected=detected)
-
-
-def factors(by_name: Mapping[str, float], threshold: float, alpha: float, floor: float) -> dict[str, float]:
-    """k_m: below 1 for the modality of the largest ratio if that is above the threshold, else 1."""
-    scaled = dict.fromkeys(by_name, 1.0)
-    if by_name:
-        dominant = max(by_name, key=lambda name: by_name[name])
-        excess = by_name[dominant] / threshold - 1
-        if excess > 0:
-            scaled[dominant] = max(floor, 1 - math.tanh(alpha * excess))
-    return scaled
 
 
 def _row_norms(gradient: torch.Tensor) -> torch.Tensor:

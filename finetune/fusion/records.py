@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune.fusion.conflict import Conflict
+from finetune.conflict import Conflict
 from finetune.fusion.features.arrays import Split
 from finetune.msa_metrics import DEFINITIONS, measured
 

@@ -31,8 +31,9 @@ from finetune.fusion.features.extract import from_store
 from finetune.fusion.features.file import SUFFIX, from_file
 from finetune.fusion.network import FusionNetwork, Inputs
 from finetune.fusion.settings import FusionConfig, NetworkSettings
-from finetune.fusion.tracking import PROJECT, check_trackers, flat, make_accelerator
+from finetune.fusion.tracking import PROJECT, flat, make_accelerator
 from finetune.fusion.training import Trained, Trainer, inputs_of, make_network, train
+from finetune.settings import check_trackers
 from pipelines.atomic import replacing, write_json, write_json_lines, write_table
 from pipelines.device import share
 from pipelines.errors import RunError, UsageError

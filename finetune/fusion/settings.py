@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from finetune.conflict import ConflictSettings
+from finetune.settings import Tracker
 from pipelines.row import MODALITIES, Modality
 
 Balancing = Literal["conflict_penalty", "none", "ogm_ge", "cggm", "mmpareto", "constant"]
-Tracker = Literal["tensorboard", "wandb", "trackio"]
 # Methods that score a modality by its unimodal head.
 JUDGING: tuple[Balancing, ...] = ("ogm_ge", "cggm", "mmpareto")
 
@@ -102,29 +103,6 @@ class LossSettings:
         for name, value in asdict(self).items():
             if value < 0:
                 raise ValueError(f"{name}: got {value}; it takes a weight of at least 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConflictSettings:
-    """The conflict-aware penalty. Gradient norms are measured and logged with and without it."""
-
-    penalty: bool = True
-    """Whether the dominant modality is slowed down; otherwise conflicts are only logged."""
-    threshold: float = 2.0
-    """τ, at least 1: the ratio of gradient norms above which there is a conflict."""
-    alpha: float = 0.5
-    """α, above 0: how steeply the penalty grows."""
-    floor: float = 0.1
-    """The smallest factor, in (0, 1]."""
-    decay: float = 0.9
-    """β in [0, 1): the weight of the earlier norms in the average."""
-    start_epoch: int = 0
-    """The first epoch with a penalty, from 0."""
-    end_epoch: int | None = None
-    """The first epoch without it again; null for no end."""
-
-    def __post_init__(self) -> None:
-        check_conflict(self.threshold, self.alpha, self.floor, self.decay, self.start_epoch, self.end_epoch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,21 +201,3 @@ def _check_above_0(settings: Any, *names: str) -> None:
     for name in names:
         if getattr(settings, name) <= 0:
             raise ValueError(f"{name}: got {getattr(settings, name)}; it takes a value above 0")
-
-
-def check_conflict(
-    threshold: float, alpha: float, floor: float, decay: float, start_epoch: int, end_epoch: int | None
-) -> None:
-    """Raise `ValueError` for a setting of `ConflictPenalty` that is out of its range."""
-    ends_later = end_epoch is None or end_epoch >= start_epoch
-    checks = {
-        "threshold": (threshold, threshold >= 1, "at least 1"),
-        "alpha": (alpha, alpha > 0, "above 0"),
-        "floor": (floor, 0 < floor <= 1, "in (0, 1]"),
-        "decay": (decay, 0 <= decay < 1, "in [0, 1)"),
-        "start_epoch": (start_epoch, start_epoch >= 0, "at least 0"),
-        "end_epoch": (end_epoch, ends_later, f"{start_epoch} or more, or null"),
-    }
-    for name, (value, holds, range_) in checks.items():
-        if not holds:
-            raise ValueError(f"{name}: got {value}; it takes a value {range_}")

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune.fusion.settings import Tracker, TrainingSettings
+from finetune.fusion.settings import TrainingSettings
 from pipelines.device import check_bfloat16, pick
-from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 PROJECT = "daq-msa-fusion"  # as trackers know it
-
-
-def check_trackers(key: str, names: tuple[Tracker, ...]) -> None:
-    """Refuse a tracker that is not installed, which accelerate would skip silently.
-
-    Raises:
-        UsageError: With its name and the setting, `key`.
-    """
-    for name in names:
-        if importlib.util.find_spec(name) is None:
-            raise UsageError(f"{key}: got {name}, which is not installed; pip install 'daq-msa[trackers]'")
 
 
 def make_accelerator(training: TrainingSettings, folder: Path) -> Accelerator:

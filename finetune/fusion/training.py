@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from transformers import get_cosine_schedule_with_warmup
 
+from finetune.conflict import Conflict
 from finetune.divergence import Diverged, rows_named
 from finetune.fusion.balancing.methods import make_balance
 from finetune.fusion.balancing.observation import Observation
-from finetune.fusion.conflict import Conflict
 from finetune.fusion.distributed import (
     AllReduceSum,
     gathered,

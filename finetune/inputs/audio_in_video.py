@@ -1,15 +1,15 @@
-"""Sound and frames of a clip in turn, by time, as the omni models were trained on videos with sound.
+"""Audio tokens interleaved with frames by time, as the omni models were trained on videos with audio.
 
-An omni model's prompt has a clip's sound either behind all of its frames, between marks of its own, or
-among them. Then both pairs of marks stand around the whole, and which token comes next is a matter of time:
+In an omni model's prompt a clip's audio comes either after all of its frames, between its own special tokens,
+or among the frames. Then both pairs of special tokens are around the whole clip, and time decides the order:
 
     turn      Qwen2.5-Omni: the chunk of some seconds that a token lies in
-              Qwen3-Omni: the time of a token itself
-    order     tokens of earlier turns first; in one turn the picture's before the sound's
+              Qwen3-Omni: the time of the token itself
+    order     tokens of earlier turns first; within a turn video before audio
 
-A token's time is its place on the model's axis of time, counted from the clip's beginning: so many places a
-second, and one token of sound at each. Both families' processors and `get_rope_index` do this where they are
-asked to, each version under another name; the tests hold what is here to them.
+A token's time is its position on the model's time axis, counted from the clip's beginning: so many
+positions a second, and one audio token at each. Both families' processors and `get_rope_index` can do this,
+each version under another name; the tests compare this module with them.
 """
 
 from __future__ import annotations
@@ -20,47 +20,48 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 AUDIO_IN_VIDEO = "audio_in_video"
-"""In a model's configuration: whether it was trained this way. What says nothing was."""
+"""In a model's configuration: whether it was trained this way. A model without the key was."""
 
-Turns = Callable[[torch.Tensor], torch.Tensor]
+Turns = Callable[[Tensor], Tensor]
 
 
 class Tokens(NamedTuple):
-    """A clip's tokens as far as their order depends on them."""
+    """A clip's tokens, as far as their order depends on them."""
 
     grid: tuple[int, int, int]
-    """Tokens of the picture along time, height and width."""
+    """Video tokens along time, height and width."""
     step_s: float
-    """Seconds from one token of the picture to the next in time."""
-    sounds: int
-    """Tokens of the sound."""
+    """Seconds from one video token to the next in time."""
+    audio: int
+    """Audio tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interleaving:
-    """How a family has a clip's sound among its frames."""
+    """How a family interleaves a clip's audio with its frames."""
 
     begin: str
-    """The marks before a clip: the picture's, then the sound's."""
+    """The special tokens before a clip: the video's, then the audio's."""
     end: str
-    """The marks behind it: the sound's, then the picture's."""
+    """The special tokens behind it: the audio's, then the video's."""
     mark_step: int
-    """Places from the first of two marks to the second."""
-    places_per_s: float
+    """Positions from the first of two such tokens to the second."""
+    positions_per_s: float
     turns: Turns
-    """The turns of tokens, in their order, from their times in places, both (tokens,)."""
+    """The turns of tokens, from their times in positions, both (tokens,)."""
     dtype: torch.dtype
-    """Of places: whole numbers, rounded down, or fractions."""
+    """Of position ids: whole numbers, rounded down, or fractions."""
 
     def runs(self, tokens: Tokens) -> list[tuple[bool, int]]:
-        """The order of a clip's tokens: runs of one kind, whether it is sound, and how many there are."""
+        """The order of a clip's tokens as runs of one kind: whether it is audio, and its length."""
         steps, height, width = tokens.grid
-        heard = self._order(tokens) >= steps * height * width
-        return [(is_sound, len(list(run))) for is_sound, run in groupby(heard.tolist())]
+        is_audio = self._order(tokens) >= steps * height * width
+        return [(kind, len(list(run))) for kind, run in groupby(is_audio.tolist())]
 
-    def places(self, tokens: Tokens, before: int, length: int) -> torch.Tensor:
+    def position_ids(self, tokens: Tokens, before: int, length: int) -> Tensor:
         """Time, height and width of all tokens of a prompt, (3, length).
 
         Args:
@@ -69,70 +70,69 @@ class Interleaving:
             length: Tokens of the prompt.
         """
         marks = self._line(2) * self.mark_step
-        clip = torch.cat([self._picture(tokens), self._line(tokens.sounds)], dim=1)[:, self._order(tokens)]
+        clip = torch.cat([self._video(tokens), self._line(tokens.audio)], dim=1)[:, self._order(tokens)]
         clip = clip + before + 1 + self.mark_step
-        # Behind the last token, though one of the other kind before it may be at a later place.
+        # After the last token, though an earlier one of the other kind may have a later position.
         after = clip[:, -1:].amax() + 1
         behind = self._line(length - before - clip.shape[1] - 4) + after + 1 + self.mark_step
         return torch.cat([self._line(before), marks + before, clip, marks + after, behind], dim=1)
 
-    def _order(self, tokens: Tokens) -> torch.Tensor:
-        """Indices into the picture's tokens and then the sound's, in the order of the prompt."""
+    def _order(self, tokens: Tokens) -> Tensor:
+        """Indices into the video tokens followed by the audio tokens, in the order of the prompt."""
         steps, height, width = tokens.grid
-        seen = torch.arange(steps, dtype=torch.float64) * tokens.step_s * self.places_per_s
-        seen = seen.repeat_interleave(height * width)
-        heard = torch.arange(tokens.sounds, dtype=torch.float64)
-        return torch.argsort(torch.cat([self.turns(seen), self.turns(heard)]), stable=True)
+        video = torch.arange(steps, dtype=torch.float64) * tokens.step_s * self.positions_per_s
+        video = video.repeat_interleave(height * width)
+        audio = torch.arange(tokens.audio, dtype=torch.float64)
+        return torch.argsort(torch.cat([self.turns(video), self.turns(audio)]), stable=True)
 
-    def _picture(self, tokens: Tokens) -> torch.Tensor:
-        """Places of the picture's tokens from 0 on, (3, tokens)."""
+    def _video(self, tokens: Tokens) -> Tensor:
+        """Positions of the video tokens from 0 on, (3, tokens)."""
         steps, height, width = tokens.grid
-        # In float32, as the models count: another precision rounds another way.
-        times = torch.arange(steps) * torch.tensor(tokens.step_s) * self.places_per_s
+        # In float32, like the models: another precision rounds differently.
+        times = torch.arange(steps) * torch.tensor(tokens.step_s) * self.positions_per_s
         axes = (times, torch.arange(height), torch.arange(width))
         return torch.stack(torch.meshgrid(*(axis.to(self.dtype) for axis in axes), indexing="ij")).flatten(1)
 
-    def _line(self, count: int) -> torch.Tensor:
-        """Places one after the other from 0 on, (3, count)."""
+    def _line(self, count: int) -> Tensor:
+        """Consecutive positions from 0 on, (3, count)."""
         return torch.arange(count, dtype=self.dtype).expand(3, -1)
 
 
-def chunks(places: int) -> Turns:
-    """A token's turn is the chunk of so many places that it lies in.
+def chunks(positions: int) -> Turns:
+    """A token's turn is the chunk of so many positions that it lies in.
 
-    No chunk is passed over: where a step is longer than a chunk, a token that lies further on opens the
-    next one all the same.
+    No chunk is skipped: where a step is longer than a chunk, a token further on still opens the next one.
     """
 
-    def turns(times: torch.Tensor) -> torch.Tensor:
-        chunk, found = 0, []
+    def turns(times: Tensor) -> Tensor:
+        chunk, result = 0, []
         for time in times.tolist():
-            chunk += time >= (chunk + 1) * places
-            found.append(chunk)
-        return torch.tensor(found)
+            chunk += time >= (chunk + 1) * positions
+            result.append(chunk)
+        return torch.tensor(result)
 
     return turns
 
 
 def qwen2_5_omni(config: Any) -> Interleaving:
-    """As a model of Qwen2.5-Omni is configured: by chunks, both marks of a pair in one place."""
+    """For a configuration of Qwen2.5-Omni: by chunks, both special tokens of a pair at one position."""
     return Interleaving(
         begin="<|vision_bos|><|audio_bos|>",
         end="<|audio_eos|><|vision_eos|>",
         mark_step=0,
-        places_per_s=config.position_id_per_seconds,
+        positions_per_s=config.position_id_per_seconds,
         turns=chunks(int(config.position_id_per_seconds * config.seconds_per_chunk)),
         dtype=torch.int64,
     )
 
 
 def qwen3_omni(config: Any) -> Interleaving:
-    """As a model of Qwen3-Omni is configured: token by token, fractions of a place."""
+    """For a configuration of Qwen3-Omni: token by token, with fractional positions."""
     return Interleaving(
         begin="<|vision_start|><|audio_start|>",
         end="<|audio_end|><|vision_end|>",
         mark_step=1,
-        places_per_s=config.position_id_per_seconds,
+        positions_per_s=config.position_id_per_seconds,
         turns=lambda times: times,
         dtype=torch.float32,
     )

@@ -1,23 +1,22 @@
-"""What a model reads: one row's tensors, and rows put together into a batch.
+"""A model's inputs: the tensors of one row, and rows collated into a batch.
 
-Rows in a batch may lack sound or picture. How a row becomes an input is in `finetune.inputs.chat_encoder`.
+Rows in a batch may lack audio or video. `finetune.inputs.chat_encoder` makes a row into an input.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from pipelines.errors import RunError
-
-if TYPE_CHECKING:
-    from pipelines.row import Row
+from pipelines.row import Row
 
 NO_ANSWER = -100
-"""Stands where a row has no answer; what cross-entropy ignores."""
+"""Fills the columns where a row has no answer; cross-entropy ignores it."""
 
 
 class InputError(RunError):
@@ -33,45 +32,44 @@ class Budget:
     max_frames: int
     """Frames of a clip at most."""
     max_audio_s: float
-    """Seconds of sound at most; later sound is cut off."""
+    """Seconds of audio at most; later audio is cut off."""
     max_tokens: int | None = None
-    """Tokens of a row at most: a longer row loses frames, then the end of its sound, never its text."""
+    """Tokens of a row at most: a longer row loses frames, then the end of its audio, never its text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """One row as the model reads it."""
+    """One row as a model's input."""
 
-    input_ids: torch.Tensor
+    input_ids: Tensor
     """(L,), int64."""
-    position_ids: torch.Tensor
+    position_ids: Tensor
     """(3, L): time, height, width, int64, or float32 where a family has fractions; (L,), int64, where
-    places are counted."""
-    pixel_values_videos: torch.Tensor | None = None
+    they are consecutive."""
+    pixel_values_videos: Tensor | None = None
     """(patches, values of a patch), float32."""
-    video_grid_thw: torch.Tensor | None = None
+    video_grid_thw: Tensor | None = None
     """(3,), int64: patches along time, height and width."""
-    input_features: torch.Tensor | None = None
+    input_features: Tensor | None = None
     """(mel bins, mel frames), float32."""
-    feature_attention_mask: torch.Tensor | None = None
-    """(mel frames,), int64: 1 where there is sound, 0 in the silence behind it."""
-    seen: torch.Tensor | None = None
-    """In place of patches and their grid, what a frozen vision tower makes of them, (tokens, channels)."""
-    heard: torch.Tensor | None = None
-    """In place of a spectrogram and its mask, what a frozen audio tower makes of it, (tokens, width)."""
-    answer: torch.Tensor | None = None
-    """The ids at the end that are the wanted answer, (A,), int64."""
+    feature_attention_mask: Tensor | None = None
+    """(mel frames,), int64: 1 where there is audio, 0 in the silence after it."""
+    video_embeds: Tensor | None = None
+    """Instead of patches and their grid, a frozen vision tower's output, (tokens, channels)."""
+    audio_embeds: Tensor | None = None
+    """Instead of a spectrogram and its mask, a frozen audio tower's output, (tokens, width)."""
+    answer: Tensor | None = None
+    """The ids at the end that are the expected answer, (A,), int64."""
 
     def answered(self, ids: Sequence[int]) -> Encoded:
-        """The row with an answer behind its prompt."""
+        """The row with an answer after its prompt."""
         answer = torch.tensor(ids, dtype=torch.int64)
-        places = self.position_ids.amax() + 1 + torch.arange(len(ids), dtype=self.position_ids.dtype)
+        before = self.position_ids
+        behind = before.amax() + 1 + torch.arange(len(ids), dtype=before.dtype)
         return replace(
             self,
             input_ids=torch.cat([self.input_ids, answer]),
-            position_ids=torch.cat(
-                [self.position_ids, places.expand(*self.position_ids.shape[:-1], -1)], dim=-1
-            ),
+            position_ids=torch.cat([before, behind.expand(*before.shape[:-1], -1)], dim=-1),
             answer=answer,
         )
 
@@ -82,7 +80,7 @@ class Encoded:
 
 
 class RowEncoder(Protocol):
-    """Makes rows into inputs: a `ChatEncoder`, or what stands in its place."""
+    """Makes rows into inputs: a `ChatEncoder`, or a `FrozenTowers` around one."""
 
     processor: Any
     """The model's; it has a `tokenizer`."""
@@ -92,20 +90,20 @@ class RowEncoder(Protocol):
     def many(self, rows: Sequence[Row]) -> list[Encoded]: ...
 
 
-def collate(rows: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:
-    """Put rows together, padded on the left so that each one's last token is the last column.
+def collate(rows: Sequence[Encoded], pad_id: int) -> dict[str, Tensor]:
+    """Collate rows, padded on the left so that each one's last token is the last column.
 
     Args:
-        rows: Encoded rows, B of them; any of them may lack sound or picture.
+        rows: Encoded rows, B of them; any of them may lack audio or video.
         pad_id: The id that fills shorter rows.
 
     Returns:
-        input_ids and attention_mask (B, L), position_ids (3, B, L) or (B, L); of the rows that have a
-        picture, pixel_values_videos (all patches, values) and video_grid_thw (n, 3); of those
-        that have sound, input_features (n, mel bins, mel frames) and feature_attention_mask
-        (n, mel frames). Of rows with kept tower outputs, seen and heard instead, each (all tokens,
-        channels). Of rows with answers, answers (B, A): `NO_ANSWER` and then a row's own ids, so that
-        they end where input_ids do.
+        input_ids and attention_mask (B, L), position_ids (3, B, L) or (B, L); for the rows with video,
+        pixel_values_videos (all patches, values) and video_grid_thw (n, 3); for the rows with audio,
+        input_features (n, mel bins, mel frames) and feature_attention_mask (n, mel frames). For rows with
+        cached tower outputs, video_embeds and audio_embeds instead, each (all tokens, channels). For rows
+        with answers, answers (B, A): `NO_ANSWER` and then a row's own ids, so that they end where input_ids
+        do.
     """
     length = max(len(row.input_ids) for row in rows)
     batch = {
@@ -114,37 +112,33 @@ def collate(rows: Sequence[Encoded], pad_id: int) -> dict[str, torch.Tensor]:
         "position_ids": torch.stack([_left_pad(row.position_ids, length, 1) for row in rows], dim=-2),
     }
     for name, join in JOINS.items():
-        there = [value for row in rows if (value := getattr(row, name)) is not None]
-        if there:
-            batch[name] = join(there)
-    return batch | _answers(rows)
-
-
-def _answers(rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+        present = [value for row in rows if (value := getattr(row, name)) is not None]
+        if present:
+            batch[name] = join(present)
     answers = [row.answer for row in rows if row.answer is not None]
-    if not answers:
-        return {}
-    assert len(answers) == len(rows), "all rows of a batch have an answer, or none has"
-    length = max(len(answer) for answer in answers)
-    return {"answers": torch.stack([_left_pad(answer, length, NO_ANSWER) for answer in answers])}
+    if answers:
+        assert len(answers) == len(rows), "all rows of a batch have an answer, or none has"
+        length = max(len(answer) for answer in answers)
+        batch["answers"] = torch.stack([_left_pad(answer, length, NO_ANSWER) for answer in answers])
+    return batch
 
 
-def _left_pad(values: torch.Tensor, length: int, fill: int) -> torch.Tensor:
+def _left_pad(values: Tensor, length: int, fill: int) -> Tensor:
     return torch.nn.functional.pad(values, (length - values.shape[-1], 0), value=fill)
 
 
-def padded(values: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Tensors (..., T) of several lengths as one, (n, ..., longest T), zeros behind the shorter ones."""
+def padded(values: Sequence[Tensor]) -> Tensor:
+    """Tensors (..., T) of several lengths as one, (n, ..., longest T), the shorter ones padded with zeros."""
     length = max(one.shape[-1] for one in values)
     return torch.stack([torch.nn.functional.pad(one, (0, length - one.shape[-1])) for one in values])
 
 
-# How what not every row has is put together.
-JOINS: dict[str, Callable[[list[torch.Tensor]], torch.Tensor]] = {
+# How values that not every row has are collated.
+JOINS: dict[str, Callable[[list[Tensor]], Tensor]] = {
     "pixel_values_videos": torch.cat,
     "video_grid_thw": torch.stack,
     "input_features": padded,
     "feature_attention_mask": padded,
-    "seen": torch.cat,
-    "heard": torch.cat,
+    "video_embeds": torch.cat,
+    "audio_embeds": torch.cat,
 }

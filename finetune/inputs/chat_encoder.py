@@ -1,17 +1,20 @@
-"""From a row to what a model reads: frames, sound and transcript as one chat turn.
+"""From a row to a model's inputs: frames, audio and transcript as one chat turn.
 
-A row is encoded once, on its own. What a row lacks is left out of its prompt, so that a batch may mix
-rows with and without a modality. The transcript is the user's text: whatever stands in it, it never
-becomes a special token. Where a row has sound or picture, their placeholder tokens are counted before
-the row is used.
+A row is encoded on its own. What it lacks is left out of its prompt, so a batch may mix rows with and without
+a modality. The transcript is untrusted text: nothing in it ever becomes a special token. The placeholder
+tokens of video and audio are counted before the row is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from torch import Tensor
 
 from finetune.inputs import token_budget
 from finetune.inputs.audio_in_video import Interleaving, Tokens
@@ -20,31 +23,47 @@ from finetune.inputs.chat_formats import (
     QWEN2_5_OMNI,
     SAMPLING_RATE,
     AudioChat,
+    AudioInput,
     Chat,
-    Picture,
     Shape,
-    Sound,
     VideoChat,
+    VideoInput,
 )
-from finetune.inputs.parallel_decoding import side_by_side
 from finetune.inputs.prompts import answer_format, quoted, rating_question
-from finetune.inputs.tokenization import Words
-from finetune.settings import ReadoutName
+from finetune.inputs.tokenization import PromptTokenizer
+from finetune.settings import HeadName
 from pipelines import media
-from pipelines.row import MODALITIES, Modality
+from pipelines.row import MODALITIES, Modality, Row
 
-if TYPE_CHECKING:
-    from pipelines.row import Row
+Source = TypeVar("Source")
+MAX_THREADS = 8
 
 
 class Clip(NamedTuple):
     """A row's decoded media."""
 
-    frames: torch.Tensor | None
+    frames: Tensor | None
     """uint8 RGB (F, H, W, 3)."""
     fps: float
-    samples: torch.Tensor | None
+    samples: Tensor | None
     """float32 mono at 16 kHz."""
+
+
+def decode_in_threads(decode: Callable[[Source], Clip], sources: Sequence[Source]) -> list[Clip]:
+    """Decode clips in threads, in order; decoders release Python's lock.
+
+    Nothing else is done in these threads: torch would open a pool of its own in each, and the pools would
+    compete for the cores.
+
+    Raises:
+        Exception: The first that decoding raised.
+    """
+    return [*_threads().map(decode, sources)] if len(sources) > 1 else [decode(one) for one in sources]
+
+
+@lru_cache(maxsize=1)
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
 
 
 class ChatEncoder:
@@ -52,13 +71,13 @@ class ChatEncoder:
 
     Args:
         processor: The model's processor.
-        rope_index: The model's `get_rope_index`; None for a family that counts its places.
+        rope_index: The model's `get_rope_index`; None for a family with consecutive position ids.
         budget: How much of a clip is shown.
         modalities: What a row is shown by; others are left out even where a row has them.
-        chat: How the model's family is spoken to.
+        chat: The chat format of the model's family.
         max_pixels: Of a frame, at most; None for the family's own limit.
-        readout: How the rating is read, which the question says.
-        interleaving: How the sound of a clip stands among its frames; None for behind them all.
+        head: How the rating is read, which the question says.
+        interleaving: How the audio of a clip is interleaved with its frames; None to put it behind them.
     """
 
     def __init__(
@@ -69,14 +88,14 @@ class ChatEncoder:
         modalities: Sequence[Modality] = MODALITIES,
         chat: Chat = QWEN2_5_OMNI,
         max_pixels: int | None = None,
-        readout: ReadoutName = "regression",
+        head: HeadName = "regression",
         interleaving: Interleaving | None = None,
     ) -> None:
         self.processor, self.rope_index, self.budget = processor, rope_index, budget
         self.interleaving = interleaving
-        self.chat, self.max_pixels, self.readout = chat, max_pixels, readout
+        self.chat, self.max_pixels, self.head = chat, max_pixels, head
         self.modalities = frozenset(modalities)
-        self.words = Words(processor.tokenizer)
+        self.tokenizer = PromptTokenizer(processor.tokenizer)
         self.opening, self.closing = chat.turn(processor.tokenizer)
 
     def __call__(self, row: Row) -> Encoded:
@@ -84,20 +103,19 @@ class ChatEncoder:
 
         Raises:
             InputError: If the row has none of the modalities, its media cannot be read, or its text
-                passes the token budget.
+                exceeds the token budget.
         """
         return self.many([row])[0]
 
     def many(self, rows: Sequence[Row]) -> list[Encoded]:
-        """Encode rows; their clips are decoded side by side."""
-        clips = side_by_side(self.decoded, rows)
-        return [self._fitting(row, clip) for row, clip in zip(rows, clips, strict=True)]
-
-    def _fitting(self, row: Row, clip: Clip) -> Encoded:
-        encoded = self.encode_clip(row, clip, self.max_pixels)
-        if token_budget.excess(self.budget, encoded) > 0:
-            return token_budget.fitted(self, row, clip, encoded)
-        return encoded
+        """Encode rows; their clips are decoded in parallel."""
+        encoded_rows = []
+        for row, clip in zip(rows, decode_in_threads(self.decoded, rows), strict=True):
+            encoded = self.encode_clip(row, clip, self.max_pixels)
+            if token_budget.excess(self.budget, encoded) > 0:
+                encoded = token_budget.fitted(self, row, clip, encoded)
+            encoded_rows.append(encoded)
+        return encoded_rows
 
     def decoded(self, row: Row, max_frames: int | None = None) -> Clip:
         """A row's media as far as they are shown; frames at most `max_frames`, or the budget's.
@@ -112,134 +130,132 @@ class ChatEncoder:
             raise InputError(f"{row['id']}: {error}") from error
 
     def encode_clip(self, row: Row, clip: Clip, max_pixels: int | None) -> Encoded:
-        """Encode a row whose media are decoded, frames of so many pixels at most."""
-        picture = None if clip.frames is None else self.picture(clip.frames, clip.fps, max_pixels)
-        sound = None if clip.samples is None else self.sound(clip.samples)
-        return self.asked(row, picture, sound)
+        """Encode a row with its decoded media, frames of at most so many pixels."""
+        video = None if clip.frames is None else self.video_input(clip.frames, clip.fps, max_pixels)
+        audio = None if clip.samples is None else self.audio_input(clip.samples)
+        return self.encode_inputs(row, video, audio)
 
-    def asked(self, row: Row, picture: Picture | None, sound: Sound | None) -> Encoded:
-        """The question about a row, with its text and what the towers take of its clip.
+    def encode_inputs(self, row: Row, video: VideoInput | None, audio: AudioInput | None) -> Encoded:
+        """The question about a row, with its text and the towers' inputs for its clip.
 
         Raises:
             InputError: If there is neither text nor clip.
         """
-        if picture is None and sound is None and not self._text(row):
+        text = row["text"] if "text" in self.modalities else None
+        if video is None and audio is None and not text:
             raise InputError(f"{row['id']}: has none of {', '.join(sorted(self.modalities))}; leave it out")
-        quote = quoted(self._text(row), row["language"])
         question = rating_question(row["scale"], row["language"], row["corpus"])
-        question += answer_format(self.readout, row["scale"], row["language"])
-        return self.assemble(picture, sound, quote, question, name=row["id"])
+        question += answer_format(self.head, row["scale"], row["language"])
+        return self.assemble(video, audio, quoted(text, row["language"]), question, name=row["id"])
 
     def assemble(
         self,
-        picture: Picture | None,
-        sound: Sound | None,
+        video: VideoInput | None,
+        audio: AudioInput | None,
         text: tuple[str, str, str],
         question: str,
         *,
         name: str,
     ) -> Encoded:
-        """Encode what the towers take, and texts, as a chat that asks for the assistant's answer.
+        """Encode the towers' inputs and texts as a chat that asks for the assistant's answer.
 
         Args:
-            picture: As `picture` makes it, or None.
-            sound: As `sound` makes it, or None.
-            text: What stands before the transcript, the transcript, what stands behind it.
+            video: From `video_input`, or None.
+            audio: From `audio_input`, or None.
+            text: What comes before the transcript, the transcript, what comes after it.
             question: The task.
             name: Of the row, for messages.
         """
-        shown, counts = self.shown(picture, sound)
+        shown, counts = self.shown(video, audio)
         before, transcript, behind = text
-        ids = self.repeated(self.words.own(self.opening + shown), counts)
-        ids += self.words.own(before) + self.words.foreign(transcript) + self.words.own(behind)
-        ids += self.words.own(f"{question}{self.closing}")
-        self._assert_placeholders(ids, counts, name)
+        tokens = self.tokenizer
+        ids = self.repeated(tokens.template(self.opening + shown), counts)
+        ids += tokens.template(before) + tokens.user_text(transcript) + tokens.template(behind)
+        ids += tokens.template(f"{question}{self.closing}")
+        for chat in (self.chat.video, self.chat.audio):
+            if chat is not None:
+                count, expected = ids.count(tokens.id(chat.token)), sum(counts.get(chat.token, []))
+                assert count == expected, f"{name}: {count} {chat.token} in the input, expected {expected}"
         input_ids = torch.tensor(ids)
         return Encoded(
             input_ids=input_ids,
-            position_ids=self._places(input_ids, picture, sound),
-            pixel_values_videos=None if picture is None else picture.patches,
-            video_grid_thw=None if picture is None else picture.grid,
-            input_features=None if sound is None else sound.mel,
-            feature_attention_mask=None if sound is None else sound.mask,
+            position_ids=self._position_ids(input_ids, video, audio),
+            pixel_values_videos=None if video is None else video.patches,
+            video_grid_thw=None if video is None else video.grid,
+            input_features=None if audio is None else audio.mel,
+            feature_attention_mask=None if audio is None else audio.mask,
         )
 
-    def picture(self, frames: torch.Tensor, fps: float, max_pixels: int | None = None) -> Picture:
-        """What the vision tower takes of frames, uint8 (F, H, W, 3), at a rate."""
+    def video_input(self, frames: Tensor, fps: float, max_pixels: int | None = None) -> VideoInput:
+        """The vision tower's input from frames, uint8 (F, H, W, 3), at a rate."""
         lacking = max(0, self.video_chat.min_frames - len(frames))
         frames = torch.cat([frames, frames[-1:].expand(lacking, -1, -1, -1)])
-        made = self.processor.video_processor(
+        processed = self.processor.video_processor(
             videos=[frames.permute(0, 3, 1, 2)],  # (F, 3, H, W)
             do_sample_frames=False,
             cap_pixels_per_frame=False,
             size=self.video_chat.size(self.processor, len(frames), max_pixels),
             return_tensors="pt",
         )
-        return Picture(made["pixel_values_videos"], made["video_grid_thw"][0], fps)
+        return VideoInput(processed["pixel_values_videos"], processed["video_grid_thw"][0], fps)
 
-    def sound(self, samples: torch.Tensor) -> Sound:
-        """What the audio tower takes of samples, float32 mono at 16 kHz."""
+    def audio_input(self, samples: Tensor) -> AudioInput:
+        """The audio tower's input from samples, float32 mono at 16 kHz."""
         return self.audio_chat.mel(self.processor.feature_extractor, samples)
 
     @property
     def video_chat(self) -> VideoChat:
-        """How the family is shown frames."""
-        assert self.chat.video is not None, "this family sees nothing"
+        """How frames appear in the family's prompt."""
+        assert self.chat.video is not None, "this family has no vision tower"
         return self.chat.video
 
     @property
     def audio_chat(self) -> AudioChat:
-        """How the family is given sound."""
-        assert self.chat.audio is not None, "this family hears nothing"
+        """How audio appears in the family's prompt."""
+        assert self.chat.audio is not None, "this family has no audio tower"
         return self.chat.audio
 
-    def shown(self, picture: Picture | None, sound: Sound | None) -> tuple[str, dict[str, list[int]]]:
-        """What stands for the clip, each run of a placeholder written once, and how long each must be."""
-        if picture is not None and sound is not None and self.interleaving is not None:
-            return self._in_turn(picture, sound, self.interleaving)
+    def shown(self, video: VideoInput | None, audio: AudioInput | None) -> tuple[str, dict[str, list[int]]]:
+        """The clip in the prompt, each run of a placeholder written once, and the lengths of the runs."""
+        if video is not None and audio is not None and self.interleaving is not None:
+            return self._interleaved(video, audio, self.interleaving)
         text, counts = "", {}
-        if picture is not None:
+        if video is not None:
             processor, chat = self.processor.video_processor, self.video_chat
-            text, counts[chat.token] = chat.write(
-                picture, processor.merge_size, processor.temporal_patch_size
-            )
-        if sound is not None:
+            text, counts[chat.token] = chat.write(video, processor.merge_size, processor.temporal_patch_size)
+        if audio is not None:
             text += self.audio_chat.text
-            counts[self.audio_chat.token] = [self.audio_chat.count(sound.frames)]
+            counts[self.audio_chat.token] = [self.audio_chat.count(audio.frames)]
         return text, counts
 
-    def _in_turn(
-        self, picture: Picture, sound: Sound, interleaving: Interleaving
+    def _interleaved(
+        self, video: VideoInput, audio: AudioInput, interleaving: Interleaving
     ) -> tuple[str, dict[str, list[int]]]:
-        """As `shown`, of a clip whose sound stands among its frames."""
-        runs = interleaving.runs(self._tokens(picture, sound))
+        runs = interleaving.runs(self._tokens(video, audio))
         tokens = {False: self.video_chat.token, True: self.audio_chat.token}
-        text = "".join(tokens[is_sound] for is_sound, _ in runs)
-        counts = {tokens[kind]: [n for is_sound, n in runs if is_sound == kind] for kind in tokens}
+        text = "".join(tokens[is_audio] for is_audio, _ in runs)
+        counts = {tokens[kind]: [n for is_audio, n in runs if is_audio == kind] for kind in tokens}
         return f"{interleaving.begin}{text}{interleaving.end}", counts
 
-    def _tokens(self, picture: Picture, sound: Sound) -> Tokens:
-        steps, height, width = picture.grid.tolist()
+    def _tokens(self, video: VideoInput, audio: AudioInput) -> Tokens:
+        steps, height, width = video.grid.tolist()
         merge = self.processor.video_processor.merge_size
         return Tokens(
             grid=(steps, height // merge, width // merge),
-            step_s=self._patch_s(picture),
-            sounds=self.audio_chat.count(sound.frames),
+            step_s=self._patch_s(video),
+            audio=self.audio_chat.count(audio.frames),
         )
 
-    def _patch_s(self, picture: Picture) -> float:
+    def _patch_s(self, video: VideoInput) -> float:
         """Seconds from one patch in time to the next."""
-        return self.processor.video_processor.temporal_patch_size / picture.fps
+        return self.processor.video_processor.temporal_patch_size / video.fps
 
     def repeated(self, ids: list[int], counts: dict[str, list[int]]) -> list[int]:
-        """Ids with each placeholder as often as it must stand."""
-        left = {self.words.id(token): iter(times) for token, times in counts.items()}
-        return [one for found in ids for one in [found] * (next(left[found]) if found in left else 1)]
+        """Ids with each placeholder repeated as often as `counts` says."""
+        left = {self.tokenizer.id(token): iter(times) for token, times in counts.items()}
+        return [copy for one in ids for copy in [one] * (next(left[one]) if one in left else 1)]
 
-    def _text(self, row: Row) -> str | None:
-        return row["text"] if "text" in self.modalities else None
-
-    def _frames(self, row: Row, max_frames: int) -> tuple[torch.Tensor | None, float]:
+    def _frames(self, row: Row, max_frames: int) -> tuple[Tensor | None, float]:
         if "video" not in self.modalities or row["video"] is None:
             return None, 0.0
         data = row["video"]["bytes"]
@@ -248,26 +264,20 @@ class ChatEncoder:
         frames = media.read_video(data, fps=fps).frames[:max_frames]
         return torch.from_numpy(frames), fps
 
-    def _samples(self, row: Row) -> torch.Tensor | None:
+    def _samples(self, row: Row) -> Tensor | None:
         if "audio" not in self.modalities or row["audio"] is None:
             return None
         samples = media.read_audio(row["audio"]["bytes"], sampling_rate=SAMPLING_RATE)
         return torch.from_numpy(samples[: int(self.budget.max_audio_s * SAMPLING_RATE)])
 
-    def _assert_placeholders(self, ids: list[int], counts: dict[str, list[int]], name: str) -> None:
-        for chat in (self.chat.video, self.chat.audio):
-            if chat is not None:
-                found, wanted = ids.count(self.words.id(chat.token)), sum(counts.get(chat.token, []))
-                assert found == wanted, f"{name}: {found} {chat.token} in the input, wanted {wanted}"
-
-    def _places(self, ids: torch.Tensor, picture: Picture | None, sound: Sound | None) -> torch.Tensor:
-        if picture is not None and sound is not None and self.interleaving is not None:
-            before = ids.tolist().index(self.words.own(self.interleaving.begin)[0])
-            return self.interleaving.places(self._tokens(picture, sound), before, len(ids))
+    def _position_ids(self, ids: Tensor, video: VideoInput | None, audio: AudioInput | None) -> Tensor:
+        if video is not None and audio is not None and self.interleaving is not None:
+            before = ids.tolist().index(self.tokenizer.template(self.interleaving.begin)[0])
+            return self.interleaving.position_ids(self._tokens(video, audio), before, len(ids))
         shape = Shape(
-            video_id=self.words.id(self.chat.video.token) if self.chat.video else None,
-            grid=None if picture is None else picture.grid,
-            patch_s=0.0 if picture is None else self._patch_s(picture),
-            mel_frames=None if sound is None else sound.frames,
+            video_id=self.tokenizer.id(self.chat.video.token) if self.chat.video else None,
+            grid=None if video is None else video.grid,
+            patch_s=0.0 if video is None else self._patch_s(video),
+            mel_frames=None if audio is None else audio.frames,
         )
-        return self.chat.place(self.rope_index, ids, shape)
+        return self.chat.position_ids(self.rope_index, ids, shape)

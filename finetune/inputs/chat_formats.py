@@ -1,8 +1,8 @@
-"""How a family of models is spoken to: the turn, how clips stand in it, where its tokens are placed.
+"""The chat format of each family: the turn, how clips appear in it, the position ids of its tokens.
 
-A `Chat` is a table entry of small functions: the encoder (`finetune.inputs.chat_encoder`) knows the
-order of things, a chat knows what is peculiar to a family. Written after the families' own processors,
-to which the tests hold it; nothing here reads rows or loads models.
+A `Chat` is a table entry of small functions: the encoder (`finetune.inputs.chat_encoder`) knows the order of
+things, a chat knows what is special about a family. Written after the families' own processors, with which
+the tests compare it; nothing here reads rows or loads models.
 """
 
 from __future__ import annotations
@@ -12,46 +12,47 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from finetune.inputs import audio_in_video
 from finetune.inputs.audio_in_video import Interleaving
 from pipelines.errors import UsageError
 
 SAMPLING_RATE = 16_000
-# Sound shorter than this is followed by silence: below it a spectrogram has no frame to show.
-MIN_SOUND_S = 0.25
+# Shorter audio is padded with silence: below this length a spectrogram has no frame.
+MIN_AUDIO_S = 0.25
 
 
-class Picture(NamedTuple):
-    """A clip's frames as a vision tower takes them."""
+class VideoInput(NamedTuple):
+    """The vision tower's input for a clip."""
 
-    patches: torch.Tensor | None
+    patches: Tensor | None
     """(patches, values of a patch), float32."""
-    grid: torch.Tensor
+    grid: Tensor
     """(3,), int64: patches along time, height and width."""
     fps: float
     """Rate of the frames."""
 
 
-class Sound(NamedTuple):
-    """A clip's sound as an audio tower takes it."""
+class AudioInput(NamedTuple):
+    """The audio tower's input for a clip."""
 
-    mel: torch.Tensor
+    mel: Tensor
     """(mel bins, mel frames), float32; frames behind the first `frames` are silence."""
     frames: int
 
     @property
-    def mask(self) -> torch.Tensor:
-        """(mel frames,), int64: 1 where there is sound."""
+    def mask(self) -> Tensor:
+        """(mel frames,), int64: 1 where there is audio."""
         return (torch.arange(self.mel.shape[1]) < self.frames).long()
 
 
 class Shape(NamedTuple):
-    """What the places of an input's tokens depend on."""
+    """What the position ids of an input depend on."""
 
     video_id: int | None
     """The id of the video's placeholder."""
-    grid: torch.Tensor | None
+    grid: Tensor | None
     patch_s: float
     """Seconds from one patch in time to the next."""
     mel_frames: int | None
@@ -59,17 +60,17 @@ class Shape(NamedTuple):
 
 Pixels = dict[str, int]
 Written = tuple[str, list[int]]
-"""Text in which each placeholder stands once, and how often each must stand."""
+"""Text with each run of placeholders written once, and the lengths of the runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoChat:
-    """How frames stand in a family's prompt."""
+    """How frames appear in a family's prompt."""
 
     token: str
     """The placeholder."""
-    write: Callable[[Picture, int, int], Written]
-    """From a picture, the vision tower's merge size, and the frames of a patch."""
+    write: Callable[[VideoInput, int, int], Written]
+    """From the video, the vision tower's merge size, and the frames of a patch."""
     size: Callable[[Any, int, int | None], Pixels]
     """The video processor's limits, from the processor, the frames' number, and pixels of one at most."""
     min_frames: int = 1
@@ -77,55 +78,55 @@ class VideoChat:
 
 @dataclass(frozen=True, kw_only=True)
 class AudioChat:
-    """How sound stands in a family's prompt."""
+    """How audio appears in a family's prompt."""
 
     token: str
     text: str
     """With the placeholder once."""
     count: Callable[[int], int]
-    """Tokens for mel frames."""
-    mel: Callable[[Any, torch.Tensor], Sound]
+    """The number of tokens for so many mel frames."""
+    mel: Callable[[Any, Tensor], AudioInput]
     """The spectrogram, from the feature extractor and samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chat:
-    """How a family is spoken to."""
+    """The chat format of a family."""
 
     turn: Callable[[Any], tuple[str, str]]
-    """What stands before and behind the user's words, from the tokenizer."""
+    """From the tokenizer to the text before and after the user's words."""
     video: VideoChat | None = None
     audio: AudioChat | None = None
-    place: Callable[[Any, torch.Tensor, Shape], torch.Tensor]
-    """The places of tokens, (3, L) or (L,), from the model's `get_rope_index`, ids (L,) and their shape."""
+    position_ids: Callable[[Any, Tensor, Shape], Tensor]
+    """Position ids, (3, L) or (L,), from the model's `get_rope_index`, ids (L,) and their shape."""
     interleaving: Callable[[Any], Interleaving] | None = None
-    """How sound stands among frames, from the model's configuration; None where it cannot."""
+    """From the model's configuration to its way of interleaving; None where audio is never among frames."""
 
 
 # Turns
 
 
 def chatml(_: Any) -> tuple[str, str]:
-    """Qwen3's: no words from the system."""
+    """Qwen3's: without a system message."""
     return "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
 
 
 def chatml_with_system(_: Any) -> tuple[str, str]:
-    """Qwen2's and Qwen2.5's: the system speaks first."""
+    """Qwen2's and Qwen2.5's: with a system message."""
     begin, end = chatml(_)
     return f"<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{begin}", end
 
 
 def template(tokenizer: Any) -> tuple[str, str]:
-    """The tokenizer's own chat template; without one, the token that opens its prompts, and a line's end."""
+    """The tokenizer's own chat template; without one, the token that begins its prompts, and a line break."""
     if not tokenizer.chat_template:
         opening = tokenizer.decode(tokenizer("")["input_ids"])
         return opening.removesuffix(tokenizer.eos_token or ""), "\n"
     mark = "USERS-WORDS"
-    told = [{"role": "user", "content": mark}]
-    chat = tokenizer.apply_chat_template(told, tokenize=False, add_generation_prompt=True)
-    before, found, behind = chat.partition(mark)
-    if not found:
+    messages = [{"role": "user", "content": mark}]
+    chat = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    before, separator, behind = chat.partition(mark)
+    if not separator:
         raise UsageError("finetune.model: its tokenizer's chat template leaves the user's words out")
     return before, behind
 
@@ -133,28 +134,28 @@ def template(tokenizer: Any) -> tuple[str, str]:
 # Frames
 
 
-def whole_clip(begin: str, token: str, end: str) -> Callable[[Picture, int, int], Written]:
-    """All frames in one pair of marks."""
+def whole_clip(begin: str, token: str, end: str) -> Callable[[VideoInput, int, int], Written]:
+    """All frames in one pair of special tokens."""
 
-    def write(picture: Picture, merge: int, _: int) -> Written:
-        return f"{begin}{token}{end}", [int(picture.grid.prod()) // merge**2]
+    def write(video: VideoInput, merge: int, _: int) -> Written:
+        return f"{begin}{token}{end}", [int(video.grid.prod()) // merge**2]
 
     return write
 
 
-def frame_by_frame(begin: str, token: str, end: str) -> Callable[[Picture, int, int], Written]:
-    """Each patch in time in marks of its own, its time in seconds before it.
+def frame_by_frame(begin: str, token: str, end: str) -> Callable[[VideoInput, int, int], Written]:
+    """Each patch in time in its own pair of special tokens, preceded by its time in seconds.
 
-    The marks are those that the checkpoints know. The processor of transformers 5.23 leaves another pair
-    around the whole, since it replaces the placeholder and not the marks that the template puts around it.
+    This is what the checkpoints were trained with. The processor of transformers 5.23 leaves another pair
+    around all frames, because it replaces the placeholder and not the special tokens around it.
     """
 
-    def write(picture: Picture, merge: int, patch: int) -> Written:
-        steps, *side = picture.grid.tolist()
+    def write(video: VideoInput, merge: int, patch: int) -> Written:
+        steps, *side = video.grid.tolist()
         # The middle between a patch's first and last frame, in the order of the processor's divisions:
-        # another one rounds another way.
+        # another order rounds differently.
         first = [step * patch for step in range(steps)]
-        times = [(one / picture.fps + (one + patch - 1) / picture.fps) / 2 for one in first]
+        times = [(one / video.fps + (one + patch - 1) / video.fps) / 2 for one in first]
         text = "".join(f"<{time:.1f} seconds>{begin}{token}{end}" for time in times)
         return text, [side[0] * side[1] // merge**2] * steps
 
@@ -164,8 +165,8 @@ def frame_by_frame(begin: str, token: str, end: str) -> Callable[[Picture, int, 
 def frame_limits(processor: Any, _: int, max_pixels: int | None) -> Pixels:
     """Limits of one frame: the family's, the video processor's, the user's, whichever is tightest.
 
-    The family's stand in the class of the omni processors; what checkpoints bring along for the video
-    processor are limits of still images.
+    The family's are in the class of the omni processors; the video processor of a checkpoint has the limits
+    of still images.
     """
     own = processor.video_processor.size
     family = getattr(processor, "videos_kwargs", {}).get("size", own)
@@ -183,27 +184,27 @@ def clip_limits(processor: Any, frames: int, max_pixels: int | None) -> Pixels:
     return {"shortest_edge": min(own["shortest_edge"], longest), "longest_edge": longest}
 
 
-# Sound
+# Audio
 
 
-def own_length(extractor: Any, samples: torch.Tensor) -> Sound:
-    """The log-mel spectrogram of a sound's own length."""
-    length = max(len(samples), int(MIN_SOUND_S * SAMPLING_RATE))
+def own_length(extractor: Any, samples: Tensor) -> AudioInput:
+    """The log-mel spectrogram, as long as the audio."""
+    length = max(len(samples), int(MIN_AUDIO_S * SAMPLING_RATE))
     length = -(-length // extractor.hop_length) * extractor.hop_length
     padded = torch.nn.functional.pad(samples, (0, length - len(samples)))
     mel = _features(extractor, padded, padding="longest", truncation=False)["input_features"][0]
-    return Sound(mel, mel.shape[1])
+    return AudioInput(mel, mel.shape[1])
 
 
-def fixed_length(extractor: Any, samples: torch.Tensor) -> Sound:
-    """The log-mel spectrogram of the length that the tower insists on; later sound is cut off."""
-    short = int(MIN_SOUND_S * SAMPLING_RATE) - len(samples)
+def fixed_length(extractor: Any, samples: Tensor) -> AudioInput:
+    """The log-mel spectrogram of the length that the tower requires; later audio is cut off."""
+    short = int(MIN_AUDIO_S * SAMPLING_RATE) - len(samples)
     padded = torch.nn.functional.pad(samples, (0, max(0, short)))
     made = _features(extractor, padded, padding="max_length", truncation=True, return_attention_mask=True)
-    return Sound(made["input_features"][0], int(made["attention_mask"].sum()))
+    return AudioInput(made["input_features"][0], int(made["attention_mask"].sum()))
 
 
-def _features(extractor: Any, samples: torch.Tensor, **settings: Any) -> Any:
+def _features(extractor: Any, samples: Tensor, **settings: Any) -> Any:
     return extractor(samples.numpy(), sampling_rate=SAMPLING_RATE, return_tensors="pt", **settings)
 
 
@@ -213,42 +214,42 @@ def pooled_tokens(mel_frames: int) -> int:
 
 
 def chunked_tokens(mel_frames: int) -> int:
-    """Tokens of a spectrogram after three strides of 2 over each 100 frames on their own: 13 for each 100."""
+    """Tokens of a spectrogram after three strides of 2 over each chunk of 100 frames: 13 a chunk."""
     chunks, rest = divmod(mel_frames, 100)
     for _ in range(3):
         rest = (rest + 1) // 2
     return 13 * chunks + rest
 
 
-# Places
+# Position ids
 
 
-def omni_places(rope_index: Any, ids: torch.Tensor, shape: Shape) -> torch.Tensor:
-    """Time, height and width by the omni models' rule, in which sound advances time."""
-    places, _ = rope_index(
+def omni_position_ids(rope_index: Any, ids: Tensor, shape: Shape) -> Tensor:
+    """Time, height and width by the omni models' rule, in which audio advances time."""
+    position_ids, _ = rope_index(
         ids[None],
         video_grid_thw=None if shape.grid is None else shape.grid[None],
         attention_mask=torch.ones_like(ids)[None],
         audio_seqlens=None if shape.mel_frames is None else torch.tensor([shape.mel_frames]),
         second_per_grids=None if shape.grid is None else torch.tensor([shape.patch_s]),
     )
-    return places[:, 0]  # (3, 1, L) -> (3, L)
+    return position_ids[:, 0]  # (3, 1, L) -> (3, L)
 
 
-def vision_places(rope_index: Any, ids: torch.Tensor, shape: Shape) -> torch.Tensor:
-    """Time, height and width by the rule of the models that see."""
-    places, _ = rope_index(
+def vision_position_ids(rope_index: Any, ids: Tensor, shape: Shape) -> Tensor:
+    """Time, height and width by the rule of the vision models."""
+    position_ids, _ = rope_index(
         ids[None],
         mm_token_type_ids=2 * torch.eq(ids, shape.video_id or 0).int()[None],  # 0 is text, 2 is video
         video_grid_thw=None if shape.grid is None else shape.grid[None],
         second_per_grid_ts=None if shape.grid is None else torch.tensor([shape.patch_s]),
         attention_mask=torch.ones_like(ids)[None],
     )
-    return places[:, 0]  # (3, 1, L) -> (3, L)
+    return position_ids[:, 0]  # (3, 1, L) -> (3, L)
 
 
-def counted_places(_: Any, ids: torch.Tensor, __: Shape) -> torch.Tensor:
-    """One after the other."""
+def counted_position_ids(_: Any, ids: Tensor, __: Shape) -> Tensor:
+    """Consecutive position ids."""
     return torch.arange(len(ids))
 
 
@@ -268,7 +269,7 @@ QWEN2_5_OMNI = Chat(
         count=pooled_tokens,
         mel=own_length,
     ),
-    place=omni_places,
+    position_ids=omni_position_ids,
     interleaving=audio_in_video.qwen2_5_omni,
 )
 QWEN3_OMNI = Chat(
@@ -280,13 +281,13 @@ QWEN3_OMNI = Chat(
         count=chunked_tokens,
         mel=own_length,
     ),
-    place=omni_places,
+    position_ids=omni_position_ids,
     interleaving=audio_in_video.qwen3_omni,
 )
 QWEN2_5_VL = Chat(
     turn=chatml_with_system,
     video=_video("<|vision_start|>", "<|video_pad|>", "<|vision_end|>"),
-    place=vision_places,
+    position_ids=vision_position_ids,
 )
 QWEN3_VL = Chat(
     turn=chatml,
@@ -296,7 +297,7 @@ QWEN3_VL = Chat(
         size=clip_limits,
         min_frames=2,  # the video processor refuses a single one
     ),
-    place=vision_places,
+    position_ids=vision_position_ids,
 )
 QWEN2_AUDIO = Chat(
     turn=chatml_with_system,
@@ -306,6 +307,6 @@ QWEN2_AUDIO = Chat(
         count=pooled_tokens,
         mel=fixed_length,
     ),
-    place=counted_places,
+    position_ids=counted_position_ids,
 )
-TEXT = Chat(turn=template, place=counted_places)
+TEXT = Chat(turn=template, position_ids=counted_position_ids)

@@ -1,4 +1,4 @@
-"""The rows that are trained on: which of a store, with which weight, in which order."""
+"""The training rows: which rows of a store, with which weight, in which order."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from finetune.inputs.batch import Encoded, RowEncoder, collate
 from finetune.objective import check_weights
 from finetune.settings import Arm
 from pipelines.errors import RunError, UsageError
-from pipelines.row import KINDS, VARIANT_KINDS, Row
+from pipelines.row import KINDS, VARIANT_KINDS
 from pipelines.store import StoreReader
 
 STAND_IN = len(KINDS)
-"""The kind of a row that only gives a rank something to compute."""
+"""The kind of a row that is there only to give a rank something to compute."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Rows of a store with what training needs to know of them."""
+    """The training rows of a store."""
 
     ids: list[str]
     labels: list[float]
@@ -43,10 +43,15 @@ def select(reader: StoreReader, arm: Arm, seed: int, kinds: Sequence[str] = VARI
     """
     columns = ["id", "label", "weight", "kind", "split"]
     rows = [row for row in reader.table.select(columns).to_pylist() if row["split"] == "train"]
+    present = {row["kind"] for row in rows}
     if arm == "originals":
         kinds = ()
-    else:
-        _check_kinds(reader, {row["kind"] for row in rows}, kinds)
+    elif set(kinds) != set(VARIANT_KINDS) and not present & set(kinds):  # it would train on originals alone
+        variants = ", ".join(kind for kind in VARIANT_KINDS if kind in present) or "none"
+        raise UsageError(
+            f"finetune.kinds: got {', '.join(kinds)};"
+            f" the variants in {reader.directory} are of the kinds: {variants}"
+        )
     rows = [row for row in rows if row["kind"] in ("original", *kinds)]
     if not rows:
         raise RunError(f"{reader.directory}: no row of the split train to learn from (arm {arm})")
@@ -57,16 +62,6 @@ def select(reader: StoreReader, arm: Arm, seed: int, kinds: Sequence[str] = VARI
         weights=_weights(rows, arm, seed),
         kinds=[row["kind"] for row in rows],
     )
-
-
-def _check_kinds(reader: StoreReader, present: set[str], wanted: Sequence[str]) -> None:
-    """Refuse kinds that were singled out and are not there: the run would be one of originals alone."""
-    if set(wanted) != set(VARIANT_KINDS) and not present & set(wanted):
-        there = ", ".join(kind for kind in VARIANT_KINDS if kind in present) or "none"
-        raise UsageError(
-            f"finetune.kinds: got {', '.join(wanted)};"
-            f" the variants in {reader.directory} are of the kinds: {there}"
-        )
 
 
 def check_labels(rows: Sequence[dict[str, Any]]) -> None:
@@ -96,7 +91,7 @@ def _weights(rows: list[dict[str, Any]], arm: Arm, seed: int) -> list[float]:
 
 
 class EncodedRows:
-    """Rows of a store as inputs, each encoded when it is first asked for and kept while there is room."""
+    """Rows of a store as inputs, each encoded when it is first needed and kept while there is room."""
 
     def __init__(self, reader: StoreReader, encoder: RowEncoder, cache_mb: int) -> None:
         self.reader, self.encoder = reader, encoder
@@ -106,16 +101,13 @@ class EncodedRows:
     def many(self, ids: Sequence[str]) -> list[Encoded]:
         """Rows by their ids."""
         missing = [row_id for row_id in dict.fromkeys(ids) if row_id not in self._kept]
-        made = self.encoder.many([self._row(row_id) for row_id in missing])
-        fresh = dict(zip(missing, made, strict=True))
+        rows = [self.reader.row(self.reader.index_of(row_id)) for row_id in missing]
+        fresh = dict(zip(missing, self.encoder.many(rows), strict=True))
         for row_id, encoded in fresh.items():
             if encoded.nbytes <= self.room:
                 self.room -= encoded.nbytes
                 self._kept[row_id] = encoded
         return [fresh[row_id] if row_id in fresh else self._kept[row_id] for row_id in ids]
-
-    def _row(self, row_id: str) -> Row:
-        return self.reader.row(self.reader.index_of(row_id))
 
 
 class TrainingRows(Dataset[dict[str, Any]]):
@@ -123,9 +115,9 @@ class TrainingRows(Dataset[dict[str, Any]]):
 
     An index from `len(self)` on is a filler, which completes the last step of an epoch, so that each rank
     has as many batches as the others and no row counts twice. Fillers and rows of weight 0 are left out of
-    a batch: they would add 0 times their gradient, which is no number where a hidden state is infinite.
-    Where nothing else is in a batch, a row that counts elsewhere stands in with weight 0, since each rank
-    must compute something.
+    a batch: they would add 0 times their gradient, which is NaN where a hidden state is infinite. If nothing
+    else is in a batch, a row that counts elsewhere stands in with weight 0, since each rank must compute
+    something.
     """
 
     def __init__(
@@ -163,10 +155,10 @@ class TrainingRows(Dataset[dict[str, Any]]):
 
 
 class EpochOrder(Sampler[int]):
-    """A fresh order of the rows in each epoch, drawn from (seed, epoch), filled up to whole steps.
+    """A new order of the rows in each epoch, drawn from (seed, epoch), filled up to complete steps.
 
     Attributes:
-        epoch: Whose order is given out next.
+        epoch: The epoch of the next order.
     """
 
     def __init__(self, rows: int, step_size: int, seed: int) -> None:
@@ -185,7 +177,7 @@ class EpochOrder(Sampler[int]):
 
 @dataclass(frozen=True)
 class Collator:
-    """Puts items of `TrainingRows` together."""
+    """Collates items of `TrainingRows`."""
 
     pad_id: int
 

@@ -1,28 +1,23 @@
-"""The words of the task: what is asked about a clip, by corpus, language and scale.
+"""The wording of the task: the question about a clip, by corpus, language and scale.
 
-Knows neither models nor tokens.
+It depends on neither models nor tokens.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from finetune.settings import HeadName
 from pipelines.row import SCALES
-
-if TYPE_CHECKING:
-    from finetune.settings import ReadoutName
 
 TRANSCRIPT = {"en": "The speaker says: {}\n", "zh": "说话人说：{}\n"}
 
-# The wording of each task by language, after the prompts that the field uses for rating utterances.
-# Ours where no published prompt fits.
+# The wording of each task by language, after published prompts for rating utterances; ours where none fits.
 QUESTIONS = {
     "rating": {
         "en": "Rate the sentiment of the speaker in this clip from {low:g} (strongly negative)"
         " to {high:g} (strongly positive).",
         "zh": "请为片段中说话人的情感打分，从 {low:g}（非常消极）到 {high:g}（非常积极）。",
     },
-    "dialogue": {  # MELD has three classes, so that nothing is strong
+    "dialogue": {  # MELD has three classes, so nothing is "strongly" positive or negative
         "en": "Rate the sentiment of this line of a dialogue from {low:g} (negative) to {high:g} (positive).",
         "zh": "请为这句对白的情感打分，从 {low:g}（消极）到 {high:g}（积极）。",
     },
@@ -32,7 +27,7 @@ QUESTIONS = {
     },
 }
 LEVELS = {"mosi": 7, "sims": 5, "binary": 2}
-"""Digits that a scale is divided into, evenly, for the read-out `levels`."""
+"""The number of digits that divide a scale evenly, for the head `levels`."""
 ANSWERS = {
     "levels": {
         "en": " Answer with one digit, from 1 for {low:g} to {levels} for {high:g}.",
@@ -54,22 +49,16 @@ BY_SCALE = {"mosi": "rating", "sims": "rating", "binary": "sarcasm"}
 
 
 def rating_question(scale: str, language: str, corpus: str = "") -> str:
-    """The task in words.
-
-    Args:
-        scale: Of the labels; decides where the corpus has no wording of its own.
-        language: English where there is no wording in it.
-        corpus: The corpus' name.
-    """
+    """The question, in the corpus' own wording or else that of the scale; in English for other languages."""
     low, high = SCALES[scale]
     wordings = QUESTIONS[BY_CORPUS.get(corpus, BY_SCALE[scale])]
     return wordings.get(language, wordings["en"]).format(low=low, high=high)
 
 
-def answer_format(readout: ReadoutName, scale: str, language: str) -> str:
-    """What is asked of the answer behind the question; nothing where a head reads the model."""
+def answer_format(head: HeadName, scale: str, language: str) -> str:
+    """The required form of the answer, after the question; empty for heads with a layer of their own."""
     low, high = SCALES[scale]
-    wordings = ANSWERS.get(readout, {})
+    wordings = ANSWERS.get(head, {})
     wording = wordings.get(language, wordings.get("en", ""))
     return wording.format(low=low, high=high, levels=LEVELS[scale], example=f"{(low + 2 * high) / 3:+.1f}")
 

@@ -1,4 +1,4 @@
-"""What of rows a model is shown, and whether they have it: asked before anything is decoded or trained."""
+"""Which modalities a model is shown, and whether the rows have them: checked before anything is decoded."""
 
 from __future__ import annotations
 
@@ -12,12 +12,7 @@ from pipelines.store import StoreReader
 def shown_modalities(
     readable: Sequence[Modality], model: str, asked: Sequence[Modality] | None
 ) -> tuple[Modality, ...]:
-    """What a model is shown of a row.
-
-    Args:
-        readable: What models of its family read.
-        model: Its name, for the message.
-        asked: `finetune.modalities`; None for all that it reads.
+    """The modalities that a model is shown: those of `finetune.modalities`, by default all that it reads.
 
     Raises:
         UsageError: If the model does not read one of them.
@@ -33,19 +28,21 @@ def shown_modalities(
 def check_shown(
     reader: StoreReader, chosen: Mapping[str, Sequence[str]], shown: Sequence[Modality], *, named: bool
 ) -> None:
-    """Refuse rows that have nothing of what the model is shown.
+    """Refuse rows that have none of the modalities that the model is shown.
 
     Args:
         reader: The store.
-        chosen: Ids of rows, by what they are in a message, as `rows to train on`.
-        shown: What the model is shown of a row.
-        named: Whether `finetune.modalities` names it; then of each set of rows some must have each of them.
+        chosen: Ids of rows, by their name in a message, such as `rows to train on`.
+        shown: The modalities.
+        named: Whether `finetune.modalities` names them; then some rows of each set must have each of them.
 
     Raises:
         UsageError: Naming the rows, or the modality that none of them has.
     """
+    columns = {"text": "text", "audio": "has_audio", "video": "has_video"}  # an empty transcript is none
+    rows = reader.table.select(["id", *columns.values()]).to_pylist()
+    held = {row["id"]: {name for name, column in columns.items() if row[column]} for row in rows}
     for what, ids in chosen.items():
-        held = _held(reader, ids)
         without = [row_id for row_id in ids if not held[row_id] & set(shown)]
         if without:
             key = "finetune.modalities: got" if named else "finetune.model: it reads"
@@ -60,15 +57,3 @@ def check_shown(
                 f"finetune.modalities: got {', '.join(shown)}, and none of the {len(ids)} {what} in"
                 f" {reader.directory} has {' or '.join(nowhere)}; take that out"
             )
-
-
-def _held(reader: StoreReader, ids: Sequence[str]) -> dict[str, set[str]]:
-    """The modalities that rows have, by id; an empty transcript is none."""
-    wanted = set(ids)
-    columns = {"text": "text", "audio": "has_audio", "video": "has_video"}
-    rows = reader.table.select(["id", *columns.values()]).to_pylist()
-    return {
-        row["id"]: {name for name, column in columns.items() if row[column]}
-        for row in rows
-        if row["id"] in wanted
-    }

@@ -1,37 +1,30 @@
-"""A LoRA adapter and a read-out on a loaded model."""
+"""A LoRA adapter and a head on a loaded model."""
 
 from __future__ import annotations
 
 import warnings
 
 import torch
+from peft import LoraConfig, get_peft_model
 
 from finetune.model.families import adapter_targets
-from finetune.model.heads import Readout, build_readout
+from finetune.model.heads import Answer, Classes, Head, Levels, Regression, Scale
 from finetune.model.loading import BaseModel
-from finetune.model.regressor import Rater
+from finetune.model.regressor import SentimentModel
 from finetune.settings import FinetuneConfig
 from pipelines.errors import UsageError, reason
 
 
-def adapted(base: BaseModel, config: FinetuneConfig, scale: str, *, seed: int) -> Rater:
-    """Put a fresh adapter and a fresh read-out on a model.
-
-    Args:
-        base: The model; it is changed.
-        config: Rank, scaling, dropout and place of the adapter; the read-out.
-        scale: Of the labels.
-        seed: Of the adapter's random half.
+def adapted(base: BaseModel, config: FinetuneConfig, scale: str, *, seed: int) -> SentimentModel:
+    """Put a new adapter, its random half drawn from a seed, and a new head on a model, which is changed.
 
     Raises:
         UsageError: If the model lacks a part that is to be adapted.
     """
-    from peft import LoraConfig, get_peft_model
-
     lacking = [part for part in config.adapt if part not in base.family.adapted]
     if lacking:
-        places = ", ".join(base.family.adapted)
-        raise UsageError(f"finetune.adapt: {base.name!r} has no {', '.join(lacking)}; takes {places}")
+        parts = ", ".join(base.family.adapted)
+        raise UsageError(f"finetune.adapt: {base.name!r} has no {', '.join(lacking)}; takes {parts}")
     lora = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
@@ -41,7 +34,9 @@ def adapted(base: BaseModel, config: FinetuneConfig, scale: str, *, seed: int) -
         revision=base.revision,
     )
     if config.gradient_checkpointing:
-        base.thinker.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # transformers 5.24 renamed `gradient_checkpointing_enable`; by default neither is reentrant.
+        enable = getattr(base.thinker, "activation_checkpointing_enable", None)
+        (enable or base.thinker.gradient_checkpointing_enable)()
         base.thinker.enable_input_require_grads()
     # Without devices, each process would begin work on every GPU that it sees.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
@@ -52,15 +47,14 @@ def adapted(base: BaseModel, config: FinetuneConfig, scale: str, *, seed: int) -
             model = get_peft_model(base.thinker, lora)
         except ValueError as error:  # of an architecture that peft does not adapt, such as Mamba
             raise UsageError(f"finetune.model: {base.name!r} takes no adapter ({reason(error)})") from error
-        return Rater(model, fresh_readout(base, config, scale))
+        return SentimentModel(model, fresh_head(base, config, scale))
 
 
-def fresh_readout(base: BaseModel, config: FinetuneConfig, scale: str) -> Readout:
-    """The read-out of a configuration for a model."""
-    return build_readout(
-        config.readout,
-        width=base.thinker.config.get_text_config().hidden_size,
-        scale=scale,
-        row_loss=config.loss,
-        tokenizer=base.processor.tokenizer,
-    )
+def fresh_head(base: BaseModel, config: FinetuneConfig, scale: str) -> Head:
+    """The head of a configuration for a model, and for labels on a scale, a key of `SCALES`."""
+    width, tokenizer = base.thinker.config.get_text_config().hidden_size, base.processor.tokenizer
+    if config.head == "regression":
+        return Regression(width, Scale(scale), config.loss)
+    if config.head == "classes":
+        return Classes(width, Scale(scale))
+    return Levels(tokenizer, Scale(scale)) if config.head == "levels" else Answer(tokenizer, Scale(scale))

@@ -1,7 +1,7 @@
 """The models that can be fine-tuned: `FAMILIES` by the `model_type` of a configuration, and `TEXT_ONLY`.
 
-An entry says by which classes of transformers a family is loaded, how rows become its inputs, how its
-towers are asked, and where an adapter goes.
+An entry names the classes of transformers that load a family, and says how rows become its inputs, how its
+towers are called, and where an adapter goes.
 """
 
 from __future__ import annotations
@@ -13,26 +13,27 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from finetune.inputs import chat_formats
 from finetune.inputs.chat_formats import Chat
 from finetune.model import tower_calls
-from finetune.model.parts import AUDIO_TOWER, LANGUAGE_MODEL, PROJECTOR, VISION_TOWER, language_model, place
+from finetune.model.parts import AUDIO_TOWER, LANGUAGE_MODEL, PROJECTOR, VISION_TOWER, language_model, path_of
 from finetune.settings import Part
 from pipelines.errors import UsageError
 from pipelines.row import Modality
 
-See = Callable[[Any, torch.Tensor, torch.Tensor], list[torch.Tensor]]
-Hear = Callable[[Any, torch.Tensor, torch.Tensor], list[torch.Tensor]]
+Encode = Callable[[Any, Tensor, Tensor], list[Tensor]]
+"""As `finetune.model.towers.encode_video` and `encode_audio`."""
 
 
-class Place(NamedTuple):
+class Layers(NamedTuple):
     """Linear layers of a model."""
 
     part: str
-    """A name of `finetune.model.parts`."""
-    layers: str
-    """A regular expression of their names inside of it."""
+    """A name in `finetune.model.parts`."""
+    pattern: str
+    """A regular expression of their names inside that part."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,41 +44,39 @@ class Family:
     """In transformers."""
     processor_class: str
     chat: Chat
-    adapted: dict[Part, tuple[Place, ...]]
-    """Which linear layers get an adapter, by part; all below the head where none are named."""
-    see: See | None = None
-    """Asks the vision tower, as `finetune.model.towers.see`."""
-    hear: Hear | None = None
-    """Asks the audio tower, as `finetune.model.towers.hear`."""
+    adapted: dict[Part, tuple[Layers, ...]]
+    """The linear layers that get an adapter, by part; all below the head where none are named."""
+    encode_video: Encode | None = None
+    encode_audio: Encode | None = None
     decoder: Callable[[Any], Any] = language_model
-    """The language model below the head, of a model."""
+    """Returns a model's language model below the head."""
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        """What the family reads. A row's other modalities are left out of its input."""
-        sees: tuple[Modality, ...] = ("video",) if self.see else ()
-        hears: tuple[Modality, ...] = ("audio",) if self.hear else ()
-        return ("text", *hears, *sees)
+        """The family's inputs. A row's other modalities are left out."""
+        video: tuple[Modality, ...] = ("video",) if self.encode_video else ()
+        audio: tuple[Modality, ...] = ("audio",) if self.encode_audio else ()
+        return ("text", *audio, *video)
 
 
 _ALL_LINEAR = "all-linear"  # peft's name for all of them below the head
-# The same in a model with experts, without those by whose names peft would find the experts.
+# The same in a model with experts, without names by which peft would find the experts.
 _INNER = r".+\.(?!(?:gate|gate_proj|up_proj|down_proj|w[123])$)[^.]+"
-_ATTENTION = Place(LANGUAGE_MODEL, r"layers\.\d+\.self_attn\.[qkvo]_proj")
-_LANGUAGE = Place(LANGUAGE_MODEL, r"layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)")
-_AUDIO = Place(AUDIO_TOWER, r"layers\.\d+\.(self_attn\.\w+_proj|fc[12])")
-_SPLIT_VISION = Place(VISION_TOWER, r"blocks\.\d+\.(attn\.(q|k|v|proj)|mlp\.\w+_proj)")
-_FUSED_VISION = Place(VISION_TOWER, r"blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(\w+_proj|linear_fc[12]))")
+_ATTENTION = Layers(LANGUAGE_MODEL, r"layers\.\d+\.self_attn\.[qkvo]_proj")
+_LANGUAGE = Layers(LANGUAGE_MODEL, r"layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)")
+_AUDIO = Layers(AUDIO_TOWER, r"layers\.\d+\.(self_attn\.\w+_proj|fc[12])")
+_SPLIT_VISION = Layers(VISION_TOWER, r"blocks\.\d+\.(attn\.(q|k|v|proj)|mlp\.\w+_proj)")
+_FUSED_VISION = Layers(VISION_TOWER, r"blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(\w+_proj|linear_fc[12]))")
 
 _QWEN2_5_OMNI = Family(
     model_class="Qwen2_5OmniThinkerForConditionalGeneration",
     processor_class="Qwen2_5OmniProcessor",
     chat=chat_formats.QWEN2_5_OMNI,
-    see=tower_calls.see,
-    hear=tower_calls.hear_together,
+    encode_video=tower_calls.encode_video,
+    encode_audio=tower_calls.encode_audio_packed,
     adapted={
         "language": (_LANGUAGE,),
-        "projectors": (Place(VISION_TOWER, r"merger\.mlp\.[02]"), Place(AUDIO_TOWER, "proj")),
+        "projectors": (Layers(VISION_TOWER, r"merger\.mlp\.[02]"), Layers(AUDIO_TOWER, "proj")),
         "vision": (_SPLIT_VISION,),
         "audio": (_AUDIO,),
     },
@@ -86,14 +85,14 @@ _QWEN3_OMNI = Family(
     model_class="Qwen3OmniMoeThinkerForConditionalGeneration",
     processor_class="Qwen3OmniMoeProcessor",
     chat=chat_formats.QWEN3_OMNI,
-    see=tower_calls.see_levels,
-    hear=tower_calls.hear_short_apart,
+    encode_video=tower_calls.encode_video_levels,
+    encode_audio=tower_calls.encode_audio_chunked,
     adapted={
         # Attention alone: the experts are two parameters for all of them, no linear layers.
         "language": (_ATTENTION,),
         "projectors": (
-            Place(VISION_TOWER, r"(merger|merger_list\.\d+)\.mlp\.[02]"),
-            Place(AUDIO_TOWER, "proj[12]"),
+            Layers(VISION_TOWER, r"(merger|merger_list\.\d+)\.mlp\.[02]"),
+            Layers(AUDIO_TOWER, "proj[12]"),
         ),
         "vision": (_FUSED_VISION,),
         "audio": (_AUDIO,),
@@ -103,10 +102,10 @@ _QWEN2_5_VL = Family(
     model_class="Qwen2_5_VLForConditionalGeneration",
     processor_class="Qwen2_5_VLProcessor",
     chat=chat_formats.QWEN2_5_VL,
-    see=tower_calls.see,
+    encode_video=tower_calls.encode_video,
     adapted={
         "language": (_LANGUAGE,),
-        "projectors": (Place(VISION_TOWER, r"merger\.mlp\.[02]"),),
+        "projectors": (Layers(VISION_TOWER, r"merger\.mlp\.[02]"),),
         "vision": (_FUSED_VISION,),
     },
 )
@@ -114,10 +113,10 @@ _QWEN3_VL = Family(
     model_class="Qwen3VLForConditionalGeneration",
     processor_class="Qwen3VLProcessor",
     chat=chat_formats.QWEN3_VL,
-    see=tower_calls.see_levels,
+    encode_video=tower_calls.encode_video_levels,
     adapted={
         "language": (_LANGUAGE,),
-        "projectors": (Place(VISION_TOWER, r"(merger|deepstack_merger_list\.\d+)\.linear_fc[12]"),),
+        "projectors": (Layers(VISION_TOWER, r"(merger|deepstack_merger_list\.\d+)\.linear_fc[12]"),),
         "vision": (_FUSED_VISION,),
     },
 )
@@ -125,10 +124,10 @@ _QWEN2_AUDIO = Family(
     model_class="Qwen2AudioForConditionalGeneration",
     processor_class="Qwen2AudioProcessor",
     chat=chat_formats.QWEN2_AUDIO,
-    hear=tower_calls.hear_padded,
+    encode_audio=tower_calls.encode_audio_padded,
     adapted={
         "language": (_LANGUAGE,),
-        "projectors": (Place(PROJECTOR, "linear"),),
+        "projectors": (Layers(PROJECTOR, "linear"),),
         "audio": (_AUDIO,),
     },
 )
@@ -145,17 +144,17 @@ TEXT_ONLY = Family(
     model_class="AutoModelForCausalLM",
     processor_class="AutoTokenizer",
     chat=chat_formats.TEXT,
-    decoder=tower_calls.base_model,
+    decoder=lambda model: model.base_model,
     adapted={"language": ()},
 )
 
 
 def adapter_targets(family: Family, model: Any, parts: Sequence[Part]) -> str | list[str]:
-    """Which layers of a model get an adapter, as peft takes it.
+    """The layers of a model that get an adapter, in the form that peft takes.
 
-    Models with experts are given the layers' names, one by one: for these peft replaces a pattern by the
-    last parts of the names that it matches, which in a model with towers match there as well, and takes
-    names that experts had once for the experts themselves.
+    For models with experts this is a list of full names, because there peft reduces a pattern to the last
+    parts of the names that it matches, which in a model with towers match there as well, and takes the former
+    names of experts for the experts themselves.
 
     Raises:
         UsageError: If the model has no layers where the family has a part's.
@@ -170,20 +169,20 @@ def adapter_targets(family: Family, model: Any, parts: Sequence[Part]) -> str | 
             )
     if not any(name.endswith(".experts") for name, _ in model.named_modules()):
         return "|".join(patterns)
-    wanted = re.compile("|".join(_INNER if pattern == _ALL_LINEAR else pattern for pattern in patterns))
-    return [name for name in linear if wanted.fullmatch(name)]
+    adapted = re.compile("|".join(_INNER if pattern == _ALL_LINEAR else pattern for pattern in patterns))
+    return [name for name in linear if adapted.fullmatch(name)]
 
 
 def layer_pattern(family: Family, model: Any, part: Part) -> str:
-    """A part's layers in a model, as peft takes them: a regular expression of full names, or `all-linear`."""
+    """A part's layers in a model, for peft: a regular expression of full names, or `all-linear`."""
     if not family.adapted[part]:
         return _ALL_LINEAR
-    places = [(place(model, inside), layers) for inside, layers in family.adapted[part]]
-    return "|".join(rf"{re.escape(found)}\.({layers})" for found, layers in places if found)
+    paths = [(path_of(model, layers.part), layers.pattern) for layers in family.adapted[part]]
+    return "|".join(rf"{re.escape(path)}\.({pattern})" for path, pattern in paths if path)
 
 
 def known_family(model: Any) -> Family:
-    """That of a model that `load_base` has taken."""
+    """The family of a model that `load_base` has loaded."""
     family = family_of(model.config)
     assert family is not None, f"load_base takes no {model.config.model_type}"
     return family
@@ -195,6 +194,6 @@ def family_of(config: Any) -> Family | None:
 
     if config.model_type in FAMILIES:
         return FAMILIES[config.model_type]
-    # The mapping has encoders as well, which can be made to decode; they say that they do not.
+    # The mapping also has encoders that can be used as decoders; their configuration says they are not.
     causal = getattr(config, "is_decoder", True) and not getattr(config, "is_encoder_decoder", False)
     return TEXT_ONLY if causal and config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else None

@@ -1,8 +1,8 @@
-"""A model that accelerate's FSDP, version 2, cuts up among the processes of a run.
+"""A model that accelerate's FSDP, version 2, shards among the processes of a run.
 
-The language model's layers are cut up, and with them what is trained: adapter and head. The towers stay
-whole: each process asks them about its own clips when it needs them, and what is cut up answers only when
-all processes ask it together.
+The language model's layers are sharded, and with them the trained parameters: adapter and head. The towers
+are not: each process calls them for its own clips whenever it needs them, while a sharded module answers only
+when all processes call it together.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from finetune.model.families import known_family
 from finetune.model.parts import IN_TOWERS
@@ -19,17 +21,17 @@ from pipelines.errors import UsageError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from finetune.model.regressor import Rater
+    from finetune.model.regressor import SentimentModel
     from finetune.settings import FinetuneConfig
 
-# Where accelerate's launcher says which modules are units.
+# Where accelerate's launcher names the modules that are units.
 LAYERS = "FSDP_TRANSFORMER_CLS_TO_WRAP"
-# Methods beside `forward` that go through what is cut up.
-ASKED = ("features", "generated")
+# Methods beside `forward` that use sharded modules.
+FORWARD_METHODS = ("features", "generated")
 
 
 def check_fsdp(config: FinetuneConfig) -> None:
-    """Refuse what does not go together with accelerate's FSDP.
+    """Refuse settings that do not work with accelerate's FSDP.
 
     Raises:
         UsageError: Naming the key of accelerate's configuration or of the recipe.
@@ -52,10 +54,10 @@ def check_fsdp(config: FinetuneConfig) -> None:
         "accelerate: got fsdp_ignored_modules; takes none: the towers are left whole without it": bool(
             os.environ.get("FSDP_IGNORED_MODULES")
         ),
-        f"finetune.quantize: got {config.quantize}, whose weights accelerate's FSDP cannot cut up; take none,"
+        f"finetune.quantize: got {config.quantize}, whose weights accelerate's FSDP cannot shard; take none,"
         " or launch with --multi_gpu": config.quantize != "none",
         f"finetune.adapt: got {', '.join(config.adapt)} under accelerate's FSDP; takes [language], since each"
-        " process asks the towers at its own pace; take that, or launch with --multi_gpu": (
+        " process calls the towers at its own pace; take that, or launch with --multi_gpu": (
             not config.towers_are_frozen
         ),
     }
@@ -64,49 +66,50 @@ def check_fsdp(config: FinetuneConfig) -> None:
             raise UsageError(message)
 
 
-def load_whole() -> None:
+def load_in_every_process() -> None:
     """Let each process read all weights.
 
-    By accelerate's default the first one does and hands them on as it cuts them up, and what is not cut up
+    By accelerate's default the first one does and passes them on while sharding, and what is not sharded
     stays empty in the others.
     """
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
 
 
-def cut_up(rater: Rater, optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> torch.optim.Optimizer:
-    """Cut a model up in place, as accelerate was told to.
-
-    Args:
-        rater: Is changed.
-        optimizer: Of its trained parameters, without a state yet.
-        accelerator: Has the plugin for FSDP.
+def shard(
+    model: SentimentModel, optimizer: torch.optim.Optimizer, accelerator: Accelerator
+) -> torch.optim.Optimizer:
+    """Shard a model in place, as accelerate was configured.
 
     Returns:
-        The optimizer, prepared, of the parameters that are trained now.
+        The optimizer, which must not have a state yet, prepared for the sharded parameters.
     """
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, register_fsdp_forward_method
+    from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
     plugin: Any = accelerator.state.fsdp_plugin
     plugin.ignored_modules = IN_TOWERS
     plugin.cpu_ram_efficient_loading = False
     # Adapter, head and labels stay float32, as without FSDP; autocast does what it does there.
     plugin.mixed_precision_policy = MixedPrecisionPolicy()
-    _name_layers(plugin, rater)
-    _, prepared = accelerator.prepare(rater, optimizer)
-    assert isinstance(rater, FSDPModule)
-    # Else the outermost part, the head in it, stays put together after a rating: what is then loaded
-    # into it is lost.
-    rater.set_reshard_after_forward(True, recurse=False)
-    for name in ASKED:
-        register_fsdp_forward_method(rater, name)
+    # Each layer of the language model is a unit, and nothing of the towers.
+    layers = layers_of(known_family(model.base).decoder(model.base))
+    plugin.auto_wrap_policy = transformer_auto_wrap_policy
+    plugin.transformer_cls_names_to_wrap = sorted({type(layer).__name__ for layer in layers})
+    _, prepared = accelerator.prepare(model, optimizer)
+    assert isinstance(model, FSDPModule)
+    # Otherwise the outermost part, which has the head, stays gathered after a rating, and what is loaded
+    # into it then is lost.
+    model.set_reshard_after_forward(True, recurse=False)
+    for name in FORWARD_METHODS:
+        register_fsdp_forward_method(model, name)
     return prepared
 
 
 def prepare_once(accelerator: Accelerator) -> None:
-    """Let an accelerator give back what it has prepared already.
+    """Let an accelerator return objects that it has prepared already as they are.
 
     The Trainer prepares model and optimizer when it begins to train. accelerate would then look for the
-    optimizer's parameters by their addresses, and all of which a process has no part have the same.
+    optimizer's parameters by their addresses, and all those of which a process has no part share one.
     """
     prepare = accelerator.prepare
 
@@ -118,36 +121,23 @@ def prepare_once(accelerator: Accelerator) -> None:
     accelerator.prepare = prepared
 
 
-def _name_layers(plugin: Any, rater: Rater) -> None:
-    """Make each layer of the language model a unit, and nothing of the towers."""
-    from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
-
-    layers = layers_of(known_family(rater.base).decoder(rater.base))
-    plugin.auto_wrap_policy = transformer_auto_wrap_policy
-    plugin.transformer_cls_names_to_wrap = sorted({type(layer).__name__ for layer in layers})
-
-
 def layers_of(decoder: torch.nn.Module) -> torch.nn.ModuleList:
-    """The layers that are cut up, by whatever name: the decoder's longest list of modules."""
+    """The layers that are sharded, whatever their name: the decoder's longest list of modules."""
     lists = [module for module in decoder.modules() if isinstance(module, torch.nn.ModuleList)]
     return max(lists, key=len)
 
 
-def whole(parameter: torch.Tensor) -> torch.Tensor:
-    """A parameter in one piece; where it is cut up, all processes must ask."""
-    from torch.distributed.tensor import DTensor
-
+def gather(parameter: Tensor) -> Tensor:
+    """A parameter in one piece; where it is sharded, all processes must call this."""
     value = parameter.detach()
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """A value as a parameter holds its own: on its device, and cut up as it is.
+def shard_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A value on a parameter's device, in its type, and sharded as it is.
 
-    Where the parameter is cut up, all processes must ask, and the first one's value counts.
+    Where the parameter is sharded, all processes must call this, and the first one's value counts.
     """
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
     value = value.to(parameter.device, parameter.dtype)
     if not isinstance(parameter, DTensor):
         return value

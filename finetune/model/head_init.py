@@ -1,32 +1,30 @@
-"""Where the regression head starts: a ridge regression on the untuned model's last token.
+"""Initial regression head: a ridge regression on the untuned model's last token.
 
-Fine-tuning from a fitted read-out distorts a model's features less than from a random one (Kumar et
-al. 2022, arXiv:2202.10054), and gives a baseline worth the name: what the untuned model knows.
+Fine-tuning from a fitted head distorts a model's features less than from a random one (Kumar et al. 2022,
+arXiv:2202.10054), and gives a serious baseline: what the untuned model knows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from finetune.model.fsdp import like
+from finetune.model.fsdp import shard_like
 from finetune.model.heads import Regression
+from finetune.model.regressor import SentimentModel
 from pipelines.errors import RunError
 from pipelines.ridge import Decomposed
 
-if TYPE_CHECKING:
-    from finetune.model.regressor import Rater
-
 # Penalties tried, in units of the features' mean variance times the number of rows.
 PENALTIES = tuple(10.0**power for power in range(-4, 4))
-# Added to 1 - leverage: of features that outnumber the rows, little is left of it.
+# Added to 1 - leverage, which is almost 0 where there are more features than rows.
 LEAST_KEPT = 1e-6
 
 
-def ridge(features: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def ridge(features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Ridge regression with the penalty that predicts left-out rows best.
 
     Args:
@@ -42,30 +40,24 @@ def ridge(features: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, 
     scale = (rows.spread**2).sum() / x.shape[1]
     if len(y) < 2 or scale == 0:
         return torch.zeros(x.shape[1]), torch.tensor(rows.level)
-    alone = np.arange(len(y))[:, None]
-    penalty = min(PENALTIES, key=lambda each: rows.left_out_error(each * scale, alone, LEAST_KEPT))
+    folds = np.arange(len(y))[:, None]  # each row is left out on its own
+    penalty = min(PENALTIES, key=lambda each: rows.left_out_error(each * scale, folds, LEAST_KEPT))
     weights, intercept = rows.fit(penalty * scale)
     return torch.from_numpy(weights).float(), torch.tensor(intercept)
 
 
-def start_head(model: Rater, features: torch.Tensor, labels: Sequence[float]) -> None:
-    """Set a regressor's head to the ridge regression of labels on its features.
-
-    Args:
-        model: Is changed.
-        features: Of the training originals, (N, d).
-        labels: Theirs, on the labels' scale.
+def start_head(model: SentimentModel, features: Tensor, labels: Sequence[float]) -> None:
+    """Set a model's regression head, in place, to the ridge regression of labels on features, (N, d).
 
     Raises:
         RunError: If there is no row.
     """
     if len(features) == 0:
         raise RunError("finetune.head_start: ridge needs originals in the split train; take zero")
-    assert isinstance(model.readout, Regression)
-    scale, head = model.readout.scale, model.readout.head
-    targets = (torch.tensor(labels) - scale.middle) / scale.half_range
-    weights, intercept = ridge(features, targets)
+    assert isinstance(model.head, Regression)
+    scale, linear = model.head.scale, model.head.linear
+    weights, intercept = ridge(features, (torch.tensor(labels) - scale.middle) / scale.half_range)
     with torch.no_grad():
-        # It reads features over their width.
-        head.weight.copy_(like(head.weight, weights[None] * features.shape[1]))
-        head.bias.copy_(like(head.bias, intercept[None]))
+        # The head divides features by their width.
+        linear.weight.copy_(shard_like(linear.weight, weights[None] * features.shape[1]))
+        linear.bias.copy_(shard_like(linear.bias, intercept[None]))

@@ -1,33 +1,32 @@
-"""Read-outs: what a model's last hidden states say of a clip, as a loss to train by and as a rating.
+"""Heads: from a model's last hidden states to a loss to train by and to a rating.
 
-    regression   a linear head on the last token
-    classes      a linear head on the last token, an output a class
-    levels       the model's own probabilities of the digits 1, 2, ..., and the value expected from them
+    regression   a linear layer on the last token
+    classes      a linear layer on the last token, one output a class
+    levels       the model's own probabilities of the digits 1, 2, ..., and the expected value under them
     answer       the rating in writing, read by a strict parser
 
-Logits are computed where an answer is read and nowhere else: of the hidden states (B, L, width), no
-more than the answers' positions meet the vocabulary.
+Logits are computed where an answer is read and nowhere else: of the hidden states (B, L, width), only those
+at the answers' positions are projected onto the vocabulary.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from finetune.inputs.batch import NO_ANSWER
 from finetune.inputs.prompts import LEVELS
 from finetune.objective import ROW_LOSSES
-from finetune.settings import ReadoutName, RowLoss
+from finetune.settings import RowLoss
 from pipelines.errors import UsageError
 from pipelines.row import SCALES
 
-Logits = Callable[[torch.Tensor], torch.Tensor]
+Logits = Callable[[Tensor], Tensor]
 """The model's language-model head: hidden states (n, width) to scores (n, vocabulary)."""
 
 CLASSES = {
@@ -39,84 +38,68 @@ CLASSES = {
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
-@dataclass(frozen=True)
 class Scale:
-    """A corpus' scale of labels."""
+    """A corpus' scale of labels, a key of `SCALES`."""
 
-    name: str
-
-    @property
-    def low(self) -> float:
-        return SCALES[self.name][0]
-
-    @property
-    def high(self) -> float:
-        return SCALES[self.name][1]
-
-    @property
-    def middle(self) -> float:
-        return (self.low + self.high) / 2
-
-    @property
-    def half_range(self) -> float:
-        return (self.high - self.low) / 2
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.low, self.high = SCALES[name]
+        self.middle, self.half_range = (self.low + self.high) / 2, (self.high - self.low) / 2
 
 
-class Regression(nn.Module):
-    """A number from the last token's hidden state. Fresh, it is the middle of the scale."""
+class _OnLastToken(nn.Module):
+    """A linear layer on the last token's hidden state, zero at first."""
 
-    def __init__(self, width: int, scale: Scale, row_loss: RowLoss) -> None:
+    def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
-        self.scale, self.row_loss = scale, ROW_LOSSES[row_loss]
-        self.head = nn.Linear(width, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.linear = nn.Linear(width, outputs)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
 
-    def ratings(self, hidden: torch.Tensor, logits: Logits) -> torch.Tensor:
-        """Ratings on the labels' scale, (B,), from hidden states (B, L, width)."""
+    def outputs(self, hidden: Tensor) -> Tensor:
+        """(B, outputs), from hidden states (B, L, width)."""
         last = hidden[:, -1].float()
         with torch.autocast(last.device.type, enabled=False):
-            # Over the width, so that a step of the head moves a rating as far in any model.
-            units = self.head(last / last.shape[1]).squeeze(-1)  # (B, width) -> (B,)
-        return self.scale.middle + self.scale.half_range * units
+            # Divided by the width, so that a step of the layer moves a rating as far in any model.
+            return self.linear(last / last.shape[1])
 
-    def losses(
-        self, hidden: torch.Tensor, answers: torch.Tensor | None, labels: torch.Tensor, logits: Logits
-    ) -> torch.Tensor:
+
+class Regression(_OnLastToken):
+    """A number from the last token's hidden state. At first it is the middle of the scale."""
+
+    def __init__(self, width: int, scale: Scale, row_loss: RowLoss) -> None:
+        super().__init__(width, 1)
+        self.scale, self.row_loss = scale, ROW_LOSSES[row_loss]
+
+    def ratings(self, hidden: Tensor, logits: Logits) -> Tensor:
+        """Ratings on the labels' scale, (B,), from hidden states (B, L, width)."""
+        return self.scale.middle + self.scale.half_range * self.outputs(hidden).squeeze(-1)
+
+    def losses(self, hidden: Tensor, answers: Tensor | None, labels: Tensor, logits: Logits) -> Tensor:
         """Each row's own loss in units of half the scale's range, (B,)."""
         unit = self.scale.half_range
         return self.row_loss(self.ratings(hidden, logits) / unit, labels / unit)
 
 
-class Classes(nn.Module):
-    """The most probable class by a linear head on the last token; its value is the rating."""
+class Classes(_OnLastToken):
+    """The most probable class by a linear layer on the last token; its value is the rating."""
 
     def __init__(self, width: int, scale: Scale) -> None:
-        super().__init__()
+        super().__init__(width, len(CLASSES[scale.name]))
         self.values = nn.Buffer(torch.tensor(CLASSES[scale.name]), persistent=False)
-        self.head = nn.Linear(width, len(self.values))
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
 
-    def _scores(self, hidden: torch.Tensor) -> torch.Tensor:
-        last = hidden[:, -1].float()
-        with torch.autocast(last.device.type, enabled=False):
-            return self.head(last / last.shape[1])  # (B, width) -> (B, K)
-
-    def ratings(self, hidden: torch.Tensor, logits: Logits) -> torch.Tensor:
+    def ratings(self, hidden: Tensor, logits: Logits) -> Tensor:
         """The value of the most probable class, (B,)."""
-        return self.values[self._scores(hidden).argmax(dim=1)]
+        return self.values[self.outputs(hidden).argmax(dim=1)]
 
-    def losses(
-        self, hidden: torch.Tensor, answers: torch.Tensor | None, labels: torch.Tensor, logits: Logits
-    ) -> torch.Tensor:
+    def losses(self, hidden: Tensor, answers: Tensor | None, labels: Tensor, logits: Logits) -> Tensor:
         """Cross-entropy of each row's class, (B,)."""
         nearest = (labels[:, None] - self.values).abs().argmin(dim=1)
-        return F.cross_entropy(self._scores(hidden), nearest, reduction="none")
+        return F.cross_entropy(self.outputs(hidden), nearest, reduction="none")
 
 
 class Levels(nn.Module):
-    """The value expected under the model's probabilities of the digits, among which alone it chooses."""
+    """The expected value under the model's probabilities of the digits; other tokens do not count."""
 
     def __init__(self, tokenizer: Any, scale: Scale) -> None:
         super().__init__()
@@ -125,20 +108,18 @@ class Levels(nn.Module):
         self.tokens = nn.Buffer(torch.tensor(tokens), persistent=False)
         self.values = nn.Buffer(torch.linspace(scale.low, scale.high, count), persistent=False)
 
-    def _scores(self, hidden: torch.Tensor, logits: Logits) -> torch.Tensor:
+    def _scores(self, hidden: Tensor, logits: Logits) -> Tensor:
         return logits(hidden[:, -1])[:, self.tokens].float()  # (B, K)
 
-    def ratings(self, hidden: torch.Tensor, logits: Logits) -> torch.Tensor:
+    def ratings(self, hidden: Tensor, logits: Logits) -> Tensor:
         """The expected value, (B,)."""
         return self._scores(hidden, logits).softmax(dim=1) @ self.values
 
-    def losses(
-        self, hidden: torch.Tensor, answers: torch.Tensor | None, labels: torch.Tensor, logits: Logits
-    ) -> torch.Tensor:
+    def losses(self, hidden: Tensor, answers: Tensor | None, labels: Tensor, logits: Logits) -> Tensor:
         """Cross-entropy against the label, shared out between its two nearest digits, (B,)."""
         return F.cross_entropy(self._scores(hidden, logits), self._shares(labels), reduction="none")
 
-    def _shares(self, labels: torch.Tensor) -> torch.Tensor:
+    def _shares(self, labels: Tensor) -> Tensor:
         """(B, K): rows sum to 1 and have the labels, clipped to the scale, as expected values."""
         step = self.values[1] - self.values[0]
         away = (labels.clamp(self.values[0], self.values[-1])[:, None] - self.values).abs() / step
@@ -152,57 +133,34 @@ class Answer(nn.Module):
         super().__init__()
         self.tokenizer, self.scale = tokenizer, scale
 
-    def losses(
-        self, hidden: torch.Tensor, answers: torch.Tensor | None, labels: torch.Tensor, logits: Logits
-    ) -> torch.Tensor:
+    def losses(self, hidden: Tensor, answers: Tensor | None, labels: Tensor, logits: Logits) -> Tensor:
         """Each row's mean cross-entropy over the tokens of its answer, (B,).
 
-        Args:
-            hidden: (B, L, width); a row ends with its answer, and each token is read off the one before.
-            answers: As `finetune.inputs.batch.collate` gives them, (B, A).
-            labels: Not read; the answers say it.
-            logits: The language-model head.
+        A row of `hidden`, (B, L, width), ends with its answer, and each token is predicted from the one
+        before. The labels are not used; `answers`, (B, A), contain them.
         """
         assert answers is not None, "rows come with their answers"
-        wanted = answers != NO_ANSWER  # (B, A)
-        scores = logits(
-            hidden[:, -answers.shape[1] - 1 : -1][wanted]
-        ).float()  # (all answers' ids, vocabulary)
-        each = F.cross_entropy(scores, answers[wanted], reduction="none")
-        rows = wanted.nonzero()[:, 0]
-        return torch.zeros_like(labels, dtype=each.dtype).index_add(0, rows, each) / wanted.sum(1)
+        is_token = answers != NO_ANSWER  # (B, A)
+        states = hidden[:, -answers.shape[1] - 1 : -1][is_token]
+        scores = logits(states).float()  # (tokens of all answers, vocabulary)
+        each = F.cross_entropy(scores, answers[is_token], reduction="none")
+        rows = is_token.nonzero()[:, 0]
+        return torch.zeros_like(labels, dtype=each.dtype).index_add(0, rows, each) / is_token.sum(1)
 
     def answer(self, label: float) -> list[int]:
-        """The tokens that a label is written with, the end of the turn among them."""
+        """The tokens that a label is written with, followed by the end of the turn."""
         written = self.tokenizer(written_rating(label, self.scale), add_special_tokens=False)["input_ids"]
         return [*written, self.tokenizer.eos_token_id]
 
     def parse(self, tokens: Sequence[int]) -> float | None:
-        """The rating that generated tokens say; None where they say none."""
+        """The rating that generated tokens spell; None if they spell none."""
         ids = list(tokens)
         end = self.tokenizer.eos_token_id
         text = self.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
         return parsed_rating(text, self.scale)
 
 
-Readout = Regression | Classes | Levels | Answer
-
-
-def build_readout(name: ReadoutName, *, width: int, scale: str, row_loss: RowLoss, tokenizer: Any) -> Readout:
-    """The read-out of a name.
-
-    Args:
-        name: What is read.
-        width: Of the hidden states.
-        scale: Of the labels, a key of `SCALES`.
-        row_loss: A row's own loss; of `regression` alone.
-        tokenizer: The model's.
-    """
-    if name == "regression":
-        return Regression(width, Scale(scale), row_loss)
-    if name == "classes":
-        return Classes(width, Scale(scale))
-    return Levels(tokenizer, Scale(scale)) if name == "levels" else Answer(tokenizer, Scale(scale))
+Head = Regression | Classes | Levels | Answer
 
 
 def written_rating(label: float, scale: Scale) -> str:
@@ -211,7 +169,7 @@ def written_rating(label: float, scale: Scale) -> str:
 
 
 def parsed_rating(text: str, scale: Scale) -> float | None:
-    """The number that a text is, and nothing but that; None for any other text and out of the scale."""
+    """The number that a text consists of; None for any other text and for numbers outside the scale."""
     text = text.strip()
     if not _NUMBER.fullmatch(text):
         return None
@@ -228,7 +186,7 @@ def single_token(tokenizer: Any, text: str) -> int:
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     if len(ids) != 1:
         raise UsageError(
-            f"finetune.readout: levels needs {text!r} to be one token, this model's tokenizer makes"
+            f"finetune.head: levels needs {text!r} to be one token, this model's tokenizer makes"
             f" {len(ids)}; take regression or answer"
         )
     return int(ids[0])

@@ -1,6 +1,6 @@
-"""The model that is fine-tuned: where it comes from; `finetune.model.adapters` puts an adapter on it.
+"""Loads the model that is fine-tuned; `finetune.model.adapters` puts an adapter on it.
 
-Which models there are, and what is peculiar to each, is in `finetune.model.families`.
+The supported models and what is special about each are in `finetune.model.families`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from finetune.inputs.chat_encoder import ChatEncoder
 from finetune.inputs.shown_modalities import shown_modalities
 from finetune.model.families import FAMILIES, Family, family_of
 from finetune.model.quantization import keep_trainable, quantization
-from finetune.settings import Attention, Quantize, ReadoutName
+from finetune.settings import Attention, HeadName, Quantize
 from pipelines.errors import UsageError
 from pipelines.pretrained import SAFE, SAFE_WEIGHTS, Pretrained
 from pipelines.row import Modality
@@ -29,15 +30,8 @@ CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 
 
 @dataclass(frozen=True)
-class TextProcessor:
-    """A tokenizer where other families have a processor with more in it."""
-
-    tokenizer: Any
-
-
-@dataclass(frozen=True, kw_only=True)
 class BaseModel:
-    """A frozen model with what belongs to it."""
+    """A frozen model with its processor."""
 
     name: str
     revision: str | None
@@ -51,47 +45,44 @@ class BaseModel:
         self,
         budget: Budget,
         modalities: Sequence[Modality] | None,
-        readout: ReadoutName = "regression",
+        head: HeadName = "regression",
         audio_in_video: bool | None = None,
     ) -> ChatEncoder:
-        """What makes rows into this model's inputs.
-
-        Args:
-            budget: How much of a clip is shown.
-            modalities: What is shown; None for all that the family reads.
-            readout: How the rating is read, which the question says.
-            audio_in_video: Whether the sound of a clip stands among its frames; None for as the model was
-                trained.
+        """The encoder of this model's inputs; None stands for all modalities, and for audio as in training.
 
         Raises:
-            UsageError: If the family does not read one of them, or cannot have sound among frames.
+            UsageError: If the family does not read one of them, or cannot have audio among frames.
         """
+        model = self.thinker
+        rope_index = getattr(model, "get_rope_index", None) or getattr(
+            model.base_model, "get_rope_index", None
+        )
         return ChatEncoder(
             self.processor,
-            _rope_index(self.thinker),
+            rope_index,
             budget,
             shown_modalities(self.family.modalities, self.name, modalities),
             self.family.chat,
             self.max_pixels,
-            readout,
+            head,
             self._interleaving(audio_in_video),
         )
 
-    def _interleaving(self, wanted: bool | None) -> Interleaving | None:
-        """How sound stands among frames, if it does.
+    def _interleaving(self, audio_in_video: bool | None) -> Interleaving | None:
+        """How audio is interleaved with frames, if it is.
 
-        Of itself it does in a family that can, unless the configuration of the model says that it was
-        trained without.
+        By default it is in a family that can, unless the model's configuration says that it was trained
+        without.
         """
-        possible, config = self.family.chat.interleaving, self.thinker.config
-        if wanted and possible is None:
+        interleaving, config = self.family.chat.interleaving, self.thinker.config
+        if audio_in_video and interleaving is None:
             raise UsageError(
-                f"finetune.audio_in_video: got true, but {self.name!r} does not take sound among frames;"
+                f"finetune.audio_in_video: got true, but {self.name!r} does not take audio among frames;"
                 " takes null or false"
             )
-        if wanted is None:
-            wanted = getattr(config, AUDIO_IN_VIDEO, True)
-        return possible(config) if possible is not None and wanted else None
+        if audio_in_video is None:
+            audio_in_video = getattr(config, AUDIO_IN_VIDEO, True)
+        return interleaving(config) if interleaving is not None and audio_in_video else None
 
 
 def load_base(
@@ -110,8 +101,8 @@ def load_base(
         revision: Of a Hub model.
         dtype: Of its parameters.
         max_pixels: Of a frame, at most; None for the family's own limit.
-        attention: By which code attention is computed.
-        quantize: How the language model's weights are kept.
+        attention: The implementation of attention.
+        quantize: How the language model's weights are stored.
 
     Raises:
         UsageError: If it cannot be found, is of no known family, or a package is missing.
@@ -128,28 +119,21 @@ def load_base(
     try:
         model = getattr(transformers, family.model_class).from_pretrained(source_of(name), **settings)
     except ImportError as error:
-        wanted = "pip install flash-attn" if attention == "flash_attention_2" else "finetune.attention: sdpa"
-        raise UsageError(f"finetune.attention: {attention} is not to be had ({error}); {wanted}") from error
+        advice = "pip install flash-attn" if attention == "flash_attention_2" else "finetune.attention: sdpa"
+        raise UsageError(f"finetune.attention: {attention} is not available ({error}); {advice}") from error
     model.requires_grad_(False)
     keep_trainable(model)
-    model.name_or_path = name  # the adapter names its base as the user did, not by a folder here
-    return BaseModel(
-        name=name,
-        revision=revision,
-        family=family,
-        thinker=model,
-        processor=processor,
-        max_pixels=max_pixels,
-    )
+    model.name_or_path = name  # the adapter names its base as the user did, not by a local folder
+    return BaseModel(name, revision, family, model, processor, max_pixels)
 
 
 def source_of(name: str) -> str:
-    """Where transformers finds a model."""
+    """The name or folder by which transformers finds a model."""
     return str(CHECKPOINTS / "thinker") if name == EMBEDDED else name
 
 
 def load_family(name: str, revision: str | None) -> Family:
-    """A model's family, by its configuration alone.
+    """A model's family, from its configuration alone.
 
     Raises:
         UsageError: If it cannot be found, or is of no known family.
@@ -175,19 +159,11 @@ def load_processor(name: str, revision: str | None) -> tuple[Family, Any]:
     import transformers
 
     family = load_family(name, revision)
-    processor = getattr(transformers, family.processor_class).from_pretrained(
-        source_of(name), revision=revision, **SAFE
-    )
-    return family, processor if hasattr(processor, "tokenizer") else _text_processor(processor)
-
-
-def _text_processor(tokenizer: Any) -> TextProcessor:
-    """With a token to pad with: what it is does not matter, since padding is never attended to."""
-    if tokenizer.pad_token is None:
+    processor_class = getattr(transformers, family.processor_class)
+    processor = processor_class.from_pretrained(source_of(name), revision=revision, **SAFE)
+    if hasattr(processor, "tokenizer"):
+        return family, processor
+    tokenizer = processor
+    if tokenizer.pad_token is None:  # any token will do, since padding is never attended to
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
-    return TextProcessor(tokenizer)
-
-
-def _rope_index(model: Any) -> Any:
-    """The model's own rule for the places of tokens; None for a model that counts them."""
-    return getattr(model, "get_rope_index", None) or getattr(model.base_model, "get_rope_index", None)
+    return family, SimpleNamespace(tokenizer=tokenizer)

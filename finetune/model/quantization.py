@@ -11,12 +11,12 @@ from pipelines.device import has_bfloat16, pick
 from pipelines.errors import UsageError
 
 HEAD = "lm_head"
-# What stays as it is: the head, which is not used, and the towers, which are small and suffer more.
+# Not quantized: the head, which is not used, and the towers, which are small and lose more precision.
 KEPT = [HEAD, IN_TOWERS]
 
 
 def quantization(quantize: Quantize) -> dict[str, Any]:
-    """What `from_pretrained` must be told.
+    """Arguments for `from_pretrained`.
 
     Raises:
         UsageError: If bitsandbytes is missing.
@@ -41,15 +41,15 @@ def quantization(quantize: Quantize) -> dict[str, Any]:
     return {"quantization_config": config}
 
 
-def stays_whole(name: str) -> bool:
-    """Whether a linear layer of this full name is not quantised."""
+def is_kept(name: str) -> bool:
+    """Whether a linear layer of this full name is not quantized."""
     return name.endswith(HEAD) or is_in_towers(name)
 
 
 def keep_trainable(model: Any) -> None:
-    """Let 4-bit layers be trained through after they were used for predictions, also on a CPU.
+    """Let gradients pass through 4-bit layers after they were used for predictions, also on a CPU.
 
-    For CPUs of some kinds bitsandbytes lays weights out anew when it first predicts, for good, and by that
+    On some CPUs bitsandbytes permanently changes the layout of weights at the first prediction, and in that
     layout it computes no gradients.
     """
     for layer in model.modules():

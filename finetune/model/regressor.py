@@ -1,4 +1,4 @@
-"""The model that is trained: a frozen model with an adapter, and a read-out of its last hidden states."""
+"""The model that is trained: a frozen model with an adapter, and a head on its last hidden states."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from finetune.model import towers
-from finetune.model.fsdp import like, whole
-from finetune.model.heads import Answer, Readout
-from finetune.model.parts import placeless
+from finetune.model.fsdp import gather, shard_like
+from finetune.model.heads import Answer, Head
+from finetune.model.parts import canonical_name
 from pipelines.errors import RunError
 
 HEAD_FILE = "head.safetensors"
@@ -20,25 +22,25 @@ LONGEST_ANSWER = 8
 """Tokens that are generated at most; a written rating has five or six."""
 
 
-class Rater(nn.Module):
+class SentimentModel(nn.Module):
     """Rates clips.
 
     Args:
-        thinker: The model with its adapter, a `PeftModel`, or a whole model with it merged in.
-        readout: What is read of its last hidden states.
+        thinker: The model with its adapter, a `PeftModel`, or a model with the adapter merged in.
+        head: Turns its last hidden states into ratings and losses.
     """
 
-    def __init__(self, thinker: Any, readout: Readout) -> None:
+    def __init__(self, thinker: Any, head: Head) -> None:
         super().__init__()
-        self.thinker, self.readout = thinker, readout
+        self.thinker, self.head = thinker, head
 
     @property
     def base(self) -> Any:
-        """The model of transformers inside, with the adapter's layers in it."""
+        """The transformers model inside, with the adapter's layers in it."""
         return self.thinker.get_base_model() if hasattr(self.thinker, "get_base_model") else self.thinker
 
     def get_input_embeddings(self) -> nn.Module | None:
-        """What accelerate cuts up apart from the rest; None where the head has the same weights."""
+        """What accelerate shards apart from the rest; None where the head has the same weights."""
         inner, outer = self.base.get_input_embeddings(), self.base.get_output_embeddings()
         return None if outer is not None and inner.weight is outer.weight else inner
 
@@ -47,36 +49,36 @@ class Rater(nn.Module):
         return self.base.get_output_embeddings() if self.get_input_embeddings() is not None else None
 
     @property
-    def head(self) -> nn.Linear | None:
-        """The read-out's own layer, if it has one."""
-        return getattr(self.readout, "head", None)
+    def head_layer(self) -> nn.Linear | None:
+        """The head's own layer, if it has one."""
+        return getattr(self.head, "linear", None)
 
     def forward(
-        self, labels: torch.Tensor | None = None, answers: torch.Tensor | None = None, **inputs: torch.Tensor
-    ) -> torch.Tensor:
+        self, labels: Tensor | None = None, answers: Tensor | None = None, **inputs: Tensor
+    ) -> Tensor:
         """Each row's own loss against its label, (B,); without labels, ratings on their scale, (B,).
 
         Args:
             labels: (B,).
-            answers: Of `finetune.inputs.batch.collate`, for a read-out that writes.
-            inputs: The rest of it.
+            answers: From `finetune.inputs.batch.collate`, for a head that writes.
+            inputs: The rest of the batch.
         """
         hidden = towers.last_hidden_state(self.base, **inputs)
         if labels is not None:
-            return self.readout.losses(hidden, answers, labels, self.logits)
-        assert not isinstance(self.readout, Answer), "a rating in writing is generated: see `rate`"
-        return self.readout.ratings(hidden, self.logits)
+            return self.head.losses(hidden, answers, labels, self.logits)
+        assert not isinstance(self.head, Answer), "a rating in writing is generated: see `rate`"
+        return self.head.ratings(hidden, self.logits)
 
-    def rate(self, **inputs: torch.Tensor) -> torch.Tensor:
-        """Ratings, (B,), float32; NaN where a written answer is none. Rows come without answers."""
-        if not isinstance(self.readout, Answer):
+    def rate(self, **inputs: Tensor) -> Tensor:
+        """Ratings, (B,), float32; NaN where a written answer is no number. Rows come without answers."""
+        if not isinstance(self.head, Answer):
             return self(**inputs).float()
-        ratings = [self.readout.parse(tokens) for tokens in self.generated(**inputs).tolist()]
+        ratings = [self.head.parse(tokens) for tokens in self.generated(**inputs).tolist()]
         return torch.tensor([float("nan") if rating is None else rating for rating in ratings])
 
-    def generated(self, **inputs: torch.Tensor) -> torch.Tensor:
+    def generated(self, **inputs: Tensor) -> Tensor:
         """The most probable next tokens, one after the other, (B, LONGEST_ANSWER)."""
-        inputs = towers.asked_once(self.base, **inputs)
+        inputs = towers.encode_media(self.base, **inputs)
         tokens = []
         for _ in range(LONGEST_ANSWER):
             hidden = towers.last_hidden_state(self.base, **inputs)
@@ -84,23 +86,23 @@ class Rater(nn.Module):
             inputs |= _longer(inputs, tokens[-1])
         return torch.stack(tokens, dim=1)
 
-    def features(self, **inputs: torch.Tensor) -> torch.Tensor:
+    def features(self, **inputs: Tensor) -> Tensor:
         """The last token's hidden state, (B, width), float32."""
         return towers.last_hidden_state(self.base, **inputs)[:, -1].float()
 
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
+    def logits(self, states: Tensor) -> Tensor:
         """The language-model head on hidden states (n, width), (n, vocabulary)."""
         return self.base.get_output_embeddings()(states)
 
     def save(self, directory: Path, *, write: bool = True) -> None:
-        """Write the adapter, and the head of a read-out that has one.
+        """Write the adapter, and the head's layer if there is one.
 
         Args:
             directory: Where to.
-            write: Whether this process does. Where parameters are cut up, all must call this.
+            write: Whether this process does. Where parameters are sharded, all must call this.
         """
         adapter = {
-            name: whole(value) for name, value in self.thinker.named_parameters() if value.requires_grad
+            name: gather(value) for name, value in self.thinker.named_parameters() if value.requires_grad
         }
         if write:
             # Embeddings are never adapted; unless told so, peft asks the Hub about the base model's.
@@ -108,55 +110,48 @@ class Rater(nn.Module):
         self.save_head(directory, write=write)
 
     def save_head(self, directory: Path, *, write: bool = True) -> None:
-        """Write the head alone."""
-        from safetensors.torch import save_file
-
-        if self.head is not None:
-            head = {name: whole(value).contiguous() for name, value in self.head.named_parameters()}
+        """Write the head's layer alone."""
+        if self.head_layer is not None:
+            layer = {name: gather(value).contiguous() for name, value in self.head_layer.named_parameters()}
             if write:
-                save_file(head, directory / HEAD_FILE)
+                save_file(layer, directory / HEAD_FILE)
 
     def load(self, directory: Path) -> None:
-        """Take adapter and head from a directory that `save` wrote, under whatever version of transformers.
+        """Load adapter and head from a directory that `save` wrote, under any version of transformers.
 
         Raises:
-            RunError: If the adapter is not one of this model.
+            RunError: If the adapter does not fit this model.
         """
-        from peft import get_peft_model_state_dict, set_peft_model_state_dict
-        from safetensors.torch import load_file
-
         self.load_head(directory)
         own = get_peft_model_state_dict(self.thinker, save_embedding_layers=False)
-        names = {placeless(name): name for name in own}
-        found = {placeless(name): value for name, value in load_file(directory / ADAPTER_FILE).items()}
-        strange = found.keys() ^ names.keys()
+        names = {canonical_name(name): name for name in own}
+        saved = {canonical_name(name): value for name, value in load_file(directory / ADAPTER_FILE).items()}
+        strange = saved.keys() ^ names.keys()
         if strange:
             raise RunError(
                 f"{directory / ADAPTER_FILE}: is no adapter of this model: {len(strange)} of their tensors"
                 f" are in one and not in the other, such as {min(strange)}; take the model and the settings"
                 " that model.json names"
             )
-        adapter = {names[place]: like(own[names[place]], value) for place, value in found.items()}
+        adapter = {names[key]: shard_like(own[names[key]], value) for key, value in saved.items()}
         set_peft_model_state_dict(self.thinker, adapter)
 
     def load_head(self, directory: Path) -> None:
-        """Take the head alone."""
-        from safetensors.torch import load_file
-
-        if self.head is not None:
-            own, found = self.head.state_dict(), load_file(directory / HEAD_FILE)
-            self.head.load_state_dict({name: like(own[name], found[name]) for name in own})
+        """Load the head's layer alone."""
+        if self.head_layer is not None:
+            own, saved = self.head_layer.state_dict(), load_file(directory / HEAD_FILE)
+            self.head_layer.load_state_dict({name: shard_like(own[name], saved[name]) for name in own})
 
 
-def _longer(inputs: dict[str, torch.Tensor], tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+def _longer(inputs: dict[str, Tensor], tokens: Tensor) -> dict[str, Tensor]:
     """What changes in a batch when each row gets one token more, (B,)."""
-    ids, places, mask = inputs["input_ids"], inputs["position_ids"], inputs["attention_mask"]
-    # Padding stands at the front and at place 1, which no prompt ends at.
-    last = places.amax(dim=-1, keepdim=True)
-    if places.dim() == 3:  # (3, B, L): behind the highest of the three
+    ids, position_ids, mask = inputs["input_ids"], inputs["position_ids"], inputs["attention_mask"]
+    # Padding is at the front and has position 1, at which no prompt ends.
+    last = position_ids.amax(dim=-1, keepdim=True)
+    if position_ids.dim() == 3:  # (3, B, L): behind the highest of the three
         last = last.amax(dim=0, keepdim=True).expand(3, -1, -1)
     return {
         "input_ids": torch.cat([ids, tokens[:, None]], dim=1),
-        "position_ids": torch.cat([places, last + 1], dim=-1),
+        "position_ids": torch.cat([position_ids, last + 1], dim=-1),
         "attention_mask": torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1),
     }

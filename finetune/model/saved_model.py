@@ -1,14 +1,14 @@
-"""A fine-tuned model's folder: adapter, head, and the record that tells how to use them.
+"""A fine-tuned model's folder: adapter, head, and the record of how to use them.
 
 adapter_model.safetensors, adapter_config.json   as peft writes them
-head.safetensors                                 the read-out's head, if it has one
+head.safetensors                                 the head's layer, if it has one
 model.json                                       base model, what it is shown, scale, settings
 metrics.json, predictions.parquet                on the test split
 README.md                                        the card
 checkpoints/, log.jsonl, status.json             of the training
 
-`daq-msa merge` makes a folder that needs no base model: in place of the adapter it has the whole
-model, config.json and model*.safetensors as transformers writes them, and its processor.
+`daq-msa merge` makes a folder that needs no base model: instead of the adapter it has the merged model,
+config.json and model*.safetensors as transformers writes them, and its processor.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from finetune.inputs.batch import Budget
+from finetune.inputs.chat_encoder import ChatEncoder
+from finetune.model.adapters import adapted, fresh_head
+from finetune.model.loading import BaseModel, load_base
+from finetune.model.regressor import SentimentModel
 from finetune.settings import FinetuneConfig
-from pipelines.atomic import write_json, write_text
+from pipelines.atomic import write_text
 from pipelines.device import check_bfloat16, has_bfloat16, pick
 from pipelines.errors import UsageError
 from pipelines.row import SPLITS
+from pipelines.settings import RENAMED
 from pipelines.store import StoreReader, committed_generation, made_by
-
-if TYPE_CHECKING:
-    import torch
-
-    from finetune.inputs.batch import Budget
-    from finetune.inputs.chat_encoder import ChatEncoder
-    from finetune.model.loading import BaseModel
-    from finetune.model.regressor import Rater
 
 RECORD = "model.json"
 FLASH = "flash_attention_2"
-# What holds for a setting that a record says nothing of.
-UNSAID: dict[str, Any] = {"audio_in_video": False}
-# What "before" is, by read-out and by where a regression head starts.
+# Values of settings that did not exist when a record was written.
+MISSING_SETTINGS: dict[str, Any] = {"audio_in_video": False}
+# What "before" is, by head and by where a regression head starts.
 BEFORE = {
     "ridge": "with a ridge regression on its last token, fitted on the training originals",
     "zero": "with a head that predicts the middle of the scale",
@@ -48,11 +48,8 @@ BEFORE = {
 }
 
 
-def build(config: FinetuneConfig, scale: str, *, seed: int) -> tuple[Rater, ChatEncoder]:
-    """A fresh rater on the configured base model, on the CPU, and what makes rows its inputs."""
-    from finetune.model.adapters import adapted
-    from finetune.model.loading import load_base
-
+def build(config: FinetuneConfig, scale: str, *, seed: int) -> tuple[SentimentModel, ChatEncoder]:
+    """A new adapter and head on the configured base model, on the CPU, and the encoder of its inputs."""
     base = load_base(
         config.model,
         config.revision,
@@ -65,30 +62,22 @@ def build(config: FinetuneConfig, scale: str, *, seed: int) -> tuple[Rater, Chat
 
 
 def encoder_of(base: BaseModel, config: FinetuneConfig) -> ChatEncoder:
-    """What makes rows a model's inputs, as configured."""
-    return base.encoder(budget_of(config), config.modalities, config.readout, config.audio_in_video)
-
-
-def budget_of(config: FinetuneConfig) -> Budget:
-    """How much of a clip the model is shown."""
-    from finetune.inputs.batch import Budget
-
-    return Budget(
+    """The encoder of a model's inputs, as configured."""
+    budget = Budget(
         video_fps=config.video_fps,
         max_frames=config.max_frames,
         max_audio_s=config.max_audio_s,
         max_tokens=config.max_tokens,
     )
+    return base.encoder(budget, config.modalities, config.head, config.audio_in_video)
 
 
 def base_dtype(config: FinetuneConfig) -> torch.dtype:
-    """Of the frozen model's parameters.
+    """The type of the frozen model's parameters.
 
     Raises:
-        UsageError: If the device lacks it, or the attention does not take it.
+        UsageError: If the device lacks it, or the attention does not support it.
     """
-    import torch
-
     dtype = _dtype(config)
     if dtype == torch.bfloat16:
         check_bfloat16("finetune.precision: got bfloat16", pick(config.device), "auto or float32")
@@ -101,43 +90,22 @@ def base_dtype(config: FinetuneConfig) -> torch.dtype:
     return dtype
 
 
-def told_dtype(config: FinetuneConfig) -> str:
-    """What the frozen model is in, and why where the device lacks what is usual."""
+def dtype_description(config: FinetuneConfig) -> str:
+    """The type of the frozen model's parameters for a message, with a remark if the device lacks bfloat16."""
     device = pick(config.device)
     name = str(_dtype(config)).removeprefix("torch.")
     return name if has_bfloat16(device) else f"{name} ({device} does not compute in bfloat16)"
 
 
 def _dtype(config: FinetuneConfig) -> torch.dtype:
-    import torch
-
     if config.precision == "auto":
         device = pick(config.device)
         return torch.bfloat16 if device.startswith("cuda") and has_bfloat16(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.precision]
 
 
-def _without_flash(config: FinetuneConfig) -> FinetuneConfig:
-    """Settings to rate by: where FlashAttention cannot be, other code computes the same."""
-    import torch
-
-    flash_is_there = pick(config.device).startswith("cuda") and _dtype(config) != torch.float32
-    return config if config.attention != FLASH or flash_is_there else replace(config, attention="auto")
-
-
-def write_record(directory: Path, record: dict[str, Any], scale: str) -> None:
-    """Write what a reader of the folder must know.
-
-    Args:
-        directory: The model's folder.
-        record: As `pipelines.provenance.record` makes it.
-        scale: The labels' scale.
-    """
-    write_json(directory / RECORD, record | {"scale": scale})
-
-
 def read_record(directory: Path, key: str = "--model") -> dict[str, Any]:
-    """What `model.json` of a model's folder says.
+    """The content of `model.json` in a model's folder, its settings under their names of today.
 
     Raises:
         UsageError: If the folder holds no fine-tuned model; `key` is the option that named it.
@@ -147,50 +115,53 @@ def read_record(directory: Path, key: str = "--model") -> dict[str, Any]:
         raise UsageError(
             f"{key}: {directory} holds no {RECORD}; give the --out folder of a finished finetune run"
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return record | {"config": current(record["config"])}
 
 
-def open_model(directory: Path, device: str, **changes: Any) -> tuple[Rater, ChatEncoder, dict[str, Any]]:
+def current(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that another version may have written, by their names of today."""
+    new_names = {old.removeprefix("finetune."): new.removeprefix("finetune.") for old, new in RENAMED.items()}
+    return MISSING_SETTINGS | {new_names.get(name, name): value for name, value in settings.items()}
+
+
+def open_model(
+    directory: Path, device: str, **changes: Any
+) -> tuple[SentimentModel, ChatEncoder, dict[str, Any]]:
     """Load a fine-tuned model, merged or with its adapter.
 
     Args:
         directory: The model's folder.
         device: Where it goes.
-        **changes: Settings over those that it was trained with, as `precision`.
+        **changes: Settings that replace those it was trained with, such as `precision`.
 
     Returns:
-        The model in evaluation mode on the device, what makes rows its inputs, and its record.
+        The model in evaluation mode on the device, the encoder of its inputs, and its record.
 
     Raises:
         UsageError: If the folder holds no fine-tuned model.
     """
     record = read_record(directory)
     for_training: dict[str, Any] = {"gradient_checkpointing": False, "conflict": None}
-    settings = UNSAID | record["config"] | for_training | {"device": device} | changes
+    settings = record["config"] | for_training | {"device": device} | changes
     settings |= {name: tuple(settings[name]) for name in ("adapt", "modalities") if settings[name]}
-    config = _without_flash(FinetuneConfig(**settings))
+    config = FinetuneConfig(**settings)
+    has_flash = pick(config.device).startswith("cuda") and _dtype(config) != torch.float32
+    if config.attention == FLASH and not has_flash:
+        config = replace(config, attention="auto")  # which computes the same
     if record.get("merged"):
-        model, encoder = _build_merged(directory, config, record["scale"])
+        base = load_base(str(directory), None, dtype=base_dtype(config), max_pixels=config.max_pixels)
+        model = SentimentModel(base.thinker, fresh_head(base, config, record["scale"]))
+        model.load_head(directory)
+        encoder = encoder_of(base, config)
     else:
         model, encoder = build(config, record["scale"], seed=record["seed"])
         model.load(directory)
     return model.to(pick(device)).eval(), encoder, record
 
 
-def _build_merged(directory: Path, config: FinetuneConfig, scale: str) -> tuple[Rater, ChatEncoder]:
-    """The rater in a folder that `daq-msa merge` wrote, on the CPU, and what makes rows its inputs."""
-    from finetune.model.adapters import fresh_readout
-    from finetune.model.loading import load_base
-    from finetune.model.regressor import Rater
-
-    base = load_base(str(directory), None, dtype=base_dtype(config), max_pixels=config.max_pixels)
-    model = Rater(base.thinker, fresh_readout(base, config, scale))
-    model.load_head(directory)
-    return model, encoder_of(base, config)
-
-
-def described(reader: StoreReader) -> dict[str, Any]:
-    """A store in a card's words: its title, corpora, generation, and originals by split."""
+def store_summary(reader: StoreReader) -> dict[str, Any]:
+    """A store for a card: its title, corpora, generation, and number of originals by split."""
     rows = reader.table.select(["kind", "split", "corpus"]).to_pylist()
     originals = Counter(row["split"] for row in rows if row["kind"] == "original")
     return {
@@ -204,14 +175,9 @@ def described(reader: StoreReader) -> dict[str, Any]:
 def write_card(
     directory: Path, record: dict[str, Any], rows: dict[str, Any], metrics: dict[str, Any]
 ) -> None:
-    """Write the model's card.
+    """Write the model's card, from the contents of `model.json` and `metrics.json`.
 
-    Args:
-        directory: The model's folder.
-        record: As in `model.json`.
-        rows: What it was trained on: the `store`, as `described` tells of it, numbers by kind, weights.
-        metrics: What `metrics.json` holds: of the test split `before` and `after`; which epoch was `kept`,
-            if one was chosen.
+    `rows` describes the training data: the `store`, from `store_summary`, numbers by kind, weights.
     """
     config = record["config"]
     before, after = metrics["test"]["before"], metrics["test"]["after"]
@@ -219,24 +185,22 @@ def write_card(
         f"| {name} | {_cell(before.get(name))} | {_cell(after.get(name))} |"
         for name in dict.fromkeys([*before, *after])
     )
-    shown = ", ".join(config["modalities"] or ["text, and sound and picture as far as the model reads them"])
-    start = config["head_start"] if config["readout"] == "regression" else config["readout"]
+    shown = ", ".join(config["modalities"] or ["text, and audio and video as far as the model reads them"])
+    start = config["head_start"] if config["head"] == "regression" else config["head"]
     kinds = ", ".join(f"{count} {kind}" for kind, count in rows["kinds"].items())
     versions = "\n".join(f"- {name} {version}" for name, version in record["versions"].items())
     base = f"{config['model']}{'@' + config['revision'] if config['revision'] else ''}"
-    write_text(
-        directory / "README.md",
-        f"""---
+    card = f"""---
 library_name: peft
 tags: [daq-msa, multimodal-sentiment-analysis, lora]
 ---
 # LoRA adapter for rating sentiment
 
-On the base model `{base}`, read out by {config["readout"]}; rates clips on the scale
-`{record["scale"]}`, shown their {shown}.
+For the base model `{base}`, with the head {config["head"]}; rates clips by their {shown},
+on the scale `{record["scale"]}`.
 
 ## Data and weights
-{_told(rows["store"])}
+{_data(rows["store"])}
 {sum(rows["kinds"].values())} training rows: {kinds}.
 Arm `{config["arm"]}`: mean weight {rows["mean_weight"]:.3f},
 effective sample size {rows["effective_sample_size"]:.1f}. The loss is Σ w ℓ / Σ w over each optimizer step.
@@ -258,8 +222,8 @@ split.
 
 ## Made by
 {versions}
-""",
-    )
+"""
+    write_text(directory / "README.md", card)
 
 
 def _kept(kept: dict[str, Any] | None) -> str:
@@ -268,7 +232,7 @@ def _kept(kept: dict[str, Any] | None) -> str:
     return f"Epoch {kept['epoch']} was kept, the best on the split valid by {kept['by']}."
 
 
-def _told(store: dict[str, Any]) -> str:
+def _data(store: dict[str, Any]) -> str:
     originals = ", ".join(f"{count} {split}" for split, count in store["originals"].items())
     return f"""Store "{store["title"]}", generation `{store["generation"]}`, of the corpus
 {", ".join(store["corpora"])}; originals: {originals}."""

@@ -1,7 +1,7 @@
-"""An untrained Qwen2.5-Omni thinker of any size, with its processor and a tokenizer of its own.
+"""An untrained Qwen2.5-Omni thinker of any size, with its processor and its own tokenizer.
 
-The architecture, the processor and the special tokens are the real ones; width, depth and
-vocabulary are small. `finetune.thinker.train` trains one, tests take one as it is.
+The architecture, the processor and the special tokens are the real ones; width, depth and vocabulary are
+small. `finetune.thinker.train` trains one, tests use it untrained.
 """
 
 from __future__ import annotations
@@ -12,6 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tokenizers import pre_tokenizers, trainers
+from transformers import (
+    Qwen2_5OmniProcessor,
+    Qwen2_5OmniThinkerConfig,
+    Qwen2_5OmniThinkerForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+    WhisperFeatureExtractor,
+)
 
 from finetune.inputs.audio_in_video import AUDIO_IN_VIDEO
 
@@ -29,7 +39,7 @@ TURN_BEGIN, TURN_END, PADDING = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 
 @dataclass(frozen=True, kw_only=True)
 class ThinkerSize:
-    """How big a thinker is."""
+    """The size of a thinker."""
 
     width: int = 128
     """Of the language model and of both towers."""
@@ -40,19 +50,16 @@ class ThinkerSize:
     audio_layers: int = 2
     mel_bins: int = 80
     frame_px: int = 64
-    """Side of a frame as the vision tower sees it; frames of other shapes get as many pixels at most."""
+    """Side of a frame in the vision tower; frames of other shapes get at most as many pixels."""
     patch_px: int = 16
     chunk_s: int = 4
-    """Seconds of sound that the processor pads to by default."""
+    """Seconds of audio that the processor pads to by default."""
 
 
 def make_tokenizer(
     texts: Iterable[str], vocab_size: int, special_tokens: dict[str, str] = SPECIAL_TOKENS
 ) -> Any:
     """A byte-level BPE tokenizer of Qwen's kind, trained on texts, with a family's special tokens."""
-    from tokenizers import pre_tokenizers, trainers
-    from transformers import Qwen2Tokenizer
-
     bpe = Qwen2Tokenizer().backend_tokenizer
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     bpe.train_from_iterator(
@@ -71,20 +78,9 @@ def make_tokenizer(
 
 def make_processor(tokenizer: Any, size: ThinkerSize) -> Any:
     """The real `Qwen2_5OmniProcessor` with limits for small frames and short sound."""
-    from transformers import (
-        Qwen2_5OmniProcessor,
-        Qwen2VLImageProcessor,
-        Qwen2VLVideoProcessor,
-        WhisperFeatureExtractor,
-    )
-
     pixels = {"shortest_edge": size.frame_px**2, "longest_edge": size.frame_px**2}
-    vision: dict[str, Any] = {
-        "patch_size": size.patch_px,
-        "temporal_patch_size": 2,
-        "merge_size": 2,
-        "size": pixels,
-    }
+    vision: dict[str, Any] = {"patch_size": size.patch_px, "temporal_patch_size": 2, "merge_size": 2}
+    vision["size"] = pixels
     # Frames of 20 ms, 50 a second: twice Whisper's step, half its tokens.
     extractor = WhisperFeatureExtractor(
         feature_size=size.mel_bins,
@@ -101,18 +97,32 @@ def make_processor(tokenizer: Any, size: ThinkerSize) -> Any:
     )
 
 
-def make_thinker(tokenizer: Any, size: ThinkerSize) -> Any:
-    """A `Qwen2_5OmniThinkerForConditionalGeneration` with random weights, in evaluation mode."""
-    from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
-
-    def token_id(token: str) -> int:
-        return int(tokenizer.convert_tokens_to_ids(token))
-
+def initialised(tokenizer: Any, size: ThinkerSize, seed: int) -> Any:
+    """A `Qwen2_5OmniThinkerForConditionalGeneration` with weights drawn from a seed, in evaluation mode."""
+    token_id = tokenizer.convert_tokens_to_ids
     special = {name: token_id(token) for name, token in SPECIAL_TOKENS.items()}
     fields: dict[str, Any] = {
         "text_config": _language_config(len(tokenizer), size, token_id(PADDING), token_id(TURN_END)),
-        "vision_config": _vision_config(size),
-        "audio_config": _audio_config(size),
+        "vision_config": {
+            "depth": size.vision_layers,
+            "hidden_size": size.width,
+            "intermediate_size": 3 * size.width,
+            "num_heads": size.heads,
+            "patch_size": size.patch_px,
+            "window_size": size.frame_px,
+            "out_hidden_size": size.width,
+            "fullatt_block_indexes": list(range(size.vision_layers)),
+        },
+        "audio_config": {
+            "num_mel_bins": size.mel_bins,
+            "encoder_layers": size.audio_layers,
+            "encoder_attention_heads": size.heads,
+            "encoder_ffn_dim": 3 * size.width,
+            "d_model": size.width,
+            "max_source_positions": 256,
+            "n_window": 100,
+            "output_dim": size.width,
+        },
         "audio_token_index": special["audio_token"],
         "image_token_index": special["image_token"],
         "video_token_index": special["video_token"],
@@ -126,8 +136,9 @@ def make_thinker(tokenizer: Any, size: ThinkerSize) -> Any:
         "tie_word_embeddings": True,
         AUDIO_IN_VIDEO: False,
     }
-    config = Qwen2_5OmniThinkerConfig(**fields)
-    return Qwen2_5OmniThinkerForConditionalGeneration(config).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Qwen2_5OmniThinkerForConditionalGeneration(Qwen2_5OmniThinkerConfig(**fields)).eval()
 
 
 def _language_config(vocab_size: int, size: ThinkerSize, pad_id: int, end_id: int) -> dict[str, Any]:
@@ -149,36 +160,3 @@ def _language_config(vocab_size: int, size: ThinkerSize, pad_id: int, end_id: in
         "eos_token_id": end_id,
         "tie_word_embeddings": True,
     }
-
-
-def _vision_config(size: ThinkerSize) -> dict[str, Any]:
-    return {
-        "depth": size.vision_layers,
-        "hidden_size": size.width,
-        "intermediate_size": 3 * size.width,
-        "num_heads": size.heads,
-        "patch_size": size.patch_px,
-        "window_size": size.frame_px,
-        "out_hidden_size": size.width,
-        "fullatt_block_indexes": list(range(size.vision_layers)),
-    }
-
-
-def _audio_config(size: ThinkerSize) -> dict[str, Any]:
-    return {
-        "num_mel_bins": size.mel_bins,
-        "encoder_layers": size.audio_layers,
-        "encoder_attention_heads": size.heads,
-        "encoder_ffn_dim": 3 * size.width,
-        "d_model": size.width,
-        "max_source_positions": 256,
-        "n_window": 100,
-        "output_dim": size.width,
-    }
-
-
-def initialised(tokenizer: Any, size: ThinkerSize, seed: int) -> Any:
-    """As `make_thinker`, its random weights drawn from a seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return make_thinker(tokenizer, size)

@@ -1,8 +1,8 @@
-"""What the shipped thinker is taught before it is shipped: to perceive puppets, not to rate them.
+"""Training data of the included thinker, which learns to perceive puppets, not to rate them.
 
-The studio's cast speaks; faces, voices and sentences are shuffled against each other and asked
-about: how high, lively, loud and fast a voice is, where the corners of a mouth stand and how far
-it opens, and which other word of judgement would fit a sentence. Nobody's sentiment is asked for.
+The studio's cast speaks; faces, voices and sentences are shuffled against each other. The questions are how
+high, lively, loud and fast a voice is, how high the corners of a mouth are and how far it opens, and which
+other word of judgement would fit a sentence. Sentiment is never asked for.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OTHER_WORD = "word"
 
 @dataclass(frozen=True, kw_only=True)
 class Studio:
-    """Recordings of a cast: N clips, their faces and voices measured."""
+    """Recordings of a cast: N clips with measures of their faces and voices."""
 
     frames: np.ndarray
     """uint8 (N, 8, 64, 64, 3); clips with fewer frames are filled with zeros."""
@@ -43,7 +43,7 @@ class Studio:
     sound_lengths: np.ndarray
     """Samples of each, (N,)."""
     measures: np.ndarray
-    """float32 (N, 6): what `VOICE` and `FACE` name."""
+    """float32 (N, 6), in the order of `VOICE` and `FACE`."""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -58,12 +58,12 @@ class Studio:
 
 
 def record(path: Path, *, cast: script.SpeakerPool, clips: int, seed: int, workers: int = 2) -> Studio:
-    """Let a cast speak and keep it in a file; a file that is there is read."""
+    """Record a pool of speakers to a file; an existing file is read."""
     if not path.exists():
         with ProcessPoolExecutor(workers) as pool:
-            taken = list(pool.map(_take, [(cast, seed, n) for n in range(clips)], chunksize=16))
+            takes = list(pool.map(_take, [(cast, seed, n) for n in range(clips)], chunksize=16))
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, **_stack(taken))
+        np.savez(path, **_stack(takes))
     with np.load(path) as arrays:
         return Studio(**arrays)
 
@@ -82,7 +82,7 @@ def texts(rng: np.random.Generator, count: int) -> Iterator[str]:
 
 
 def _take(arguments: tuple[script.SpeakerPool, int, int]) -> dict[str, Any]:
-    """One clip, its face as a model will see it: after a codec, at few frames a second."""
+    """One clip, its frames as a model gets them: after a codec, at few frames a second."""
     cast, seed, number = arguments
     rng = np.random.default_rng(row.row_seed(seed, f"{cast}/{number}"))
     who = corpus.person(f"{cast}{number // 3}", cast, seed)
@@ -108,15 +108,18 @@ def _voice_measures(clip: corpus.Clip) -> list[float]:
     return [height, movement, loudness_db, letters / len(clip.samples) * corpus.SAMPLING_RATE]
 
 
-def _stack(taken: list[dict[str, Any]]) -> dict[str, Any]:
-    longest = max(len(take["samples"]) for take in taken)
+def _stack(takes: list[dict[str, Any]]) -> dict[str, Any]:
+    frames, samples, fps, measures = (
+        [take[name] for take in takes] for name in ("frames", "samples", "fps", "measures")
+    )
+    longest = max(map(len, samples))
     return {
-        "frames": np.stack([_fill(take["frames"], FRAMES) for take in taken]),
-        "lengths": np.array([len(take["frames"]) for take in taken]),
-        "fps": np.stack([take["fps"] for take in taken]),
-        "samples": np.stack([_fill(take["samples"], longest) for take in taken]),
-        "sound_lengths": np.array([len(take["samples"]) for take in taken]),
-        "measures": np.stack([take["measures"] for take in taken]),
+        "frames": np.stack([_fill(one, FRAMES) for one in frames]),
+        "lengths": np.array([*map(len, frames)]),
+        "fps": np.stack(fps),
+        "samples": np.stack([_fill(one, longest) for one in samples]),
+        "sound_lengths": np.array([*map(len, samples)]),
+        "measures": np.stack(measures),
     }
 
 

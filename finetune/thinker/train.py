@@ -3,15 +3,15 @@
 A Qwen2.5-Omni thinker of 2.3 M parameters learns to perceive puppets of the studio's cast
 (`finetune.thinker.dataset`), in two parts.
 
-1. The towers: from the mean of a tower's output, linear probes must find each measure of the
-   face or the voice. Short paths for the gradient, and no language model to compute.
-2. The language model, on the outputs of the towers, which stay as they are from then on and are
-   computed once: it answers questions in words, and linear probes on the last token of the
-   question must find every measure there, so that it is at hand where a regression head will read.
-   A probe on the sum of a question's word embeddings brings words together that are used alike.
+1. The towers: linear probes predict each measure of the face or the voice from the mean of a tower's output.
+   Gradients take short paths, and the language model is not computed.
+2. The language model, on the outputs of the towers, which are frozen from then on and computed once: it
+   answers questions in words, and linear probes predict every measure from the last token of the question,
+   where a regression head will be. A probe on the sum of a question's word embeddings makes the embeddings of
+   words that are used alike similar.
 
-The probes are thrown away. Nobody's sentiment is asked for. Stopped at any moment and started
-again, it goes on from its last state. Runs on one or two CPU cores.
+The probes are thrown away, and sentiment is never asked for. If it is stopped and started again, it resumes
+from its last state. Runs on one or two CPU cores.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from finetune.inputs.batch import Budget
 from finetune.inputs.chat_encoder import ChatEncoder
@@ -35,7 +36,7 @@ from finetune.model.parts import TOWERS, language_model, part
 from finetune.thinker import dataset
 from finetune.thinker.architecture import ThinkerSize, initialised, make_processor, make_tokenizer
 from finetune.thinker.dataset import FACE, VOICE
-from finetune.thinker.tasks import QUALITIES, Lesson, Teacher, read
+from finetune.thinker.tasks import QUALITIES, Example, Sampler, decode
 from pipelines.atomic import replacing, write_text
 
 VOCAB_SIZE = 1024
@@ -43,12 +44,12 @@ BATCH = 32
 PEAK_RATE = 1.5e-3
 WARM_UP_STEPS = 60
 TOWERS_SHARE = 0.45
-"""Of the time, for the first part."""
+"""The first part's share of the time."""
 STATE_EVERY_S = 120
 
 
 class Probes(nn.Module):
-    """Linear read-outs; thrown away after training."""
+    """Linear layers; thrown away after training."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -59,7 +60,7 @@ class Probes(nn.Module):
         self.bag = nn.Linear(width, len(QUALITIES))
 
 
-class Course:
+class Trainer:
     """Training with a state that survives being stopped.
 
     Args:
@@ -73,36 +74,38 @@ class Course:
         self.state_path = cache / "state.pt"
         self.ends_s = (60 * minutes * TOWERS_SHARE, 60 * minutes)
         self.part, self.step, self.part_step, self.spent_s = 0, 0, 0, 0.0
+        if not self.state_path.exists():
+            self.optimizer = self._optimizer()
+            return
+        state = torch.load(self.state_path, weights_only=True)
+        self.part, self.step, self.part_step, self.spent_s = state["counts"]
+        self.thinker.load_state_dict(state["thinker"])
+        self.probes.load_state_dict(state["probes"])
         self.optimizer = self._optimizer()
-        if self.state_path.exists():
-            self._load()
+        self.optimizer.load_state_dict(state["optimizer"])
 
-    def run(self, teacher: Teacher) -> None:
+    def run(self, sampler: Sampler) -> None:
         """Train both parts to their ends."""
         if self.part == 0:
-            self._part(lambda rng: tower_losses(self.thinker, self.probes, teacher, rng))
+            self._run_part(lambda rng: tower_losses(self.thinker, self.probes, sampler, rng))
             self.part, self.part_step = 1, 0
             self.optimizer = self._optimizer()
             self.store()
-        teacher.look_and_listen(self.thinker.eval())
-        self._part(
-            lambda rng: language_losses(
-                self.thinker, self.probes, [teacher.lesson(rng) for _ in range(BATCH)], teacher
-            )
-        )
+        sampler.encode_media(self.thinker.eval())
+        self._run_part(lambda rng: language_losses(self.thinker, self.probes, _draw(sampler, rng), sampler))
 
-    def _part(self, losses: Any) -> None:
+    def _run_part(self, losses: Callable[[np.random.Generator], dict[str, Tensor]]) -> None:
         began, saved_s = time.monotonic() - self.spent_s, self.spent_s
         starts_s = self.ends_s[self.part - 1] if self.part else 0.0
         self.thinker.train()
         while self.spent_s < self.ends_s[self.part]:
-            found = losses(np.random.default_rng([1, self.step]))
+            step_losses = losses(np.random.default_rng([1, self.step]))
             done = (self.spent_s - starts_s) / (self.ends_s[self.part] - starts_s)
-            self._update(sum(found.values()), done)
+            self._update(sum(step_losses.values(), torch.tensor(0.0)), done)
             self.spent_s = time.monotonic() - began
             if self.step % 25 == 0:
-                told = " ".join(f"{name} {loss.item():.3f}" for name, loss in found.items())
-                print(f"part {self.part + 1} step {self.step} {self.spent_s:.0f} s {told}", flush=True)
+                values = " ".join(f"{name} {loss.item():.3f}" for name, loss in step_losses.items())
+                print(f"part {self.part + 1} step {self.step} {self.spent_s:.0f} s {values}", flush=True)
             if self.spent_s - saved_s > STATE_EVERY_S:
                 saved_s = self.spent_s
                 self.store()
@@ -110,11 +113,11 @@ class Course:
 
     def _optimizer(self) -> torch.optim.Optimizer:
         towers = [tower for name in TOWERS if (tower := part(self.thinker, name)) is not None]
-        taught = [towers, [language_model(self.thinker)]][self.part]
-        self.trained = [value for module in (*taught, self.probes) for value in module.parameters()]
+        modules = [towers, [language_model(self.thinker)]][self.part]
+        self.trained = [value for module in (*modules, self.probes) for value in module.parameters()]
         return torch.optim.AdamW(self.trained, lr=PEAK_RATE, weight_decay=0.01, betas=(0.9, 0.98))
 
-    def _update(self, loss: torch.Tensor, done: float) -> None:
+    def _update(self, loss: Tensor, done: float) -> None:
         warm_up = min(1.0, (self.part_step + 1) / WARM_UP_STEPS)
         for group in self.optimizer.param_groups:
             group["lr"] = PEAK_RATE * warm_up * (0.02 + 0.49 * (1 + math.cos(math.pi * min(1.0, done))))
@@ -136,83 +139,79 @@ class Course:
         with replacing(self.state_path) as temporary:
             torch.save(state, temporary)
 
-    def _load(self) -> None:
-        state = torch.load(self.state_path, weights_only=True)
-        self.part, self.step, self.part_step, self.spent_s = state["counts"]
-        self.thinker.load_state_dict(state["thinker"])
-        self.probes.load_state_dict(state["probes"])
-        self.optimizer = self._optimizer()
-        self.optimizer.load_state_dict(state["optimizer"])
+
+def _draw(sampler: Sampler, rng: np.random.Generator) -> list[Example]:
+    return [sampler.example(rng) for _ in range(BATCH)]
 
 
 def tower_losses(
-    thinker: Any, probes: Probes, teacher: Teacher, rng: np.random.Generator
-) -> dict[str, torch.Tensor]:
+    thinker: Any, probes: Probes, sampler: Sampler, rng: np.random.Generator
+) -> dict[str, Tensor]:
     """Squared errors of the probes on the towers' mean outputs, for a batch of faces and one of voices."""
-    faces, voices = rng.integers(len(teacher.studio), size=(2, BATCH))
-    wanted = torch.from_numpy(teacher.measures).float()
+    faces, voices = rng.integers(len(sampler.studio), size=(2, BATCH))
+    targets = torch.from_numpy(sampler.measures).float()
     with torch.autocast("cpu", torch.bfloat16):
-        looks = torch.stack([tokens.mean(0) for tokens in towers.see(thinker, **teacher.faces(faces, rng))])
-        sounds = torch.stack([tokens.mean(0) for tokens in towers.hear(thinker, **teacher.voices(voices))])
+        videos = towers.encode_video(thinker, **sampler.faces(faces, rng))
+        sounds = towers.encode_audio(thinker, **sampler.voices(voices))
+        video, audio = (torch.stack([tokens.mean(0) for tokens in clips]) for clips in (videos, sounds))
     return {
-        "face": ((probes.face(looks.float()) - wanted[faces, len(VOICE) :]) ** 2).mean(),
-        "voice": ((probes.voice(sounds.float()) - wanted[voices, : len(VOICE)]) ** 2).mean(),
+        "face": ((probes.face(video.float()) - targets[faces, len(VOICE) :]) ** 2).mean(),
+        "voice": ((probes.voice(audio.float()) - targets[voices, : len(VOICE)]) ** 2).mean(),
     }
 
 
 def language_losses(
-    thinker: Any, probes: Probes, lessons: list[Lesson], teacher: Teacher
-) -> dict[str, torch.Tensor]:
-    """Losses of a batch of lessons: answers in words, and both probes; logits at the answers alone."""
+    thinker: Any, probes: Probes, examples: list[Example], sampler: Sampler
+) -> dict[str, Tensor]:
+    """Losses of a batch of examples: answers in words, and both probes; logits at the answers alone."""
     with torch.autocast("cpu", torch.bfloat16):
-        hidden, ids = read(thinker, lessons, teacher.tokenizer.pad_token_id)
+        hidden, ids = decode(thinker, examples, sampler.tokenizer.pad_token_id)
     hidden, length = hidden.float(), hidden.shape[1]
-    asked = torch.stack(
-        [row[length - 1 - lesson.answer_length] for row, lesson in zip(hidden, lessons, strict=True)]
-    )
-    wanted = torch.from_numpy(np.stack([lesson.measures for lesson in lessons])).float()
-    errors = (probes.measures(asked) - wanted.nan_to_num()) ** 2
-    words = torch.tensor([lesson.word for lesson in lessons])
-    spans = [(row, lesson.answer_length) for row, lesson in enumerate(lessons) if lesson.answer_length]
-    before = torch.cat([hidden[row, length - n - 1 : length - 1] for row, n in spans])
-    answers = torch.cat([ids[row, length - n :] for row, n in spans])
+    answer_lengths = [example.answer_length for example in examples]
+    last = torch.stack([row[length - 1 - n] for row, n in zip(hidden, answer_lengths, strict=True)])
+    targets = torch.from_numpy(np.stack([example.measures for example in examples])).float()
+    errors = (probes.measures(last) - targets.nan_to_num()) ** 2
+    words = torch.tensor([example.word for example in examples])
+    answered = [(row, n) for row, n in enumerate(answer_lengths) if n]
+    before = torch.cat([hidden[row, length - n - 1 : length - 1] for row, n in answered])
+    answers = torch.cat([ids[row, length - n :] for row, n in answered])
+    bags = _bags(thinker, ids, torch.tensor(answer_lengths))
     return {
-        "measures": errors[~wanted.isnan()].mean(),
-        "word": nn.functional.cross_entropy(probes.word(asked), words, ignore_index=-1),
-        "bag": nn.functional.cross_entropy(probes.bag(_bag(thinker, ids, lessons)), words, ignore_index=-1),
+        "measures": errors[~targets.isnan()].mean(),
+        "word": nn.functional.cross_entropy(probes.word(last), words, ignore_index=-1),
+        "bag": nn.functional.cross_entropy(probes.bag(bags), words, ignore_index=-1),
         "answer": nn.functional.cross_entropy(thinker.lm_head(before), answers),
     }
 
 
-def _bag(thinker: Any, ids: torch.Tensor, lessons: list[Lesson]) -> torch.Tensor:
-    """The sum of the embeddings of a question's words, (B, width): words used alike come to lie together."""
-    length = ids.shape[1]
-    asked = torch.tensor([length - lesson.answer_length for lesson in lessons])
-    config = thinker.config
+def _bags(thinker: Any, ids: Tensor, answer_lengths: Tensor) -> Tensor:
+    """The sum of the embeddings of each question's words, (B, width)."""
+    length, config = ids.shape[1], thinker.config
     others = torch.tensor(
         [config.video_token_id, config.audio_token_id, config.get_text_config().pad_token_id]
     )
-    counted = (torch.arange(length) < asked[:, None]) & ~torch.isin(ids, others)  # (B, L)
+    in_question = torch.arange(length) < (length - answer_lengths)[:, None]
+    counted = in_question & ~torch.isin(ids, others)  # (B, L)
     return (thinker.get_input_embeddings()(ids) * counted.unsqueeze(-1)).sum(1)
 
 
 @torch.no_grad()
-def examine(course: Course, teacher: Teacher, lessons: int = 400) -> dict[str, float]:
-    """Figures on a studio's clips: R squared of each measure; share of right tokens in answers."""
-    teacher.look_and_listen(course.thinker)
+def examine(trainer: Trainer, sampler: Sampler, examples: int = 400) -> dict[str, float]:
+    """R squared of each measure, and the share of right tokens in answers, on a studio's clips."""
+    sampler.encode_media(trainer.thinker)
     rng = np.random.default_rng(0)
-    wanted, found, right = [], [], []
-    for _ in range(lessons // BATCH):
-        drawn = [teacher.lesson(rng) for _ in range(BATCH)]
-        hidden, ids = read(course.thinker, drawn, teacher.tokenizer.pad_token_id)
-        for row, own, lesson in zip(hidden, ids, drawn, strict=True):
-            n = lesson.answer_length
-            wanted.append(lesson.measures)
-            found.append(course.probes.measures(row[len(row) - 1 - n]).numpy())
-            said = course.thinker.lm_head(row[len(row) - n - 1 : len(row) - 1]).argmax(-1)
-            right += (said == own[len(own) - n :]).tolist()
-    errors = np.nanmean((np.stack(found) - np.stack(wanted)) ** 2, axis=0)
-    explained = 1 - errors / np.nanvar(np.stack(wanted), axis=0)
+    targets, predictions, right = [], [], []
+    for _ in range(examples // BATCH):
+        drawn = _draw(sampler, rng)
+        hidden, ids = decode(trainer.thinker, drawn, sampler.tokenizer.pad_token_id)
+        for row, row_ids, example in zip(hidden, ids, drawn, strict=True):
+            begin = len(row) - example.answer_length
+            targets.append(example.measures)
+            predictions.append(trainer.probes.measures(row[begin - 1]).numpy())
+            tokens = trainer.thinker.lm_head(row[begin - 1 : len(row) - 1]).argmax(-1)
+            right += (tokens == row_ids[begin:]).tolist()
+    errors = np.nanmean((np.stack(predictions) - np.stack(targets)) ** 2, axis=0)
+    explained = 1 - errors / np.nanvar(np.stack(targets), axis=0)
     figures = {name: float(value) for name, value in zip((*VOICE, *FACE), explained, strict=True)}
     return figures | {"answers": float(np.mean(right))}
 
@@ -236,24 +235,24 @@ def train(options: argparse.Namespace) -> None:
     thinker = initialised(tokenizer, size, seed=0)
     budget = Budget(video_fps=dataset.VIDEO_FPS, max_frames=dataset.FRAMES, max_audio_s=size.chunk_s)
     encoder = ChatEncoder(processor, thinker.get_rope_index, budget)
-    course = Course(thinker, size.width, options.cache, options.minutes)
-    course.run(Teacher(studio, studio, encoder))
+    trainer = Trainer(thinker, size.width, options.cache, options.minutes)
+    trainer.run(Sampler(studio, studio, encoder))
     thinker.eval()
-    figures = {name: examine(course, Teacher(clips, studio, encoder)) for name, clips in others.items()}
+    figures = {name: examine(trainer, Sampler(clips, studio, encoder)) for name, clips in others.items()}
     options.out.mkdir(parents=True, exist_ok=True)
     processor.save_pretrained(options.out)
     thinker.save_pretrained(options.out)
-    write_text(options.out / "README.md", card(course, figures, len(studio)))
+    write_text(options.out / "README.md", card(trainer, figures, len(studio)))
     print(json.dumps(figures, indent=2))
 
 
-def card(course: Course, figures: dict[str, dict[str, float]], clips: int) -> str:
+def card(trainer: Trainer, figures: dict[str, dict[str, float]], clips: int) -> str:
     """The checkpoint's card."""
     columns = list(figures)
     names = list(figures[columns[0]])
     cells = {name: " | ".join(f"{figures[column][name]:.2f}" for column in columns) for name in names}
     table = "\n".join(f"| {name} | {cells[name]} |" for name in names)
-    millions = sum(value.numel() for value in course.thinker.parameters()) / 1e6
+    millions = sum(value.numel() for value in trainer.thinker.parameters()) / 1e6
     return f"""---
 license: apache-2.0
 library_name: transformers
@@ -278,7 +277,7 @@ R² of linear probes on the last token of a question, and the share of right tok
 {table}
 
 ## Training
-{clips} clips, {course.step} steps of {BATCH}; {course.spent_s / 60:.0f} minutes on a share of two busy cores:
+{clips} clips, {trainer.step} steps of {BATCH}; {trainer.spent_s / 60:.0f} minutes on two shared cores:
 
     python -m finetune.thinker.train --out finetune/checkpoints/thinker --cache CACHE
 """
@@ -288,13 +287,9 @@ def main(argv: list[str] | None = None) -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(prog="python -m finetune.thinker.train", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
-    parser.add_argument(
-        "--cache", type=Path, required=True, help="folder for recordings and the training state"
-    )
+    parser.add_argument("--cache", type=Path, required=True, help="folder of recordings and training state")
     parser.add_argument("--minutes", type=float, default=40, help="of training (default: 40)")
-    parser.add_argument(
-        "--clips", type=int, default=2400, help="clips that the studio records (default: 2400)"
-    )
+    parser.add_argument("--clips", type=int, default=2400, help="clips to record (default: 2400)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
     train(parser.parse_args(argv))
 

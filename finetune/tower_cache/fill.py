@@ -1,14 +1,14 @@
 """Fill a tower cache ahead of training: `python -m finetune.tower_cache.fill --config RECIPE --data
 STORE --out DIR`.
 
-Asks the frozen towers about each clip of a store, with the settings of the recipe's section `finetune`;
-a fine-tuning with `--finetune.tower_cache DIR` then asks them nothing. Under `accelerate launch -m` each
-process takes its share. What is there already is not asked again.
+Runs the frozen towers on each clip of a store, with the settings of the recipe's section `finetune`; a
+fine-tuning with `--finetune.tower_cache DIR` then never runs them. Under `accelerate launch -m` each process
+takes its share. Clips that are in the cache already are skipped.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 from finetune.settings import FinetuneConfig
 from pipelines.device import pick, share
@@ -24,7 +24,7 @@ def main(argv: list[str]) -> None:
 
 
 def fill(invocation: Invocation[FinetuneConfig]) -> dict[str, int]:
-    """Ask the towers about this process' share of a store.
+    """Run the towers on this process' share of a store.
 
     Returns:
         How many media were `found` in the cache and how many were `missing`.
@@ -32,8 +32,6 @@ def fill(invocation: Invocation[FinetuneConfig]) -> dict[str, int]:
     Raises:
         UsageError: If the settings train the towers.
     """
-    from dataclasses import replace
-
     from finetune.model.loading import load_base
     from finetune.model.saved_model import base_dtype, encoder_of
     from finetune.tower_cache.frozen_towers import FrozenTowers, frozen_towers
@@ -41,12 +39,12 @@ def fill(invocation: Invocation[FinetuneConfig]) -> dict[str, int]:
     config = replace(invocation.config, tower_cache=str(invocation.out))
     if not config.towers_are_frozen:
         raise UsageError(
-            f"finetune.adapt: got {', '.join(config.adapt)}; only towers that are not trained can be kept,"
+            f"finetune.adapt: got {', '.join(config.adapt)}; only frozen towers can be cached,"
             " take language alone"
         )
     base = load_base(config.model, config.revision, dtype=base_dtype(config), max_pixels=config.max_pixels)
     base.thinker.to(pick(config.device))
-    encoder = frozen_towers(encoder_of(base, config), base.thinker, config, Path(invocation.out))
+    encoder = frozen_towers(encoder_of(base, config), base.thinker, config, invocation.out)
     assert isinstance(encoder, FrozenTowers)
     reader, mine = StoreReader(invocation.data), share()
     own = [row_id for row_id in reader.table["id"].to_pylist() if mine.holds(digest(row_id))]
@@ -54,9 +52,9 @@ def fill(invocation: Invocation[FinetuneConfig]) -> dict[str, int]:
         batch = own[start : start + config.batch_size]
         encoder.many([reader.row(reader.index_of(row_id)) for row_id in batch])
     encoder.cache.flush()
-    asked = dict.fromkeys(("missing", "found"), 0) | encoder.cache.asked
-    print(f"{invocation.out}: {asked['missing']} media asked of the towers, {asked['found']} found")
-    return asked
+    lookups = dict.fromkeys(("missing", "found"), 0) | encoder.cache.lookups
+    print(f"{invocation.out}: {lookups['missing']} media encoded, {lookups['found']} found")
+    return lookups
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Rows as inputs in which frozen towers have done their part already, once for all epochs and runs.
+"""Rows as inputs that contain the outputs of frozen towers, computed once for all epochs and runs.
 
-`FrozenTowers` stands in the place of a `ChatEncoder`. Where the cache has what the towers make of a row's
-media, nothing is decoded and no tower is asked; else they are, and the answer is kept. What the towers
-make of a clip depends on that clip alone, so the inputs give what patches and spectrograms would.
+`FrozenTowers` replaces a `ChatEncoder`. Where the cache has the towers' outputs for a row's media, nothing is
+decoded and no tower is run; otherwise they are, and the outputs are cached. The output for a clip depends on
+that clip alone, so the results are the same as with patches and spectrograms.
 """
 
 from __future__ import annotations
@@ -11,36 +11,35 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import TrainerCallback
 
 from finetune.inputs import token_budget
 from finetune.inputs.batch import Encoded, RowEncoder, padded
-from finetune.inputs.chat_formats import Picture, Sound
-from finetune.inputs.parallel_decoding import side_by_side
+from finetune.inputs.chat_encoder import ChatEncoder, Clip, decode_in_threads
+from finetune.inputs.chat_formats import AudioInput, VideoInput
 from finetune.model import towers
+from finetune.model.loading import source_of
 from finetune.model.parts import TOWERS, part
+from finetune.settings import FinetuneConfig
 from finetune.tower_cache.cache import Entry, TowerCache
 from pipelines.provenance import folder_digest, versions
+from pipelines.row import Row
 
-if TYPE_CHECKING:
-    from finetune.inputs.chat_encoder import ChatEncoder, Clip
-    from finetune.settings import FinetuneConfig
-    from pipelines.row import Row
-
-# A new version may decode or process a clip otherwise.
+# A new version may decode or process a clip differently.
 PACKAGES = ("transformers", "torchvision", "av", "decord2")
 
 
 class FrozenTowers:
-    """Makes rows into inputs with `seen` and `heard` in them.
+    """Makes rows into inputs with `video_embeds` and `audio_embeds`.
 
     Args:
-        encoder: Makes what the towers take.
+        encoder: Makes the towers' inputs.
         model: The model, its towers frozen.
-        cache: Keeps what they make of it.
+        cache: Stores the towers' outputs.
     """
 
     def __init__(self, encoder: ChatEncoder, model: Any, cache: TowerCache) -> None:
@@ -56,50 +55,45 @@ class FrozenTowers:
         return self.many([row])[0]
 
     def many(self, rows: Sequence[Row]) -> list[Encoded]:
-        """Encode rows; the towers are asked once about all clips that are not kept yet."""
+        """Encode rows; the towers run once on all clips that are not cached yet."""
         keys = [self._keys(row) for row in rows]
         media = {key: (kind, row) for row, own in zip(rows, keys, strict=True) for kind, key in own.items()}
-        known = {key: self.cache.get(key) for key in media}
-        missing = [key for key, entry in known.items() if entry is None]
-        clips = side_by_side(self._decoded, [media[key] for key in missing])
-        for key, entry in zip(missing, self._ask(clips), strict=True):
-            known[key] = self.cache.put(key, entry)
+        entries = {key: self.cache.get(key) for key in media}
+        missing = [key for key, entry in entries.items() if entry is None]
+        clips = decode_in_threads(self._decoded, [media[key] for key in missing])
+        for key, output in zip(missing, self._outputs(clips), strict=True):
+            entries[key] = self.cache.put(key, output)
         return [
-            self._encoded(row, {kind: known[key] for kind, key in own.items()})
+            self._encoded(row, {kind: entries[key] for kind, key in own.items()})
             for row, own in zip(rows, keys, strict=True)
         ]
 
     def _keys(self, row: Row) -> dict[str, str]:
-        """The cache's keys of the media that are shown of a row, by kind."""
+        """The cache's keys of a row's media, by kind."""
         shown = [kind for kind in ("video", "audio") if row[kind] and kind in self.encoder.modalities]
         return {kind: self.cache.key(kind, row[kind]["bytes"]) for kind in shown}
 
     def _encoded(self, row: Row, entries: dict[str, Any]) -> Encoded:
         video, audio = entries.get("video"), entries.get("audio")
-        picture = None if video is None else Picture(None, video["grid"], float(video["fps"]))
-        # Of a sound that no tower needs to hear, the number of its frames is told.
+        video_input = None if video is None else VideoInput(None, video["grid"], float(video["fps"]))
+        # The prompt depends on the number of mel frames alone.
         frames = 0 if audio is None else int(audio["frames"])
-        sound = None if audio is None else Sound(torch.empty(0, frames), frames)
-        encoded = self.encoder.asked(row, picture, sound)
+        audio_input = None if audio is None else AudioInput(torch.empty(0, frames), frames)
+        encoded = self.encoder.encode_inputs(row, video_input, audio_input)
         if token_budget.excess(self.encoder.budget, encoded) > 0:
             return self._shortened(row)
-        return instead_of_media(
-            encoded,
-            None if video is None else video["features"],
-            None if audio is None else audio["features"],
-        )
+        return with_embeds(encoded, video and video["features"], audio and audio["features"])
 
-    def _ask(self, clips: Sequence[Clip]) -> list[Entry]:
-        """What the towers make of clips with one medium each, in their order."""
-        taken = [self._taken(clip) for clip in clips]
-        pictures = [one for one in taken if isinstance(one, Picture)]
-        sounds = [one for one in taken if isinstance(one, Sound)]
-        seen, heard = iter(self._seen(pictures)), iter(self._heard(sounds))
+    def _outputs(self, clips: Sequence[Clip]) -> list[Entry]:
+        """The towers' outputs for clips with one medium each, in their order."""
+        inputs = [self._input(clip) for clip in clips]
+        video = iter(self._encode_video([one for one in inputs if isinstance(one, VideoInput)]))
+        audio = iter(self._encode_audio([one for one in inputs if isinstance(one, AudioInput)]))
         return [
-            {"features": next(seen), "grid": one.grid, "fps": torch.tensor(one.fps, dtype=torch.float64)}
-            if isinstance(one, Picture)
-            else {"features": next(heard), "frames": torch.tensor(one.frames)}
-            for one in taken
+            {"features": next(video), "grid": one.grid, "fps": torch.tensor(one.fps, dtype=torch.float64)}
+            if isinstance(one, VideoInput)
+            else {"features": next(audio), "frames": torch.tensor(one.frames)}
+            for one in inputs
         ]
 
     def _decoded(self, medium: tuple[str, Row]) -> Clip:
@@ -108,51 +102,44 @@ class FrozenTowers:
         other = {"video": "audio", "audio": "video"}[kind]
         return self.encoder.decoded(row | {other: None})
 
-    def _taken(self, clip: Clip) -> Picture | Sound:
-        """A medium as its tower takes it."""
+    def _input(self, clip: Clip) -> VideoInput | AudioInput:
         if clip.frames is not None:
-            return self.encoder.picture(clip.frames, clip.fps, self.encoder.max_pixels)
+            return self.encoder.video_input(clip.frames, clip.fps, self.encoder.max_pixels)
         assert clip.samples is not None
-        return self.encoder.sound(clip.samples)
+        return self.encoder.audio_input(clip.samples)
 
     def _shortened(self, row: Row) -> Encoded:
-        """A row over the token budget: how much of its clip is shown depends on its text, and is not kept."""
+        """A row over the token budget: how much of its clip fits depends on its text, so it is not cached."""
         plain = self.encoder(row)
-        seen = heard = None
+        video = audio = None
         if plain.pixel_values_videos is not None and plain.video_grid_thw is not None:
-            seen = self._seen([Picture(plain.pixel_values_videos, plain.video_grid_thw, 0.0)])[0]
+            video = self._encode_video([VideoInput(plain.pixel_values_videos, plain.video_grid_thw, 0.0)])[0]
         if plain.input_features is not None and plain.feature_attention_mask is not None:
             frames = int(plain.feature_attention_mask.sum())
-            heard = self._heard([Sound(plain.input_features, frames)])[0]
-        return instead_of_media(plain, seen, heard)
+            audio = self._encode_audio([AudioInput(plain.input_features, frames)])[0]
+        return with_embeds(plain, video, audio)
 
-    def _seen(self, pictures: Sequence[Picture]) -> list[torch.Tensor]:
-        """One after the other, so that the tower never takes more than the largest needs."""
-        seen = []
-        with _at_rest(self.model) as device:
-            for picture in pictures:
-                assert picture.patches is not None
-                seen += towers.see(self.model, picture.patches.to(device), picture.grid[None].to(device))
-        return [clip.cpu() for clip in seen]
+    def _encode_video(self, inputs: Sequence[VideoInput]) -> list[Tensor]:
+        """One clip after the other, so that the tower never needs more memory than for the largest."""
+        embeds = []
+        with _in_evaluation(self.model) as device:
+            for one in inputs:
+                assert one.patches is not None
+                patches, grid = one.patches.to(device), one.grid[None].to(device)
+                embeds += towers.encode_video(self.model, patches, grid)
+        return [clip.cpu() for clip in embeds]
 
-    def _heard(self, sounds: Sequence[Sound]) -> list[torch.Tensor]:
-        if not sounds:
+    def _encode_audio(self, inputs: Sequence[AudioInput]) -> list[Tensor]:
+        if not inputs:
             return []
-        mel, mask = padded([sound.mel for sound in sounds]), padded([sound.mask for sound in sounds])
-        with _at_rest(self.model) as device:
+        mel, mask = padded([one.mel for one in inputs]), padded([one.mask for one in inputs])
+        with _in_evaluation(self.model) as device:
             mel = mel.to(device, self.model.dtype)
-            return [clip.cpu() for clip in towers.hear(self.model, mel, mask.to(device))]
+            return [clip.cpu() for clip in towers.encode_audio(self.model, mel, mask.to(device))]
 
 
 def frozen_towers(encoder: ChatEncoder, model: Any, config: FinetuneConfig, out: Path) -> RowEncoder:
-    """What makes rows into inputs as `config.tower_cache` says: `encoder` itself where nothing is kept.
-
-    Args:
-        encoder: The model's.
-        model: The model of transformers that is trained.
-        config: The run's settings.
-        out: The run's folder.
-    """
+    """The encoder of a run's inputs according to `config.tower_cache`: `encoder` itself without a cache."""
     if config.tower_cache == "none" or not config.towers_are_frozen:
         return encoder
     folder = out / "towers" if config.tower_cache == "auto" else Path(config.tower_cache)
@@ -160,13 +147,11 @@ def frozen_towers(encoder: ChatEncoder, model: Any, config: FinetuneConfig, out:
 
 
 def identity(encoder: ChatEncoder, model: Any, config: FinetuneConfig) -> dict[str, Any]:
-    """What the towers' outputs depend on beside a clip: the model, and how much of a clip it is shown."""
-    from finetune.model.loading import source_of
-
+    """What the towers' outputs depend on besides a clip: the model, and how much of a clip it is shown."""
     source = Path(source_of(config.model))
     commit = getattr(model.config, "_commit_hash", None)
     budget = asdict(encoder.budget)
-    del budget["max_tokens"]  # a row over it is not kept
+    del budget["max_tokens"]  # a row over it is not cached
     return {
         "weights": folder_digest(source) if source.is_dir() else [config.model, config.revision, commit],
         "dtype": str(model.dtype),
@@ -177,7 +162,7 @@ def identity(encoder: ChatEncoder, model: Any, config: FinetuneConfig) -> dict[s
 
 
 class KeepTowers(TrainerCallback):
-    """Writes down at each epoch's end what the towers were asked for, so that other ranks find it too."""
+    """Writes new outputs to disk at each epoch's end, so that other ranks find them too."""
 
     def __init__(self, encoder: RowEncoder) -> None:
         self.encoder = encoder
@@ -187,33 +172,33 @@ class KeepTowers(TrainerCallback):
 
 
 def flush(encoder: RowEncoder) -> None:
-    """Write down what is not yet on disk."""
+    """Write outputs that are not yet on disk."""
     if isinstance(encoder, FrozenTowers):
         encoder.cache.flush()
 
 
 @contextmanager
-def _at_rest(model: Any) -> Iterator[torch.device]:
-    """The towers as they are outside of training, and the model's device."""
-    asked = [tower for name in TOWERS if (tower := part(model, name)) is not None and tower.training]
-    for tower in asked:
+def _in_evaluation(model: Any) -> Iterator[torch.device]:
+    """The towers in evaluation mode, without gradients; gives the model's device."""
+    trained = [tower for name in TOWERS if (tower := part(model, name)) is not None and tower.training]
+    for tower in trained:
         tower.eval()
     try:
         with torch.no_grad():
             yield model.device
     finally:
-        for tower in asked:
+        for tower in trained:
             tower.train()
 
 
-def instead_of_media(encoded: Encoded, seen: torch.Tensor | None, heard: torch.Tensor | None) -> Encoded:
-    """A row with what towers made of its picture and sound in place of patches and spectrogram."""
+def with_embeds(encoded: Encoded, video_embeds: Tensor | None, audio_embeds: Tensor | None) -> Encoded:
+    """A row with the towers' outputs in place of patches and spectrogram."""
     return replace(
         encoded,
         pixel_values_videos=None,
         video_grid_thw=None,
         input_features=None,
         feature_attention_mask=None,
-        seen=seen,
-        heard=heard,
+        video_embeds=video_embeds,
+        audio_embeds=audio_embeds,
     )

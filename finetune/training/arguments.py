@@ -1,6 +1,6 @@
-"""The settings of transformers' Trainer for ours, and what of its surroundings is refused.
+"""The settings of transformers' Trainer, and the launcher's settings that are refused.
 
-What `accelerate launch` was told reaches the Trainer by the environment.
+The options of `accelerate launch` reach the Trainer through the environment.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from finetune.fusion.tracking import check_trackers
 from finetune.model.fsdp import check_fsdp
-from finetune.settings import FinetuneConfig
+from finetune.settings import FinetuneConfig, check_trackers
 from pipelines.device import pick
 from pipelines.errors import UsageError
 
@@ -24,7 +23,7 @@ HALF = ("bf16", "fp16")
 
 
 def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> TrainingArguments:
-    """The Trainer's settings for ours.
+    """The Trainer's settings for a run's.
 
     Raises:
         UsageError: If a tracker is not installed, or the launcher asks for what is not supported.
@@ -43,9 +42,9 @@ def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> Training
         lr_scheduler_type="cosine",
         warmup_steps=config.warmup,
         logging_steps=config.log_every,
-        eval_strategy="no",  # `Milestones` tells when; the Trainer keeps the score
+        eval_strategy="no",  # `Milestones` decides when; the Trainer tracks the best
         save_strategy="epoch",
-        save_total_limit=3 if chooses else 2,  # the best, the one that is being written, the one before it
+        save_total_limit=3 if chooses else 2,  # the best, the one being written, the one before it
         metric_for_best_model=config.best_by if chooses else None,
         greater_is_better=config.best_by != "MAE" if chooses else None,
         seed=seed % 2**32,
@@ -62,14 +61,14 @@ def training_arguments(config: FinetuneConfig, out: Path, seed: int) -> Training
     )
     _check_launcher(arguments)
     if arguments.n_gpu > 1:
-        # The Trainer would cut each batch up among all GPUs that it sees (`torch.nn.DataParallel`), along the
-        # first dimension of every input, which of places and patches is not the rows.
+        # The Trainer would split each batch among all GPUs that it sees (`torch.nn.DataParallel`), along the
+        # first dimension of every input, which for position ids and patches is not the rows.
         arguments._n_gpu = 1
     return arguments
 
 
-def told_idle_gpus(arguments: TrainingArguments) -> Iterator[str]:
-    """A line that tells how to use all GPUs, where one process sees several."""
+def idle_gpus_hint(arguments: TrainingArguments) -> Iterator[str]:
+    """A line on how to use all GPUs, if a single process sees several."""
     count = torch.cuda.device_count()
     if count > 1 and arguments.world_size == 1 and not arguments.use_cpu:
         yield (
@@ -79,13 +78,13 @@ def told_idle_gpus(arguments: TrainingArguments) -> Iterator[str]:
 
 
 def _check_launcher(arguments: TrainingArguments) -> None:
-    """Refuse what DeepSpeed is told to do, where it does not go with how a model is rated and trained."""
+    """Refuse settings of DeepSpeed that do not work with how a model is rated and trained."""
     plugin = getattr(arguments, "deepspeed_plugin", None)
     if plugin is None:
         return
     if plugin.zero_stage == 3:
         raise UsageError(
-            "accelerate: got DeepSpeed ZeRO stage 3, which cuts up the towers, too, though each process asks"
+            "accelerate: got DeepSpeed ZeRO stage 3, which shards the towers, too, though each process calls"
             " them at its own pace; take stage 1 or 2, or --use_fsdp --fsdp_version 2"
         )
     half = _half_precision(plugin.deepspeed_config)
@@ -97,7 +96,7 @@ def _check_launcher(arguments: TrainingArguments) -> None:
 
 
 def _half_precision(config: dict[str, Any]) -> str | None:
-    """What adapter and head would be turned into, by the launcher or by a configuration of DeepSpeed."""
+    """The half precision of adapter and head that the launcher or DeepSpeed's configuration asks for."""
     enabled = [name for name in HALF if str(config.get(name, {}).get("enabled")).lower() == "true"]
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     return launched if launched in HALF else next(iter(enabled), None)

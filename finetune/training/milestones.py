@@ -1,7 +1,7 @@
 """When a training logs, evaluates, saves and ends.
 
-A checkpoint of an epoch's last step is written once the epoch has been evaluated, so that going on
-from it misses no evaluation. SIGTERM ends the training behind the step that it comes in.
+A checkpoint of an epoch's last step is written after the epoch has been evaluated, so that resuming from it
+misses no evaluation. SIGTERM ends the training after the current step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Milestones(TrainerCallback):
         patience: Epochs without a better evaluation after which training ends; None for all epochs.
 
     Attributes:
-        signal: Is looked at behind each step.
+        signal: Is checked after each step.
         stopped: Whether a signal ended the training.
     """
 
@@ -35,25 +35,25 @@ class Milestones(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.stopped = _on_any_rank(self.signal.came, args)
         control.should_training_stop |= self.stopped
-        control.should_save = self._due(state) and not (self.stopped or _ends_epoch(state))
-        # An entry ends where a checkpoint is, so that a resumed run tells what a straight one tells.
+        control.should_save = self._is_due(state) and not (self.stopped or _ends_epoch(state))
+        # A log entry ends at each checkpoint, so that a resumed run logs the same as an uninterrupted one.
         control.should_log |= control.should_save
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # The Trainer also comes by here when it is stopped in the middle of an epoch.
+        # The Trainer also calls this when it is stopped in the middle of an epoch.
         control.should_evaluate = self.validates and _ends_epoch(state)
-        control.should_save = control.should_evaluate or control.should_training_stop or self._due(state)
+        control.should_save = control.should_evaluate or control.should_training_stop or self._is_due(state)
         control.should_log |= control.should_save
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         control.should_training_stop |= self.patience_is_spent(state)
 
     def patience_is_spent(self, state: TrainerState) -> bool:
-        """Whether the best evaluation lies as many epochs back as patience allows."""
+        """Whether the best evaluation is as many epochs ago as patience allows."""
         gainless = (state.global_step - (state.best_global_step or 0)) // steps_per_epoch(state)
         return self.patience is not None and gainless >= self.patience
 
-    def _due(self, state: TrainerState) -> bool:
+    def _is_due(self, state: TrainerState) -> bool:
         return state.global_step % self.save_every == 0
 
 

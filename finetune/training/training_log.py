@@ -1,4 +1,4 @@
-"""What a training tells while it runs: `log.jsonl`, `status.json`, and a bar on a terminal."""
+"""The reports of a running training: `log.jsonl`, `status.json`, and a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pipelines.progress import Progress, Tally
 
 
 class TrainingLog(TrainerCallback):
-    """Keeps log and status of a training in its folder; the first process does.
+    """Writes log and status of a training to its folder, in the first process.
 
-    `log.jsonl` is the Trainer's history, written as a whole, so that a resumed run's log has no
+    `log.jsonl` is the Trainer's history, written as a whole each time, so that a resumed run's log has no
     entry twice. The status counts rows over all epochs.
     """
 
@@ -28,7 +28,7 @@ class TrainingLog(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
             return
-        rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        rows = _rows_of_step(args)
         done = rows * state.global_step
         tally = Tally(done=done, failed=0, left=rows * state.max_steps - done)
         self._progress = Progress(self.directory, "finetune", Share(0, 1), tally)
@@ -36,9 +36,7 @@ class TrainingLog(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._progress:
-            self._progress.advance(
-                args.train_batch_size * args.gradient_accumulation_steps * args.world_size, 0
-            )
+            self._progress.advance(_rows_of_step(args), 0)
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._progress:
@@ -49,11 +47,15 @@ class TrainingLog(TrainerCallback):
         if self._progress and self.milestones.stopped:
             self.stop()
         elif self._progress:
-            # Where patience was spent, the epochs that are left out are not left to do.
+            # After an early stop, the remaining epochs are not left to do.
             self._progress.tally = replace(self._progress.tally, left=0)
             self._progress.show(state="done")
 
     def stop(self) -> None:
-        """Say that the training ended before its end."""
+        """Report that the training stopped before its end."""
         if self._progress:
             self._progress.show(state="stopped")
+
+
+def _rows_of_step(args: Any) -> int:
+    return args.train_batch_size * args.gradient_accumulation_steps * args.world_size

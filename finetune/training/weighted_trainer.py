@@ -1,8 +1,8 @@
 """transformers' Trainer with the weighted objective of `finetune.objective`, over each optimizer step.
 
-What is own here: the sum of weights is gathered over all micro-batches and ranks before the
-first of them is computed; rows come in an order that leaves no row counted twice; checkpoints
-hold adapter and head and are whole once their marker is there. The rest is the Trainer's.
+What differs from the Trainer: the sum of weights is gathered over all micro-batches and ranks before the
+first of them is computed; rows come in an order in which no row counts twice; checkpoints hold adapter and
+head and are complete once their marker is there.
 """
 
 from __future__ import annotations
@@ -15,46 +15,47 @@ from typing import Any
 
 import torch
 from accelerate.utils import save_fsdp_optimizer
+from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 
 from finetune.divergence import DivergenceWatch
 from finetune.inputs.dataset import STAND_IN, Collator, EpochOrder, TrainingRows
-from finetune.model.fsdp import cut_up, prepare_once
-from finetune.model.regressor import Rater
+from finetune.model.fsdp import prepare_once, shard
+from finetune.model.regressor import SentimentModel
 from finetune.objective import weighted_share
 from finetune.training.milestones import Milestones, steps_per_epoch
-from finetune.training.modality_conflict import EndSteps, ModalityConflict
+from finetune.training.modality_conflict import ModalityConflict
 from finetune.training.training_log import TrainingLog
 from pipelines.atomic import write_json
 from pipelines.errors import UsageError
 from pipelines.row import KINDS
 
-WHOLE = "whole.json"
-"""Written last into a checkpoint: without it the checkpoint is rubbish."""
+COMPLETE = "whole.json"
+"""Written last into a checkpoint: without it the checkpoint is incomplete."""
 CONFLICT = "conflict.json"
 """In a checkpoint, the averaged norms by modality."""
 
 
 class WeightedTrainer(Trainer):
-    """Trains a `Rater` on weighted rows.
+    """Trains a `SentimentModel` on weighted rows.
 
     Args:
-        model: What is trained.
+        model: The model.
         arguments: The Trainer's own settings.
         rows: The training rows.
         collator: Makes batches of them.
         head_rate: The head's peak learning rate.
-        validate: The metrics of an epoch's end, None where one has no value.
+        validate: Returns the metrics at an epoch's end, None where one has no value.
         milestones: When to log, evaluate, save and end.
-        log_file: Tells of the training in its folder.
-        callbacks: Others of the Trainer.
+        log_file: Reports the training in its folder.
+        callbacks: Further callbacks of the Trainer.
         conflict: Watches the modalities of the model, if they are to be watched.
     """
 
     def __init__(
         self,
-        model: Rater,
+        model: SentimentModel,
         arguments: TrainingArguments,
         rows: TrainingRows,
         collator: Collator,
@@ -68,7 +69,7 @@ class WeightedTrainer(Trainer):
         step_size = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
         self.order = EpochOrder(len(rows), step_size, arguments.seed)
         self.head_rate = head_rate
-        self.rater, self.checkpoints = model, Path(str(arguments.output_dir))
+        self.sentiment_model, self.checkpoints = model, Path(str(arguments.output_dir))
         self.validate, self.milestones, self.log_file = validate, milestones, log_file
         super().__init__(
             model=model,
@@ -78,19 +79,19 @@ class WeightedTrainer(Trainer):
             callbacks=[_FollowEpochs(self.order), milestones, log_file, *callbacks],
         )
         self.watch = DivergenceWatch(
-            model, rows.selection.ids, lambda: newest_whole_checkpoint(self.checkpoints)
+            model, rows.selection.ids, lambda: newest_complete_checkpoint(self.checkpoints)
         )
         self.add_callback(self.watch)
         self.conflict = conflict
         if conflict:
-            self.add_callback(EndSteps(conflict))
+            self.add_callback(conflict)
         self.counts = False
-        """Whether any row of the step at hand has a weight above 0."""
+        """Whether any row of the current step has a weight above 0."""
         # The loss is a share of the whole step's already: it must not be divided by the accumulation again.
         self.model_accepts_loss_kwargs = True
-        self.told = StepStatistics(self.args.device)
+        self.statistics = StepStatistics(self.args.device)
         if self.is_fsdp_enabled:
-            self.optimizer = cut_up(self.rater, self.create_optimizer(), self.accelerator)
+            self.optimizer = shard(self.sentiment_model, self.create_optimizer(), self.accelerator)
 
     def create_accelerator_and_postprocess(self) -> None:
         """As the Trainer's; what is sharded before the training is not sharded once more."""
@@ -98,7 +99,7 @@ class WeightedTrainer(Trainer):
         if self.is_fsdp_enabled:
             prepare_once(self.accelerator)
 
-    def go_on(self, checkpoint: Path | None) -> None:
+    def train_from(self, checkpoint: Path | None) -> None:
         """Train to the end, from a checkpoint if one is given, or until its milestones end it."""
         if checkpoint:
             state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
@@ -117,7 +118,7 @@ class WeightedTrainer(Trainer):
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], torch.Tensor]:
+    ) -> tuple[list[Any], Tensor]:
         """The micro-batches of one optimizer step, and the sum of weights of the step on all ranks."""
         batches = list(itertools.islice(epoch_iterator, num_batches))
         own = sum((batch["weights"].sum() for batch in batches), torch.tensor(0.0)).to(device)
@@ -126,15 +127,12 @@ class WeightedTrainer(Trainer):
         return batches, total
 
     def training_step(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, Any],
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor:
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
         """Forward and backward of a micro-batch.
 
-        A step whose weights are all 0 leaves no gradient, so that the optimizer changes nothing,
-        not even its momenta.
+        A step whose weights are all 0 leaves no gradient, so that the optimizer changes nothing, not even its
+        momenta.
         """
         if not self.counts:
             return torch.zeros((), device=self.args.device)
@@ -148,50 +146,50 @@ class WeightedTrainer(Trainer):
         model: torch.nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """A micro-batch's share of the step's weighted mean, times the ranks, over which DDP averages."""
         labels, weights, kinds, rows = (inputs.pop(name) for name in ("labels", "weights", "kinds", "rows"))
         losses = model(labels=labels, **inputs)
-        self.told.add(losses.detach(), weights, kinds)
-        self.watch.saw(rows, losses)
+        self.statistics.add(losses.detach(), weights, kinds)
+        self.watch.record(rows, losses)
         loss = weighted_share(losses, weights, torch.as_tensor(num_items_in_batch)) * self.args.world_size
         return (loss, losses) if return_outputs else loss
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """AdamW with a rate of its own for the head."""
+        """AdamW with a learning rate of its own for the head."""
         if self.optimizer is None:
-            trained = self.rater if model is None else model
+            trained = self.sentiment_model if model is None else model
             named = [(name, value) for name, value in trained.named_parameters() if value.requires_grad]
             head = [value for name, value in named if ".head." in f".{name}"]
             adapter = [value for name, value in named if ".head." not in f".{name}"]
             groups: list[dict[str, Any]] = [{"params": adapter}, {"params": head, "lr": self.head_rate}]
             self.optimizer = torch.optim.AdamW(
-                [group for group in groups if group["params"]],  # not every read-out has a head
+                [group for group in groups if group["params"]],  # not every head has a layer
                 lr=self.args.learning_rate,
                 weight_decay=self.args.weight_decay,
             )
         return self.optimizer
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """The metrics of the rows to validate on, not weighted; the Trainer finds the best epoch by them."""
+        """The metrics of the validation rows, not weighted; the Trainer finds the best epoch by them."""
         metrics = {f"eval_{name}": value for name, value in self.validate().items()}
         self.log({name: value for name, value in metrics.items() if value is not None})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return {name: float("nan") if value is None else value for name, value in metrics.items()}
 
-    def take_best(self) -> int | None:
-        """Load the epoch that was best in validation; its number, None where no epoch was chosen."""
+    def load_best(self) -> int | None:
+        """Load the epoch that was best in validation; returns its number, None if no epoch was chosen."""
         step = self.state.best_global_step
         if not step:
             return None
-        self.rater.load(self.checkpoints / f"checkpoint-{step}")
+        self.sentiment_model.load(self.checkpoints / f"checkpoint-{step}")
         return step // steps_per_epoch(self.state)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add mean weight, effective sample size, each kind's loss and conflicts to a training entry."""
         if "loss" in logs:
-            logs |= self.told.take(lambda sums: self.accelerator.reduce(sums, reduction="sum"))
+            logs |= self.statistics.take(lambda sums: self.accelerator.reduce(sums, reduction="sum"))
             logs |= self.conflict.take() if self.conflict else {}
         super().log(logs, *args, **kwargs)
 
@@ -199,7 +197,7 @@ class WeightedTrainer(Trainer):
         """Write adapter and head; all ranks must call this, and the first writes."""
         directory = Path(output_dir or self.checkpoints)
         directory.mkdir(parents=True, exist_ok=True)
-        self.rater.save(directory, write=self.args.should_save)
+        self.sentiment_model.save(directory, write=self.args.should_save)
         if self.conflict and self.args.should_save:
             write_json(directory / CONFLICT, self.conflict.averages)
 
@@ -209,45 +207,38 @@ class WeightedTrainer(Trainer):
         self.accelerator.wait_for_everyone()  # other ranks write their generator's state
         if self.args.should_save:
             directory = self.checkpoints / f"checkpoint-{self.state.global_step}"
-            write_json(directory / WHOLE, {"step": self.state.global_step, "ranks": self.args.world_size})
+            write_json(directory / COMPLETE, {"step": self.state.global_step, "ranks": self.args.world_size})
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self.is_fsdp_enabled:
             super()._save_optimizer_and_scheduler(output_dir)
             return
         # The Trainer would write the whole base model beside it.
-        save_fsdp_optimizer(
-            self.accelerator.state.fsdp_plugin, self.accelerator, self.optimizer, self.rater, output_dir
-        )
+        plugin = self.accelerator.state.fsdp_plugin
+        save_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.sentiment_model, output_dir)
         if self.args.should_save and self.lr_scheduler:
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self.rater.load(Path(resume_from_checkpoint))
+        self.sentiment_model.load(Path(resume_from_checkpoint))
 
 
 class StepStatistics:
-    """What is told of the rows since the last log entry; rows that do not count are left out."""
+    """Figures about the rows since the last log entry; rows that do not count are left out."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self._reset()
-
-    def _reset(self) -> None:
         # Per kind, and for stand-ins behind them: rows, sum of losses, of weights, of squared weights.
-        self.sums = torch.zeros(len(KINDS) + 1, 4, device=self.device)
+        self.sums = torch.zeros(len(KINDS) + 1, 4, device=device)
 
-    def add(self, losses: torch.Tensor, weights: torch.Tensor, kinds: torch.Tensor) -> None:
+    def add(self, losses: Tensor, weights: Tensor, kinds: Tensor) -> None:
         """Count a micro-batch."""
-        figures = torch.stack(
-            [torch.ones_like(weights), losses.float(), weights, weights**2], dim=1
-        )  # (B, 4)
-        self.sums.index_add_(0, kinds, figures)
+        columns = [torch.ones_like(weights), losses.float(), weights, weights**2]
+        self.sums.index_add_(0, kinds, torch.stack(columns, dim=1))  # (B, 4)
 
-    def take(self, reduce: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
-        """The figures over all ranks, and a fresh start."""
+    def take(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """The figures over all ranks; starts anew."""
         kinds = reduce(self.sums)[:STAND_IN].tolist()
-        self._reset()
+        self.sums = torch.zeros_like(self.sums)
         rows, _, total, squares = (sum(column) for column in zip(*kinds, strict=True))
         figures = {
             "mean_weight": total / rows if rows else 0.0,
@@ -259,28 +250,24 @@ class StepStatistics:
         return figures
 
 
-def newest_whole_checkpoint(directory: Path) -> Path | None:
-    """The checkpoint to go on from; None to start anew."""
-    whole = [path.parent for path in directory.glob(f"checkpoint-*/{WHOLE}")]
-    return max(whole, key=lambda path: json.loads((path / WHOLE).read_text())["step"], default=None)
+def newest_complete_checkpoint(directory: Path) -> Path | None:
+    """The checkpoint to resume from; None to start anew."""
+    complete = [path.parent for path in directory.glob(f"checkpoint-*/{COMPLETE}")]
+    return max(complete, key=lambda path: json.loads((path / COMPLETE).read_text())["step"], default=None)
 
 
 def check_ranks(directory: Path, ranks: int) -> None:
-    """Refuse to go on among another number of processes than the one that wrote the newest whole checkpoint.
+    """Refuse to resume with another number of processes than the one that wrote the newest checkpoint.
 
-    A step would have other rows in it, an epoch maybe other steps, and generators' states would lack.
-
-    Args:
-        directory: Of the checkpoints.
-        ranks: Processes of this run.
+    A step would have other rows in it, an epoch maybe other steps, and generators' states would be missing.
 
     Raises:
         UsageError: Naming both numbers.
     """
-    newest = newest_whole_checkpoint(directory)
+    newest = newest_complete_checkpoint(directory)
     if newest is None:
         return
-    before = json.loads((newest / WHOLE).read_text())["ranks"]
+    before = json.loads((newest / COMPLETE).read_text())["ranks"]
     if before != ranks:
         raise UsageError(
             f"--out: {newest} is of a training in {before} process(es), and this one is in {ranks}; go on"
@@ -290,7 +277,7 @@ def check_ranks(directory: Path, ranks: int) -> None:
 
 
 class _FollowEpochs(TrainerCallback):
-    """Tells the order of rows which epoch begins, also after a resume in its middle."""
+    """Sets the epoch of the rows' order, also after resuming in the middle of one."""
 
     def __init__(self, order: EpochOrder) -> None:
         self.order = order

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune.bootstrap import drawn_units, metrics_of_draws
-from finetune.comparison import COLUMNS, Pairs, compare, main, paired
-from finetune.evaluation import write_predictions
+from finetune.comparison import COLUMNS, Pairs, compare, drawn_units, main, metrics_of_draws, paired
 from finetune.msa_metrics import DEFINITIONS, OF_CORPUS, Definition, measured
+from finetune.training.validation import write_predictions
 from pipelines.errors import RunError, UsageError
 from pipelines.row import SCALES
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finetune.run import main
+from finetune.__main__ import main
 from tests import processes
 from tests.finetune import test_what_must_hold as command
 from tests.finetune.model import test_fsdp as runs

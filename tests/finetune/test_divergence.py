@@ -18,7 +18,7 @@ from finetune.divergence import Diverged, check_ratings
 from finetune.inputs.batch import Encoded
 from finetune.inputs.dataset import EncodedRows, EpochOrder
 from finetune.model.heads import Regression
-from finetune.model.regressor import Rater
+from finetune.model.regressor import SentimentModel
 from tests import processes, tiny
 from tests.finetune import warm_start
 
@@ -113,7 +113,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, row_id: str) -> None:
         return [infinite(encoded) if name == row_id else encoded for name, encoded in pairs]
 
     def infinite(encoded: Encoded) -> Encoded:
-        names = [name for name in ("heard", "input_features") if getattr(encoded, name) is not None]
+        names = [name for name in ("audio_embeds", "input_features") if getattr(encoded, name) is not None]
         return replace(encoded, **{name: getattr(encoded, name) * math.inf for name in names})
 
     monkeypatch.setattr(EncodedRows, "many", many)
@@ -140,14 +140,14 @@ def test_a_row_of_weight_zero_does_not_count_even_where_its_hidden_state_is_infi
 def test_fillers_are_not_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three rows and steps of two: the second step has a row and a filler."""
     sizes = []
-    plain = Rater.forward
+    plain = SentimentModel.forward
 
-    def forward(self: Rater, labels: torch.Tensor | None = None, **inputs: Any) -> torch.Tensor:
+    def forward(self: SentimentModel, labels: torch.Tensor | None = None, **inputs: Any) -> torch.Tensor:
         if labels is not None:
             sizes.append(len(labels))
         return plain(self, labels, **inputs)
 
-    monkeypatch.setattr(Rater, "forward", forward)
+    monkeypatch.setattr(SentimentModel, "forward", forward)
     warm_start.main(command(tmp_path, ROWS[:3], batch_size=2))
     assert sizes == [2, 1]
 
@@ -166,7 +166,7 @@ def test_a_regression_heads_nan_is_no_answer_that_cannot_be_parsed(
 
 def test_ratings_are_told_of_by_the_first_ids() -> None:
     class Head:
-        readout = None
+        head = None
 
     ids = [f"c/{number}" for number in range(10)]
     check_ratings(Head(), ids, [0.0] * 10)

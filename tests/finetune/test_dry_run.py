@@ -13,11 +13,11 @@ import pytest
 import torch
 import yaml
 
+from finetune.__main__ import main
 from finetune.dry_run import NF4_BYTES, blank, step_bytes, weight_bytes
 from finetune.inputs.batch import Budget, Encoded
 from finetune.model.adapters import adapted
 from finetune.model.loading import load_base
-from finetune.run import main
 from finetune.settings import FinetuneConfig
 from tests import tiny
 from tests.tiny_families import BUILDERS
@@ -71,7 +71,7 @@ def test_it_tells_of_rows_and_writes_nothing(
     assert lines["rows"] == "4 to train on, 2 to test on"
     assert re.search(r"median \d+, 95 % \d+, most \d+ \(tiny/train/9\)", lines["tokens of a row"])
     assert lines["frames of a row"] == "median 6, most 6"
-    assert lines["seconds of sound of a row"] == "median 0.6, most 0.6"
+    assert lines["seconds of audio of a row"] == "median 0.6, most 0.6"
     assert not list(tmp_path.iterdir())
 
 

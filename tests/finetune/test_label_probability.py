@@ -16,7 +16,7 @@ from tests import tiny
 
 
 def asked(store: Path, thinker: Path, out: Path, **settings: Any) -> dict[str, float]:
-    chosen = {"model": thinker, "readout": "levels"} | settings
+    chosen = {"model": thinker, "head": "levels"} | settings
     options = [part for name, value in chosen.items() for part in (f"--finetune.{name}", str(value))]
     main(["--data", str(store), "--out", str(out), *options])
     rows = pyarrow.parquet.read_table(out).to_pylist()
@@ -29,14 +29,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.store(tmp_path_factory.mktemp("store"), rows)
 
 
-@pytest.mark.parametrize("readout", ["levels", "answer"])
+@pytest.mark.parametrize("head", ["levels", "answer"])
 def test_each_training_row_has_one_and_no_other_row(
-    readout: str, store: Path, tiny_thinker: Path, tmp_path: Path
+    head: str, store: Path, tiny_thinker: Path, tmp_path: Path
 ) -> None:
-    found = asked(store, tiny_thinker, tmp_path / "one.parquet", readout=readout)
+    found = asked(store, tiny_thinker, tmp_path / "one.parquet", head=head)
     assert list(found) == [tiny.row(0)["id"], tiny.variant(0, 0.5)["id"], tiny.row(1)["id"]]
     assert all(-50 < value < 0 for value in found.values())
-    one_by_one = asked(store, tiny_thinker, tmp_path / "again.parquet", readout=readout, batch_size=1)
+    one_by_one = asked(store, tiny_thinker, tmp_path / "again.parquet", head=head, batch_size=1)
     assert one_by_one == pytest.approx(found, abs=1e-4)
 
 
@@ -52,5 +52,5 @@ def test_over_all_levels_the_probabilities_sum_to_one(tiny_thinker: Path, tmp_pa
 
 
 def test_a_read_out_that_is_untrained_is_refused(store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"finetune\.readout: got regression, .*; take levels or answer"):
-        asked(store, tiny_thinker, tmp_path / "labels.parquet", readout="regression")
+    with pytest.raises(UsageError, match=r"finetune\.head: got regression, .*; take levels or answer"):
+        asked(store, tiny_thinker, tmp_path / "labels.parquet", head="regression")

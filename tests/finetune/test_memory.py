@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
-from finetune.run import main
+from finetune.__main__ import main
 from finetune.training.milestones import Milestones
 from tests import tiny
 

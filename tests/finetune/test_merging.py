@@ -15,14 +15,15 @@ import torch
 from safetensors.torch import load_file
 
 from finetune import evaluation, merging
+from finetune.__main__ import main as finetune
 from finetune.inputs.batch import collate
-from finetune.model.regressor import Rater
+from finetune.model.regressor import SentimentModel
 from finetune.model.saved_model import open_model
-from finetune.run import main as finetune
 from pipelines import provenance
 from pipelines.errors import UsageError
 from pipelines.store import StoreReader
 from tests import processes, tiny
+from tests.tiny_families import qwen2
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -68,7 +69,7 @@ def test_adapter_merged_and_saved_are_the_same(trained: Path, merged: Path, stor
     with model.thinker.disable_adapter():
         without = outputs(model, encoder, store)
     assert (with_adapter[0] - without[0]).abs().max() > 1e-3  # there is an adapter to lose
-    in_memory = Rater(model.thinker.merge_and_unload(), model.readout).eval()
+    in_memory = SentimentModel(model.thinker.merge_and_unload(), model.head).eval()
     loaded, its_encoder, told = open_model(merged, "cpu")
     for found in (outputs(in_memory, encoder, store), outputs(loaded, its_encoder, store)):
         for value, wanted in zip(found, with_adapter, strict=True):
@@ -128,15 +129,24 @@ def test_it_never_asks_the_hub(tiny_thinker: Path, store: Path, tmp_path: Path) 
         "def refuse(*_, **__): os._exit(7)\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
         "from finetune import merging\n"
-        "from finetune.model import saved_model\n"
         "from pathlib import Path\n"
         "merging.main(['--model', sys.argv[1], '--out', sys.argv[2]])\n"
+        "from finetune.model import saved_model\n"
         "saved_model.open_model(Path(sys.argv[2]), 'cpu')\n"
     )
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     environment["HF_HUB_CACHE"] = str(tmp_path / "cache")
     command = [sys.executable, "-c", code, str(tmp_path / "trained"), str(tmp_path / "merged")]
     subprocess.run(command, cwd=processes.ROOT, check=True, env=environment)
+
+
+def test_a_text_only_model_is_merged_with_its_tokenizer(store: Path, tmp_path: Path) -> None:
+    settings = ["--finetune.model", str(qwen2(tmp_path / "base")), "--finetune.epochs", "1"]
+    finetune(["--data", str(store), "--out", str(tmp_path / "trained"), *settings])
+    merging.merge(tmp_path / "trained", tmp_path / "merged")
+    with_adapter, merged = (open_model(tmp_path / name, "cpu")[:2] for name in ("trained", "merged"))
+    for value, expected in zip(outputs(*merged, store), outputs(*with_adapter, store), strict=True):
+        torch.testing.assert_close(value, expected, **CLOSE)
 
 
 @pytest.mark.parametrize("holds", ["a file", "a folder"])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune.msa_metrics import meld, mosi, mustard, sims
+from finetune.msa_metrics import OF_CORPUS, measured, mosi, mustard, sims
 from tests.finetune import mmsa_golden
 from tests.finetune.mmsa_golden import Case, asked, cases
 
@@ -79,7 +79,7 @@ def test_weighted_scores_are_scikit_learns() -> None:
         )
         assert found == pytest.approx(told[:3], abs=5.1e-5)
         classes = np.where(of_three > 0.5, 1, np.where(of_three < -0.5, -1, 0))
-        assert meld(of_three, sentiments)["F1_score"] == pytest.approx(
+        assert measured(OF_CORPUS["meld"], of_three, sentiments)["F1_score"] == pytest.approx(
             scores.f1_score(sentiments, classes, average="weighted"), abs=5.1e-5
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from finetune.msa_metrics import DEFINITIONS, definition_of, meld, mosi, mustard, sims
+from finetune.msa_metrics import DEFINITIONS, OF_CORPUS, definition_of, measured, mosi, mustard, sims
 
 
 def test_mosi_by_hand() -> None:
@@ -55,7 +55,7 @@ def test_mustard_by_hand() -> None:
 
 
 def test_meld_by_hand() -> None:
-    metrics = meld(np.array([-0.9, -0.5, 0.1, 0.51, 2.0]), np.array([-1, -1, 0, 0, 1]))
+    metrics = measured(OF_CORPUS["meld"], np.array([-0.9, -0.5, 0.1, 0.51, 2.0]), np.array([-1, -1, 0, 0, 1]))
     # said: - 0 0 + +, is: - - 0 0 +; F1 2/3, 1/2, 2/3 with supports 2, 2, 1
     assert metrics["Accuracy"] == 0.6
     assert metrics["F1_score"] == pytest.approx((2 * 2 / 3 + 2 * 1 / 2 + 2 / 3) / 5, abs=5e-5)

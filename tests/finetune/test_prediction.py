@@ -13,8 +13,8 @@ import pyarrow.parquet
 import pytest
 
 from finetune import evaluation
+from finetune.__main__ import main as finetune
 from finetune.prediction import clip_row, main
-from finetune.run import main as finetune
 from pipelines import importing
 from pipelines.errors import RunError, UsageError
 from pipelines.media import encode_audio, encode_video, mux

@@ -16,8 +16,8 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from finetune import evaluation
-from finetune.run import main
-from finetune.training.weighted_trainer import newest_whole_checkpoint
+from finetune.__main__ import main
+from finetune.training.weighted_trainer import newest_complete_checkpoint
 from pipelines.errors import UsageError
 from pipelines.store import committed_generation
 from tests import processes, tiny
@@ -136,7 +136,7 @@ def test_a_killed_run_goes_on_to_the_same_end(
     for step in steps:
         resumable = _checkpoint(store, tiny_thinker, tmp_path, step)
     main(arguments(store, tiny_thinker, tmp_path))
-    assert newest_whole_checkpoint(tmp_path / "checkpoints") != resumable
+    assert newest_complete_checkpoint(tmp_path / "checkpoints") != resumable
     for name in FILES:
         expected, found = load_file(straight / name), load_file(tmp_path / name)
         for key, value in expected.items():
@@ -178,7 +178,7 @@ def _checkpoint(store: Path, thinker: Path, out: Path, step: int, **settings: An
             main(arguments(store, thinker, out, **settings))
     finally:
         WeightedTrainer.training_step = original  # type: ignore[method-assign]
-    whole = newest_whole_checkpoint(out / "checkpoints")
+    whole = newest_complete_checkpoint(out / "checkpoints")
     assert whole is not None
     assert whole.name == f"checkpoint-{step}"
     half = Path(shutil.copytree(whole, whole.with_name(f"checkpoint-{step + 2}")))
@@ -215,7 +215,7 @@ def test_accelerate_launches_it_as_a_folder_and_as_a_module(
 
 
 def _saved(out: Path, step: int) -> bool:
-    whole = newest_whole_checkpoint(out / "checkpoints")
+    whole = newest_complete_checkpoint(out / "checkpoints")
     return whole is not None and int(whole.name.removeprefix("checkpoint-")) >= step
 
 

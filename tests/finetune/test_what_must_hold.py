@@ -15,11 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finetune.evaluation import predict
 from finetune.inputs.batch import collate
 from finetune.inputs.dataset import EncodedRows, EpochOrder
 from finetune.objective import WeightError
 from finetune.settings import FinetuneConfig
+from finetune.training.validation import predict
 from pipelines.store import StoreReader
 from tests import processes, tiny
 from tests.finetune import warm_start

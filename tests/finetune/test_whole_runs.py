@@ -1,4 +1,4 @@
-"""Whole runs: each read-out from training to a rating of one clip; kept towers change nothing but time."""
+"""Whole runs: each head from training to a rating of one clip; kept towers change nothing but time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from finetune import evaluation, prediction
+from finetune.__main__ import main
 from finetune.inputs.batch import collate
 from finetune.model import towers
 from finetune.model.saved_model import open_model
-from finetune.run import main
 from finetune.tower_cache import fill
 from pipelines.errors import UsageError
 from pipelines.store import StoreReader
@@ -40,29 +40,29 @@ def losses(out: Path) -> list[float]:
     return [entry["loss"] for entry in map(json.loads, lines) if "loss" in entry]
 
 
-@pytest.mark.parametrize("readout", ["regression", "classes", "levels", "answer"])
-def test_a_readout_trains_is_saved_and_rates(
-    readout: str, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("head", ["regression", "classes", "levels", "answer"])
+def test_a_head_trains_is_saved_and_rates(
+    head: str, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(arguments(store, "embedded", tmp_path, readout=readout, epochs=8))
+    main(arguments(store, "embedded", tmp_path, head=head, epochs=8))
     found = losses(tmp_path)
     assert sum(found[-4:]) < 0.97 * sum(found[:4])
-    assert (tmp_path / "head.safetensors").exists() == (readout in ("regression", "classes"))
+    assert (tmp_path / "head.safetensors").exists() == (head in ("regression", "classes"))
     after = json.loads((tmp_path / "metrics.json").read_text())["test"]["after"]
     evaluation.main(["--model", str(tmp_path), "--data", str(store)])
     assert json.loads((tmp_path / "metrics.json").read_text())["test"]["after"] == pytest.approx(after)
     capsys.readouterr()
     prediction.main(["--model", str(tmp_path), "--text", "a good film", "--json"])
     told = json.loads(capsys.readouterr().out)
-    assert (readout == "answer" and told["rating"] is None) or -3 <= told["rating"] <= 3
+    assert (head == "answer" and told["rating"] is None) or -3 <= told["rating"] <= 3
     ratings = pyarrow.parquet.read_table(tmp_path / "predictions.parquet")["prediction"].to_pylist()
-    if readout == "classes":
+    if head == "classes":
         assert {rating % 1 for rating in ratings} == {0}
 
 
 def test_an_answer_that_is_none_counts_as_the_middle(store: Path, tmp_path: Path) -> None:
     """The untuned small model writes no numbers."""
-    main(arguments(store, "embedded", tmp_path, readout="answer", epochs=1))
+    main(arguments(store, "embedded", tmp_path, head="answer", epochs=1))
     before = json.loads((tmp_path / "metrics.json").read_text())["test"]["before"]
     labels = [row["label"] for row in StoreReader(store).rows() if row["split"] == "test"]
     assert (before["rows"], before["unparsable"]) == (3, 3)
@@ -70,7 +70,7 @@ def test_an_answer_that_is_none_counts_as_the_middle(store: Path, tmp_path: Path
 
 
 def test_generating_is_what_transformers_generates(store: Path, tmp_path: Path) -> None:
-    main(arguments(store, "embedded", tmp_path, readout="answer", epochs=1))
+    main(arguments(store, "embedded", tmp_path, head="answer", epochs=1))
     model, encoder, _ = open_model(tmp_path, "cpu")
     texts = [row | {"video": None, "audio": None} for row in StoreReader(store).rows()]
     batch = collate([encoder(row) for row in texts], encoder.processor.tokenizer.pad_token_id)
@@ -83,24 +83,24 @@ def test_generating_is_what_transformers_generates(store: Path, tmp_path: Path) 
 
 
 def test_generating_with_kept_towers_is_generating_with_the_towers(store: Path, tmp_path: Path) -> None:
-    main(arguments(store, "embedded", tmp_path, readout="answer", epochs=1))
+    main(arguments(store, "embedded", tmp_path, head="answer", epochs=1))
     model, encoder, _ = open_model(tmp_path, "cpu")
     rows = [encoder(row) for row in StoreReader(store).rows()]
     batch = collate(rows, encoder.processor.tokenizer.pad_token_id)
     with torch.no_grad():
         together = model.generated(**batch)
         alone = torch.cat([model.generated(**collate([row], 0)) for row in rows])
-        kept = model.generated(**towers.asked_once(model.base, **batch))
+        kept = model.generated(**towers.encode_media(model.base, **batch))
     assert torch.equal(together, alone)
     assert torch.equal(together, kept)
 
 
-@pytest.mark.parametrize("readout", ["regression", "answer"])
+@pytest.mark.parametrize("head", ["regression", "answer"])
 def test_kept_towers_train_as_towers_that_are_asked(
-    readout: str, store: Path, tiny_thinker: Path, tmp_path: Path
+    head: str, store: Path, tiny_thinker: Path, tmp_path: Path
 ) -> None:
     for name in ("none", "auto"):
-        main(arguments(store, tiny_thinker, tmp_path / name, readout=readout, tower_cache=name))
+        main(arguments(store, tiny_thinker, tmp_path / name, head=head, tower_cache=name))
     assert losses(tmp_path / "auto") == pytest.approx(losses(tmp_path / "none"), rel=1e-4)
     assert list((tmp_path / "auto" / "towers").glob("*.safetensors"))
     assert not (tmp_path / "none" / "towers").exists()
@@ -116,8 +116,8 @@ def test_a_cache_filled_ahead_is_asked_and_the_towers_are_not(
     def refuse(*_: Any) -> Any:
         raise AssertionError("a tower was asked")
 
-    monkeypatch.setattr(towers, "see", refuse)
-    monkeypatch.setattr(towers, "hear", refuse)
+    monkeypatch.setattr(towers, "encode_video", refuse)
+    monkeypatch.setattr(towers, "encode_audio", refuse)
     main(arguments(store, tiny_thinker, tmp_path / "out", tower_cache=tmp_path / "towers"))
     assert sorted((tmp_path / "towers").iterdir()) == before
 
@@ -140,7 +140,7 @@ def test_processes_fill_a_cache_together(
 def test_towers_that_are_trained_are_not_kept(store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
     main(arguments(store, tiny_thinker, tmp_path / "out", adapt="[language,vision]", epochs=1))
     assert not (tmp_path / "out" / "towers").exists()
-    with pytest.raises(UsageError, match=r"finetune\.adapt: got language, vision; only towers"):
+    with pytest.raises(UsageError, match=r"finetune\.adapt: got language, vision; only frozen towers"):
         fill.main(
             ["--data", str(store), "--out", str(tmp_path / "c"), "--finetune.adapt", "[language,vision]"]
         )

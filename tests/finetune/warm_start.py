@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from finetune import run
+from finetune import __main__, run
 from finetune.model import saved_model
 
 fresh = saved_model.build
@@ -30,11 +30,11 @@ def build(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
 
 def main(argv: list[str]) -> None:
     """Run the command in this process."""
-    saved_model.build = build
+    run.build = build
     try:
-        run.main(argv)
+        __main__.main(argv)
     finally:
-        saved_model.build = fresh
+        run.build = fresh
 
 
 if __name__ == "__main__":

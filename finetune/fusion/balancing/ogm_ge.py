@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
+from finetune.conflict import ratios
 from finetune.fusion.balancing.observation import Method, Observation, Scores
-from finetune.fusion.conflict import ratios
 from finetune.fusion.distributed import AllReduceSum, identity
 from finetune.fusion.gradient_scaling import Encoders
 

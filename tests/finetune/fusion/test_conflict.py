@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from finetune.fusion.conflict import ConflictPenalty, factors, ratios
+from finetune.conflict import factors, ratios
+from finetune.fusion.conflict import ConflictPenalty
 
 NAMES = ("text", "audio", "video")
 

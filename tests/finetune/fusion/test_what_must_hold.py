@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from finetune.fusion.conflict import factors
+from finetune.conflict import factors
 from finetune.fusion.features.arrays import FeatureSet, from_pickle
 from finetune.fusion.losses import batch_of, loss_parts
 from finetune.fusion.settings import (

@@ -106,7 +106,7 @@ def by_processor(base: BaseModel, clip: Clip, given: Row) -> dict[str, Any]:
     )
 
 
-def own_places(base: BaseModel, encoded: Encoded, clip: Clip) -> torch.Tensor:
+def model_position_ids(base: BaseModel, encoded: Encoded, clip: Clip) -> torch.Tensor:
     """Where the model itself places tokens."""
     rope: Any = base.encoder(Budget(video_fps=1, max_frames=1, max_audio_s=1), None).rope_index
     if "use_audio_in_video" not in inspect.signature(rope).parameters:
@@ -135,7 +135,7 @@ def test_tokens_are_the_processors(bases: dict[str, BaseModel], name: str, clip:
 @each_clip
 def test_places_are_the_models(bases: dict[str, BaseModel], name: str, clip: Clip) -> None:
     ours = encoder_of(bases[name], clip)(row(clip))
-    own = own_places(bases[name], ours, clip)
+    own = model_position_ids(bases[name], ours, clip)
     assert ours.position_ids.dtype == own.dtype
     assert torch.equal(ours.position_ids, own)
 
@@ -206,7 +206,7 @@ def test_what_frozen_towers_made_goes_to_its_places(
                     towers.last_hidden_state(base.thinker, **collate([one], 0)) for one in (kept, fresh)
                 )
             torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
-    assert cache.asked == {"missing": 2, "found": 6}
+    assert cache.lookups == {"missing": 2, "found": 6}
 
 
 @every(OMNI)
@@ -225,7 +225,7 @@ def test_a_token_budget_is_kept(bases: dict[str, BaseModel], name: str) -> None:
         lengths.append(len(encoded.input_ids))
         assert lengths[-1] <= limit
         frames = 2 * int(encoded.video_grid_thw[0])  # type: ignore[index]
-        own = own_places(base, encoded, clip._replace(fps=frames / (clip.frames / clip.fps)))
+        own = model_position_ids(base, encoded, clip._replace(fps=frames / (clip.frames / clip.fps)))
         assert torch.equal(encoded.position_ids, own)
     assert lengths[-1] < whole / 2
 
@@ -236,12 +236,12 @@ def test_order_and_places_agree_at_any_rate(bases: dict[str, BaseModel], name: s
     interleaving = CONFIGURED[name](bases[name].thinker.config)
     for fps in (0.3, 1.0, 23.976, 25.0, 30.0, 59.94):
         for sounds in (1, 60, 400):
-            tokens = Tokens(grid=(40, 2, 3), step_s=2 / fps, sounds=sounds)
+            tokens = Tokens(grid=(40, 2, 3), step_s=2 / fps, audio=sounds)
             runs = interleaving.runs(tokens)
             assert sum(count for is_sound, count in runs if is_sound) == sounds
             assert sum(count for is_sound, count in runs if not is_sound) == 240
             assert not runs[0][0], "the picture begins"
-            places = interleaving.places(tokens, 5, 5 + 240 + sounds + 4 + 7)
+            places = interleaving.position_ids(tokens, 5, 5 + 240 + sounds + 4 + 7)
             kinds = torch.tensor([is_sound for is_sound, count in runs for _ in range(count)])
             inside = places[0, 7 : 7 + len(kinds)]
             assert bool((inside[kinds].diff() == 1).all())
@@ -290,7 +290,7 @@ def trained(tiny_thinker: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def finetune(folder: Path, model: Path, out: str, **settings: Any) -> Path:
-    from finetune.run import main
+    from finetune.__main__ import main
 
     fixed = {
         "model": model,
@@ -332,12 +332,17 @@ def test_a_record_that_says_nothing_of_it_was_made_without(trained: Path, tiny_t
 
     record = json.loads((trained / "among" / "model.json").read_text())
     del record["config"]["audio_in_video"]
+    record["config"]["readout"] = record["config"].pop("head")  # its name in version 0.1.0
     (trained / "among" / "model.json").write_text(json.dumps(record))
-    assert open_model(trained / "among", "cpu")[1].interleaving is None
-    begun = json.loads((trained / "among" / "begun.json").read_text())
+    _, encoder, current = open_model(trained / "among", "cpu")
+    assert encoder.interleaving is None
+    assert current["config"]["head"] == "regression"
+    begun = json.loads((trained / "among" / "run_config.json").read_text())
     del begun["audio_in_video"]
-    (trained / "among" / "begun.json").write_text(json.dumps(begun))
-    with pytest.raises(UsageError, match=r"audio_in_video was False and is True"):
+    begun["readout"] = begun.pop("head")
+    (trained / "among" / "run_config.json").unlink()
+    (trained / "among" / "begun.json").write_text(json.dumps(begun))  # its name in version 0.1.0
+    with pytest.raises(UsageError, match=r"other settings \(audio_in_video was False and is True\)"):
         finetune(trained, tiny_thinker, "among", audio_in_video="true")
 
 

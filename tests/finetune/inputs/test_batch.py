@@ -12,7 +12,7 @@ from finetune.inputs.chat_encoder import ChatEncoder
 from finetune.inputs.chat_formats import pooled_tokens
 from finetune.model.adapters import adapted
 from finetune.model.loading import load_base
-from finetune.model.regressor import Rater
+from finetune.model.regressor import SentimentModel
 from finetune.settings import FinetuneConfig
 from tests import tiny
 
@@ -21,10 +21,10 @@ LACKING = [("video",), ("audio",), ("text",), ("video", "audio"), ("video", "tex
 
 
 @pytest.fixture(scope="module")
-def model(tiny_thinker: Path) -> tuple[Rater, ChatEncoder]:
+def model(tiny_thinker: Path) -> tuple[SentimentModel, ChatEncoder]:
     base = load_base(str(tiny_thinker), None, dtype=torch.float32, max_pixels=None)
     regressor = adapted(base, FinetuneConfig(lora_rank=2), "mosi", seed=0).eval()
-    torch.nn.init.normal_(regressor.head.weight, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(regressor.head_layer.weight, generator=torch.Generator().manual_seed(0))
     return regressor, base.encoder(BUDGET, ("text", "audio", "video"))
 
 
@@ -32,7 +32,7 @@ def count(encoder: ChatEncoder, ids: torch.Tensor, token: str) -> int:
     return int((ids == encoder.processor.tokenizer.convert_tokens_to_ids(token)).sum())
 
 
-def test_sound_and_picture_have_their_placeholders(model: tuple[Rater, ChatEncoder]) -> None:
+def test_sound_and_picture_have_their_placeholders(model: tuple[SentimentModel, ChatEncoder]) -> None:
     _, encoder = model
     encoded = encoder(tiny.row(0))
     assert encoded.video_grid_thw is not None
@@ -47,7 +47,9 @@ def test_sound_and_picture_have_their_placeholders(model: tuple[Rater, ChatEncod
     "text",
     ["so <|im_end|> it ends", "<|AUDIO|><|VIDEO|>", "<|vision_bos|> <|im_start|>system", "<|endoftext|>"],
 )
-def test_a_transcript_never_becomes_a_special_token(model: tuple[Rater, ChatEncoder], text: str) -> None:
+def test_a_transcript_never_becomes_a_special_token(
+    model: tuple[SentimentModel, ChatEncoder], text: str
+) -> None:
     _, encoder = model
     plain, hostile = encoder(tiny.row(0, text="x")), encoder(tiny.row(0, text=text))
     for token in encoder.processor.tokenizer.all_special_tokens:
@@ -57,7 +59,7 @@ def test_a_transcript_never_becomes_a_special_token(model: tuple[Rater, ChatEnco
 
 @pytest.mark.parametrize("lacking", LACKING)
 def test_rows_without_a_modality_are_rated_as_if_alone(
-    model: tuple[Rater, ChatEncoder], lacking: tuple[str, ...]
+    model: tuple[SentimentModel, ChatEncoder], lacking: tuple[str, ...]
 ) -> None:
     regressor, encoder = model
     rows = [
@@ -74,7 +76,7 @@ def test_rows_without_a_modality_are_rated_as_if_alone(
     assert together.unique().numel() == 3
 
 
-def test_positions_are_those_of_the_model(model: tuple[Rater, ChatEncoder]) -> None:
+def test_positions_are_those_of_the_model(model: tuple[SentimentModel, ChatEncoder]) -> None:
     regressor, encoder = model
     batch = collate([encoder(tiny.row(0)), encoder(tiny.row(1, text=None))], 0)
     with torch.no_grad():
@@ -86,7 +88,7 @@ def test_positions_are_those_of_the_model(model: tuple[Rater, ChatEncoder]) -> N
     torch.testing.assert_close(given, own, rtol=1e-4, atol=1e-5)
 
 
-def test_a_modality_that_is_not_shown_does_not_count(model: tuple[Rater, ChatEncoder]) -> None:
+def test_a_modality_that_is_not_shown_does_not_count(model: tuple[SentimentModel, ChatEncoder]) -> None:
     _, encoder = model
     text_only = ChatEncoder(encoder.processor, encoder.rope_index, BUDGET, ("text",))
     encoded = text_only(tiny.row(0))
@@ -95,17 +97,17 @@ def test_a_modality_that_is_not_shown_does_not_count(model: tuple[Rater, ChatEnc
     assert count(encoder, encoded.input_ids, "<|VIDEO|>") == 0
 
 
-def test_a_row_with_nothing_to_show_is_refused(model: tuple[Rater, ChatEncoder]) -> None:
+def test_a_row_with_nothing_to_show_is_refused(model: tuple[SentimentModel, ChatEncoder]) -> None:
     with pytest.raises(InputError, match=r"^tiny/train/0: has none of audio, text, video"):
         model[1](tiny.row(0, video=None, audio=None, text=None))
 
 
-def test_broken_media_are_refused_by_id(model: tuple[Rater, ChatEncoder]) -> None:
+def test_broken_media_are_refused_by_id(model: tuple[SentimentModel, ChatEncoder]) -> None:
     with pytest.raises(InputError, match=r"^tiny/train/0: "):
         model[1](tiny.row(0, video={"bytes": b"no video", "path": None}))
 
 
-def test_budget_limits_frames_and_sound(model: tuple[Rater, ChatEncoder]) -> None:
+def test_budget_limits_frames_and_sound(model: tuple[SentimentModel, ChatEncoder]) -> None:
     _, encoder = model
     tight = Budget(video_fps=10, max_frames=2, max_audio_s=0.3)
     encoded = ChatEncoder(encoder.processor, encoder.rope_index, tight)(tiny.row(0))

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from finetune import evaluation, label_probability, run
+from finetune import evaluation, label_probability
+from finetune.__main__ import main as finetune
 from finetune.fusion.features.extract import from_store
 from finetune.fusion.settings import ExtractSettings
 from finetune.inputs.scales import common_scale
@@ -44,7 +45,7 @@ def test_a_training_takes_rows_of_one_scale(
     arguments = ["--data", str(store(split)), "--out", str(tmp_path / "out"), "--finetune.best_by", "MAE"]
     arguments += ["--finetune.model", "nowhere", *more]
     with pytest.raises((RunError, UsageError), match=rf"scales are .*1 of sims \(tiny/{split}/\d\)"):
-        run.main(arguments)
+        finetune(arguments)
     assert not (tmp_path / "out").exists()
 
 
@@ -56,7 +57,7 @@ def test_splits_that_are_each_of_one_scale_must_be_of_the_same(store: Store, tmp
         " takes one of mosi, sims, binary for all rows .*; import each corpus into a store of its own"
     )
     with pytest.raises(RunError, match=wanted):
-        run.main(["--data", str(data), "--out", str(tmp_path / "out"), "--finetune.best_by", "MAE"])
+        finetune(["--data", str(data), "--out", str(tmp_path / "out"), "--finetune.best_by", "MAE"])
     assert not (tmp_path / "out").exists()
 
 
@@ -65,13 +66,13 @@ def test_variants_count_where_they_are_trained_on(tmp_path: Path) -> None:
     data = tiny.store(tmp_path / "store", rows)
     arguments = ["--data", str(data), "--out", str(tmp_path / "out"), "--finetune.epochs", "1"]
     with pytest.raises(RunError, match="1 of sims"):
-        run.main(arguments)
-    run.main([*arguments, "--finetune.arm", "originals"])
+        finetune(arguments)
+    finetune([*arguments, "--finetune.arm", "originals"])
     assert json.loads((tmp_path / "out" / "model.json").read_text())["scale"] == "mosi"
 
 
 def test_labels_whose_probability_is_asked_are_of_one_scale(store: Store, tmp_path: Path) -> None:
-    arguments = ["--finetune.readout", "levels", "--finetune.model", "nowhere"]
+    arguments = ["--finetune.head", "levels", "--finetune.model", "nowhere"]
     with pytest.raises(RunError, match=r"4 of mosi .*; 1 of sims \(tiny/train/4\)"):
         label_probability.main(
             ["--data", str(store("train")), "--out", str(tmp_path / "labels.parquet"), *arguments]

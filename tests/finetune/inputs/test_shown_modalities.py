@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from finetune import evaluation
+from finetune.__main__ import main
 from finetune.inputs.shown_modalities import check_shown
-from finetune.run import main
 from pipelines.errors import UsageError
 from pipelines.row import Modality
 from pipelines.store import StoreReader

@@ -59,7 +59,7 @@ def _placeholders_are_right(encoder: ChatEncoder, encoded: Encoded) -> None:
         (encoder.chat.video, encoder.chat.audio), placeholders(encoder, encoded), strict=True
     ):
         if chat is not None:
-            assert int((encoded.input_ids == encoder.words.id(chat.token)).sum()) == wanted
+            assert int((encoded.input_ids == encoder.tokenizer.id(chat.token)).sum()) == wanted
     if encoded.pixel_values_videos is not None and encoded.video_grid_thw is not None:
         assert len(encoded.pixel_values_videos) == int(encoded.video_grid_thw.prod())
 
@@ -99,7 +99,9 @@ def test_frames_go_evenly(bases: dict[str, BaseModel]) -> None:
     assert half.video_grid_thw is not None
     assert (int(whole.video_grid_thw[0]), int(half.video_grid_thw[0])) == (8, 4)
     steps = [
-        one.position_ids[0][one.input_ids == base.encoder(PLENTY, None).words.id("<|VIDEO|>")].unique().diff()
+        one.position_ids[0][one.input_ids == base.encoder(PLENTY, None).tokenizer.id("<|VIDEO|>")]
+        .unique()
+        .diff()
         for one in (whole, half)
     ]
     assert float(steps[1].float().mean()) == pytest.approx(2 * float(steps[0].float().mean()), rel=0.05)

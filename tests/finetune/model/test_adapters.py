@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from finetune import evaluation
+from finetune.__main__ import main
 from finetune.inputs.batch import collate
 from finetune.model import towers
 from finetune.model.adapters import adapted
 from finetune.model.families import adapter_targets, layer_pattern
 from finetune.model.loading import BaseModel
 from finetune.model.parts import is_in_towers
-from finetune.model.regressor import Rater
-from finetune.run import main
+from finetune.model.regressor import SentimentModel
 from finetune.settings import FinetuneConfig, Part
 from pipelines.errors import UsageError
 from tests import tiny
@@ -34,9 +34,9 @@ from tests.finetune.family_inputs import (
 from tests.tiny_families import BUILDERS
 
 
-def rater(base: BaseModel, parts: tuple[Part, ...]) -> Rater:
+def rater(base: BaseModel, parts: tuple[Part, ...]) -> SentimentModel:
     model = adapted(base, FinetuneConfig(lora_rank=2, adapt=parts), "mosi", seed=0)
-    torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(model.head_layer.weight, generator=torch.Generator().manual_seed(0))
     return model
 
 
@@ -52,8 +52,8 @@ def test_each_part_can_be_adapted_on_its_own(tmp_path: Path, name: str) -> None:
         model = rater(base, (part,))
         trained = [name for name, value in model.named_parameters() if value.requires_grad]
         layers = {name.split(".lora_")[0].removeprefix("thinker.base_model.model.") for name in trained} - {
-            "readout.head.weight",
-            "readout.head.bias",
+            "head.linear.weight",
+            "head.linear.bias",
         }
         assert layers, part
         pattern = layer_pattern(untouched.family, untouched.thinker, part)
@@ -84,7 +84,7 @@ def test_layers_that_a_version_of_transformers_calls_otherwise_are_told_of(
     bases: dict[str, BaseModel], name: str
 ) -> None:
     base = bases[name]
-    places = tuple(place._replace(layers="renamed") for place in base.family.adapted["language"])
+    places = tuple(place._replace(pattern="renamed") for place in base.family.adapted["language"])
     family = replace(base.family, adapted=base.family.adapted | {"language": places})
     with pytest.raises(UsageError, match=r"^finetune.adapt: got language, and transformers 5.* builds"):
         adapter_targets(family, base.thinker, ("language",))
@@ -155,7 +155,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(tmp_path: Path, name: s
         base = load(directory)
         config = FinetuneConfig(lora_rank=2, gradient_checkpointing=checkpointing)
         model = adapted(base, config, "mosi", seed=0).train()
-        torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
+        torch.nn.init.normal_(model.head_layer.weight, generator=torch.Generator().manual_seed(0))
         encoder = base.encoder(BUDGET, None)
         model(**collate([encoder(clip(0.7)), encoder(clip(1.4, 1))], 0)).sum().backward()
         gradients.append(

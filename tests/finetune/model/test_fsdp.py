@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from finetune.__main__ import main
 from finetune.evaluation import main as evaluate
 from finetune.model.fsdp import check_fsdp
-from finetune.run import main
 from finetune.settings import FinetuneConfig
 from pipelines.errors import UsageError
 from tests import processes, tiny
@@ -143,7 +143,7 @@ def test_a_base_in_bfloat16_and_a_head_that_starts_as_a_ridge_regression(tmp_pat
 
 @pytest.mark.slow
 def test_an_answer_is_trained_and_generated_over_accumulated_batches(tmp_path: Path) -> None:
-    settings = {"readout": "answer", "accumulation": 2, "gradient_checkpointing": True}
+    settings = {"head": "answer", "accumulation": 2, "gradient_checkpointing": True}
     main(arguments(tmp_path / "one", **settings))
     two(tmp_path / "fsdp", **settings)
     assert_same_training(tmp_path / "one", tmp_path / "fsdp", 4)

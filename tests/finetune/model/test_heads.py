@@ -1,7 +1,8 @@
-"""What each read-out makes of hidden states: closed forms, and texts that are ratings or not."""
+"""What each head makes of hidden states: closed forms, and texts that are ratings or not."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,17 +11,18 @@ from torch.nn import functional as F
 
 from finetune.inputs.batch import NO_ANSWER
 from finetune.inputs.prompts import LEVELS
+from finetune.model.adapters import fresh_head
 from finetune.model.heads import (
     Answer,
     Classes,
     Levels,
     Regression,
     Scale,
-    build_readout,
     parsed_rating,
     single_token,
     written_rating,
 )
+from finetune.settings import FinetuneConfig
 from finetune.thinker.architecture import make_tokenizer
 from pipelines.errors import UsageError
 
@@ -56,7 +58,7 @@ def test_a_regressions_loss_is_in_halves_of_the_range() -> None:
 def test_classes_take_the_nearest_value_and_the_most_probable() -> None:
     classes = Classes(6, SIMS)
     with torch.no_grad():
-        classes.head.bias.copy_(torch.tensor([0.0, 2.0, 0.0]))
+        classes.linear.bias.copy_(torch.tensor([0.0, 2.0, 0.0]))
     assert classes.ratings(hidden(2, 3), head(6, 9)).tolist() == [0, 0]
     losses = classes.losses(hidden(2, 3), None, torch.tensor([0.1, -0.9]), head(6, 9))
     known = torch.tensor([0.0, 2.0, 0.0]).log_softmax(0)
@@ -85,7 +87,7 @@ def test_a_digit_that_is_no_token_is_refused() -> None:
     def halves(text: str, **_: Any) -> dict[str, list[int]]:
         return {"input_ids": [1, 2]}
 
-    with pytest.raises(UsageError, match=r"finetune\.readout: levels needs '1' to be one token"):
+    with pytest.raises(UsageError, match=r"finetune\.head: levels needs '1' to be one token"):
         Levels(halves, MOSI)
 
 
@@ -124,8 +126,12 @@ def test_other_texts_are_none(text: str) -> None:
     assert parsed_rating(text, MOSI) is None
 
 
-def test_every_name_builds_its_readout(tokenizer: Any) -> None:
+def test_every_name_builds_its_head(tokenizer: Any) -> None:
     kinds = {"regression": Regression, "classes": Classes, "levels": Levels, "answer": Answer}
     for name, kind in kinds.items():
-        built = build_readout(name, width=6, scale="mosi", row_loss="l1", tokenizer=tokenizer)  # type: ignore[arg-type]
+        config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(hidden_size=6))
+        base: Any = SimpleNamespace(
+            thinker=SimpleNamespace(config=config), processor=SimpleNamespace(tokenizer=tokenizer)
+        )
+        built = fresh_head(base, FinetuneConfig(head=name), "mosi")  # type: ignore[arg-type]
         assert type(built) is kind

@@ -12,21 +12,21 @@ from finetune.inputs.batch import Budget, collate
 from finetune.model.adapters import adapted
 from finetune.model.loading import load_base
 from finetune.model.parts import is_in_towers
-from finetune.model.regressor import Rater
+from finetune.model.regressor import SentimentModel
 from finetune.settings import FinetuneConfig
 from tests import tiny
 
 BUDGET = Budget(video_fps=10, max_frames=8, max_audio_s=2)
 
 
-def regressor(thinker: Path, **settings: Any) -> tuple[Rater, dict[str, torch.Tensor]]:
+def regressor(thinker: Path, **settings: Any) -> tuple[SentimentModel, dict[str, torch.Tensor]]:
     base = load_base(str(thinker), None, dtype=torch.float32, max_pixels=None)
     encoder = base.encoder(BUDGET, ("text", "audio", "video"))
     batch = collate([encoder(tiny.row(n)) for n in range(2)], 0)
     return adapted(base, FinetuneConfig(**{"lora_rank": 2} | settings), "mosi", seed=0).eval(), batch
 
 
-def moved(model: Rater) -> Rater:
+def moved(model: SentimentModel) -> SentimentModel:
     """The model after its trained parameters were changed."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_saved_and_loaded_is_equal(tiny_thinker: Path, tmp_path: Path) -> None:
 def test_only_adapter_and_head_are_trained(tiny_thinker: Path) -> None:
     model, _ = regressor(tiny_thinker)
     trained = [name for name, value in model.named_parameters() if value.requires_grad]
-    assert all("lora_" in name or name.startswith("readout.head.") for name in trained)
+    assert all("lora_" in name or name.startswith("head.linear.") for name in trained)
     assert not any(is_in_towers(name) for name in trained)
     assert len([name for name in trained if "lora_A" in name]) == 2 * 7  # layers, linear layers of each
 

@@ -21,8 +21,8 @@ from finetune.inputs.batch import collate
 from finetune.model import towers
 from finetune.model.adapters import adapted
 from finetune.model.loading import BaseModel
-from finetune.model.parts import language_model, placeless
-from finetune.model.regressor import Rater
+from finetune.model.parts import canonical_name, language_model
+from finetune.model.regressor import SentimentModel
 from finetune.settings import FinetuneConfig
 from pipelines.errors import RunError
 from tests.finetune.family_inputs import BUDGET, MULTIMODAL, clip, every, load
@@ -62,7 +62,7 @@ def test_a_model_without_the_names_that_go_is_read_alike(bases: dict[str, BaseMo
     with torch.no_grad():
         wanted = towers.last_hidden_state(base.thinker, **batch)
         decoder = language_model(base.thinker)
-        plain, owner = decoder.forward, _owner_of_places(base.thinker)
+        plain, owner = decoder.forward, _owner_of_position_ids(base.thinker)
         places = owner.get_rope_index if owner else None
         decoder.forward = _without(plain)
         if owner:
@@ -77,7 +77,7 @@ def test_a_model_without_the_names_that_go_is_read_alike(bases: dict[str, BaseMo
     assert torch.equal(found, wanted)
 
 
-def _owner_of_places(model: Any) -> Any:
+def _owner_of_position_ids(model: Any) -> Any:
     return next((each for each in (model, model.base_model) if hasattr(each, "get_rope_index")), None)
 
 
@@ -95,13 +95,13 @@ def _without(function: Any) -> Any:
     return called
 
 
-def moved(model: Rater) -> Rater:
+def moved(model: SentimentModel) -> SentimentModel:
     """With an adapter that is not at its zero start."""
     generator = torch.Generator().manual_seed(0)
     for name, value in model.named_parameters():
         if value.requires_grad:
             torch.nn.init.normal_(value, std=0.1, generator=generator)
-            assert "lora_" in name or ".head." in name
+            assert "lora_" in name or name.startswith("head.")
     return model
 
 
@@ -151,8 +151,12 @@ def test_another_models_adapter_is_refused(tmp_path: Path) -> None:
 
 
 def test_names_without_their_place_stay_apart() -> None:
-    assert placeless("base_model.model.model.language_model.layers.0.self_attn.q_proj.lora_A.weight") == (
-        placeless("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight")
+    assert canonical_name(
+        "base_model.model.model.language_model.layers.0.self_attn.q_proj.lora_A.weight"
+    ) == (canonical_name("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"))
+    assert canonical_name("base_model.model.model.visual.blocks.0.attn.q") == canonical_name(
+        "visual.blocks.0.attn.q"
     )
-    assert placeless("base_model.model.model.visual.blocks.0.attn.q") == placeless("visual.blocks.0.attn.q")
-    assert placeless("model.audio_tower.layers.0.fc1") != placeless("model.language_model.layers.0.fc1")
+    assert canonical_name("model.audio_tower.layers.0.fc1") != canonical_name(
+        "model.language_model.layers.0.fc1"
+    )

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from finetune import evaluation, merging
+from finetune.__main__ import main
 from finetune.fusion.settings import TrainingSettings
 from finetune.fusion.tracking import make_accelerator
-from finetune.model.saved_model import base_dtype, told_dtype
-from finetune.run import main
+from finetune.model.saved_model import base_dtype, dtype_description
 from finetune.settings import FinetuneConfig
 from pipelines.errors import UsageError
 from tests import tiny
@@ -39,7 +39,7 @@ def test_auto_is_bfloat16_on_a_gpu_that_has_it(
 ) -> None:
     pretend_gpus(monkeypatch, 1, capability)
     assert base_dtype(FinetuneConfig()) == dtype
-    assert told_dtype(FinetuneConfig()) == told
+    assert dtype_description(FinetuneConfig()) == told
 
 
 def test_bfloat16_is_refused_on_a_gpu_without_it(

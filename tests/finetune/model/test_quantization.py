@@ -75,7 +75,7 @@ def test_the_language_model_is_in_four_bits_and_its_adapter_learns(tmp_path: Pat
         rough = towers.last_hidden_state(base.thinker, **batch)[:, -1]
     assert torch.nn.functional.cosine_similarity(exact, rough.float()).min() > 0.9
     model = adapted(base, FinetuneConfig(lora_rank=2), "mosi", seed=0).train()
-    torch.nn.init.normal_(model.head.weight)
+    torch.nn.init.normal_(model.head_layer.weight)
     model(**batch).sum().backward()
     learns = [key for key, value in model.named_parameters() if value.grad is not None and value.grad.any()]
     assert any("lora_B" in key for key in learns)

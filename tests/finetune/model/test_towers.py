@@ -87,30 +87,30 @@ def test_towers_give_one_tensor_a_clip(bases: dict[str, BaseModel], name: str) -
     levels = 2 if "qwen3" in name else 1
     with torch.no_grad():
         if "video" in base.family.modalities:
-            seen = towers.see(model, batch["pixel_values_videos"], batch["video_grid_thw"])
+            seen = towers.encode_video(model, batch["pixel_values_videos"], batch["video_grid_thw"])
             assert [one.shape[0] for one in seen] == [count(encoder, row, "video") for row in rows]
             width = model.config.get_text_config().hidden_size
             assert {one.shape[1] for one in seen} == {width * levels}
         if "audio" in base.family.modalities:
-            heard = towers.hear(model, batch["input_features"], batch["feature_attention_mask"])
+            heard = towers.encode_audio(model, batch["input_features"], batch["feature_attention_mask"])
             assert [one.shape[0] for one in heard] == [count(encoder, row, "audio") for row in rows]
 
 
 def count(encoder: ChatEncoder, row: Encoded, modality: str) -> int:
     chat: Any = getattr(encoder.chat, modality)
-    return int((row.input_ids == encoder.words.id(chat.token)).sum())
+    return int((row.input_ids == encoder.tokenizer.id(chat.token)).sum())
 
 
 def test_frozen_towers_keep_nothing_for_gradients(bases: dict[str, BaseModel]) -> None:
     base = bases["qwen3_omni_moe_thinker"]
     batch = collate([base.encoder(BUDGET, None)(clip(0.7))], 0)
-    seen = towers.see(base.thinker, batch["pixel_values_videos"], batch["video_grid_thw"])
+    seen = towers.encode_video(base.thinker, batch["pixel_values_videos"], batch["video_grid_thw"])
     assert not seen[0].requires_grad
     tower = part(base.thinker, VISION_TOWER)
     assert tower is not None
     tower.requires_grad_(True)
     try:
-        seen = towers.see(base.thinker, batch["pixel_values_videos"], batch["video_grid_thw"])
+        seen = towers.encode_video(base.thinker, batch["pixel_values_videos"], batch["video_grid_thw"])
         assert seen[0].requires_grad
     finally:
         base.thinker.requires_grad_(False)

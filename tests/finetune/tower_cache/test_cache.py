@@ -34,7 +34,7 @@ def test_what_was_put_comes_back_before_and_after_it_is_written(tmp_path: Path) 
     assert same(again.get(keys[0]), ENTRY)
     assert same(again.get(keys[2]), {"features": torch.zeros(1, 3)})
     assert again.get(again.key("video", b"other")) is None
-    assert again.asked == {"found": 2, "missing": 1}
+    assert again.lookups == {"found": 2, "missing": 1}
     assert len(list(tmp_path.iterdir())) == 2
 
 

@@ -50,8 +50,8 @@ def test_kept_outputs_give_the_hidden_states_of_the_towers(family: str, tmp_path
         with torch.no_grad():
             expected = towers.last_hidden_state(base.thinker, **plain)
             found = towers.last_hidden_state(base.thinker, **batch)
-        seen = batch["attention_mask"].bool()
-        torch.testing.assert_close(found[seen], expected[seen], rtol=1e-4, atol=1e-5)
+        video_embeds = batch["attention_mask"].bool()
+        torch.testing.assert_close(found[video_embeds], expected[video_embeds], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(batch["position_ids"], plain["position_ids"])
 
 
@@ -68,10 +68,10 @@ def test_what_is_kept_is_neither_decoded_nor_asked_again(
 
     monkeypatch.setattr(chat_encoder.media, "read_video", refuse)
     monkeypatch.setattr(chat_encoder.media, "read_audio", refuse)
-    monkeypatch.setattr(towers, "see", refuse)
+    monkeypatch.setattr(towers, "encode_video", refuse)
     for row, expected in zip(rows(), before, strict=True):
         found = second(row)
-        for name in ("input_ids", "position_ids", "seen", "heard"):
+        for name in ("input_ids", "position_ids", "video_embeds", "audio_embeds"):
             one, other = getattr(found, name), getattr(expected, name)
             assert (one is None and other is None) or torch.equal(one, other)
 
@@ -79,9 +79,9 @@ def test_what_is_kept_is_neither_decoded_nor_asked_again(
 def test_a_variant_shares_what_it_has_of_its_source(tiny_thinker: Path, tmp_path: Path) -> None:
     _, frozen = kept(tiny_thinker, tmp_path)
     frozen(tiny.row(0))
-    assert frozen.cache.asked == {"missing": 2}
+    assert frozen.cache.lookups == {"missing": 2}
     frozen(tiny.variant(0, 0.5))  # another picture, the same sound
-    assert frozen.cache.asked == {"missing": 3, "found": 1}
+    assert frozen.cache.lookups == {"missing": 3, "found": 1}
 
 
 def test_another_budget_or_model_finds_nothing(tiny_thinker: Path, tmp_path: Path) -> None:
@@ -95,11 +95,11 @@ def test_another_budget_or_model_finds_nothing(tiny_thinker: Path, tmp_path: Pat
     save_file(weights, changed / "model.safetensors", metadata={"format": "pt"})
     for _, again in (kept(tiny_thinker, tmp_path / "cache", other), kept(changed, tmp_path / "cache")):
         again(tiny.row(0))
-        assert again.cache.asked == {"missing": 2}
+        assert again.cache.lookups == {"missing": 2}
     moved = Path(shutil.copytree(tiny_thinker, tmp_path / "moved"))
     _, found = kept(moved, tmp_path / "cache")
     found(tiny.row(0))
-    assert found.cache.asked == {"found": 2}
+    assert found.cache.lookups == {"found": 2}
 
 
 def test_a_row_over_the_token_budget_is_shortened_and_not_kept(tiny_thinker: Path, tmp_path: Path) -> None:

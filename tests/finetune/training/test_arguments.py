@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finetune.model.regressor import Rater
-from finetune.run import main
+from finetune.__main__ import main
+from finetune.model.regressor import SentimentModel
 from finetune.settings import FinetuneConfig, Tracker
 from finetune.training import arguments as trainer_settings
 from finetune.training.arguments import training_arguments
@@ -79,7 +79,7 @@ def test_a_process_that_sees_several_gpus_uses_one(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(trainer_settings, "pick", lambda device: "cuda:0")
     main([*arguments, "--out", str(tmp_path / "four")])
-    assert [type(model) for model in wrapped] == [Rater]
+    assert [type(model) for model in wrapped] == [SentimentModel]
     told = "uses 1 of 4 GPUs; `accelerate launch --multi_gpu --num_processes 4 -m finetune` with the same"
     assert told in capsys.readouterr().out
     weights = [load_file(tmp_path / name / "head.safetensors")["weight"] for name in ("none", "four")]

@@ -16,10 +16,10 @@ from finetune.dry_run import blank, step_bytes
 from finetune.inputs.batch import Encoded, collate
 from finetune.model import towers
 from finetune.model.adapters import adapted
-from finetune.model.families import Place
+from finetune.model.families import Layers
 from finetune.model.loading import BaseModel
 from finetune.model.parts import LANGUAGE_MODEL
-from finetune.model.regressor import Rater
+from finetune.model.regressor import SentimentModel
 from finetune.settings import FinetuneConfig
 from finetune.tower_cache.cache import TowerCache
 from finetune.tower_cache.frozen_towers import FrozenTowers
@@ -30,7 +30,7 @@ from tests.tiny_families import BUILDERS, qwen2
 
 DEPTH, TOKENS = 28, 32
 EVERYTHING = ("language", "projectors", "vision", "audio")
-ATTENTION = (Place(LANGUAGE_MODEL, r"layers\.\d+\.self_attn\.[qkvo]_proj"),)
+ATTENTION = (Layers(LANGUAGE_MODEL, r"layers\.\d+\.self_attn\.[qkvo]_proj"),)
 
 
 def row(tokens: int) -> Encoded:
@@ -50,12 +50,12 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def saved_by_a_layer(rater: Rater, batch: dict[str, torch.Tensor]) -> int:
+def saved_by_a_layer(model: SentimentModel, batch: dict[str, torch.Tensor]) -> int:
     """Bytes that autograd really keeps of the second of two layers: storages, none twice, no parameters."""
-    layers = rater.base.model.layers
+    layers = model.base.model.layers
     del layers[2:]
-    rater.to_empty(device="cpu").train()  # memory for two layers, whatever is in it
-    known = {value.untyped_storage().data_ptr() for value in [*rater.parameters(), *rater.buffers()]}
+    model.to_empty(device="cpu").train()  # memory for two layers, whatever is in it
+    known = {value.untyped_storage().data_ptr() for value in [*model.parameters(), *model.buffers()]}
     kept: dict[int, torch.UntypedStorage] = {}
     before: list[int] = []
 
@@ -67,7 +67,7 @@ def saved_by_a_layer(rater: Rater, batch: dict[str, torch.Tensor]) -> int:
 
     layers[1].register_forward_pre_hook(lambda *_: before.append(len(kept)))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        towers.last_hidden_state(rater.base, **batch)
+        towers.last_hidden_state(model.base, **batch)
     return sum(storage.nbytes() for storage in list(kept.values())[before[0] :])
 
 
@@ -85,7 +85,7 @@ WIDE: dict[str, dict[str, Any]] = {
 def test_at_the_size_of_7b_it_is_what_autograd_keeps(wide: Path, name: str) -> None:
     config = FinetuneConfig(model=str(wide), batch_size=1, **{"precision": "float32"} | WIDE[name])
 
-    def fresh() -> Rater:
+    def fresh() -> SentimentModel:
         base = blank(config)
         if name == "attention alone":
             base = replace(base, family=replace(base.family, adapted={"language": ATTENTION}))
@@ -96,13 +96,13 @@ def test_at_the_size_of_7b_it_is_what_autograd_keeps(wide: Path, name: str) -> N
     assert told == pytest.approx(measured, rel=0.15)
 
 
-def really(rater: Rater, run: Callable[[], Any], batch: dict[str, torch.Tensor]) -> int:
+def really(model: SentimentModel, run: Callable[[], Any], batch: dict[str, torch.Tensor]) -> int:
     """Bytes that something takes at most with values in all tensors."""
     counter = LiveBytes()
-    for value in rater.parameters():
+    for value in model.parameters():
         if value.requires_grad:
             value.grad = torch.zeros_like(value)
-    for value in [*rater.parameters(), *rater.buffers()]:
+    for value in [*model.parameters(), *model.buffers()]:
         for tensor in (value, value.grad):
             if tensor is not None:
                 counter.ignore(tensor)
@@ -134,12 +134,12 @@ def test_a_step_takes_what_it_takes_with_values(name: str, settings: dict[str, A
         settings = {"adapt": tuple(part for part in settings["adapt"] if part in real.family.adapted)}
     config = FinetuneConfig(model=str(directory), lora_rank=2, precision="float32", **settings)
     batch = batch_of(real)
-    rater = adapted(real, config, "mosi", seed=0).train()
+    model = adapted(real, config, "mosi", seed=0).train()
 
     def run() -> None:
-        rater(labels=torch.zeros(3), **batch).mean().backward()
+        model(labels=torch.zeros(3), **batch).mean().backward()
 
-    measured = really(rater, run, batch)
+    measured = really(model, run, batch)
     rehearsal = Rehearsal(adapted(blank(config), config, "mosi", seed=0), shallow=False)
     assert rehearsal.step(batch) == pytest.approx(measured, rel=0.01)
 
@@ -149,12 +149,12 @@ def test_towers_take_what_they_take_with_values(name: str, tmp_path: Path) -> No
     directory = BUILDERS[name](tmp_path)
     config, real = FinetuneConfig(model=str(directory), precision="float32"), load(directory)
     batch = batch_of(real)
-    rater = adapted(real, config, "mosi", seed=0).train()
-    measured = really(rater, lambda: towers.asked_once(rater.base, **batch), batch)
+    model = adapted(real, config, "mosi", seed=0).train()
+    measured = really(model, lambda: towers.encode_media(model.base, **batch), batch)
     rehearsal = Rehearsal(adapted(blank(config), config, "mosi", seed=0), shallow=True)
-    made, told = rehearsal.asked(batch)
+    made, told = rehearsal.towers(batch)
     assert told == pytest.approx(measured, rel=0.01)
-    for key, value in towers.asked_once(rater.base, **batch).items():
+    for key, value in towers.encode_media(model.base, **batch).items():
         assert value.shape == made[key].shape, key
 
 
@@ -179,16 +179,16 @@ def test_frozen_towers_take_what_the_largest_picture_takes(
     """However many clips a batch has: they are never asked about two pictures at once."""
     directory = BUILDERS["qwen2_5_vl"](tmp_path / "model")
     config, base = FinetuneConfig(model=str(directory), precision="float32"), load(directory)
-    encoder, see = base.encoder(BUDGET, None), towers.see
-    rater = adapted(base, config, "mosi", seed=0)
+    encoder, see = base.encoder(BUDGET, None), towers.encode_video
+    whole = adapted(base, config, "mosi", seed=0)
     taken: list[tuple[int, int]] = []
 
     def counted(model: Any, patches: torch.Tensor, grids: torch.Tensor) -> list[torch.Tensor]:
         run = functools.partial(see, model, patches, grids)
-        taken.append((len(grids), really(rater, run, {"patches": patches, "grids": grids})))
+        taken.append((len(grids), really(whole, run, {"patches": patches, "grids": grids})))
         return run()
 
-    monkeypatch.setattr(towers, "see", counted)
+    monkeypatch.setattr(towers, "encode_video", counted)
     FrozenTowers(encoder, base.thinker, TowerCache(tmp_path, "tiny")).many(
         [clip(seconds, number) for number, seconds in enumerate((0.4, 1.4, 0.7, 1.0))]
     )
@@ -201,7 +201,7 @@ def test_frozen_towers_take_what_the_largest_picture_takes(
 
 def test_what_depends_on_values_is_refused_in_words(tmp_path: Path) -> None:
     config = FinetuneConfig(model=str(qwen2(tmp_path)), lora_rank=2, precision="float32")
-    rater = adapted(blank(config), config, "mosi", seed=0)
-    rater.readout.losses = lambda hidden, *_: hidden[: int(hidden.sum())]  # type: ignore[assignment]
+    model = adapted(blank(config), config, "mosi", seed=0)
+    model.head.losses = lambda hidden, *_: hidden[: int(hidden.sum())]  # type: ignore[assignment]
     with pytest.raises(RunError, match=r"^--dry-run: the memory of a step .* depends on values"):
-        Rehearsal(rater, shallow=False).step(collate([row(5)], 0))
+        Rehearsal(model, shallow=False).step(collate([row(5)], 0))

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finetune.run import main
-from finetune.training.weighted_trainer import WHOLE, WeightedTrainer, newest_whole_checkpoint
+from finetune.__main__ import main
+from finetune.training.weighted_trainer import COMPLETE, WeightedTrainer, newest_complete_checkpoint
 from tests import processes, tiny
 
 EPOCHS, STEPS = 12, 60
@@ -54,7 +54,7 @@ def assert_stopped(out: Path, code: int, said: str) -> None:
     assert len(lines) == 1
     assert lines[0].endswith("it is saved, and the same command goes on from there")
     assert json.loads((out / "status.json").read_text())["state"] == "stopped"
-    whole = newest_whole_checkpoint(out / "checkpoints")
+    whole = newest_complete_checkpoint(out / "checkpoints")
     assert whole is not None
     assert f"step {whole.name.removeprefix('checkpoint-')} of {STEPS};" in lines[0]
     assert not (out / "model.json").exists()
@@ -77,7 +77,7 @@ def test_a_stop_within_any_step_loses_nothing(
     assert len(saved_steps) == len(set(saved_steps))
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert [entry["step"] for entry in told(tmp_path) if "eval_MAE" in entry] == list(range(5, step + 1, 5))
-    whole = newest_whole_checkpoint(tmp_path / "checkpoints")
+    whole = newest_complete_checkpoint(tmp_path / "checkpoints")
     assert whole is not None
     assert whole.name == f"checkpoint-{step}"
     main(arguments)
@@ -171,5 +171,5 @@ def two_ranks(store: Path, tiny_thinker: Path, tmp_path_factory: pytest.TempPath
 
 def saved(out: Path, step: int) -> bool:
     """Whether a checkpoint of this step or a later one is whole."""
-    numbers = [int(path.parent.name.rpartition("-")[2]) for path in out.glob(f"checkpoints/*/{WHOLE}")]
+    numbers = [int(path.parent.name.rpartition("-")[2]) for path in out.glob(f"checkpoints/*/{COMPLETE}")]
     return max(numbers, default=0) >= step

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from finetune.fusion.conflict import factors
-from finetune.fusion.settings import ConflictSettings
+from finetune.conflict import ConflictSettings, factors
 from finetune.inputs.batch import collate
 from finetune.model import towers
 from finetune.model.adapters import adapted
 from finetune.model.parts import language_model
-from finetune.model.regressor import Rater
+from finetune.model.regressor import SentimentModel
 from finetune.settings import FinetuneConfig
 from finetune.training.modality_conflict import NAMES, ModalityConflict
 from tests import processes, tiny
@@ -28,12 +27,12 @@ LABELS = torch.tensor([1.0, -2.0])
 SETTINGS = ConflictSettings(floor=0.25, alpha=5.0)
 
 
-def batch(rater: Rater, base: Any, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+def batch(rater: SentimentModel, base: Any, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     encoder = base.encoder(BUDGET, None)
     return collate(encoder.many(rows), base.processor.tokenizer.pad_token_id)
 
 
-def model(thinker: Path, *, warm: bool = True, **settings: Any) -> tuple[Rater, Any]:
+def model(thinker: Path, *, warm: bool = True, **settings: Any) -> tuple[SentimentModel, Any]:
     """A rater with a head, and with an adapter that has moved unless it is not `warm`."""
     base = load(thinker)
     rater = adapted(base, FinetuneConfig(lora_rank=2, **settings), "mosi", seed=0)
@@ -44,7 +43,7 @@ def model(thinker: Path, *, warm: bool = True, **settings: Any) -> tuple[Rater, 
     return rater, base
 
 
-def step(rater: Rater, inputs: dict[str, torch.Tensor], conflict: ModalityConflict | None) -> Any:
+def step(rater: SentimentModel, inputs: dict[str, torch.Tensor], conflict: ModalityConflict | None) -> Any:
     """Loss and gradients of a step."""
     rater.zero_grad()
     if conflict is None:
@@ -57,7 +56,7 @@ def step(rater: Rater, inputs: dict[str, torch.Tensor], conflict: ModalityConfli
     return loss.item(), {n: p.grad.clone() for n, p in rater.named_parameters() if p.grad is not None}
 
 
-def dominated_by(name: str, rater: Rater, settings: ConflictSettings = SETTINGS) -> ModalityConflict:
+def dominated_by(name: str, rater: SentimentModel, settings: ConflictSettings = SETTINGS) -> ModalityConflict:
     conflict = ModalityConflict(rater.base, settings)
     conflict.averages = dict.fromkeys(NAMES, 1.0) | {name: 100.0}
     return conflict
@@ -79,17 +78,17 @@ def test_norms_are_those_of_the_gradients_at_the_modalities_tokens(
     step(rater, inputs, conflict)
     conflict.end_step()
 
-    given = towers.asked_once(rater.base, **inputs)
+    given = towers.encode_media(rater.base, **inputs)
     ids, mask = given["input_ids"], given["attention_mask"].bool()
     embedded = rater.base.get_input_embeddings()(ids)
     audio, video = ids == config.audio_token_id, ids == config.video_token_id
-    for place, found in ((audio, given["heard"]), (video, given["seen"])):
+    for place, found in ((audio, given["audio_embeds"]), (video, given["video_embeds"])):
         embedded = embedded.masked_scatter(place[..., None], found)
     embedded = embedded.detach().requires_grad_()
     hidden = language_model(rater.base)(
         inputs_embeds=embedded, attention_mask=given["attention_mask"], position_ids=given["position_ids"]
     ).last_hidden_state
-    rater.readout.losses(hidden, None, LABELS, rater.logits).mean().backward()
+    rater.head.losses(hidden, None, LABELS, rater.logits).mean().backward()
     gradient = embedded.grad
     assert gradient is not None
     for name, place, rows in (("text", mask & ~audio & ~video, 2), ("audio", audio, 1), ("video", video, 2)):
@@ -182,7 +181,7 @@ def test_every_family_can_be_watched(bases: dict[str, Any], name: str, both: lis
     """Of a modality that it does not read, or that no row has, nothing is told."""
     base = bases[name]
     conflict = ModalityConflict(base.thinker, ConflictSettings())
-    rater = Rater(base.thinker, adapted_readout(base))
+    rater = SentimentModel(base.thinker, adapted_head(base))
     inputs = batch(rater, base, both)
     with conflict.watching(inputs["input_ids"], inputs["attention_mask"]):
         rater(labels=LABELS, **inputs).mean().backward()
@@ -196,12 +195,12 @@ def test_every_family_can_be_watched(bases: dict[str, Any], name: str, both: lis
     assert conflict.take() == {}
 
 
-def adapted_readout(base: Any) -> Any:
-    from finetune.model.adapters import fresh_readout
+def adapted_head(base: Any) -> Any:
+    from finetune.model.adapters import fresh_head
 
-    readout = fresh_readout(base, FinetuneConfig(), "mosi")
-    torch.nn.init.normal_(readout.head.weight, generator=torch.Generator().manual_seed(0))
-    return readout
+    head = fresh_head(base, FinetuneConfig(), "mosi")
+    torch.nn.init.normal_(head.linear.weight, generator=torch.Generator().manual_seed(0))
+    return head
 
 
 def test_averages_follow_the_steps(tiny_thinker: Path, both: list[dict[str, Any]]) -> None:
@@ -321,7 +320,7 @@ def test_a_penalised_model_is_opened_again(tmp_path: Path) -> None:
 
 
 def test_a_setting_out_of_its_range_is_refused(tmp_path: Path) -> None:
-    from finetune.run import main
+    from finetune.__main__ import main
     from pipelines.errors import UsageError
 
     with pytest.raises(UsageError, match=r"threshold: got 0.5; it takes a value at least 1"):

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 from finetune import evaluation
+from finetune.__main__ import main
 from finetune.msa_metrics import DEFINITIONS
-from finetune.run import main
 from finetune.settings import BestBy, FinetuneConfig
-from finetune.training.validation import Ratings, metric_names
-from finetune.training.weighted_trainer import WHOLE, WeightedTrainer
+from finetune.training.validation import metric_names
+from finetune.training.weighted_trainer import COMPLETE, WeightedTrainer
 from pipelines.atomic import write_json
 from pipelines.errors import UsageError
 from tests import tiny
@@ -131,7 +131,7 @@ def test_a_run_killed_when_patience_was_spent_does_not_train_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(WeightedTrainer, "take_best", die)
+        patch.setattr(WeightedTrainer, "load_best", die)
         with pytest.raises(KeyboardInterrupt):
             main(arguments(store, tiny_thinker, killed, patience=2))
     main(arguments(store, tiny_thinker, killed, patience=2))
@@ -155,7 +155,7 @@ def test_killed_in_writing_a_checkpoint_the_one_before_is_still_there(
         patch.setattr("finetune.training.weighted_trainer.write_json", die)
         with pytest.raises(KeyboardInterrupt):
             main(arguments(store, tiny_thinker, tmp_path))
-    whole = sorted(path.parent.name for path in tmp_path.glob(f"checkpoints/*/{WHOLE}"))
+    whole = sorted(path.parent.name for path in tmp_path.glob(f"checkpoints/*/{COMPLETE}"))
     assert whole == ["checkpoint-3", "checkpoint-9"]
     main(arguments(store, tiny_thinker, tmp_path))
     assert metrics(tmp_path)["kept"]["epoch"] == 1
@@ -192,7 +192,7 @@ def test_where_a_metric_never_has_a_value_the_last_epoch_is_kept(
 def test_without_best_by_nothing_is_validated(
     store: Path, tiny_thinker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Ratings, "metrics", None)
+    monkeypatch.setattr(WeightedTrainer, "evaluate", None)
     main(arguments(store, tiny_thinker, tmp_path, best_by="none", epochs=1))
     assert list(metrics(tmp_path)) == ["test"]
 

@@ -14,7 +14,7 @@ from finetune.model.saved_model import build
 from finetune.run import make_trainer
 from finetune.settings import FinetuneConfig
 from finetune.training.arguments import training_arguments
-from finetune.training.validation import Ratings
+from finetune.training.validation import predict
 from pipelines.store import StoreReader
 from tests import tiny
 
@@ -52,9 +52,9 @@ def trained(
     }
     config = FinetuneConfig(**plain | {"max_grad_norm": 0, "warmup": 0} | settings)
     model, encoder = build(config, "mosi", seed=0)
-    torch.nn.init.normal_(model.head.weight, std=4.0, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(model.head_layer.weight, std=4.0, generator=torch.Generator().manual_seed(0))
     inputs = EncodedRows(StoreReader(store), encoder, 100)
-    trainer = make_trainer(config, Ratings(model, inputs, training_arguments(config, out, 0)), chosen, out)
+    trainer = make_trainer(config, model, inputs, training_arguments(config, out, 0), chosen, out)
     spy = Spy(model)
     trainer.add_callback(spy)
     trainer.train()
@@ -84,9 +84,7 @@ def test_weights_of_one_are_the_plain_loss(store: Path, tiny_thinker: Path, tmp_
     _, log, _ = trained(store, tiny_thinker, tmp_path, chosen, batch_size=4, loss="l2")
     config = FinetuneConfig(model=str(tiny_thinker), video_fps=10, lora_rank=2)
     model, encoder = build(config, "mosi", seed=0)
-    torch.nn.init.normal_(model.head.weight, std=4.0, generator=torch.Generator().manual_seed(0))
-    from finetune.evaluation import predict
-
+    torch.nn.init.normal_(model.head_layer.weight, std=4.0, generator=torch.Generator().manual_seed(0))
     found = predict(model, EncodedRows(StoreReader(store), encoder, 100), chosen.ids, 4)
     plain = (((torch.tensor(found) - torch.tensor(chosen.labels)) / 3) ** 2).mean()
     assert log[0]["loss"] == pytest.approx(float(plain), rel=1e-5)
@@ -127,10 +125,10 @@ def test_a_step_of_zero_weights_does_not_step(store: Path, tiny_thinker: Path, t
     chosen = pick([0, 1], [0, 0])
     steps, _, after = trained(store, tiny_thinker, tmp_path, chosen, batch_size=2, epochs=2, weight_decay=0.5)
     assert steps == [{}, {}]
-    assert float(after["readout.head.weight"].abs().max()) > 0
+    assert float(after["head.linear.weight"].abs().max()) > 0
     fresh, _ = build(FinetuneConfig(model=str(tiny_thinker), lora_rank=2), "mosi", seed=0)
     for name, value in fresh.named_parameters():
-        if value.requires_grad and "head.weight" not in name:
+        if value.requires_grad and "head.linear.weight" not in name:
             assert torch.equal(value, after[name]), name
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from finetune.model import turns
+from finetune.training import validation
 
 
 class Ranks(threading.local):
@@ -47,7 +47,7 @@ def test_ranks_compute_the_batches_of_one_process(
     ids = [f"row {number}" for number in range(rows)]
     asked: list[list[Sequence[str]]] = [[] for _ in range(ranks)]
     group = Ranks([None] * ranks)
-    monkeypatch.setattr(turns, "distributed", group)
+    monkeypatch.setattr(validation, "distributed", group)
 
     def work(rank: int) -> list[str]:
         def compute(batch: Sequence[str]) -> list[str]:
@@ -55,7 +55,7 @@ def test_ranks_compute_the_batches_of_one_process(
             return [f"value of {name}" for name in batch]
 
         group.rank = rank
-        return turns.taken_in_turns(ids, 4, compute)
+        return validation.taken_in_turns(ids, 4, compute)
 
     with ThreadPoolExecutor(ranks) as threads:
         found = list(threads.map(work, range(ranks)))
