@@ -203,7 +203,7 @@ def _with_fallbacks(variants: Sequence[Variant], states: States, stage: Stage) -
 def _settings(
     invocation: Invocation[AugmentConfig], states: States, judged: retries.Round | None
 ) -> dict[str, Any]:
-    """The record of the store; it names the generation that was judged, so that none is judged twice."""
+    """The record of the store, with the generation that the scores were for, so that it is judged once."""
     tries = {row_id: state.tries for row_id, state in states.items() if state.tries}
     config, read = invocation.config, committed_generation(invocation.data)
     settings = provenance.record(

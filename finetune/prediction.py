@@ -46,7 +46,7 @@ def clip_row(path: Path | None, text: str | None, language: str | None, scale: s
 
     Raises:
         RunError: If the file has neither video nor audio, or cannot be read.
-        UsageError: If the file is missing, or there is neither file nor text.
+        UsageError: If the file is missing, an argument is not UTF-8, or there is neither file nor text.
     """
     import pyarrow
 
@@ -58,7 +58,11 @@ def clip_row(path: Path | None, text: str | None, language: str | None, scale: s
     if path is None and not text:
         raise UsageError("CLIP: neither a media file nor --text was given; give one of them or both")
     if path is not None and not path.is_file():
-        raise UsageError(f"CLIP: {path} is no file; give one with picture, sound or both")
+        raise UsageError(f"CLIP: {path} is no file; give one with video, audio or both")
+    for argument, value in {"CLIP": str(path or ""), "--text": text or ""}.items():
+        # Python keeps bytes of a command line that it cannot decode as surrogates.
+        if any(0xD800 <= ord(character) < 0xE000 for character in value):
+            raise UsageError(f"{argument}: {value!a} has bytes that are not UTF-8; write it in UTF-8")
     clip = Clip(
         id=path.name if path else "text",
         path=path,

@@ -77,8 +77,8 @@ def examine(config: Path | None = None) -> None:
         if finding.what == "Seed-VC" and not finding.here:
             print(SEED_VC)
     if missing:
-        who = f"{config}, or the core, needs" if config else "the core needs"
-        raise RunError(f"doctor: {who} what is not here: {', '.join(missing)}; see the lines MISSING above")
+        who = f"{config} or the core" if config else "the core"
+        raise RunError(f"doctor: missing for {who}: {', '.join(missing)}; see the lines marked MISSING above")
 
 
 def _findings(recipe: dict[str, Any], config: Path | None) -> Iterator[Finding]:

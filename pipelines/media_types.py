@@ -11,7 +11,7 @@ from pipelines.errors import RowError
 
 
 class MediaError(RowError):
-    """A file that cannot be read, or holds not what was asked for. The message names it."""
+    """A file that cannot be read, or does not hold what was asked for. The message names it."""
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,8 @@ class Pretrained:
         """Refuse a model for another sampling rate, with a `UsageError`."""
         if extractor.sampling_rate != sampling_rate:
             raise UsageError(
-                f"{self.setting}: {self.name!r} takes audio at {extractor.sampling_rate} Hz;"
-                f" takes a model for {sampling_rate} Hz"
+                f"{self.setting}: {self.name!r} expects audio at {extractor.sampling_rate} Hz;"
+                f" choose a model for {sampling_rate} Hz"
             )
 
     @contextmanager

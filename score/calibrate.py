@@ -120,7 +120,7 @@ def load(directory: Path) -> Calibration:
         signals = {name: Anchors(**anchors) for name, anchors in read["signals"].items() if name in SIGNALS}
         return Calibration(signals=signals, left_out=read["left_out"])
     except FileNotFoundError as error:
-        raise RunError(f"{path}: not there; score the store first, without --reweigh") from error
+        raise RunError(f"{path}: missing; score the store first, without --reweigh") from error
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{path}: no calibration ({error}); score the store again, without --reweigh"

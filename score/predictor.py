@@ -126,7 +126,7 @@ def cross_fit(
     usable = int(labelled.sum())
     if usable < MIN_ORIGINALS or len(fold_of) < MIN_GROUPS:
         return (
-            f"{usable} labelled originals of {len(fold_of)} groups, a predictor wants {MIN_ORIGINALS}"
+            f"{usable} labelled originals of {len(fold_of)} groups, a predictor needs {MIN_ORIGINALS}"
             f" of {MIN_GROUPS}"
         )
     of_row = np.array([fold_of[group] for group in groups])

@@ -126,7 +126,7 @@ class SeedVC:
             self.lost += 1
             if self.lost > self.settings.restarts:
                 raise RunError(
-                    f"{KEY}: the worker {error}; that was loss {self.lost} in a row and {KEY}.restarts is"
+                    f"{KEY}: the worker {error}; it was lost {self.lost} times in a row and {KEY}.restarts is"
                     f" {self.settings.restarts}; fix the cause and start again: what is done is kept"
                 ) from error
             raise ConversionError(

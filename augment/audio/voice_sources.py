@@ -49,7 +49,8 @@ def clips_of(settings: AudioSettings, reader: StoreReader) -> list[Clip]:
         return of_corpus(reader)
     if _is_dataset(settings.voices):
         return of_dataset(settings.voices, settings.voices_dataset)
-    return of_folder(Path(settings.voices))
+    folder = Path(settings.voices)
+    return _without_empty(of_folder(folder), folder)
 
 
 def contents(settings: AudioSettings) -> str:
@@ -94,7 +95,8 @@ def of_folder(
     if (folder / LIST).is_file():
         clips = _listed(folder, setting)
     else:
-        for file in _speech_files(folder, setting):
+        files = filter(is_clip, folder.rglob("*"))
+        for file in sorted(file for file in files if file.suffix.lower() in AUDIO_SUFFIXES):
             inside = file.relative_to(folder)
             speaker = inside.parts[0] if len(inside.parts) > 1 else file.stem
             clips.append(Clip(speaker=speaker, name=inside.as_posix(), at=file))
@@ -106,14 +108,15 @@ def of_folder(
     return clips
 
 
-def _speech_files(folder: Path, setting: str) -> list[Path]:
-    """Audio files by name, without those that an import would reject at sight, which are logged."""
-    files = [file for file in folder.rglob("*") if is_clip(file) and file.suffix.lower() in AUDIO_SUFFIXES]
-    refused = {file: reason for file in files if (reason := no_media(file))}
+def _without_empty(clips: list[Clip], folder: Path) -> list[Clip]:
+    """Clips without empty files and texts, which are logged."""
+    refused = {
+        clip.name: reason for clip in clips if isinstance(clip.at, Path) and (reason := no_media(clip.at))
+    }
     if refused:
-        names = listed(f"{file.relative_to(folder)} {reason}" for file, reason in sorted(refused.items()))
-        logger.warning("%s: %d files of %s are left out: %s", setting, len(refused), folder, names)
-    return sorted(set(files) - set(refused))
+        names = listed(f"{name} {reason}" for name, reason in refused.items())
+        logger.warning("augment.audio.voices: %d files of %s are left out: %s", len(refused), folder, names)
+    return [clip for clip in clips if clip.name not in refused]
 
 
 def _listed(folder: Path, setting: str) -> list[Clip]:

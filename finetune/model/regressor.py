@@ -129,9 +129,9 @@ class SentimentModel(nn.Module):
         strange = saved.keys() ^ names.keys()
         if strange:
             raise RunError(
-                f"{directory / ADAPTER_FILE}: is no adapter of this model: {len(strange)} of their tensors"
-                f" are in one and not in the other, such as {min(strange)}; take the model and the settings"
-                " that model.json names"
+                f"{directory / ADAPTER_FILE}: is no adapter of this model: {len(strange)} tensors are"
+                f" missing from the file or from the model, such as {min(strange)}; take the model and the"
+                " settings that model.json names"
             )
         adapter = {names[key]: shard_like(own[names[key]], value) for key, value in saved.items()}
         set_peft_model_state_dict(self.thinker, adapter)

@@ -84,8 +84,8 @@ def _check_launcher(arguments: TrainingArguments) -> None:
         return
     if plugin.zero_stage == 3:
         raise UsageError(
-            "accelerate: got DeepSpeed ZeRO stage 3, which shards the towers, too, though each process calls"
-            " them at its own pace; take stage 1 or 2, or --use_fsdp --fsdp_version 2"
+            "accelerate: got DeepSpeed ZeRO stage 3, which also shards the towers, and processes call these"
+            " different numbers of times; take stage 1 or 2, or --use_fsdp --fsdp_version 2"
         )
     half = _half_precision(plugin.deepspeed_config)
     if half:

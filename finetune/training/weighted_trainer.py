@@ -270,7 +270,7 @@ def check_ranks(directory: Path, ranks: int) -> None:
     before = json.loads((newest / COMPLETE).read_text())["ranks"]
     if before != ranks:
         raise UsageError(
-            f"--out: {newest} is of a training in {before} process(es), and this one is in {ranks}; go on"
+            f"--out: {newest} was written by {before} process(es), and {ranks} were started; go on"
             f" with `accelerate launch --num_processes {before}`, or remove {directory.parent} or choose"
             " another folder"
         )

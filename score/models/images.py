@@ -75,7 +75,7 @@ def load_image(name: str, device: str) -> ImageEmbedder:
     if not hasattr(model, "get_image_features"):
         raise UsageError(
             f"score.models.image: {name!r} is a {type(model).__name__}, which has no image embedding;"
-            " takes CLIP, SigLIP or another model of images and text"
+            " choose CLIP, SigLIP or another model of images and text"
         )
     return ImageEmbedder(processor, model)
 

@@ -118,12 +118,17 @@ def test_it_tells_people_too(
     assert "shown: 2 frames, 0.0 s of sound, no text (no audio stream)" in told
 
 
-def test_what_cannot_be_rated_is_refused(clips: dict[str, Path], trained: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_rated_is_refused(
+    clips: dict[str, Path], trained: Path, tmp_path: Path, shared: Path
+) -> None:
     (tmp_path / "notes.txt").write_text("no clip\n" * 50)
+    (tmp_path / "broken.flv").write_bytes((shared / "cases" / "late_keyframe.flv").read_bytes()[:4000])
     for arguments, error, told in (
         ([tmp_path / "gone.mp4"], UsageError, r"CLIP: .*gone.mp4 is no file"),
         ([], UsageError, "CLIP: neither a media file nor --text"),
+        (["--text", "caf\udce9"], UsageError, r"--text: 'caf.udce9' has bytes that are not UTF-8"),
         ([tmp_path / "notes.txt", "--text", TEXT], RunError, r"CLIP: .*notes.txt"),
+        ([tmp_path / "broken.flv"], RunError, r"CLIP: .*broken.flv"),
     ):
         with pytest.raises(error, match=told):
             main(["--model", str(trained), *map(str, arguments)])

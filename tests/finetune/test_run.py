@@ -234,7 +234,7 @@ def test_another_number_of_processes_is_refused(store: Path, tiny_thinker: Path,
     whole = _checkpoint(store, tiny_thinker, tmp_path, 4) / "whole.json"
     whole.write_text(json.dumps(json.loads(whole.read_text()) | {"ranks": 2}))
     before = losses(tmp_path)
-    wanted = r"checkpoint-4 is of a training in 2 process\(es\), and this one is in 1; go on with `accelerate"
+    wanted = r"checkpoint-4 was written by 2 process\(es\), and 1 were started; go on with `accelerate"
     with pytest.raises(UsageError, match=wanted):
         main(arguments(store, tiny_thinker, tmp_path))
     assert losses(tmp_path) == before
@@ -295,7 +295,7 @@ def test_two_ranks_train_as_one(store: Path, tiny_thinker: Path, tmp_path: Path)
     first, second = (load_file(out / "head.safetensors")["weight"] for out in (one, two))
     before = [json.loads((out / "metrics.json").read_text())["test"]["before"] for out in (one, two)]
     assert before[0] == before[1]
-    with pytest.raises(UsageError, match="in 2 process"):
+    with pytest.raises(UsageError, match="by 2 process"):
         main(arguments(store, tiny_thinker, two, batch_size=2, epochs=1))
     torch.testing.assert_close(second, first, rtol=1e-3, atol=1e-4)
 

@@ -119,7 +119,7 @@ def test_saved_and_loaded_is_equal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "not there; score the store first"), ("[]", "no calibration"), ("{", "again")],
+    [(None, "missing; score the store first"), ("[]", "no calibration"), ("{", "again")],
 )
 def test_a_missing_or_broken_file_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
     if content is not None:

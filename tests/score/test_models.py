@@ -137,7 +137,7 @@ def test_a_recogniser_of_many_languages_is_told_which_and_hears_long_sounds_in_p
     [
         ("image", "nobody/nothing", r"score\.models\.image: 'nobody/nothing' cannot be loaded .*leave image"),
         ("speech", "nobody/nothing", r"score\.models\.speech: 'nobody/nothing' cannot be loaded"),
-        ("image", "vit", r"score\.models\.image: .* ViTModel, which has no image embedding; takes CLIP"),
+        ("image", "vit", r"score\.models\.image: .* ViTModel, which has no image embedding; choose CLIP"),
         ("expression", "vit", r"score\.models\.expression: .* has no weights for 2 parts .*classifier"),
         ("emotion", "wavlm", r"score\.models\.emotion: .* has no weights for .*would be random"),
         ("speech", "vit", r"score\.models\.speech: .* cannot be loaded"),

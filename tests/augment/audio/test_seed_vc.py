@@ -187,7 +187,7 @@ def test_too_many_losses_in_a_row_stop_the_run(weights: Path) -> None:
     converter = SeedVC(settings_of(weights, restarts=1), "cpu")
     with pytest.raises(ConversionError):
         convert(converter)
-    with pytest.raises(RunError, match=r"loss 2 in a row and augment\.audio\.seed_vc\.restarts is 1"):
+    with pytest.raises(RunError, match=r"lost 2 times in a row and augment\.audio\.seed_vc\.restarts is 1"):
         convert(converter)
 
 

@@ -70,7 +70,8 @@ def test_files_that_hold_no_speech_are_left_out_by_name(
     assert (tmp_path / "c" / "._take.wav").exists()
     (tmp_path / "c" / "empty.wav").write_bytes(b"")
     (tmp_path / "c" / "notes.wav").write_text("what was said")
-    assert [clip.name for clip in of_folder(tmp_path)] == [f"{name}/take.wav" for name in "abc"]
+    clips = voice_sources.clips_of(AudioSettings(voices=str(tmp_path)), StoreReader.__new__(StoreReader))
+    assert [clip.name for clip in clips] == [f"{name}/take.wav" for name in "abc"]
     assert "c/empty.wav is empty (0 bytes)" in caplog.text
     assert "c/notes.wav is a text" in caplog.text
 

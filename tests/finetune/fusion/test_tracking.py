@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from accelerate import Accelerator
 
+from finetune import settings
 from finetune.fusion import tracking
 from finetune.fusion.__main__ import main
 from finetune.fusion.tracking import flat
@@ -27,7 +28,7 @@ def command(tmp_path: Path, *names: str) -> list[str]:
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "trackio"])
 def test_one_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     nothing = SimpleNamespace(util=SimpleNamespace(find_spec=lambda _: None))
-    monkeypatch.setattr(tracking, "importlib", nothing)
+    monkeypatch.setattr(settings, "importlib", nothing)
     wanted = (
         rf"fusion.training.trackers: got {name}, which is not installed; pip install 'daq-msa\[trackers\]'"
     )

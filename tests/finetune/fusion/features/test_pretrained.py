@@ -124,7 +124,7 @@ def test_names_a_model_that_cannot_be_had_or_does_not_fit(tmp_path: Path) -> Non
         pretrained.load("audio", str(text), None, "cpu")
     extractor = json.loads((audio / "preprocessor_config.json").read_text()) | {"sampling_rate": 8000}
     (audio / "preprocessor_config.json").write_text(json.dumps(extractor))
-    with pytest.raises(UsageError, match="takes audio at 8000 Hz; takes a model for 16000 Hz"):
+    with pytest.raises(UsageError, match="expects audio at 8000 Hz; choose a model for 16000 Hz"):
         pretrained.load("audio", str(audio), None, "cpu")
 
 
