@@ -30,6 +30,7 @@ FORMATS = (
     "mpegvideo,mxf,nut,obu,ogg,rm,swf,tta,vc1,voc,w64,wav,wv,yuv4mpegpipe,image2,tty,png_pipe,jpeg_pipe,"
     "bmp_pipe,gif_pipe,webp_pipe,tiff_pipe,image2pipe"
 )
+MAX_BYTES = 8 * 2**30  # of a file
 MAX_STREAMS = 64
 MAX_LOST = 0.02  # share of a stream's packets or frames that may be beyond decoding
 MAX_PIXELS = 8192 * 8192  # of one frame: 200 MB as RGB
@@ -232,6 +233,9 @@ def _open(source: Source, name: str) -> Any:
         reason = no_media(source)
         if reason:
             raise MediaError(f"{name}: {reason}")
+        size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+        if size > MAX_BYTES:
+            raise MediaError(f"{name}: has {size} bytes, the limit is {MAX_BYTES}")
         file = io.BytesIO(source) if isinstance(source, bytes) else f"file:{source}"
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
         return av.open(file, options=options, **_tag_decoding())

@@ -112,6 +112,12 @@ def test_decord_reads_mp4_and_agrees_with_pyav(shared: Path, monkeypatch: pytest
     assert np.array_equal(by_decord, read_video(path).frames)
 
 
+def test_without_decord_frames_are_read(clip: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "decord", None)
+    monkeypatch.setattr(pictures, "by_decord", None)
+    assert numbers(read_video(clip).frames) == list(range(25))
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_reading_loads_no_gpu_libraries(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(encode_video(numbered(3), 25))

@@ -13,6 +13,7 @@ import av
 import numpy as np
 import pytest
 
+from pipelines.decoding import container, scan
 from pipelines.importing import main
 from pipelines.media import MediaError, open_clip, read_audio, read_video
 from pipelines.store import StoreReader
@@ -165,3 +166,34 @@ def test_a_long_file_is_refused_before_it_is_read_to_its_end(tmp_path: Path) -> 
     ffmpeg.ffmpeg("-f", "lavfi", "-i", "color=s=64x48:r=5:d=30", "-c:v", "mpeg2video", "-r", 25, path)
     with pytest.raises(MediaError, match=r"clip\.ts: lasts .* the limit is max_duration_s 2"):
         open_clip(path, max_duration_s=2)
+
+
+def test_a_file_beyond_the_limits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "clip.mp4"
+    ffmpeg.ffmpeg("-f", "lavfi", "-i", "color=s=64x48:r=5:d=1", "-c:v", "libx264", path)
+    for limit, message in {
+        "MAX_BYTES": r"has \d+ bytes, the limit is 0",
+        "MAX_STREAMS": "has 1 streams, the limit is 0",
+        "MAX_PIXELS": "frames are 64x48, the limit is 0 pixels",
+    }.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(container, limit, 0)
+            patch.setattr(scan, limit, 0, raising=False)
+            with pytest.raises(MediaError, match=message):
+                open_clip(path)
+
+
+def test_a_clock_that_wraps_goes_on(tmp_path: Path) -> None:
+    """MPEG's clock has 33 bits, and wraps after 26.5 hours; here in the middle of the clip."""
+    path = tmp_path / "clip.ts"
+    on = "gte(t,1)*lt(t,1.2)"
+    video = f"color=gray:s=64x48:r=25:d=2,drawbox=w=iw:h=ih:c=white:t=fill:enable='{on}'"
+    inputs = ["-f", "lavfi", "-i", video, "-f", "lavfi", "-i", f"aevalsrc='0.4*sin(6283*t)*{on}':s=48000:d=2"]
+    ffmpeg.ffmpeg(
+        *inputs, "-c:v", "mpeg2video", "-c:a", "mp2", "-output_ts_offset", 2**33 / 90_000 - 2.4, path
+    )
+    clip = open_clip(path)
+    frames = np.stack(list(clip.video().frames))
+    assert len(frames) == pytest.approx(50, abs=1)
+    assert ffmpeg.onsets(ffmpeg.white(frames), 25) == pytest.approx([1.0], abs=CLOSE_S)
+    assert ffmpeg.onsets(ffmpeg.sounding(clip.audio()), 100) == pytest.approx([1.0], abs=CLOSE_S)
