@@ -146,7 +146,7 @@ def test_another_models_adapter_is_refused(tmp_path: Path) -> None:
     model.save(tmp_path)
     path = tmp_path / "adapter_model.safetensors"
     save_file({key.replace("layers.1.", "layers.7."): value for key, value in load_file(path).items()}, path)
-    with pytest.raises(RunError, match=r"adapter_model.safetensors: is no adapter of this model: 28 of"):
+    with pytest.raises(RunError, match=r"adapter_model.safetensors: is no adapter of this model: 28 tensors"):
         model.load(tmp_path)
 
 
