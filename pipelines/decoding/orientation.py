@@ -24,14 +24,14 @@ class Orientation:
     @classmethod
     def of(cls, frame: Any) -> Self:
         """That of a decoded frame, from its side data."""
-        for side in frame.side_data:
-            if side.type.name == "DISPLAYMATRIX":
-                # ISO/IEC 14496-12: x' = a x + c y, y' = b x + d y; 16.16, in the order a b u c d v.
-                a, b, _, c, d, _ = struct.unpack("<6i", bytes(side)[:24])
-                if abs(a) + abs(d) >= abs(b) + abs(c):
-                    return cls(False, a < 0, d < 0)
-                return cls(True, c < 0, b < 0)
-        return cls()
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+        if matrix is None:
+            return cls()
+        # ISO/IEC 14496-12: x' = a x + c y, y' = b x + d y; 16.16, in the order a b u c d v.
+        a, b, _, c, d, _ = struct.unpack("<6i", bytes(matrix)[:24])
+        if abs(a) + abs(d) >= abs(b) + abs(c):
+            return cls(False, a < 0, d < 0)
+        return cls(True, c < 0, b < 0)
 
     def turned(self, width: int, height: int) -> tuple[int, int]:
         """Width and height once displayed."""
