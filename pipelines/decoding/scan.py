@@ -152,7 +152,8 @@ def _scan_video(file: File, found: Scan, packets: list[_Packet], first: Any, *, 
         assert stream is not None
         times = (stated if by_packets else _shown(container)) - found.start_s
         orientation = Orientation.of(first)
-        width, height = orientation.size(first.width, first.height, stream.sample_aspect_ratio)
+        pixel_ratio = stream.sample_aspect_ratio
+        width, height = orientation.size(first.width, first.height, pixel_ratio)
         nominal = float(stream.guessed_rate or 0)
         usual_s = (timed[-1].duration_s if timed else 0.0) or 1.0 / float(stream.average_rate or 25)
         if frame_each:
@@ -170,7 +171,7 @@ def _scan_video(file: File, found: Scan, packets: list[_Packet], first: Any, *, 
     if found.info.has_audio and late_s > NOTED_S:
         notes.append(f"video begins {late_s:.2f} s after the audio, its first frame is held")
     if (width, height) != orientation.turned(first.width, first.height):
-        notes.append(f"pixels of {stream.sample_aspect_ratio}, resampled to square")
+        notes.append(f"pixels of {pixel_ratio}, resampled to square")
     info = replace(
         found.info,
         duration_s=duration_s,
