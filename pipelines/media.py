@@ -72,7 +72,7 @@ class Clip:
 def open_clip(
     source: Source, *, max_duration_s: float | None = None, audio_language: str | None = None
 ) -> Clip:
-    """Read a file's packets, and decode nothing yet but the first frame.
+    """Read a file's packets and first frame; all frames, for their times, where packets do not tell them.
 
     Args:
         source: A path, or the bytes of a file.

@@ -62,7 +62,8 @@ def scan(file: File, max_duration_s: float | None) -> Scan:
         MediaError: If it cannot be opened, is no clip, breaks off early, or is longer than `max_duration_s`.
     """
     with file.open() as container:
-        _check_duration(container.name, container.stated_s, "", max_duration_s)
+        if container.format in _INDEXED_FORMATS:
+            _check_duration(container.name, container.stated_s, "", max_duration_s)
         start_s = container.start_s
         video, audio, first = _packets(container, max_duration_s)
         if not video and not audio:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import av
 
 # A stream whose clock and samples are apart by more than this is filled or cut. FFmpeg's default is 0.1 s,
-# at which lips and speech are visibly apart.
+# two and a half frames at 25 per second.
 SYNC_S = 0.02
 # Channels whose mean has less than this share of the louder one's energy (-30 dB) cancel each other.
 _CANCELLED = 1e-3
@@ -30,7 +30,8 @@ def read(container: Container, start_s: float, sampling_rate: int) -> np.ndarray
     The mean of two channels is taken, unless they cancel each other, as with opposite signs; then the louder
     one is. More than two are mixed down as FFmpeg does, the centre, which has the dialogue, loudest.
     """
-    chunks = list(_stereo(container, start_s, sampling_rate))
+    with library_errors(container.name, "its audio stream cannot be resampled"):
+        chunks = list(_stereo(container, start_s, sampling_rate))
     if not chunks:
         return np.zeros(0, np.float32)
     channels = np.concatenate(chunks, axis=1)
@@ -54,15 +55,12 @@ def _stereo(container: Container, start_s: float, sampling_rate: int) -> Iterato
             form = (frame.format.name, frame.layout.name, frame.sample_rate)
             graph = _graph(frame, done / sampling_rate, sampling_rate)
         if frame.time is not None:
-            frame.pts, frame.time_base = (
-                round((frame.time - start_s) * frame.sample_rate),
-                Fraction(1, frame.sample_rate),
-            )
-        with library_errors(container.name, "its audio stream cannot be resampled"):
-            graph.push(frame)
-            for piece in _pulled(graph, ended=False):
-                done += piece.shape[1]
-                yield piece
+            places = round((frame.time - start_s) * frame.sample_rate)
+            frame.pts, frame.time_base = places, Fraction(1, frame.sample_rate)
+        graph.push(frame)
+        for piece in _pulled(graph, ended=False):
+            done += piece.shape[1]
+            yield piece
     yield from _pulled(graph)
 
 

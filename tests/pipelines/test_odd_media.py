@@ -197,3 +197,20 @@ def test_a_clock_that_wraps_goes_on(tmp_path: Path) -> None:
     assert len(frames) == pytest.approx(50, abs=1)
     assert ffmpeg.onsets(ffmpeg.white(frames), 25) == pytest.approx([1.0], abs=CLOSE_S)
     assert ffmpeg.onsets(ffmpeg.sounding(clip.audio()), 100) == pytest.approx([1.0], abs=CLOSE_S)
+
+
+def test_a_duration_that_is_estimated_refuses_nothing(tmp_path: Path) -> None:
+    """FFmpeg guesses the length of an MP3 without a header of its own from the bit rate at its start."""
+    parts = []
+    for rate in ("8k", "64k"):
+        part = tmp_path / f"{rate}.mp3"
+        bare = ["-write_xing", 0, "-id3v2_version", 0]
+        ffmpeg.ffmpeg("-f", "lavfi", "-i", "sine=d=2", "-b:a", rate, "-ar", 8000, *bare, part)
+        parts.append(part.read_bytes())
+    path = tmp_path / "clip.mp3"
+    path.write_bytes(b"".join(parts))
+    limit_s = 4.5
+    with av.open(str(path)) as opened:
+        assert opened.duration / av.time_base > limit_s
+    samples = open_clip(path, max_duration_s=limit_s).audio()
+    assert len(samples) / 16_000 == pytest.approx(60 * 0.072, abs=0.01)  # each part has 30 frames of 72 ms

@@ -273,7 +273,7 @@ def test_rows_that_fail_again_as_before_do_not_end_the_stage(tmp_path: Path) -> 
     ("first", "second", "alike"),
     [
         ("no x in a/b#video-0", "no x in c d#video-0", True),
-        ("cannot open /tmp/x/1.mp4", "cannot open /tmp/y/22.mp4", True),
+        ("cannot open /data/x/1.mp4", "cannot open /data/y/22.mp4", True),
         ("12 frames at 0x7f3a, wanted 1e-3", "7 frames at 0x8000, wanted 2.5", True),
         ("unexpected argument 'a'", "unexpected argument 'b'", False),
     ],
