@@ -21,12 +21,11 @@ from pipelines import provenance
 from pipelines.corpora.readers import READERS
 from pipelines.decoding.isolation import Isolated
 from pipelines.errors import RowError, UsageError, call
+from pipelines.reencoding import Reencoded, reencode
 from pipelines.row import Row, arrow_schema, media, new_row
 
 if TYPE_CHECKING:
     from pipelines.corpora.table import BadLine, Clip, Corpus
-    from pipelines.media import Clip as MediaClip
-    from pipelines.media_types import MediaInfo
     from pipelines.runner import Task
     from pipelines.settings import Invocation
 
@@ -37,9 +36,7 @@ if TYPE_CHECKING:
 else:
     CorpusName = Literal["puppets", *READERS]
 
-MAX_FPS = 30.0  # of clips whose rate is not set
 MIN_PUPPETS = 8
-SAMPLING_RATE = 16_000
 # Reading a clip may take so many times the length of the longest one accepted, and at least so long (s).
 LIMIT, MIN_LIMIT_S = 10.0, 60.0
 VERSIONS = ("daq-msa", "av", "decord2")
@@ -139,7 +136,7 @@ class ImportClips:
         self.config = config
         self.versions = provenance.versions(VERSIONS)
         self._threads = ThreadPoolExecutor(batch_size())
-        self._decode = Isolated(decode, max(MIN_LIMIT_S, LIMIT * config.max_duration_s))
+        self._reencode = Isolated(reencode, max(MIN_LIMIT_S, LIMIT * config.max_duration_s))
         self._made: dict[str, Future[Row]] = {}
 
     def __call__(self, sources: Sequence[Source]) -> list[Row]:
@@ -164,9 +161,13 @@ class ImportClips:
             raise MalformedLine(line.reasons)
         if line.path is None and line.media_name is not None:
             raise MissingClip(f"{line.id}: the table has it, but there is no media file {line.media_name}")
-        tracks, notes, info = {}, ["no media"], None
+        tracks: Row = {}
+        notes, info = ["no media"], None
         if line.path:
-            tracks, notes, info = self._decode(str(line.path), line.path, self.config)
+            found: Reencoded = self._reencode(str(line.path), line.path, **self.config.decoding())
+            tracks = {"video": media(found.video), "audio": media(found.audio)}
+            tracks |= {"duration_s": found.duration_s, "fps": found.fps}
+            notes, info = found.notes, found.source
         made = {
             "method": "import",
             "media_sha256": source.sha256,
@@ -177,43 +178,6 @@ class ImportClips:
             "versions": self.versions,
         }
         return original(line, **tracks, generator=json.dumps(made, ensure_ascii=False, sort_keys=True))
-
-
-def decode(path: Path, config: ImportConfig) -> tuple[Row, list[str], dict[str, Any]]:
-    """The columns that come from a media file, the notes on it, and its properties.
-
-    Raises:
-        MediaError: If the file is rejected.
-    """
-    from pipelines.media import MediaError, encode_video, open_clip
-
-    clip = open_clip(path, max_duration_s=config.max_duration_s, audio_language=config.audio_language)
-    info, notes = clip.info, []
-    video, duration_s, fps = None, info.audio_duration_s, None
-    if info.has_video:
-        stream = clip.video(fps=config.fps or min(info.fps, MAX_FPS), max_side=config.max_side)
-        video, duration_s, fps = encode_video(stream, stream.fps), stream.length / stream.fps, stream.fps
-        notes += _video_notes(info, stream.fps, stream.width, stream.height)
-    else:
-        notes.append("no video stream")
-    audio, note = _audio(clip)
-    notes = [*clip.notes, *notes, *([note] if note else [])]
-    if video is None and audio is None:
-        raise MediaError(f"{path}: has neither video nor audio ({', '.join(notes)})")
-    tracks = {"video": media(video), "audio": media(audio), "duration_s": duration_s, "fps": fps}
-    return tracks, notes, {name: value for name, value in asdict(info).items() if name != "notes"}
-
-
-def _audio(clip: MediaClip) -> tuple[bytes | None, str | None]:
-    """The encoded audio, or None and why there is none."""
-    from pipelines.media import encode_audio
-
-    if not clip.info.has_audio:
-        return None, "no audio stream"
-    samples = clip.audio(SAMPLING_RATE)
-    if abs(samples).max() * 32768 < 0.5:  # every sample is 0 once it has 16 bits
-        return None, "digital silence"
-    return encode_audio(samples, SAMPLING_RATE), None
 
 
 def run(invocation: Invocation[ImportConfig]) -> Summary:
@@ -229,6 +193,7 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
     from pipelines.runner import Stage
 
     config, out = invocation.config, invocation.out
+    operator = ImportClips(config)  # first, since it starts to load the decoders
     corpus = read_corpus(config, out.parent / "puppets", invocation.seed)
     name, crossing = corpus.name, corpus.crossing
     if crossing:
@@ -238,7 +203,7 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
         logger.warning("%s: %d of %d rows have no transcript", name, no_text, len(corpus.clips))
     tasks = plan(corpus, config)
     stage = Stage("import", out, arrow_schema(), invocation.run_settings(batch_size()))
-    stage.perform(tasks, lambda task: task.payload, lambda: ImportClips(config))
+    stage.perform(tasks, lambda task: task.payload, lambda: operator)
     if not stage.leads:
         return Summary()
     settings = provenance.record(
@@ -314,15 +279,6 @@ def original(clip: Clip, **media_columns: Any) -> Row:
     """The row of a clip: the values of its table, and the columns of its media."""
     values = {name: value for name, value in vars(clip).items() if name not in ("id", "path", "media_name")}
     return new_row(id=clip.id, source_id=clip.id, kind="original", **values, **media_columns)
-
-
-def _video_notes(info: MediaInfo, fps: float, width: int, height: int) -> list[str]:
-    notes = []
-    if not info.constant_rate:
-        notes.append(f"variable frame rate, sampled at {fps:.3f} a second")
-    if width % 2 or height % 2:
-        notes.append(f"odd size {width}x{height}, cropped to {width - width % 2}x{height - height % 2}")
-    return notes
 
 
 def _make_puppets(folder: Path, clips: int, seed: int) -> Path:

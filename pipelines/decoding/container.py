@@ -7,7 +7,7 @@ have nothing at 0 that could be sought. What any library raises becomes a `Media
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -30,6 +30,8 @@ FORMATS = (
     "mpegvideo,mxf,nut,obu,ogg,rm,swf,tta,vc1,voc,w64,wav,wv,yuv4mpegpipe,image2,tty,png_pipe,jpeg_pipe,"
     "bmp_pipe,gif_pipe,webp_pipe,tiff_pipe,image2pipe"
 )
+# Matroska and WebM are one format to FFmpeg, as are MP4 and QuickTime.
+MP4, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 MAX_BYTES = 8 * 2**30  # of a file
 MAX_STREAMS = 64
 MAX_LOST = 0.02  # share of a stream's packets or frames that may be beyond decoding
@@ -100,8 +102,11 @@ class Container:
             raise MediaError(f"{self.name}: is a still picture or a text ({self.format}), wanted a clip")
         if len(streams) > MAX_STREAMS:
             raise MediaError(f"{self.name}: has {len(streams)} streams, the limit is {MAX_STREAMS}")
-        self.video = max(_moving(streams.video), key=_video_rank, default=None)
-        self.audio = max(streams.audio, key=self._audio_rank, default=None)
+        self.video = max(self._decodable(_moving(streams.video)), key=_video_rank, default=None)
+        self.audio = max(self._decodable(streams.audio), key=self._audio_rank, default=None)
+        if not self._chosen():
+            raise MediaError(f"{self.name}: has neither a video nor an audio stream")
+        self._time_bases = {stream.index: stream.time_base for stream in self._chosen()}
         self.jumps = self.lost = 0
         self._heard = 0
         self._ends: dict[int, float] = {}
@@ -131,6 +136,11 @@ class Container:
 
         return (self._container.duration or 0) / av.time_base
 
+    @property
+    def video_number(self) -> int:
+        """Which of the file's video streams is taken, from 0."""
+        return list(self._container.streams.video).index(self.video)
+
     def left_out(self) -> list[str]:
         """What is not read, in words."""
         streams = self._container.streams
@@ -151,6 +161,11 @@ class Container:
             if packet.size or packet.pts is not None:  # what PyAV adds at the end has neither
                 self._mend_clock(packet)
                 yield packet
+
+    def seconds(self, packet: av.Packet, ticks: int) -> float:
+        """A time of a packet in seconds; products of fractions would give the same ten times as slowly."""
+        time_base = self._time_bases[packet.stream_index]
+        return ticks * time_base.numerator / time_base.denominator
 
     def frames(self, stream: Any) -> Iterator[Any]:
         """The frames that a stream shows or sounds, in order; those that an edit list cuts away are not."""
@@ -182,6 +197,12 @@ class Container:
             self.lost += 1
             return []
 
+    def _decodable(self, streams: Sequence[Any]) -> list[Any]:
+        found = [stream for stream in streams if stream.codec_context is not None]
+        if streams and not found:
+            raise MediaError(f"{self.name}: FFmpeg has no decoder for its {streams[0].type} stream")
+        return found
+
     def _audio_rank(self, stream: Any) -> tuple[bool, bool, int]:
         spoken = self._language is not None and stream.language == self._language
         return spoken, _is_default(stream), stream.channels or 0
@@ -196,19 +217,18 @@ class Container:
         """
         import av
 
-        if packet.dts is None or packet.time_base is None:
+        if packet.dts is None:
             return
-        duration_s = float((packet.duration or 0) * packet.time_base)
-        begins_s = float(packet.dts * packet.time_base) + self._shift_s
+        begins_s = self.seconds(packet, packet.dts) + self._shift_s
         expected_s = self._ends.get(packet.stream_index, begins_s)
         may_jump = self._container.format.flags & av.format.Flags.ts_discont.value
         if may_jump and not -_BACK_S <= begins_s - expected_s <= _AHEAD_S:
             self.jumps += 1
             self._shift_s += expected_s - begins_s
             begins_s = expected_s
-        self._ends[packet.stream_index] = begins_s + duration_s
-        shift = round(self._shift_s / packet.time_base)
-        if shift:
+        self._ends[packet.stream_index] = begins_s + self.seconds(packet, packet.duration or 0)
+        if self._shift_s:
+            shift = round(self._shift_s / self._time_bases[packet.stream_index])
             packet.dts += shift
             packet.pts = None if packet.pts is None else packet.pts + shift
 

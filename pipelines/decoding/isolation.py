@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import signal
+import sys
 import threading
 import weakref
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -16,6 +19,8 @@ from pipelines.media_types import MediaError
 _CONTEXT: Any = multiprocessing.get_context(
     "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 )
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_MIB = 2**20
 
 
 class Isolated:
@@ -28,21 +33,25 @@ class Isolated:
 
     def __init__(self, function: Callable[..., Any], limit_s: float) -> None:
         self._function, self._limit_s = function, limit_s
+        # The server that children are forked from loads their modules once, while the caller goes on.
+        _CONTEXT.set_forkserver_preload(["av", function.__module__])
+        if _CONTEXT.get_start_method() == "forkserver":
+            forkserver.ensure_running()
         self._thread = threading.local()
 
-    def __call__(self, name: str, *arguments: Any) -> Any:
+    def __call__(self, name: str, *arguments: Any, **options: Any) -> Any:
         """What the function returns or raises.
 
         Args:
             name: Of the file, for messages.
-            arguments: Of the function.
+            arguments: Of the function, as are the options.
 
         Raises:
             MediaError: If the process ends, or has to be ended.
         """
         child = getattr(self._thread, "child", None) or _Child(self._function)
         self._thread.child = None  # until it has answered: a new one is started after any other end
-        child.connection.send(arguments)
+        child.connection.send((arguments, options))
         if not child.connection.poll(self._limit_s):
             raise MediaError(f"{name}: is still being read after {self._limit_s:g} s; given up")
         try:
@@ -75,13 +84,23 @@ class _Child:
 def _serve(function: Callable[..., Any], connection: Connection) -> None:
     """In the child: answer until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this one
+    _return_freed_memory()
     while True:
         try:
-            arguments = connection.recv()
+            arguments, options = connection.recv()
         except EOFError:
             return
         try:
-            result, failure = function(*arguments), None
+            result, failure = function(*arguments, **options), None
         except Exception as error:
             result, failure = None, error
         connection.send((result, failure))
+
+
+def _return_freed_memory() -> None:
+    """Let glibc return the memory of freed frames; by default it keeps more, the larger what was freed."""
+    if sys.platform == "linux":
+        set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+        if set_option is not None:  # other C libraries have none
+            set_option(_M_MMAP_THRESHOLD, 32 * _MIB)
+            set_option(_M_TRIM_THRESHOLD, 2 * _MIB)

@@ -1,9 +1,9 @@
 """A clip's frames, by the decoder that is to be trusted with the file.
 
-decord reads MP4, MKV and WebM whose frame times it reports as the container states them, from the first frame
-on (after a jump it may return a neighbour of the frame asked for), where nothing is turned. PyAV reads every
-other file (from MPEG program and transport streams decord returns wrong frames), and all of them where decord
-is not installed.
+decord reads MP4, MKV and WebM whose frame times it reports as the container states them, from the first
+frame on (after a jump it may return a neighbour of the frame asked for), where the container neither turns
+nor crops frames. PyAV reads every other file (from MPEG program and transport streams decord returns wrong
+frames), and all of them where decord is not installed.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.decoding.container import File, library_errors
+from pipelines.decoding.container import MATROSKA, MP4, File, library_errors
+from pipelines.decoding.cropping import UNCROPPED, Crop
 from pipelines.decoding.orientation import UPRIGHT
-from pipelines.decoding.scan import MATROSKA, MP4, Scan
+from pipelines.decoding.scan import Scan
 from pipelines.frame_times import ROUNDING_S
 from pipelines.media_types import MediaError
 
 if TYPE_CHECKING:
+    import av
     import decord
 
 _DECORD_IMPORT = threading.Lock()
@@ -56,13 +58,23 @@ def by_pyav(file: File, scan: Scan, width: int, height: int) -> Iterator[np.ndar
     with file.open() as container:
         for frame in container.frames(container.video):
             with library_errors(container.name, "a frame cannot be converted to RGB"):
+                if scan.crop != UNCROPPED:
+                    frame = _cropped(frame, scan.crop)
                 image = frame.to_ndarray(format="rgb24", width=width, height=height)
             yield scan.orientation.apply(image)
 
 
+def _cropped(frame: av.VideoFrame, crop: Crop) -> av.VideoFrame:
+    import av
+
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(crop.apply(frame.to_ndarray(format="rgb24"))))
+
+
 def trusted_decord(file: File, scan: Scan, width: int, height: int) -> decord.VideoReader | None:
     """A decord reader, or None where it is not to be trusted with this file."""
-    if scan.info.format not in (MP4, MATROSKA) or not scan.by_packets or scan.orientation != UPRIGHT:
+    if scan.info.format not in (MP4, MATROSKA) or not scan.by_packets:
+        return None
+    if scan.orientation != UPRIGHT or scan.crop != UNCROPPED:
         return None
     decord = _decord()
     if decord is None:
@@ -81,16 +93,12 @@ def trusted_decord(file: File, scan: Scan, width: int, height: int) -> decord.Vi
 
 def by_decord(name: str, reader: decord.VideoReader, width: int) -> Iterator[np.ndarray]:
     """Every frame in order: after a jump decord returns neighbours of the frame (open groups of pictures)."""
-    count = 0
-    try:
-        while count < len(reader):
+    for count in range(len(reader)):
+        with library_errors(name, f"its video stream breaks after {count} of {len(reader)} frames"):
             image = reader.next().asnumpy()
-            # Rows are padded in memory, and decord takes the padding for channels where it divides evenly.
-            rows = image.reshape(len(image), -1)[:, : 3 * width]
-            yield rows.reshape(len(image), width, 3)
-            count += 1
-    except (_decord().DECORDError, StopIteration) as error:
-        raise MediaError(f"{name}: its video stream breaks after {count} of {len(reader)} frames") from error
+        # Rows are padded in memory, and decord takes the padding for channels where it divides evenly.
+        rows = image.reshape(len(image), -1)[:, : 3 * width]
+        yield rows.reshape(len(image), width, 3)
 
 
 def _decord() -> Any:

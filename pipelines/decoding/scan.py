@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipelines.decoding.container import MAX_LOST, MAX_PIXELS, Container, File
+from pipelines.decoding.container import MATROSKA, MAX_LOST, MAX_PIXELS, MP4, Container, File, library_errors
+from pipelines.decoding.cropping import UNCROPPED, Crop, stated_crop
 from pipelines.decoding.orientation import UPRIGHT, Orientation
 from pipelines.frame_times import average_rate, frame_gap, is_constant
 from pipelines.media_types import MediaError, MediaInfo
 
-# Matroska and WebM are one format to FFmpeg, as are MP4 and QuickTime.
-MP4, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 # These state their duration; of others FFmpeg estimates it, so that it proves nothing.
 _INDEXED_FORMATS = {MP4, MATROSKA, "avi", "asf", "flv", "wav", "flac"}
 # Codecs with packets that show nothing, or the frame before once more.
@@ -37,6 +37,8 @@ class Scan:
     """The clip's 0 on the file's clock."""
     times: np.ndarray = field(default_factory=lambda: np.zeros(0))
     """When each frame is shown, ascending, in seconds of the clip's clock."""
+    crop: Crop = UNCROPPED
+    """Of a decoded frame, before it is turned."""
     orientation: Orientation = UPRIGHT
     by_packets: bool = False
     """Whether every packet is one frame, shown at the packet's own time."""
@@ -53,6 +55,17 @@ class _Packet(NamedTuple):
     """Whether it shows the frame before once more."""
     key: bool
     """Whether it can be decoded on its own."""
+
+
+class _Stream(NamedTuple):
+    """What the video stream says of itself; it can be asked only while its file is open."""
+
+    crop: Crop
+    pixel_ratio: Fraction | None
+    guessed_rate: float
+    frame_s: float
+    one_each: bool
+    """Whether the codec and the clock let a packet be a frame."""
 
 
 def scan(file: File, max_duration_s: float | None) -> Scan:
@@ -77,10 +90,24 @@ def scan(file: File, max_duration_s: float | None) -> Scan:
         found = Scan(info=info, start_s=start_s)
         if container.video is None or not video:
             return found
-        hides = container.video.codec_context.name in _HIDING_CODECS
+        stream = container.video
+        with library_errors(container.name, "what it states of cropping cannot be read"):
+            crop = stated_crop(file.source, container.format, container.video_number)
+        one_each = stream.codec_context.name not in _HIDING_CODECS and not container.jumps
+        facts = _Stream(
+            crop=crop,
+            pixel_ratio=stream.sample_aspect_ratio,
+            guessed_rate=float(stream.guessed_rate or 0),
+            frame_s=1.0 / float(stream.average_rate or 25),
+            one_each=one_each,
+        )
     if first is None:
-        raise MediaError(f"{container.name}: no frame of its video stream can be decoded")
-    return _scan_video(file, found, video, first, frame_each=not hides and not container.jumps)
+        raise MediaError(f"{file.name}: no frame of its video stream can be decoded")
+    if first.width * first.height > MAX_PIXELS:
+        raise MediaError(
+            f"{file.name}: its frames are {first.width}x{first.height}, the limit is {MAX_PIXELS} pixels"
+        )
+    return _scan_video(file, found, facts, video, first)
 
 
 def _packets(container: Container, max_duration_s: float | None) -> tuple[list[_Packet], list[_Packet], Any]:
@@ -89,8 +116,8 @@ def _packets(container: Container, max_duration_s: float | None) -> tuple[list[_
     first: list[Any] = []
     start_s = container.start_s
     for packet in container.packets():
-        time_s = None if packet.pts is None else float(packet.pts * packet.time_base)
-        duration_s = float((packet.duration or 0) * packet.time_base)
+        time_s = None if packet.pts is None else container.seconds(packet, packet.pts)
+        duration_s = container.seconds(packet, packet.duration or 0)
         entry = _Packet(time_s, duration_s, packet.is_discard, not packet.size, packet.is_keyframe)
         packets.setdefault(packet.stream_index, []).append(entry)
         if time_s is not None:
@@ -142,59 +169,57 @@ def _audio_notes(packets: list[_Packet], start_s: float, *, has_video: bool) -> 
     return notes
 
 
-def _scan_video(file: File, found: Scan, packets: list[_Packet], first: Any, *, frame_each: bool) -> Scan:
-    """Add the video stream; `frame_each` says whether the codec and the clock let a packet be a frame."""
+def _scan_video(file: File, found: Scan, stream: _Stream, packets: list[_Packet], first: Any) -> Scan:
+    """Add the video stream, of which `first` is the first frame."""
     timed = sorted(packet for packet in packets if packet.time_s is not None and not packet.cut)
     stated = np.unique([packet.time_s for packet in timed if packet.time_s is not None])
-    by_packets = frame_each and len(stated) == len(packets) and packets[0].key
+    by_packets = stream.one_each and len(stated) == len(packets) and packets[0].key
     by_packets = by_packets and not any(packet.empty for packet in packets)
-    with file.open() as container:
-        name, stream = container.name, container.video
-        assert stream is not None
-        times = (stated if by_packets else _shown(container)) - found.start_s
-        orientation = Orientation.of(first)
-        pixel_ratio = stream.sample_aspect_ratio
-        width, height = orientation.size(first.width, first.height, pixel_ratio)
-        nominal = float(stream.guessed_rate or 0)
-        usual_s = (timed[-1].duration_s if timed else 0.0) or 1.0 / float(stream.average_rate or 25)
-        if frame_each:
-            _check_lost(container, times, stated - found.start_s)
+    times = (stated if by_packets else _shown(file)) - found.start_s
+    beats = stated - found.start_s
+    if stream.one_each:
+        _check_lost(file.name, times, beats)
     # Of the rate the packets tell more than the frames: one that repeats a frame gives none.
-    beats = stated - found.start_s if len(stated) else times
+    beats = beats if len(beats) else times
+    usual_s = (timed[-1].duration_s if timed else 0.0) or stream.frame_s
     last_s = frame_gap(beats) if len(beats) > 1 and is_constant(beats) else usual_s
-    if first.width * first.height > MAX_PIXELS:
-        raise MediaError(
-            f"{name}: its frames are {first.width}x{first.height}, the limit is {MAX_PIXELS} pixels"
-        )
+    orientation = Orientation.of(first)
+    uncropped = first.width, first.height
+    crop = stream.crop if min(stream.crop.size(*uncropped)) > 0 else UNCROPPED
+    cropped = crop.size(*uncropped)
+    width, height = orientation.size(*cropped, stream.pixel_ratio)
     duration_s = float(max(times[-1], beats[-1])) + last_s
     late_s = max(0.0, float(times[0]))
     notes = list(found.info.notes)
     if found.info.has_audio and late_s > NOTED_S:
         notes.append(f"video begins {late_s:.2f} s after the audio, its first frame is held")
-    if (width, height) != orientation.turned(first.width, first.height):
-        notes.append(f"pixels of {pixel_ratio}, resampled to square")
+    if (width, height) != orientation.turned(*cropped):
+        notes.append(f"pixels of {stream.pixel_ratio}, resampled to square")
+    if cropped != uncropped:
+        notes.append("cropped from {}x{} to {}x{}, as the container states".format(*uncropped, *cropped))
     info = replace(
         found.info,
         duration_s=duration_s,
-        fps=average_rate(beats, duration_s - late_s, nominal),
+        fps=average_rate(beats, duration_s - late_s, stream.guessed_rate),
         constant_rate=is_constant(times) and len(times) == len(beats),
         width=width,
         height=height,
         notes=tuple(notes),
     )
-    return replace(found, info=info, times=times, orientation=orientation, by_packets=by_packets)
+    return replace(found, info=info, times=times, crop=crop, orientation=orientation, by_packets=by_packets)
 
 
-def _check_lost(container: Container, times: np.ndarray, stated: np.ndarray) -> None:
+def _check_lost(name: str, times: np.ndarray, stated: np.ndarray) -> None:
     """Refuse a stream of whose frames, from the first that can be decoded on, too many are lost."""
     due = int((stated >= times[0]).sum())
     if len(times) < due - max(1, MAX_LOST * due):
-        raise MediaError(f"{container.name}: {len(times)} of its {due} frames can be decoded, wanted all")
+        raise MediaError(f"{name}: {len(times)} of its {due} frames can be decoded, wanted all")
 
 
-def _shown(container: Container) -> np.ndarray:
+def _shown(file: File) -> np.ndarray:
     """When each frame is shown, by decoding all of them."""
-    times = [frame.time for frame in container.frames(container.video)]
+    with file.open() as container:
+        times = [frame.time for frame in container.frames(container.video)]
     if None in times:
-        raise MediaError(f"{container.name}: its video stream holds a frame without a time")
+        raise MediaError(f"{file.name}: its video stream holds a frame without a time")
     return np.maximum.accumulate(np.array(times))

@@ -14,6 +14,7 @@ import pytest
 from pipelines import importing
 from pipelines.decoding.isolation import Isolated
 from pipelines.media import MediaError, mux
+from pipelines.reencoding import reencode
 from pipelines.store import StoreReader
 from tests.pipelines.clips import numbered, tone
 
@@ -42,18 +43,18 @@ def test_what_ends_a_process_ends_one_call() -> None:
 
 
 def test_a_call_that_does_not_end_is_given_up() -> None:
-    call = Isolated(behave, limit_s=5)
+    call = Isolated(behave, limit_s=10)
     first = call("a.mp4", "well")
-    with pytest.raises(MediaError, match=r"b\.mp4: is still being read after 5 s"):
+    with pytest.raises(MediaError, match=r"b\.mp4: is still being read after 10 s"):
         call("b.mp4", "hang")
     assert call("c.mp4", "well") != first
 
 
-def crashing(path: Path, config: importing.ImportConfig) -> Any:
-    """As `importing.decode`, but for one clip."""
+def crashing(path: Path, **settings: Any) -> Any:
+    """As `reencode`, but for one clip."""
     if path.name == "clip1.mkv":
         os.kill(os.getpid(), signal.SIGSEGV)
-    return importing.decode(path, config)
+    return reencode(path, **settings)
 
 
 def test_an_import_goes_on_after_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +63,7 @@ def test_an_import_goes_on_after_a_crash(tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / f"clip{number}.mkv").write_bytes(mux(numbered(10), 10, tone(1.0)))
         lines.append(f"clip{number}.mkv,hello,0,train,{number}")
     (tmp_path / "clips.csv").write_text("\n".join(lines))
-    monkeypatch.setattr(importing, "decode", crashing)
+    monkeypatch.setattr(importing, "reencode", crashing)
     out = tmp_path / "store"
     importing.main(
         ["--corpus.name", "folder", "--corpus.path", str(tmp_path / "clips.csv"), "--out", str(out)]
