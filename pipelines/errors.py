@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
+
+logger = logging.getLogger(__name__)
 
 
 class RunError(Exception):
@@ -39,4 +42,10 @@ def call(main: Callable[[list[str]], None]) -> NoReturn:
     except (UsageError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+    except (OSError, MemoryError, ImportError) as error:
+        from pipelines.machine_faults import machine_fault
+
+        logger.debug("the error in full", exc_info=error)
+        print(f"error: {machine_fault(error) or error}", file=sys.stderr)
+        sys.exit(1)
     sys.exit(0)

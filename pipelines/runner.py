@@ -23,6 +23,7 @@ from pipelines.atomic import write_json_lines
 from pipelines.device import Share, share
 from pipelines.errors import RowError, RunError, UsageError
 from pipelines.finished_tasks import Failure, Parts
+from pipelines.machine_faults import refuse_fault
 from pipelines.progress import Progress, Tally
 from pipelines.row import Row, digest
 from pipelines.settings import RunSettings
@@ -45,8 +46,8 @@ class Operator(Protocol[Loaded]):
     """Holds a loaded model and turns each loaded task into a result.
 
     A call raises if a row of the batch fails; the rows are then tried one by one. A `RowError` is about
-    that row's content. A `UsageError` or `RunError` is about the run, and ends it; so does any other error
-    that the first rows all share.
+    that row's content. A `UsageError` or `RunError` is about the run, and ends it; so does any fault of the
+    machine, and any other error that the first rows all share.
     """
 
     def __call__(self, inputs: Sequence[Loaded], /) -> list[Row]: ...
@@ -109,6 +110,7 @@ class Stage:
             make_operator: Loads the model; called only if there are pending tasks.
 
         Raises:
+            MachineFault: If a row failed by the machine's fault.
             StageFailed: If more rows failed than the settings allow, or the first ones all for one reason.
             UsageError: If the settings of the operator cannot be used.
         """
@@ -204,6 +206,7 @@ class Stage:
         progress.advance(len(batch), 0)
 
     def _fail(self, task: Task, error: Exception, progress: Progress) -> None:
+        refuse_fault(error, f"{self.name}: {task.id}")
         earlier = self.parts.failure(task.key)
         failure = Failure(
             id=task.id,

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from pipelines.machine_faults import MachineFault, refuse_fault
 from pipelines.media_types import MediaError
 
 if TYPE_CHECKING:
@@ -49,12 +50,16 @@ def library_errors(name: str, doing: str) -> Iterator[None]:
     Args:
         name: Of the file.
         doing: What went wrong, as in "breaks while its packets are read".
+
+    Raises:
+        MachineFault: If it is the machine's fault.
     """
     try:
         yield
-    except MediaError:
+    except (MediaError, MachineFault):
         raise
     except Exception as error:
+        refuse_fault(error, name)
         raise MediaError(f"{name}: {doing} ({_reason(error)})") from error
 
 
@@ -260,8 +265,10 @@ def _open(source: Source, name: str) -> Any:
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
         return av.open(file, options=options, **_tag_decoding())
     except av.error.FFmpegError as error:
+        refuse_fault(error, name)
         raise MediaError(f"{name}: {_unreadable(source)} ({_reason(error)})") from error
     except (OSError, ValueError) as error:
+        refuse_fault(error, name)
         raise MediaError(f"{name}: cannot be read ({_reason(error)})") from error
 
 

@@ -13,6 +13,7 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Any
 
+from pipelines.machine_faults import MachineFault, machine_fault, memory_is_short
 from pipelines.media_types import MediaError
 
 # A fork server is safe beside threads; Windows has none.
@@ -21,6 +22,9 @@ _CONTEXT: Any = multiprocessing.get_context(
 )
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _MIB = 2**20
+# Ends that a file can bring about. SIGKILL is a user's or the kernel's, for memory; an exit code is that of a
+# process that could not begin.
+_CRASHES = {"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS"}
 
 
 class Isolated:
@@ -47,21 +51,34 @@ class Isolated:
             arguments: Of the function, as are the options.
 
         Raises:
-            MediaError: If the process ends, or has to be ended.
+            MediaError: If the process crashes, or has to be ended.
+            MachineFault: If the process cannot start or is killed.
         """
-        child = getattr(self._thread, "child", None) or _Child(self._function)
+        child = getattr(self._thread, "child", None) or self._started()
         self._thread.child = None  # until it has answered: a new one is started after any other end
-        child.connection.send((arguments, options))
-        if not child.connection.poll(self._limit_s):
-            raise MediaError(f"{name}: is still being read after {self._limit_s:g} s; given up")
         try:
+            child.connection.send((arguments, options))
+            if not child.connection.poll(self._limit_s):
+                raise MediaError(f"{name}: is still being read after {self._limit_s:g} s; given up")
             result, error = child.connection.recv()
-        except EOFError as gone:
-            raise MediaError(f"{name}: its decoder crashed ({child.end()})") from gone
+        except (EOFError, ConnectionError) as gone:
+            end = child.end()
+            if end not in _CRASHES or memory_is_short():
+                raise MachineFault(
+                    f"{name}: the process that decodes it has ended ({end}), as when memory is short; free"
+                    " memory and give the same command again"
+                ) from gone
+            raise MediaError(f"{name}: its decoder crashed ({end})") from gone
         self._thread.child = child
         if error is not None:
             raise error
         return result
+
+    def _started(self) -> _Child:
+        try:
+            return _Child(self._function)
+        except (EOFError, OSError) as error:
+            raise MachineFault(f"a process that decodes cannot be started ({error})") from error
 
 
 class _Child:
@@ -93,7 +110,8 @@ def _serve(function: Callable[..., Any], connection: Connection) -> None:
         try:
             result, failure = function(*arguments, **options), None
         except Exception as error:
-            result, failure = None, error
+            fault = machine_fault(error)  # here, since it is this process that may have no memory left
+            result, failure = None, MachineFault(fault) if fault else error
         connection.send((result, failure))
 
 
