@@ -25,6 +25,7 @@ from augment.video import variants as video_variants
 from pipelines import provenance
 from pipelines.device import share
 from pipelines.errors import UsageError
+from pipelines.folder_lock import alone_in_its_folder
 from pipelines.row import MEDIA, Row, digest, features, media
 from pipelines.runner import Stage, Task
 from pipelines.store import StoreReader, committed_generation
@@ -99,6 +100,7 @@ def set_determinism(device: str) -> None:
         library.utils.logging.set_verbosity_error()
 
 
+@alone_in_its_folder
 def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:
     """Augment a store; given scores, make variants of low quality again.
 

@@ -88,7 +88,8 @@ def _program(module: str, *, quiet: bool) -> Callable[[argparse.Namespace, list[
     """Starts a module with the command's own arguments and the rest of the line."""
 
     def begin(arguments: argparse.Namespace, rest: list[str]) -> None:
-        from pipelines.run import launch, start
+        from pipelines.launching import launch
+        from pipelines.run import start
 
         given: list[str] = []
         for flag, _ in COMMANDS[arguments.command].arguments:

@@ -24,7 +24,11 @@ class Share(NamedTuple):
 
     def holds(self, digest: str) -> bool:
         """Whether the task of this SHA-256 hex digest is assigned to this process."""
-        return int(digest[:16], 16) % self.processes == self.rank
+        return self.rank_of(digest) == self.rank
+
+    def rank_of(self, digest: str) -> int:
+        """The process that the task of this digest is assigned to."""
+        return int(digest[:16], 16) % self.processes
 
 
 def share() -> Share:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
+from pipelines.stop_signal import end_with_launcher, interrupt_on_signals
+
 logger = logging.getLogger(__name__)
 
 
@@ -36,12 +38,20 @@ def listed(values: Iterable[str], most: int = 5) -> str:
 
 
 def call(main: Callable[[list[str]], None]) -> NoReturn:
-    """Run a program's `main` on its arguments and exit with its exit code."""
+    """Run a program's `main` on its arguments and exit with its exit code.
+
+    SIGTERM and Ctrl-C, and the death of a launcher that started it, stop the program.
+    """
+    interrupt_on_signals()
+    end_with_launcher()
     try:
         main(sys.argv[1:])
     except (UsageError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+    except KeyboardInterrupt:
+        print("error: stopped; the same command goes on", file=sys.stderr)
+        sys.exit(1)
     except (OSError, MemoryError, ImportError) as error:
         from pipelines.machine_faults import machine_fault
 

@@ -21,6 +21,7 @@ from pipelines import provenance
 from pipelines.corpora.readers import READERS
 from pipelines.decoding.isolation import Isolated
 from pipelines.errors import RowError, UsageError, call
+from pipelines.folder_lock import alone_in_its_folder
 from pipelines.reencoding import Reencoded, reencode
 from pipelines.row import Row, arrow_schema, media, new_row
 
@@ -180,6 +181,7 @@ class ImportClips:
         return original(line, **tracks, generator=json.dumps(made, ensure_ascii=False, sort_keys=True))
 
 
+@alone_in_its_folder
 def run(invocation: Invocation[ImportConfig]) -> Summary:
     """Import a corpus.
 

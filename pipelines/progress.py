@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -43,15 +44,16 @@ class Progress:
         directory: The folder of the stage's store.
         stage: The stage's name.
         share: The share of this process.
-        tally: Its rows at the start.
+        tallies: The rows of each process at the start, by rank.
     """
 
-    def __init__(self, directory: Path, stage: str, share: Share, tally: Tally) -> None:
-        self.directory, self.stage, self.share, self.tally = directory, stage, share, tally
+    def __init__(self, directory: Path, stage: str, share: Share, tallies: Sequence[Tally]) -> None:
+        self.directory, self.stage, self.share = directory, stage, share
+        self.tally = tallies[share.rank]
         self._started = time.monotonic()
-        self._first: dict[int, Tally] = {}  # each process' tally when it was first seen
+        self._first = tallies
         self._shown = -INTERVAL_S
-        everywhere = self._everywhere()
+        everywhere = self.everywhere()
         self._bar = tqdm(
             desc=stage,
             total=everywhere.total,
@@ -84,9 +86,9 @@ class Progress:
             with suppress(FileNotFoundError):
                 write_json(self._file(self.share.rank), asdict(self.tally))
             return
-        tally = self._everywhere()
+        tally = self.everywhere()
         now = datetime.now(UTC)
-        finished = sum(first.left for first in self._first.values()) - tally.left
+        finished = sum(first.left for first in self._first) - tally.left
         rate = finished / max(time.monotonic() - self._started, 1e-9)
         end = now + timedelta(seconds=tally.left / rate) if rate > 0 else None
         status = {
@@ -101,13 +103,12 @@ class Progress:
         self._bar.total = tally.total
         self._bar.update(tally.total - tally.left - self._bar.n)
 
-    def _everywhere(self) -> Tally:
-        """The sum over all processes that have started."""
-        tallies = {self.share.rank: self.tally}
+    def everywhere(self) -> Tally:
+        """The sum over all processes, whether they have started or not."""
+        tallies = dict(enumerate(self._first)) | {self.share.rank: self.tally}
         for rank in range(1, self.share.processes) if self.share.rank == 0 else ():
             if self._file(rank).exists():
                 tallies[rank] = Tally(**json.loads(self._file(rank).read_text(encoding="utf-8")))
-        self._first = tallies | self._first
         return sum(tallies.values(), start=Tally(0, 0, 0))
 
     def _file(self, rank: int) -> Path:

@@ -19,6 +19,8 @@ from typing import Any
 
 from pipelines.device import cpu_is_wanted
 from pipelines.errors import RunError, UsageError
+from pipelines.folder_lock import holder
+from pipelines.launching import launch
 from pipelines.settings import SECTIONS, read_recipe
 from pipelines.store import committed_generation, made_by
 
@@ -34,6 +36,8 @@ STAGES = {
 }
 
 MAX_CPU_PROCESSES = 4  # each holds the models
+# What `accelerate launch --mixed_precision no --dynamo_backend no` sets.
+ACCELERATE = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "no"}
 
 DEMO_RECIPE = Path(str(files("pipelines") / "recipes" / "demo.yaml"))
 
@@ -48,7 +52,7 @@ def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
 
     Raises:
         UsageError: If the recipe names no working folder or an override belongs to no section.
-        RunError: If a stage fails.
+        RunError: If a stage fails or is stopped.
     """
     recipe = read_recipe(recipe_path)
     if work is None and not recipe.get("work"):
@@ -64,9 +68,7 @@ def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
             arguments += given[option]
         if data:
             arguments += ["--data", str(work / data)]
-        launcher = _launcher(section, gpus)
-        threads = {"OMP_NUM_THREADS": "1"} if "torch.distributed.run" in launcher else {}
-        start(section, [*launcher, "-m", module, *arguments], **threads)
+        start(section, ["-m", module, *arguments], **_processes(section, gpus))
 
     for section in STAGES:
         start_stage(section)
@@ -88,27 +90,13 @@ def _make_again(work: Path, start_stage: Callable[..., None]) -> None:
         start_stage("score")
 
 
-def start(name: str, arguments: Sequence[str], **environment: str) -> None:
+def start(name: str, arguments: Sequence[str], *, processes: int = 1, **environment: str) -> None:
     """Print which program runs, and `launch` it."""
     print(f"== {name}", flush=True)
     try:
-        launch(name, arguments, **environment)
+        launch(name, arguments, processes=processes, **environment)
     except RunError as error:
         raise RunError(f"{error}; start the same command again to continue from there") from error
-
-
-def launch(name: str, arguments: Sequence[str], **environment: str) -> None:
-    """Run a Python program to its end, with `environment` added to this process' own.
-
-    Raises:
-        UsageError: If it exited with code 2, after printing the reason.
-        RunError: If it failed otherwise.
-    """
-    code = subprocess.run([sys.executable, *arguments], env=os.environ | environment, check=False).returncode
-    if code == 2:
-        raise UsageError(f"{name} was not started, for the reason above")
-    if code:
-        raise RunError(f"{name} failed (exit code {code})")
 
 
 def print_status(directory: Path) -> None:
@@ -124,10 +112,12 @@ def print_status(directory: Path) -> None:
         )
     for path in sorted(paths, key=lambda path: path.stat().st_mtime):
         status = json.loads(path.read_text(encoding="utf-8"))
-        end = status["expected_end"] if status["left"] else None
+        state, end = status["state"], status["expected_end"] if status["left"] else None
+        if state == "running" and holder(path.parent) is None:
+            state, end = "killed", None
         expected = f", expected end {end}" if end else ""
         print(
-            f"{status['stage']:<10} {status['state']:<8} {status['done']} done, {status['failed']} failed,"
+            f"{status['stage']:<10} {state:<8} {status['done']} done, {status['failed']} failed,"
             f" {status['left']} left, {status['rows_per_second']:g} rows/s{expected}"
         )
 
@@ -156,21 +146,18 @@ def _gpus() -> int:
     return int(subprocess.run([sys.executable, "-c", count], check=True, capture_output=True).stdout)
 
 
-def _launcher(section: str, gpus: int) -> list[str]:
-    """Arguments that start a stage's module, with one process per GPU or, on the CPU, per core.
+def _processes(section: str, gpus: int) -> dict[str, Any]:
+    """How many processes a stage takes, one per GPU or, on the CPU, per core, and their environment.
 
-    The import decodes in threads. On the CPU, fine-tuning is one process that computes in threads.
+    The import has processes of its own. On the CPU, fine-tuning is one process that computes in threads.
     """
     if section == "corpus":
-        return []
-    if gpus or section == "finetune":
-        plain = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        plain += ["--num_cpu_threads_per_process", str(max(1, (os.cpu_count() or 1) // (gpus or 1)))]
-        where = ["--multi_gpu"] if gpus > 1 else [] if gpus else ["--cpu"]
-        return ["-m", "accelerate.commands.launch", "--num_processes", str(gpus or 1), *plain, *where]
-    # On the CPU, accelerate always starts one process.
-    cores = min(os.cpu_count() or 1, MAX_CPU_PROCESSES)
-    return ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(cores)]
+        return {}
+    cores = os.cpu_count() or 1
+    if not gpus and section != "finetune":
+        return {"processes": min(cores, MAX_CPU_PROCESSES), "OMP_NUM_THREADS": "1"}
+    environment = {"OMP_NUM_THREADS": str(max(1, cores // (gpus or 1)))} | ACCELERATE
+    return {"processes": gpus or 1} | environment | ({} if gpus else {"ACCELERATE_USE_CPU": "true"})
 
 
 def _table(metrics: dict[str, Any]) -> str:

@@ -13,8 +13,10 @@ their digests; the first one waits for the others and commits.
 from __future__ import annotations
 
 import logging
+import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -114,11 +116,8 @@ class Stage:
             StageFailed: If more rows failed than the settings allow, or the first ones all for one reason.
             UsageError: If the settings of the operator cannot be used.
         """
-        mine = [task for task in tasks if self._is_mine(task)]
-        todo = [task for task in mine if self._pending(task)]
-        done = sum(self.parts.done(task.key) for task in mine)
-        tally = Tally(done=done, failed=len(mine) - len(todo) - done, left=len(todo))
-        with Progress(self.directory, self.name, self.share, tally) as progress:
+        todo = [task for task in tasks if self._is_mine(task) and self._pending(task)]
+        with self._reporting(tasks) as progress:
             operator = make_operator() if todo else None
             for start in range(0, len(todo), self.settings.batch_size):
                 assert operator is not None
@@ -172,6 +171,25 @@ class Stage:
         counts = commit(self.directory, rows, generation=generation, settings=settings, scores=scores)
         self.parts.close(index, keep)
         return counts
+
+    @contextmanager
+    def _reporting(self, tasks: Sequence[Task]) -> Iterator[Progress]:
+        """Show the progress of all processes; if a signal interrupts them, an error says how far they are."""
+        tallies = [Tally(0, 0, 0) for _ in range(self.share.processes)]
+        for task in tasks:
+            rank = self.share.rank_of(task.shard_key or task.key)
+            is_done, is_left = self.parts.done(task.key), self._pending(task)
+            tallies[rank] += Tally(done=is_done, failed=not (is_done or is_left), left=is_left)
+        try:
+            with Progress(self.directory, self.name, self.share, tallies) as progress:
+                yield progress
+        except KeyboardInterrupt as stopped:
+            if not self.leads:
+                sys.exit(1)  # the first process tells of all
+            tally = progress.everywhere()
+            raise StageFailed(
+                f"{self.name}: stopped, {tally.done} of {tally.total} done; the same command goes on"
+            ) from stopped
 
     def _is_mine(self, task: Task) -> bool:
         return self.share.holds(task.shard_key or task.key)

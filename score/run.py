@@ -24,6 +24,7 @@ from pipelines.atomic import read_json_lines, write_json
 from pipelines.device import share
 from pipelines.errors import RunError, UsageError
 from pipelines.finished_tasks import committed_tasks
+from pipelines.folder_lock import alone_in_its_folder
 from pipelines.row import Row
 from pipelines.runner import Stage, Task
 from pipelines.store import StoreReader, committed_generation, made_by
@@ -92,6 +93,7 @@ class ScoreConfig:
         return [name for name in chosen if name not in self.disabled_signals]
 
 
+@alone_in_its_folder
 def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     """Score a store.
 
@@ -145,6 +147,7 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     return _commit(invocation, stage, reader, tasks, kept, columns, inputs, before)
 
 
+@alone_in_its_folder
 def reweigh(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     """Compute qualities and weights of a scored store again from its signals and its calibration.
 

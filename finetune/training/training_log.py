@@ -31,7 +31,7 @@ class TrainingLog(TrainerCallback):
         rows = _rows_of_step(args)
         done = rows * state.global_step
         tally = Tally(done=done, failed=0, left=rows * state.max_steps - done)
-        self._progress = Progress(self.directory, "finetune", Share(0, 1), tally)
+        self._progress = Progress(self.directory, "finetune", Share(0, 1), [tally])
         self._progress.show()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

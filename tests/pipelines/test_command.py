@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import run
+from pipelines import launching, run
 from pipelines.__main__ import main
 from pipelines.errors import RunError, UsageError
 
@@ -104,7 +104,8 @@ def test_commands_of_models_start_their_programs(
     argv: str, started: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[list[str]] = []
-    monkeypatch.setattr(run, "launch", lambda name, arguments, **_: found.append(arguments))
+    for module in (run, launching):
+        monkeypatch.setattr(module, "launch", lambda name, arguments, **_: found.append(arguments))
     main(argv.split())
     assert found == [["-m", *started.split()]]
 
@@ -121,7 +122,7 @@ def test_a_stage_that_fails_ends_the_run(code: int, error: type[Exception]) -> N
 def test_status_of_a_store_and_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = {
         "stage": "score",
-        "state": "running",
+        "state": "stopped",
         "done": 3,
         "failed": 1,
         "left": 6,
@@ -132,7 +133,7 @@ def test_status_of_a_store_and_of_a_run(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "scored" / "status.json").write_text(json.dumps(status))
     main(["status", str(tmp_path)])
     main(["status", str(tmp_path / "scored")])
-    line = "score      running  3 done, 1 failed, 6 left, 2 rows/s, expected end 2030-01-01T00:00:00+00:00\n"
+    line = "score      stopped  3 done, 1 failed, 6 left, 2 rows/s, expected end 2030-01-01T00:00:00+00:00\n"
     assert capsys.readouterr().out == 2 * line
     with pytest.raises(RunError, match="no status"):
         main(["status", str(tmp_path / "nothing")])

@@ -45,7 +45,8 @@ def caused(error: BaseException) -> RowError:
 )
 def test_the_machines_faults(error: BaseException) -> None:
     told = machine_fault(error)
-    assert told is not None and ";" in told
+    assert told is not None
+    assert ";" in told
 
 
 @pytest.mark.parametrize(
@@ -69,12 +70,12 @@ def test_any_error_counts_while_memory_is_short(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_library_that_fails_by_the_machines_fault_is_no_media_error() -> None:
-    with pytest.raises(MachineFault, match=r"a\.mp4: OSError: .*free some space; the same command"):
-        with library_errors("a.mp4", "breaks"):
-            raise OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(MediaError, match=r"a\.mp4: breaks \(of its own\)"):
-        with library_errors("a.mp4", "breaks"):
-            raise ValueError("of its own")
+    told = r"a\.mp4: OSError: .*free some space; the same command"
+    with pytest.raises(MachineFault, match=told), library_errors("a.mp4", "breaks"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    told = r"a\.mp4: breaks \(of its own\)"
+    with pytest.raises(MediaError, match=told), library_errors("a.mp4", "breaks"):
+        raise ValueError("of its own")
 
 
 def starved(how: str) -> Any:
