@@ -126,6 +126,11 @@ def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:
         _tasks(variants, states),
         lambda task: (reader.row(task.payload.variant.index), task.payload),
         lambda: MakeVariants(config, bank),
+        others=[
+            Attempt(variant, number).task().key
+            for variant in variants
+            for number in range(1 + config.retries.attempts)
+        ],
     )
     if not stage.leads:
         return {}

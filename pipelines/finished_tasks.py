@@ -93,6 +93,10 @@ class Parts:
         """Whether there is a result for this key."""
         return key in self._where or key in self._committed
 
+    def finished(self) -> dict[str, str]:
+        """By key, the ids of all rows that have a result, whether there is a task for it now or not."""
+        return dict.fromkeys(self._where, "of an unfinished run") | self._committed
+
     def failure(self, key: str) -> Failure | None:
         """The failure recorded for this key, unless there is a result now."""
         return None if self.done(key) else self._failures.get(key)

@@ -61,6 +61,7 @@ class FolderLock:
     def __init__(self, directory: Path) -> None:
         self.path = Path(directory) / NAME
         self._file = -1
+        self._is_new = False
         self._ended = threading.Event()
 
     def __enter__(self) -> Self:
@@ -71,6 +72,7 @@ class FolderLock:
         """
         if share().rank > 0:
             return self
+        self._is_new = not self.path.parent.exists()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         while self._file < 0:
             self._file = self._taken()
@@ -89,6 +91,9 @@ class FolderLock:
             self._ended.set()
             self.path.unlink(missing_ok=True)
             os.close(self._file)
+            if self._is_new:
+                with suppress(OSError):  # if something was written
+                    self.path.parent.rmdir()
 
     def _taken(self) -> int:
         """The locked file; -1 if it was removed meanwhile, by a run that has just ended."""

@@ -25,7 +25,7 @@ from pipelines.settings import SECTIONS, read_recipe
 from pipelines.store import committed_generation, made_by
 
 # Options of every stage that processes rows, beside those of its section.
-FOR_ALL = ("seed", "max-failures", "retry-failed")
+FOR_ALL = ("seed", "max-failures", "retry-failed", "overwrite")
 
 # By section of the recipe: the program, and the folders that it reads and writes.
 STAGES = {
@@ -64,7 +64,7 @@ def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
     def start_stage(section: str, *more: str) -> None:
         module, data, out = STAGES[section]
         arguments = ["--config", str(recipe_path), "--out", str(work / out), *given[section], *more]
-        for option in FOR_ALL if section != "finetune" else ("seed",):
+        for option in FOR_ALL if section != "finetune" else ("seed", "overwrite"):
             arguments += given[option]
         if data:
             arguments += ["--data", str(work / data)]
@@ -87,7 +87,7 @@ def _make_again(work: Path, start_stage: Callable[..., None]) -> None:
         start_stage("augment", "--scores", str(scored))
         if committed_generation(augmented) == before:
             return
-        start_stage("score")
+        start_stage("score", "--overwrite")  # its rows of the variants that were replaced
 
 
 def start(name: str, arguments: Sequence[str], *, processes: int = 1, **environment: str) -> None:

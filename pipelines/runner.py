@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pipelines.atomic import write_json_lines
 from pipelines.device import Share, share
-from pipelines.errors import RowError, RunError, UsageError
+from pipelines.errors import RowError, RunError, UsageError, listed
 from pipelines.finished_tasks import Failure, Parts
 from pipelines.machine_faults import refuse_fault
 from pipelines.progress import Progress, Tally
@@ -103,6 +103,7 @@ class Stage:
         tasks: Sequence[Task],
         load: Callable[[Task], Input],
         make_operator: Callable[[], Operator[Input]],
+        others: Collection[str] = (),
     ) -> None:
         """Do the pending tasks of this process' share; the first process then waits for the others.
 
@@ -110,12 +111,14 @@ class Stage:
             tasks: All tasks of the stage, the same in every process.
             load: Reads the operator's input for one task.
             make_operator: Loads the model; called only if there are pending tasks.
+            others: Keys of results that may be in the folder beside those of the tasks.
 
         Raises:
             MachineFault: If a row failed by the machine's fault.
             StageFailed: If more rows failed than the settings allow, or the first ones all for one reason.
-            UsageError: If the settings of the operator cannot be used.
+            UsageError: If the settings of the operator cannot be used, or finished results would be replaced.
         """
+        self._check_replaced({task.key for task in tasks} | set(others))
         todo = [task for task in tasks if self._is_mine(task) and self._pending(task)]
         with self._reporting(tasks) as progress:
             operator = make_operator() if todo else None
@@ -171,6 +174,18 @@ class Stage:
         counts = commit(self.directory, rows, generation=generation, settings=settings, scores=scores)
         self.parts.close(index, keep)
         return counts
+
+    def _check_replaced(self, known: set[str]) -> None:
+        """Refuse to replace finished results that none of the tasks would make again."""
+        if self.settings.overwrite:
+            return
+        finished = self.parts.finished().items()
+        replaced = dict.fromkeys(row_id for key, row_id in finished if key not in known)
+        if replaced:
+            raise UsageError(
+                f"--out: {self.directory} holds finished rows of other settings or inputs, which would be lost"
+                f" ({listed(replaced)}); choose another --out, or give --overwrite to replace them"
+            )
 
     @contextmanager
     def _reporting(self, tasks: Sequence[Task]) -> Iterator[Progress]:

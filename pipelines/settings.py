@@ -42,6 +42,8 @@ class RunSettings:
     """Stop once more rows than this have failed."""
     retry_failed: bool = False
     """Take the rows again that failed earlier."""
+    overwrite: bool = False
+    """Replace finished rows that were made with other settings or from other inputs."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -62,6 +64,7 @@ class Invocation(Generic[Config]):
     seed: int
     max_failures: int | None
     retry_failed: bool
+    overwrite: bool
     flags: dict[str, bool]
     command: str
     """As it was typed."""
@@ -70,8 +73,12 @@ class Invocation(Generic[Config]):
 
     def run_settings(self, batch_size: int) -> RunSettings:
         """The settings of the runner."""
-        failures, retry = self.max_failures, self.retry_failed
-        return RunSettings(batch_size=batch_size, max_failures=failures, retry_failed=retry)
+        return RunSettings(
+            batch_size=batch_size,
+            max_failures=self.max_failures,
+            retry_failed=self.retry_failed,
+            overwrite=self.overwrite,
+        )
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -135,6 +142,7 @@ def parse_stage(
         seed=parsed.seed,
         max_failures=parsed.max_failures,
         retry_failed=parsed.retry_failed,
+        overwrite=parsed.overwrite,
         flags={name: parsed[name.replace("-", "_")] for name in flags},
         command=shlex.join([prog, *argv]),
         paths={name: Path(parsed[name]) if parsed[name] else None for name in paths},
@@ -153,6 +161,8 @@ def _parser(
     text = "stop when more rows have failed"
     parser.add_argument("--max-failures", type=int | None, default=None, help=text)
     parser.add_argument("--retry-failed", action="store_true", help="try rows again that failed earlier")
+    text = "replace finished work at --out that was made with other settings or from other inputs"
+    parser.add_argument("--overwrite", action="store_true", help=text)
     for name, text in flags.items():
         parser.add_argument(f"--{name}", action="store_true", help=text)
     for name, text in paths.items():

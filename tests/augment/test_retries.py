@@ -21,6 +21,7 @@ from augment.video.styles import PUBLISHED
 from pipelines import finished_tasks, run
 from pipelines.errors import RunError, UsageError
 from pipelines.row import digest
+from pipelines.runner import StageFailed
 from pipelines.store import StoreReader, commit, committed_generation
 from score.__main__ import main as score
 from score.measurement import Comparison, ScoreVariants
@@ -193,7 +194,7 @@ def test_with_nothing_below_nothing_changes(originals: Path, tmp_path: Path) -> 
     loop.score(of(TABLE))
     loop.again()
     assert loop.files() == before
-    assert loop.augment("--augment.retries.attempts", "0") == plain.rows()
+    assert loop.augment("--augment.retries.attempts", "0", "--overwrite") == plain.rows()
 
 
 def test_interrupted_and_started_again_equals_straight(
@@ -213,7 +214,7 @@ def test_interrupted_and_started_again_equals_straight(
 
     with monkeypatch.context() as patch:
         patch.setattr(stage.MakeVariants, "_variant", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(StageFailed, match="augment: stopped, "):
             broken.again()
     broken.augment()  # as `daq-msa run` does when it is started again
     with monkeypatch.context() as patch:
@@ -376,7 +377,7 @@ def test_a_run_augments_and_scores_by_turns(
     def start(section: str, arguments: list[str], **_: str) -> None:
         started.append(section)
         if section in ("augment", "score"):
-            {"augment": main, "score": score}[section](arguments[arguments.index("-m", 2) + 2 :])
+            {"augment": main, "score": score}[section](arguments[2:])
         elif section == "finetune":
             (task / "model").mkdir(exist_ok=True)
             (task / "model" / "metrics.json").write_text(json.dumps({"test": {"after": {"MAE": 1.0}}}))

@@ -215,7 +215,8 @@ def test_more_variants_and_a_new_style_redo_nothing_else(
     more = rows_of(out)
     assert {row_id: more[row_id] for row_id in rows_of(augmented)} == rows_of(augmented)
     assert set(more) - set(rows_of(augmented)) == {"c/speaker0/0#audio-1", "c/speaker1/0#audio-1"}
-    main(arguments(originals, out, models, "--augment.both", "0", "--augment.video.styles", "[monet]"))
+    other = ("--augment.both", "0", "--augment.video.styles", "[monet]")
+    main(arguments(originals, out, models, *other, "--overwrite"))
     restyled = rows_of(out)
     assert restyled["c/speaker0/0#audio-0"] == more["c/speaker0/0#audio-0"]
     assert restyled["c/speaker0/0#video-0"]["video"] != more["c/speaker0/0#video-0"]["video"]

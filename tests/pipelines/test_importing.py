@@ -287,7 +287,9 @@ def test_only_changed_files_are_done_again(
     assert done == []
     os.utime(good / "good0.mkv")  # read again, but its content is the same
     (good / "good1.mkv").write_bytes(media.mux(numbered(20), 10, tone(2.0)))
-    after = import_folder(good / "label.csv", tmp_path / "store")
+    with pytest.raises(UsageError, match="holds finished rows of other settings or inputs"):
+        import_folder(good / "label.csv", tmp_path / "store")
+    after = import_folder(good / "label.csv", tmp_path / "store", "--overwrite")
     assert done == ["good1.mkv"]
     assert after["good1"]["duration_s"] == 2
     assert {name: row for name, row in after.items() if name != "good1"} == {

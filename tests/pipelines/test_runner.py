@@ -131,9 +131,31 @@ def test_a_finished_stage_does_nothing_again_and_a_new_setting_redoes_what_it_to
     assert again.seen == []
     changed = tasks(6)
     changed[2] = tasks(6, setting=1)[2]
-    run(tmp_path / "s", changed, again)
+    run(tmp_path / "s", changed, again, overwrite=True)
     assert again.seen == [changed[2].id]
     assert len(StoreReader(tmp_path / "s")) == 6
+
+
+def test_finished_rows_are_not_replaced_unless_that_is_asked_for(tmp_path: Path) -> None:
+    class Interrupted(Doubler):
+        def __call__(self, rows: list[Row]) -> list[Row]:
+            if len(self.seen) >= 4:
+                raise KeyboardInterrupt
+            return super().__call__(rows)
+
+    run(tmp_path / "s", tasks(6), Doubler())
+    with pytest.raises(StageFailed):
+        run(tmp_path / "half", tasks(6), Interrupted(), batch_size=2)
+    for folder, others in (("s", tasks(6)[:5]), ("s", tasks(6, setting=1)), ("half", tasks(6, setting=1))):
+        with pytest.raises(
+            UsageError, match=rf"--out: .*{folder} holds finished rows of other .*--overwrite"
+        ):
+            run(tmp_path / folder, others, Doubler())
+    more = Doubler()
+    run(tmp_path / "s", tasks(8), more)  # what is added replaces nothing
+    assert len(more.seen) == 2
+    run(tmp_path / "s", tasks(6)[:5], more, overwrite=True)
+    assert len(StoreReader(tmp_path / "s")) == 5
 
 
 def test_interrupted_and_resumed_equals_straight(tmp_path: Path) -> None:
@@ -297,10 +319,10 @@ def test_a_crash_while_committing_leaves_the_old_store(
 
     with monkeypatch.context() as broken, pytest.raises(OSError, match="No space"):
         broken.setattr("pipelines.store._card", crash)
-        run(tmp_path / "s", tasks(8, setting=1), Doubler())
+        run(tmp_path / "s", tasks(8, setting=1), Doubler(), overwrite=True)
     assert list(StoreReader(tmp_path / "s").rows()) == before
     untouched = Doubler()
-    run(tmp_path / "s", tasks(8, setting=1), untouched)
+    run(tmp_path / "s", tasks(8, setting=1), untouched, overwrite=True)
     assert untouched.seen == []
     assert len(StoreReader(tmp_path / "s")) == 8
     generations = {path.name.split("-")[1] for path in (tmp_path / "s" / "data").iterdir()}
@@ -330,7 +352,7 @@ def test_results_that_are_to_be_kept_outlive_the_commit(tmp_path: Path) -> None:
 
     def commit(chosen: list[Task], keep: list[str]) -> Stage:
         stage = Stage("test", tmp_path / "s", features().arrow_schema, RunSettings(batch_size=3))
-        stage.perform(chosen, load, lambda: operator)
+        stage.perform(chosen, load, lambda: operator, others=keys)
         stage.commit(chosen, [stage.parts.get(task.key) for task in chosen], SETTINGS, keep=keep)
         return Stage("test", tmp_path / "s", features().arrow_schema, RunSettings())
 
