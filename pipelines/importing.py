@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipelines import provenance
 from pipelines.corpora.readers import READERS
 from pipelines.decoding.isolation import Isolated
+from pipelines.decoding.reencoding import Reencoded, reencode
 from pipelines.errors import RowError, UsageError, call
 from pipelines.folder_lock import alone_in_its_folder
-from pipelines.reencoding import Reencoded, reencode
 from pipelines.row import Row, arrow_schema, media, new_row
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import pytest
 
 from pipelines import importing
 from pipelines.decoding.isolation import Isolated
+from pipelines.decoding.reencoding import reencode
 from pipelines.media import MediaError, mux
-from pipelines.reencoding import reencode
 from pipelines.store import StoreReader
 from tests.pipelines.clips import numbered, tone
 
