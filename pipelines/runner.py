@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from pipelines.atomic import write_json_lines
 from pipelines.device import Share, share
 from pipelines.errors import RowError, RunError, UsageError
-from pipelines.finished_tasks import Failure, Parts
+from pipelines.finished_tasks import Failure, Parts, clear_rubbish
 from pipelines.machine_faults import refuse_fault
 from pipelines.progress import Progress, Tally
 from pipelines.row import Row, digest
@@ -88,6 +88,8 @@ class Stage:
                 f"retry_failed: {self.share.processes} processes were started, and failed rows are tried"
                 " again by one process only; start the stage without a launcher"
             )
+        if self.leads:
+            clear_rubbish(self.directory)
         self.parts = Parts(self.directory, schema)
         self._first = FirstFailures()
 
