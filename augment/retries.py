@@ -56,12 +56,12 @@ def stored_states(variants: Sequence[Variant], out: Path, config: AugmentConfig)
     states = {variant.id: State() for variant in variants}
     if config.retries.attempts == 0 or not is_store(out):
         return states
-    known, reader = committed(out)
-    generators = _column(reader, "generator") if reader else {}
+    known = committed(out)
+    generators = _column(known.reader, "generator") if known.reader else {}
     for variant in variants:
         if variant.id in generators:
             state = read_state(generators[variant.id])
-            if Attempt(variant, state.attempt).task().key in known:
+            if Attempt(variant, state.attempt).task().key in known.tasks:
                 states[variant.id] = state
     return states
 

@@ -13,7 +13,7 @@ import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +22,7 @@ from pipelines.atomic import DamagedFile, json_lines, sweep, temporary_for, writ
 from pipelines.card import DamagedStore, StoreError
 from pipelines.checksums import (
     is_vouched,
+    parsing,
     publish_vouched,
     read_sealed,
     read_verified,
@@ -30,6 +31,7 @@ from pipelines.checksums import (
     write_sealed,
 )
 from pipelines.row import Row, digest
+from pipelines.shards import open_shards
 from pipelines.store import GENERATION_DIGITS, StoreReader, committed_generation, remove_unnamed
 
 if TYPE_CHECKING:
@@ -57,38 +59,48 @@ class Failure:
     key: str
 
 
+@dataclass(frozen=True)
+class Committed:
+    """What a stage finds of its own store."""
+
+    generation: str | None = None
+    tasks: dict[str, str] = field(default_factory=dict)
+    """The row's id by the task's key."""
+    reader: StoreReader | None = None
+    """Has the rows of `tasks`; None if there are none."""
+
+
 def committed_tasks(directory: Path) -> dict[str, str]:
-    """The tasks of a committed store's rows: the row's id by the task's key; see `committed`."""
-    return committed(directory)[0]
+    """The tasks of a committed store's rows: the row's id by the task's key."""
+    return committed(directory).tasks
 
 
-def committed(directory: Path) -> tuple[dict[str, str], StoreReader | None]:
-    """The finished tasks in a stage's own store, whose row ids they are the keys of, and the rows.
+def committed(directory: Path) -> Committed:
+    """The finished tasks and their rows in a stage's own store.
 
-    Rows that are lost with a damaged file are left out with a warning, and so is all if the index is damaged.
+    Rows that are lost with a damaged file are left out with a warning; so are all rows if the index is lost.
     """
     while True:
         index, generation = _index_of(directory), _generation(directory)
         # After a crash during a commit, the index has the generations before and after it.
-        known = [each for each in (index, index.get("next")) if each and each["rows"]]
-        rows = next((each["rows"] for each in known if each["generation"] == generation), {})
-        if not rows and generation is None and index.get("generation"):
-            generation, rows = index["generation"], index["rows"]  # the card is lost
-        if not rows:
-            return {}, None
-        reader = StoreReader(directory, intact_of=generation)
-        if _generation(directory) in (generation, None):  # no other process has committed meanwhile
+        known = (each for each in (index, index.get("next")) if each and each["generation"])
+        # If the card is damaged, the index knows the generation that it was of.
+        chosen = next((each for each in known if each["generation"] == generation), index)
+        if not chosen.get("generation") or not chosen["rows"]:
+            return Committed(generation)
+        reader = StoreReader(directory, intact_of=chosen["generation"])
+        if _generation(directory) == generation:  # no other process has committed meanwhile
             break
     there = {*reader.table["id"].to_pylist()}
-    intact = {key: row_id for key, row_id in rows.items() if row_id in there}
-    if len(intact) < len(rows):
+    intact = {key: row_id for key, row_id in chosen["rows"].items() if row_id in there}
+    if len(intact) < len(chosen["rows"]):
         logger.warning(
             "%s: %d of %d finished rows are lost with damaged or missing files, and are made again",
             directory,
-            len(rows) - len(intact),
-            len(rows),
+            len(chosen["rows"]) - len(intact),
+            len(chosen["rows"]),
         )
-    return intact, reader
+    return Committed(chosen["generation"], intact, reader)
 
 
 def _index_of(directory: Path) -> dict[str, Any]:
@@ -117,9 +129,10 @@ def clear_rubbish(directory: Path) -> None:
     for folder in (directory, directory / "data", directory / "parts", *(directory / "parts").glob("*/")):
         sweep(folder)
     try:
+        open_shards(directory)
         remove_unnamed(directory)
     except DamagedStore:
-        return  # its shards are still needed
+        return  # what the card does not name may be what it should name
     except StoreError:
         if not _index_of(directory).get("generation"):  # there never was a store
             for path in (directory / "data").glob("*.parquet"):
@@ -137,12 +150,11 @@ class Parts:
         self.schema = schema.insert(0, pyarrow.field("key", pyarrow.string()))
         self._where: dict[str, tuple[Path, int]] = {}
         self._failures: dict[str, Failure] = {}
-        self._reader: StoreReader | None = None
         self._open_part: tuple[Path, list[Row]] | None = None
         self._seen: set[Path] = set()
         # In this order: what the first process removes from the parts meanwhile is then in the store.
         self.refresh()
-        self._committed, self._reader = committed(self.directory)
+        self._committed = committed(self.directory)
         for failure in _listed_failures(self.directory / FAILURES):
             self._failures.setdefault(failure.key, failure)
 
@@ -166,7 +178,7 @@ class Parts:
 
     def done(self, key: str) -> bool:
         """Whether there is a result for this key."""
-        return key in self._where or key in self._committed
+        return key in self._where or key in self._committed.tasks
 
     def failure(self, key: str) -> Failure | None:
         """The failure recorded for this key, unless there is a result now."""
@@ -202,13 +214,14 @@ class Parts:
         if key in self._where:
             path, index = self._where[key]
             return {name: value for name, value in self._rows(path)[index].items() if name != "key"}
-        assert self._reader is not None
-        row = self._reader.row(self._reader.index_of(self._committed[key]))
+        reader = self._committed.reader
+        assert reader is not None
+        row = reader.row(reader.index_of(self._committed.tasks[key]))
         return {name: row[name] for name in self.schema.names if name != "key"}
 
     def announce(self, generation: str, tasks: Iterable[tuple[str, str]]) -> None:
         """Before the commit: record the `tasks` (key, row id) of the next generation."""
-        current = {"generation": _generation(self.directory), "rows": self._committed}
+        current = {"generation": self._committed.generation, "rows": self._committed.tasks}
         write_sealed(self.directory / WORKS, current | {"next": self._index(generation, tasks)})
 
     def close(self, tasks: Iterable[tuple[str, str]], keep: Collection[str] = ()) -> None:
