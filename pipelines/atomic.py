@@ -139,7 +139,7 @@ def write_table(path: Path, table: pyarrow.Table) -> None:
     import pyarrow.parquet
 
     with replacing(path) as temporary:
-        pyarrow.parquet.write_table(table, temporary)
+        pyarrow.parquet.write_table(table, temporary, write_page_checksum=True)
 
 
 def strict_json(value: Any, indent: int | None = None) -> str:

@@ -48,7 +48,7 @@ def read_card(directory: Path) -> Card:
 
     Raises:
         StoreError: If there is none.
-        DamagedStore: If it cannot be read, or names no file, or one twice.
+        DamagedStore: If it cannot be read, names no file, or one twice, or counts other splits than it names.
     """
     import yaml
 
@@ -69,7 +69,11 @@ def read_card(directory: Path) -> Card:
     if twice or not names:
         problem = f"it names {', '.join(twice)} twice" if twice else "it names no data files"
         raise DamagedStore(f"{path}: damaged: {problem}")
-    return Card(files, {split: int(rows) for split, rows in _COUNT.findall(text)})
+    rows = {split: int(number) for split, number in _COUNT.findall(text)}
+    if rows and rows.keys() != files.keys():
+        problem = f"it names data files of {', '.join(files)} and counts rows of {', '.join(rows)}"
+        raise DamagedStore(f"{path}: damaged: {problem}")
+    return Card(files, rows)
 
 
 def _data_files(header: dict[str, Any]) -> dict[str, list[str]]:

@@ -62,9 +62,6 @@ def _open_named(directory: Path, card: Card, thorough: bool) -> list[Shard]:
         if wanted is not None and found != wanted:
             problem = f"counts {wanted} rows of {split}, but the files that it names have {found}"
             raise damage(directory, f"{directory / CARD}: damaged: it {problem}")
-    lost = [split for split in card.rows if split not in card.files]
-    if lost:
-        raise damage(directory, f"{directory / CARD}: damaged: it names no data files of {listed(lost)}")
     return [shard for files in opened.values() for shard in files]
 
 

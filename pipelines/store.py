@@ -38,6 +38,7 @@ SHARD_BYTES = 512 * 2**20
 GROUP_BYTES = 32 * 2**20  # the Hub's viewer wants row groups under 100 MB
 GROUP_ROWS = 64
 GENERATION_DIGITS = 12
+SETTINGS = "settings.json"
 
 
 def open_store(directory: str | Path) -> datasets.Dataset:
@@ -154,10 +155,10 @@ def commit(
         files, counts = _write_shards(directory / "data", name, rows, scores)
         if not counts:
             raise StoreError(f"{directory}: no row is left to write; failures.jsonl there says why")
-        write_sealed(directory / "settings.json", settings)
+        write_sealed(directory / SETTINGS, settings)
         write_text(directory / CARD, render(files, counts, settings))
-    elif not _has_record(directory):
-        write_sealed(directory / "settings.json", settings)
+    else:
+        _mend_records(directory, counts, settings)
     remove_unnamed(directory)
     return counts
 
@@ -175,12 +176,19 @@ def _rows_of(directory: Path, generation: str) -> dict[str, int] | None:
     return {split: written.count(split) for split in SPLITS if split in written}
 
 
-def _has_record(directory: Path) -> bool:
+def _mend_records(directory: Path, counts: dict[str, int], settings: dict[str, Any]) -> None:
+    """Write a lost record of the store's making again, and a card that was cut; one that was edited stays."""
     try:
-        return bool(made_by(directory))
+        lost = "" if made_by(directory) else f"{directory / SETTINGS}: missing"
     except DamagedStore as error:
-        logger.warning("it is written again: %s", str(error).partition(";")[0])
-        return False
+        lost = str(error).partition(";")[0]
+    if lost:
+        logger.warning("%s; it is written again", lost)
+        write_sealed(directory / SETTINGS, settings)
+    whole, path = render(read_card(directory).files, counts, settings), directory / CARD
+    if len(path.read_bytes()) < len(whole.encode()) and whole.encode().startswith(path.read_bytes()):
+        logger.warning("%s: damaged: its end is missing; it is written again", path)
+        write_text(path, whole)
 
 
 def _write_shards(
@@ -235,7 +243,7 @@ def made_by(directory: str | Path) -> dict[str, Any]:
     """
     with explained(Path(directory)):
         try:
-            return read_sealed(Path(directory) / "settings.json")
+            return read_sealed(Path(directory) / SETTINGS)
         except FileNotFoundError:
             return {}
 
