@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from pipelines.atomic import write_json_lines
+from pipelines.atomic import make_folder, write_json_lines
 from pipelines.device import Share, share
 from pipelines.errors import RowError, RunError, UsageError
 from pipelines.finished_tasks import Failure, Parts, clear_rubbish
@@ -81,7 +81,7 @@ class Stage:
 
     def __init__(self, name: str, directory: Path, schema: pyarrow.Schema, settings: RunSettings) -> None:
         self.name, self.directory, self.settings = name, Path(directory), settings
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_folder(self.directory)
         self.share: Share = share()
         if settings.retry_failed and self.share.processes > 1:
             raise ValueError(
