@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from pipelines.__main__ import main
-from pipelines.atomic import DamagedFile, read_json_lines, write_json, write_json_lines
+from pipelines.atomic import DamagedFile, read_json_lines, write_json
 from pipelines.checking import DamageFound, check
-from pipelines.checksums import read_sealed, unsealed
+from pipelines.checksums import read_sealed
 from pipelines.errors import RowError, RunError
 from pipelines.row import Row, features
 from pipelines.runner import RunSettings, Stage
 from pipelines.store import DamagedStore, StoreReader, committed_generation, made_by, open_store
+from tests.pipelines.older_stores import as_before
 from tests.pipelines.test_runner import SETTINGS, Doubler, load, tasks
 
 BAD = tasks(9)[4].id
@@ -216,20 +217,6 @@ def test_a_card_that_counts_other_rows_than_its_files_have_is_damaged(finished: 
             open_store(copy)
         assert run(copy).seen == []
         assert content(copy) == content(finished)
-
-
-def as_before(store: Path) -> None:
-    """Make a store one without digests, as earlier versions wrote it."""
-    card = (store / "README.md").read_text()
-    for path in (store / "data").iterdir():
-        plain = path.name.rpartition("-")[0] + ".parquet"
-        card = card.replace(path.name, plain)
-        path.rename(path.with_name(plain))
-    (store / "README.md").write_text(card)
-    for name in ("settings.json", "works.json"):
-        write_json(store / name, read_sealed(store / name))
-    records = [unsealed(record) for record in read_json_lines(store / "failures.jsonl")]
-    write_json_lines(store / "failures.jsonl", records)
 
 
 def test_a_store_without_digests_is_read_as_before_and_goes_on(finished: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from score.measurement import Comparison
 from score.run import SCORES, ScoreConfig, reweigh, run
 from score.signals.catalogue import JUDGED
 from tests import processes
+from tests.pipelines.older_stores import as_before
 from tests.score.clips import FPS, blurred, noisy, original, restyled, variant, with_noise, write_store
 
 TRAIN, HELD_OUT, PAIRED = 18, 2, 6
@@ -269,6 +270,7 @@ def test_a_store_of_before_a_signal_came_to_be_is_weighed_again(
 ) -> None:
     copy = shutil.copytree(scored, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
     whole = {row["id"]: row for row in StoreReader(copy).rows()}
+    as_before(copy)
     for file in (copy / "data").glob("*.parquet"):
         table = pyarrow.parquet.read_table(file).drop_columns(["score_audio_pitch"])
         pyarrow.parquet.write_table(table, file)
