@@ -19,7 +19,7 @@ from augment.planning import Attempt, Variant
 from augment.settings import AugmentConfig, RetrySettings
 from pipelines.atomic import read_json_lines
 from pipelines.errors import RunError
-from pipelines.finished_tasks import committed_tasks
+from pipelines.finished_tasks import committed, committed_tasks
 from pipelines.store import StoreReader, committed_generation, is_store, made_by
 
 Try = dict[str, Any]
@@ -56,11 +56,12 @@ def stored_states(variants: Sequence[Variant], out: Path, config: AugmentConfig)
     states = {variant.id: State() for variant in variants}
     if config.retries.attempts == 0 or not is_store(out):
         return states
-    committed, generators = committed_tasks(out), _column(StoreReader(out), "generator")
+    known = committed(out)
+    generators = _column(known.reader, "generator") if known.reader else {}
     for variant in variants:
         if variant.id in generators:
             state = read_state(generators[variant.id])
-            if Attempt(variant, state.attempt).task().key in committed:
+            if Attempt(variant, state.attempt).task().key in known.tasks:
                 states[variant.id] = state
     return states
 

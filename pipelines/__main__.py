@@ -1,4 +1,4 @@
-"""`daq-msa`: import, run, demo, status, evaluate, predict, merge, convert, report, push, doctor.
+"""`daq-msa`: import, run, demo, status, check, evaluate, predict, merge, convert, report, push, doctor.
 
 Each stage runs in a process of its own, so that its memory is freed when it ends. Modules are imported when a
 command needs them; `--help` imports nothing heavy.
@@ -84,6 +84,12 @@ def _status(arguments: argparse.Namespace, _: list[str]) -> None:
     print_status(arguments.dir)
 
 
+def _check(arguments: argparse.Namespace, _: list[str]) -> None:
+    from pipelines.checking import check
+
+    check(arguments.dir)
+
+
 def _program(module: str, *, quiet: bool) -> Callable[[argparse.Namespace, list[str]], None]:
     """Starts a module with the command's own arguments and the rest of the line."""
 
@@ -164,6 +170,11 @@ COMMANDS = {
         help="How far the stages in a folder are.",
         start=_status,
         arguments=[("dir", _folder("DIR", help="a store, or the working folder of a run"))],
+    ),
+    "check": Command(
+        help="Read everything in a store and name the damaged files.",
+        start=_check,
+        arguments=[("dir", _folder("STORE", help="a store, or the working folder of a run"))],
     ),
     "evaluate": Command(
         help="Metrics of a fine-tuned model on a store.",

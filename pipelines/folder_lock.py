@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from pipelines.atomic import make_folder
 from pipelines.device import share
 from pipelines.errors import RunError
 from pipelines.settings import Invocation
@@ -73,7 +74,7 @@ class FolderLock:
         if share().rank > 0:
             return self
         self._is_new = not self.path.parent.exists()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         while self._file < 0:
             self._file = self._taken()
         own = Holder(

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from pipelines.atomic import write_json_lines
+from pipelines.atomic import make_folder, write_json_lines
 from pipelines.device import Share, share
 from pipelines.errors import RowError, RunError, UsageError, listed
-from pipelines.finished_tasks import Failure, Parts
+from pipelines.finished_tasks import Failure, Parts, clear_rubbish
 from pipelines.machine_faults import refuse_fault
 from pipelines.progress import Progress, Tally
 from pipelines.row import Row, digest
@@ -83,13 +83,15 @@ class Stage:
 
     def __init__(self, name: str, directory: Path, schema: pyarrow.Schema, settings: RunSettings) -> None:
         self.name, self.directory, self.settings = name, Path(directory), settings
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_folder(self.directory)
         self.share: Share = share()
         if settings.retry_failed and self.share.processes > 1:
             raise ValueError(
                 f"retry_failed: {self.share.processes} processes were started, and failed rows are tried"
                 " again by one process only; start the stage without a launcher"
             )
+        if self.leads:
+            clear_rubbish(self.directory)
         self.parts = Parts(self.directory, schema)
         self._first = FirstFailures()
 

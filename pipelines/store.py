@@ -1,42 +1,44 @@
 """A store: a Hugging Face dataset on disk, replaced as a whole by one rename.
 
-    data/train-<generation>-00000.parquet ...   rows, media inside
+    data/train-<generation>-00000-<digest>.parquet ...   rows, media inside
     README.md         the dataset card; its YAML names the data files
     settings.json     what made the store: configuration, versions, command
     failures.jsonl, status.json, works.json     see `pipelines.runner`
 
 `commit` writes new shards under new names beside the old ones, and the card last. The card is the manifest:
-when it is renamed into place, the new rows become the store; shards that it does not name are garbage.
+when it is renamed into place, the new rows become the store; shards that it does not name are garbage. A
+shard's name has the digest of its content, which is verified before a row is read.
 """
 
 from __future__ import annotations
 
 import bisect
-import json
-import os
+import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.atomic import write_json, write_text
-from pipelines.errors import RunError
+from pipelines.atomic import temporary_for, write_text
+from pipelines.card import CARD, DamagedStore, StoreError, is_store, read_card, render
+from pipelines.checksums import publish_vouched, read_sealed, write_sealed
 from pipelines.row import MEDIA, SPLITS, Row, features
+from pipelines.shards import Shard, explained, open_intact, open_shards, reading
 
 if TYPE_CHECKING:
     import datasets
     import pyarrow
     import pyarrow.parquet
 
+logger = logging.getLogger(__name__)
+
 SHARD_BYTES = 512 * 2**20
 GROUP_BYTES = 32 * 2**20  # the Hub's viewer wants row groups under 100 MB
 GROUP_ROWS = 64
 GENERATION_DIGITS = 12
-
-
-class StoreError(RunError):
-    """A folder is not a store, or a store has no such row."""
+SETTINGS = "settings.json"
 
 
 def open_store(directory: str | Path) -> datasets.Dataset:
@@ -44,9 +46,11 @@ def open_store(directory: str | Path) -> datasets.Dataset:
 
     Raises:
         StoreError: If the folder holds no store.
+        DamagedStore: If a file of the store does not hold what was written to it.
     """
     import datasets
 
+    open_shards(Path(directory), thorough=True)
     files = [str(path) for path in shards(Path(directory))]
     return datasets.load_dataset("parquet", data_files=files, split="train")
 
@@ -57,18 +61,27 @@ class StoreReader:
     Attributes:
         directory: The store.
         table: All rows in the store's order, with `has_video` and `has_audio` instead of the media.
+
+    Args:
+        directory: The store.
+        intact_of: Read only the shards of this generation that are whole, whatever the card says.
+
+    Raises:
+        StoreError: If the folder holds no store.
+        DamagedStore: If a file of the store does not hold what was written to it.
     """
 
-    def __init__(self, directory: str | Path) -> None:
+    def __init__(self, directory: str | Path, *, intact_of: str | None = None) -> None:
         import pyarrow
 
         self.directory = Path(directory)
-        self._files = _open_shards(self.directory)
-        self.table: pyarrow.Table = pyarrow.concat_tables(map(_without_media, self._files))
+        opened = open_intact(self.directory, intact_of) if intact_of else open_shards(self.directory)
+        tables = [_without_media(self.directory, shard) for shard in opened]
+        self.table: pyarrow.Table = pyarrow.concat_tables(tables or [_no_rows()])
         self._groups = [
-            (file, group, file.metadata.row_group(group).num_rows)
-            for file in self._files
-            for group in range(file.num_row_groups)
+            (shard, group, shard.file.metadata.row_group(group).num_rows)
+            for shard in opened
+            for group in range(shard.file.num_row_groups)
         ]
         self._starts = list(accumulate((rows for *_, rows in self._groups), initial=0))
         self._read_group = lru_cache(maxsize=2)(self._read)
@@ -106,21 +119,9 @@ class StoreReader:
         return map(self.row, indices)
 
     def _read(self, group: int) -> pyarrow.Table:
-        file, number, _ = self._groups[group]
-        return file.read_row_group(number)
-
-
-def _open_shards(directory: Path) -> list[pyarrow.parquet.ParquetFile]:
-    """A store's files, all of one generation, even if another process commits the next meanwhile."""
-    import pyarrow.parquet
-
-    while True:
-        paths = shards(directory)
-        try:
-            return [pyarrow.parquet.ParquetFile(path) for path in paths]
-        except FileNotFoundError:
-            if paths == shards(directory):
-                raise
+        shard, number, _ = self._groups[group]
+        with reading(self.directory, shard.path):
+            return shard.file.read_row_group(number)
 
 
 def commit(
@@ -149,30 +150,84 @@ def commit(
         StoreError: If there is no row at all.
     """
     directory, name = Path(directory), generation[:GENERATION_DIGITS]
-    if committed_generation(directory) == name:
-        written = StoreReader(directory).table["split"].to_pylist()
-        return {split: written.count(split) for split in SPLITS if split in written}
-    writers = {split: _SplitWriter(directory / "data", f"{split}-{name}", scores) for split in SPLITS}
-    for row in rows:
-        writers[row["split"]].add(row)
-    for writer in writers.values():
-        writer.close()
-    files = {split: writer.paths for split, writer in writers.items() if writer.paths}
-    if not files:
-        raise StoreError(f"{directory}: no row is left to write; failures.jsonl there says why")
-    write_json(directory / "settings.json", settings)
-    counts = {split: writers[split].rows for split in files}
-    write_text(directory / "README.md", _card(directory, files, counts, settings))
-    named = {path for paths in files.values() for path in paths}
-    for path in (directory / "data").glob("*.parquet"):
-        if path not in named:  # of an earlier generation
-            path.unlink()
+    counts = _rows_of(directory, name)
+    if counts is None:
+        files, counts = _write_shards(directory / "data", name, rows, scores)
+        if not counts:
+            raise StoreError(f"{directory}: no row is left to write; failures.jsonl there says why")
+        write_sealed(directory / SETTINGS, settings)
+        write_text(directory / CARD, render(files, counts, settings))
+    else:
+        _mend_records(directory, counts, settings)
+    remove_unnamed(directory)
     return counts
 
 
-def is_store(directory: str | Path) -> bool:
-    """Whether a folder holds a committed store."""
-    return (Path(directory) / "README.md").is_file()
+def _rows_of(directory: Path, generation: str) -> dict[str, int] | None:
+    """The rows by split of a store that is of this generation already, and whole."""
+    try:
+        if committed_generation(directory) != generation:
+            return None
+        open_shards(directory, thorough=True)
+        written = StoreReader(directory).table["split"].to_pylist()
+    except DamagedStore as error:
+        logger.warning("%s is written again: %s", directory, str(error).partition(";")[0])
+        return None
+    return {split: written.count(split) for split in SPLITS if split in written}
+
+
+def _mend_records(directory: Path, counts: dict[str, int], settings: dict[str, Any]) -> None:
+    """Write a lost record of the store's making again, and a card that was cut; one that was edited stays."""
+    try:
+        lost = "" if made_by(directory) else f"{directory / SETTINGS}: missing"
+    except DamagedStore as error:
+        lost = str(error).partition(";")[0]
+    if lost:
+        logger.warning("%s; it is written again", lost)
+        write_sealed(directory / SETTINGS, settings)
+    whole, path = render(read_card(directory).files, counts, settings), directory / CARD
+    if len(path.read_bytes()) < len(whole.encode()) and whole.encode().startswith(path.read_bytes()):
+        logger.warning("%s: damaged: its end is missing; it is written again", path)
+        write_text(path, whole)
+
+
+def _write_shards(
+    folder: Path, generation: str, rows: Iterable[Row], scores: Iterable[str]
+) -> tuple[dict[str, list[str]], dict[str, int]]:
+    """Write all rows; returns the paths of the shards in the store and the number of rows, by split."""
+    writers = {split: _SplitWriter(folder, f"{split}-{generation}", scores) for split in SPLITS}
+    try:
+        for row in rows:
+            writers[row["split"]].add(row)
+        for writer in writers.values():
+            writer.close()
+    finally:
+        for writer in writers.values():
+            writer.discard()
+    written = {split: writer for split, writer in writers.items() if writer.paths}
+    files = {
+        split: [f"{folder.name}/{path.name}" for path in writer.paths] for split, writer in written.items()
+    }
+    return files, {split: writer.rows for split, writer in written.items()}
+
+
+def remove_unnamed(directory: Path) -> None:
+    """Remove the data files that the card of a whole store does not name; they are of other generations."""
+    named = {*shards(directory)}
+    for path in (directory / "data").glob("*.parquet"):
+        if path not in named:
+            path.unlink(missing_ok=True)
+
+
+def shards(directory: Path) -> list[Path]:
+    """The data files that a store's card names, in its order.
+
+    Raises:
+        StoreError: If the folder holds no store.
+        DamagedStore: If the card cannot be read.
+    """
+    with explained(directory):
+        return read_card(directory).paths(directory)
 
 
 def committed_generation(directory: Path) -> str | None:
@@ -181,9 +236,16 @@ def committed_generation(directory: Path) -> str | None:
 
 
 def made_by(directory: str | Path) -> dict[str, Any]:
-    """The record of how a store was made, from its `settings.json`; empty if it has none."""
-    path = Path(directory) / "settings.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """The record of how a store was made, from its `settings.json`; empty if it has none.
+
+    Raises:
+        DamagedStore: If it is not what was written.
+    """
+    with explained(Path(directory)):
+        try:
+            return read_sealed(Path(directory) / SETTINGS)
+        except FileNotFoundError:
+            return {}
 
 
 class _SplitWriter:
@@ -195,6 +257,7 @@ class _SplitWriter:
         self.rows = 0
         self.paths: list[Path] = []
         self._writer: Any = None
+        self._temporary: Path | None = None
         self._pending: list[Row] = []
         self._pending_bytes = self._shard_bytes = 0
 
@@ -218,81 +281,43 @@ class _SplitWriter:
         import pyarrow.parquet
 
         if self._writer is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.paths.append(self.folder / f"{self.name}-{len(self.paths):05d}.parquet")
-            self._writer = pyarrow.parquet.ParquetWriter(self.paths[-1], self.schema)
+            self._temporary = temporary_for(self._path())
+            self._writer = pyarrow.parquet.ParquetWriter(self._temporary, self.schema)
         self._writer.write_table(pyarrow.Table.from_pylist(self._pending, schema=self.schema))
         self._shard_bytes += self._pending_bytes
         self._pending, self._pending_bytes = [], 0
 
     def _finish_shard(self) -> None:
+        assert self._temporary is not None
         self._writer.close()
-        self._writer, self._shard_bytes = None, 0
-        with self.paths[-1].open("rb") as shard:
-            os.fsync(shard.fileno())
+        self.paths.append(publish_vouched(self._temporary, self._path()))
+        self._writer, self._temporary, self._shard_bytes = None, None, 0
+
+    def _path(self) -> Path:
+        return self.folder / f"{self.name}-{len(self.paths):05d}.parquet"
+
+    def discard(self) -> None:
+        """Remove what was begun and not closed."""
+        if self._temporary:
+            with suppress(OSError):  # on a full disk, closing writes
+                self._writer.close()
+            self._temporary.unlink(missing_ok=True)
 
 
-def shards(directory: Path) -> list[Path]:
-    """The data files that a store's card names, in its order."""
-    from huggingface_hub import DatasetCard
-
-    if not is_store(directory):
-        raise StoreError(
-            f"{directory}: not a store (no README.md dataset card there); make one with `daq-msa import`"
-            " or give the --out folder of an earlier stage that has ended"
-        )
-    configs = DatasetCard.load(directory / "README.md").data.to_dict().get("configs") or []
-    names = [name for config in configs for split in config["data_files"] for name in split["path"]]
-    missing = [name for name in names if not (directory / name).is_file()]
-    if missing or not names:
-        raise StoreError(f"{directory}/README.md: the card names no data files, or missing ones: {missing}")
-    return [directory / name for name in names]
-
-
-def _without_media(file: pyarrow.parquet.ParquetFile) -> pyarrow.Table:
+def _without_media(directory: Path, shard: Shard) -> pyarrow.Table:
     # Reading the short member `path` of a struct column is enough to know which structs are null.
-    names = [f"{name}.path" if name in MEDIA else name for name in file.schema_arrow.names]
-    table = file.read(names)
+    names = [f"{name}.path" if name in MEDIA else name for name in shard.file.schema_arrow.names]
+    with reading(directory, shard.path):
+        return _told_of_media(shard.file.read(names))
+
+
+def _no_rows() -> pyarrow.Table:
+    return _told_of_media(features().arrow_schema.empty_table())
+
+
+def _told_of_media(table: pyarrow.Table) -> pyarrow.Table:
+    """The table with `has_video` and `has_audio` in the place of the media."""
     for name in MEDIA:
         index = table.column_names.index(name)
         table = table.set_column(index, f"has_{name}", table[name].is_valid())
     return table.replace_schema_metadata(None)
-
-
-def _card(
-    directory: Path, files: dict[str, list[Path]], counts: dict[str, int], settings: dict[str, Any]
-) -> str:
-    from huggingface_hub import DatasetCardData
-
-    data_files = [
-        {"split": split, "path": [path.relative_to(directory).as_posix() for path in paths]}
-        for split, paths in files.items()
-    ]
-    header = DatasetCardData(
-        configs=[{"config_name": "default", "data_files": data_files}],
-        tags=["daq-msa", "multimodal-sentiment-analysis"],
-        size_categories=None,
-    )
-    table = "\n".join(f"| {split} | {count} |" for split, count in counts.items())
-    notes = "".join(f"{note}\n\n" for note in settings.get("notes", ()))
-    made_by = "\n".join(f"- {name} {version}" for name, version in settings["versions"].items())
-    return f"""---
-{header.to_yaml()}
----
-# {settings["title"]}
-
-{settings["description"]}
-
-{notes}| split | rows |
-|---|---|
-{table}
-
-A row is one clip or one variant of one: `kind` says which, `source_id` names the original, `generator` holds
-everything that is needed to make a variant again, and `weight` says how far the row is to be trusted (1 for
-originals). Video is H.264 without sound, audio is mono FLAC at 16 kHz; both are bytes in the row and stay
-undecoded when the dataset is loaded. `settings.json` has the whole configuration.
-
-Made by
-
-{made_by}
-"""

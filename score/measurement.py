@@ -6,14 +6,18 @@ calibration sample, good and bad pairs are made from it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from pipelines.atomic import write_table
-from pipelines.errors import RowError, RunError
+from pipelines.atomic import DamagedFile, write_table
+from pipelines.checksums import parsing
+from pipelines.errors import RowError
+from pipelines.finished_tasks import WORKS, committed_tasks
 from pipelines.media import MediaError, encode_video, read_video
 from pipelines.row import Row, row_seed
 from pipelines.runner import Stage, Task
@@ -26,6 +30,8 @@ from score.voice_perturbation import another_voice
 
 if TYPE_CHECKING:
     import pyarrow
+
+logger = logging.getLogger(__name__)
 
 FILE = "measures.parquet"
 """The results of all measured rows, beside the store, which holds the signals alone. A run that adds
@@ -161,28 +167,52 @@ def _result(signals: dict[str, float], clip: Clip, cases: list[dict[str, Any]]) 
 
 
 def collect(stage: Stage, tasks: Sequence[Task]) -> dict[int, Row]:
-    """The results of all finished tasks, by the position of their row in the input store; also written.
-
-    Raises:
-        RunError: If the file with the results of an earlier run is gone.
-    """
-    import pyarrow.parquet
+    """The results of all finished tasks, by the position of their row in the input store; also written."""
+    import pyarrow
 
     path = stage.directory / FILE
-    rows = pyarrow.parquet.read_table(path).to_pylist() if path.exists() else []
-    kept = {row.pop("key"): row for row in rows}
+    kept = _kept(path) if path.exists() else {}
     done = [task for task in tasks if stage.parts.done(task.key)]
     # Signals that did not exist then, or whose model was not set, are null.
     missing = dict.fromkeys(column(name) for name in SIGNALS)
     results = [missing | (kept.get(task.key) or stage.parts.get(task.key)) for task in done]
-    if any("features" not in result for result in results):
-        raise RunError(
-            f"{path}: lacks rows that the store beside it has; remove {stage.directory} to measure them again"
-        )
     columns = schema().insert(0, pyarrow.field("key", pyarrow.string()))
     rows = [{"key": task.key} | result for task, result in zip(done, results, strict=True)]
     write_table(path, pyarrow.Table.from_pylist(rows, schema=columns))
     return {task.payload.row: result for task, result in zip(done, results, strict=True)}
+
+
+def forget_unless_kept(directory: Path, tasks: Sequence[Task]) -> None:
+    """Let all rows be measured again if the measures beside a scored store are lost.
+
+    Call it before the stage looks up what is done.
+    """
+    path = directory / FILE
+    done = committed_tasks(directory).keys() & {task.key for task in tasks}
+    try:
+        lost = "" if done <= _kept(path).keys() else f"{path}: lacks rows of the store"
+    except FileNotFoundError:
+        lost = f"{path}: missing"
+    except DamagedFile as error:
+        lost = str(error)
+    if done and lost:
+        logger.warning("%s; all rows are measured again", lost)
+        (directory / WORKS).unlink(missing_ok=True)
+    if lost:
+        path.unlink(missing_ok=True)
+
+
+def _kept(path: Path) -> dict[str, Row]:
+    """The results of an earlier run by the keys of their tasks.
+
+    Raises:
+        DamagedFile: If the file is not what was written.
+    """
+    import pyarrow.parquet
+
+    with parsing(path):
+        rows = pyarrow.parquet.read_table(path, page_checksum_verification=True).to_pylist()
+    return {row.pop("key"): row for row in rows}
 
 
 def corrupted(clip: Clip, seed: int) -> Clip:

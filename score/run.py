@@ -115,6 +115,7 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
         seed=invocation.seed,
         models=loading.identity(names),
     )
+    measurement.forget_unless_kept(invocation.out, tasks)
     stage = _stage(invocation)
     stage.perform(
         tasks,

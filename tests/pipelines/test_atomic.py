@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -54,3 +55,27 @@ def test_json_is_strict_whatever_the_numbers(tmp_path: Path) -> None:
     for path in (tmp_path / "one.json", tmp_path / "lines.jsonl"):
         found = json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)
         assert found == {"loss": None, "norms": [1.0, None], "best": [None, 2], "name": "é"}
+
+
+def test_a_file_and_new_folders_are_on_disk_when_the_writer_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = []
+    sync, rename = os.fsync, os.replace
+
+    def note_sync(descriptor: int) -> None:
+        sync(descriptor)
+        events.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+
+    def note_rename(source: Path, target: Path) -> None:
+        rename(source, target)
+        events.append(("rename", Path(target)))
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_rename)
+    path = tmp_path / "a" / "b" / "file.txt"
+    write_text(path, "x")
+    synced = [each for event, each in events if event == "sync"]
+    assert events[-3:] == [("sync", synced[-2]), ("rename", path), ("sync", path.parent)]
+    assert (synced[-2].parent, synced[-2].suffix) == (path.parent, ".tmp")
+    assert {tmp_path, tmp_path / "a"} <= {*synced[:-2]}

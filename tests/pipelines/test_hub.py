@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.checksums import unsealed
 from pipelines.errors import UsageError
 from pipelines.hub import check_terms, files_of, push
 from pipelines.row import digest, media, new_row, variant_id
@@ -89,7 +90,7 @@ def test_a_pushed_store_loads_back_row_by_row(client: Any, hub: StandInHub, tmp_
         "settings.json",
         "failures.jsonl",
     }
-    assert json.loads(repository.files["settings.json"].content) == SETTINGS
+    assert unsealed(json.loads(repository.files["settings.json"].content)) == SETTINGS
     compared = client(
         "-c",
         f"""

@@ -318,7 +318,7 @@ def test_a_crash_while_committing_leaves_the_old_store(
         raise OSError("No space left on device")
 
     with monkeypatch.context() as broken, pytest.raises(OSError, match="No space"):
-        broken.setattr("pipelines.store._card", crash)
+        broken.setattr("pipelines.store.render", crash)
         run(tmp_path / "s", tasks(8, setting=1), Doubler(), overwrite=True)
     assert list(StoreReader(tmp_path / "s").rows()) == before
     untouched = Doubler()

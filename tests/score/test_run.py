@@ -14,6 +14,7 @@ import pytest
 from datasets import load_dataset
 
 from pipelines import media as clips_on_disk
+from pipelines.checksums import read_sealed, write_sealed
 from pipelines.errors import RunError, UsageError
 from pipelines.media import encode_audio, encode_video, read_audio, read_video
 from pipelines.row import Row, features, media
@@ -25,6 +26,7 @@ from score.measurement import Comparison
 from score.run import SCORES, ScoreConfig, reweigh, run
 from score.signals.catalogue import JUDGED
 from tests import processes
+from tests.pipelines.older_stores import as_before
 from tests.score.clips import FPS, blurred, noisy, original, restyled, variant, with_noise, write_store
 
 TRAIN, HELD_OUT, PAIRED = 18, 2, 6
@@ -70,8 +72,8 @@ def rows() -> list[Row]:
 @pytest.fixture(scope="module")
 def store(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_store(tmp_path_factory.mktemp("augmented"), rows)
-    settings = json.loads((folder / "settings.json").read_text())
-    (folder / "settings.json").write_text(json.dumps(settings | {"notes": [NOTE]}))
+    path = folder / "settings.json"
+    write_sealed(path, read_sealed(path) | {"notes": [NOTE]})
     return folder
 
 
@@ -208,6 +210,25 @@ def test_scored_again_does_nothing_and_a_new_variant_is_measured_alone(
     assert grown == score(tmp_path / "in", tmp_path / "straight")
 
 
+@pytest.mark.parametrize("damage", [None, 0, 1000, "flip"])
+def test_lost_measures_are_made_again(
+    store: Path, scored: Path, tmp_path: Path, damage: int | str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(scored, out, ignore=shutil.ignore_patterns("cache"))
+    path = out / "measures.parquet"
+    content = bytearray(path.read_bytes())
+    path.unlink()
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    if damage is not None:
+        path.write_bytes(content if damage == "flip" else content[:damage])
+    run(asked(store, out))
+    assert "all rows are measured again" in caplog.text
+    assert [*StoreReader(out).rows()] == [*StoreReader(scored).rows()]
+    assert path.read_bytes() == (scored / "measures.parquet").read_bytes()
+
+
 def test_killed_and_started_again_gives_the_rows_of_a_straight_run(
     store: Path, scored: Path, tmp_path: Path
 ) -> None:
@@ -249,6 +270,7 @@ def test_a_store_of_before_a_signal_came_to_be_is_weighed_again(
 ) -> None:
     copy = shutil.copytree(scored, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
     whole = {row["id"]: row for row in StoreReader(copy).rows()}
+    as_before(copy)
     for file in (copy / "data").glob("*.parquet"):
         table = pyarrow.parquet.read_table(file).drop_columns(["score_audio_pitch"])
         pyarrow.parquet.write_table(table, file)
