@@ -2,8 +2,8 @@
 
 huggingface_hub tries some of its calls again, waits as long as a server says, and never ends a call that gets
 no answer. Here all of them, also those of later versions, go through one loop with limits: `TRIES`,
-`LONGEST_WAIT_S` and `SILENCE_S`. Files that its Xet client sends (in Rust) are tried again by the rules of that
-client.
+`LONGEST_WAIT_S` and `SILENCE_S`. Files that its Xet client sends (in Rust) are tried again by the rules of
+that client.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class _Patient:
         Raises:
             _GaveUp: If it was tried `TRIES` times, or is to be tried again after `LONGEST_WAIT_S` only.
         """
-        options["timeout"] = httpx.Timeout(SILENCE_S)  # many calls say None, which is for ever
+        if options.get("timeout") is None:  # which is for ever
+            options["timeout"] = httpx.Timeout(SILENCE_S)
         name = f"{method} {httpx.URL(str(url)).path}"
         files = [options[key] for key in ("data", "content") if hasattr(options.get(key), "seek")]
         starts = [file.tell() for file in files]

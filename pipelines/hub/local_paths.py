@@ -61,7 +61,9 @@ def _last_part(match: re.Match[str]) -> str:
 
 @cache
 def _home() -> re.Pattern[str]:
-    return re.compile(rf"{re.escape(str(Path.home()))}(?=[/\\]|\W|$)")
+    home = Path.home()
+    named = re.escape(str(home)) if home.name else "(?!)"  # in some containers it is the root
+    return re.compile(rf"{named}(?!\w)")
 
 
 @cache

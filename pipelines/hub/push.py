@@ -185,11 +185,15 @@ def _commit(api: HfApi, repo_id: str, head: str, additions: list[CommitOperation
     from huggingface_hub import CommitOperationDelete
     from huggingface_hub.errors import HfHubHTTPError
 
-    operations = [*additions, *map(CommitOperationDelete, gone)]
+    deletions = [CommitOperationDelete(path) for path in gone]
     message, moved = f"Push {len(additions)} files with daq-msa", False
     try:
         oid = api.create_commit(
-            repo_id, operations, repo_type="dataset", commit_message=message, parent_commit=head
+            repo_id,
+            [*additions, *deletions],
+            repo_type="dataset",
+            commit_message=message,
+            parent_commit=head,
         ).oid
     except HfHubHTTPError as error:
         if error.response.status_code != 412:
@@ -199,8 +203,8 @@ def _commit(api: HfApi, repo_id: str, head: str, additions: list[CommitOperation
     difference = _difference(api, repo_id, oid, additions, gone)
     if difference and moved:
         raise PushError(
-            f"{repo_id} was changed by somebody else meanwhile, so nothing was committed; run the same command"
-            " again to replace what they pushed: what has arrived is not sent twice"
+            f"{repo_id} was changed by somebody else meanwhile, so nothing was committed; run the same"
+            " command again to replace what they pushed: what has arrived is not sent twice"
         )
     if difference:
         raise PushError(

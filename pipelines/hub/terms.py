@@ -2,8 +2,8 @@
 
 A name counts in each of its usual spellings: `MUStARD++`, `mustard_pp` and `MUStARDpp` are MUStARD. It is
 looked for in the rows' `corpus`, `license` and ids, in the card, in what `settings.json` says of the store's
-origin, and in the repository's name, so a folder or a column that is renamed does not hide a corpus that another
-of them names.
+origin, and in the repository's name, so a folder or a column that is renamed does not hide a corpus that
+another of them names.
 """
 
 from __future__ import annotations
@@ -137,10 +137,8 @@ def check_terms(
 
 def _origin(settings: dict[str, Any]) -> dict[str, str]:
     """What a store's settings say of where its rows are from, by the key."""
-    config = settings.get("config")
-    chosen = (
-        {key: config[key] for key in ("name", "path") if key in config} if isinstance(config, dict) else {}
-    )
+    config = settings.get("config") or {}
+    chosen = {key: config[key] for key in ("name", "path") if key in config}
     keys = ("title", "description", "notes", "inputs", "command", "corpus", "license")
     values = {key: settings[key] for key in keys if key in settings} | {"config": chosen}
     texts = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
