@@ -114,7 +114,7 @@ def _report(arguments: argparse.Namespace, _: list[str]) -> None:
 
 
 def _push(arguments: argparse.Namespace, _: list[str]) -> None:
-    from pipelines.hub import push
+    from pipelines.hub.push import push
 
     push(**{name: value for name, value in vars(arguments).items() if name != "command"})
 

@@ -4,6 +4,8 @@ It speaks what the real client says when a dataset is created, uploaded and read
 repository creation, the pre-upload question, the LFS batch protocol with verification, commits,
 the tree, and files by revision. Large files go by LFS: clients run with HF_HUB_DISABLE_XET=1.
 Nothing else of the Hub is here; an unknown address answers 404.
+
+Each call can be made to fail as it does in the wild: see `Fault`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ import base64
 import hashlib
 import json
 import re
+import socket
+import struct
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -79,9 +84,34 @@ class Repository:
 class Request:
     """One request, for tests to look at."""
 
+    call: str
+    """The name of its method below, empty if there is none."""
     method: str
     path: str
     authorized: bool
+
+
+@dataclass
+class Fault:
+    """What goes wrong with a call."""
+
+    call: str
+    """As in `Request`."""
+    times: int = 1
+    """How often, from the first request after `skip` on."""
+    skip: int = 0
+    """Requests before it that go well."""
+    status: int | None = None
+    """The status of an answer in the place of the right one; None lets the call happen."""
+    headers: dict[str, str] = field(default_factory=dict)
+    content: bytes = b""
+    """Body of the answer in the place of the right one."""
+    keep: float = 1.0
+    """The share of the answer's bytes after which the connection is reset; below 0, there is none at all."""
+    delay_s: float = 0.0
+    """Seconds before the answer."""
+    before: Callable[[], object] = lambda: None
+    """Called first, while the client waits."""
 
 
 class Refusal(Exception):
@@ -108,6 +138,7 @@ class StandInHub:
         self.requests: list[Request] = []
         self.loses: set[str] = set()
         """Paths that commits leave out without a word, to try the client's check."""
+        self.faults: list[Fault] = []
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
@@ -144,17 +175,42 @@ class _Handler(BaseHTTPRequestHandler):
         self.body = self._read_body()
         parts = urlsplit(self.path)
         self.query = parse_qs(parts.query)
-        self.hub.requests.append(Request(method, parts.path, self._user() is not None))
-        try:
-            status, headers, content = self._route(method, parts.path)
-        except Refusal as refusal:
-            status, headers, content = refusal.status, refusal.headers, refusal.content
+        handle, arguments = self._find(method, parts.path)
+        call = handle.__name__ if handle else ""
+        self.hub.requests.append(Request(call, method, parts.path, self._user() is not None))
+        fault = self._fault(call)
+        fault.before()
+        if fault.status is not None:
+            status, headers, content = fault.status, fault.headers, fault.content
+        else:
+            status, headers, content = self._handled(handle, arguments)
+        time.sleep(fault.delay_s)
+        if fault.keep < 0:
+            return self._reset()
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         if method != "HEAD":
-            self.wfile.write(content)
+            self.wfile.write(content[: int(fault.keep * len(content))])
+        if fault.keep < 1:
+            self._reset()
+
+    def _fault(self, call: str) -> Fault:
+        for fault in self.hub.faults:
+            if fault.call == call and fault.skip:
+                fault.skip -= 1
+            elif fault.call == call and fault.times:
+                fault.times -= 1
+                return fault
+        return Fault("")
+
+    def _reset(self) -> None:
+        """Close the connection as a crashed machine's does, by RST."""
+        self.wfile.flush()
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
 
     def _read_body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
@@ -166,15 +222,25 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(chunks)
 
-    def _route(self, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+    def _find(self, method: str, path: str) -> tuple[Callable[..., Any] | None, list[str]]:
         for methods, pattern, handle in _ROUTES:
             match = re.fullmatch(pattern, path)
             if match and method in methods:
-                result = handle(self, *(unquote(part or "") for part in match.groups()))
-                if isinstance(result, tuple):
-                    return result
-                return 200, {"Content-Type": "application/json"}, json.dumps(result).encode()
-        raise Refusal(404, f"the stand-in knows no {method} {path}")
+                return handle, [unquote(part or "") for part in match.groups()]
+        return None, []
+
+    def _handled(
+        self, handle: Callable[..., Any] | None, arguments: list[str]
+    ) -> tuple[int, dict[str, str], bytes]:
+        try:
+            if handle is None:
+                raise Refusal(404, f"the stand-in knows no {self.command} {self.path}")
+            result = handle(self, *arguments)
+        except Refusal as refusal:
+            return refusal.status, refusal.headers, refusal.content
+        if isinstance(result, tuple):
+            return result
+        return 200, {"Content-Type": "application/json"}, json.dumps(result).encode()
 
     def _user(self) -> str | None:
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
@@ -213,6 +279,10 @@ class _Handler(BaseHTTPRequestHandler):
         private = asked.get("visibility") == "private" or bool(asked.get("private"))
         self.hub.repositories[repo_id] = Repository(private)
         return {"url": url}
+
+    def harnesses(self) -> Any:
+        """What the client asks for once a day, for its statistics, and can do without."""
+        raise Refusal(404, "no list of agents")
 
     def validate_yaml(self) -> Any:
         return {"errors": [], "warnings": []}
@@ -255,8 +325,13 @@ class _Handler(BaseHTTPRequestHandler):
     def commit(self, repo_id: str, revision: str) -> Any:
         repository = self._writable(repo_id)
         files = dict(repository.at(revision)[1])
-        for line in self.body.splitlines():
-            self._apply(json.loads(line), files)
+        for line in map(json.loads, self.body.splitlines()):
+            if (
+                line["key"] == "header"
+                and line["value"].get("parentCommit", repository.head) != repository.head
+            ):
+                raise Refusal(412, "A commit has happened since. Please refresh and try again.")
+            self._apply(line, files)
         oid = repository.commit({path: file for path, file in files.items() if path not in self.hub.loses})
         url = f"{self.hub.endpoint}/datasets/{repo_id}/commit/{oid}"
         return {"success": True, "commitUrl": url, "commitOid": oid, "pullRequestUrl": None}
@@ -270,6 +345,8 @@ class _Handler(BaseHTTPRequestHandler):
                 raise Refusal(400, f"no object {value['oid']} was uploaded")
             files[value["path"]] = Stored(self.hub.objects[value["oid"]], lfs=True)
         elif line["key"] == "deletedFile":
+            if value["path"] not in files:
+                raise Refusal(404, "A file with this name doesn't exist", "EntryNotFound")
             del files[value["path"]]
 
     def info(self, repo_id: str, revision: str) -> Any:
@@ -324,6 +401,7 @@ _REPOSITORY = r"([^/]+/[^/]+)"
 _ROUTES: list[tuple[tuple[str, ...], str, Callable[..., Any]]] = [
     (("GET",), r"/api/whoami-v2", _Handler.whoami),
     (("POST",), r"/api/repos/create", _Handler.create),
+    (("GET",), r"/api/agent-harnesses", _Handler.harnesses),
     (("POST",), r"/api/validate-yaml", _Handler.validate_yaml),
     (("POST",), rf"/api/datasets/{_REPOSITORY}/preupload/([^/]+)", _Handler.preupload),
     (("POST",), rf"/datasets/{_REPOSITORY}\.git/info/lfs/objects/batch", _Handler.batch),

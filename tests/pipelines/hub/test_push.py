@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,66 +10,11 @@ import pytest
 
 from pipelines.checksums import unsealed
 from pipelines.errors import UsageError
-from pipelines.hub import check_terms, files_of, push
-from pipelines.row import digest, media, new_row, variant_id
+from pipelines.hub.push import files_of, push
+from pipelines.row import digest
 from pipelines.store import commit
 from tests.hub_server import StandInHub
-
-TOKEN = "hf_a-secret-that-must-not-be-seen"
-SETTINGS = {"title": "T", "description": "D", "stage": "import", "command": "c", "versions": {"python": "3"}}
-
-
-def rows(corpus: str, count: int) -> list[dict[str, Any]]:
-    """Originals, each with a variant; media are bytes that nothing decodes, some are missing."""
-    made = []
-    for number in range(count):
-        source = f"{corpus}/speaker/{number:02d}"
-        common = {
-            "source_id": source,
-            "split": ("train", "valid", "test")[number % 3],
-            "text": f"text {number} ünï\n",
-            "label": number / 2,
-            "corpus": corpus,
-            "audio": media(bytes([number]) * 500) if number % 2 else None,
-        }
-        made.append(new_row(id=source, kind="original", video=media(b"picture%d" % number), **common))
-        twin = variant_id(source, "video", 0)
-        made.append(
-            new_row(id=twin, kind="video", video=media(os.urandom(3000)), **common) | {"weight": 0.25}
-        )
-    return made
-
-
-def make_store(folder: Path, corpus: str = "puppets", count: int = 5, generation: str = "a") -> Path:
-    commit(folder, rows(corpus, count), generation=digest(generation), settings=SETTINGS)
-    (folder / "failures.jsonl").write_text('{"id": "x"}\n')
-    (folder / "status.json").write_text("{}")
-    (folder / "parts" / "ab").mkdir(parents=True)
-    (folder / "parts" / "ab" / "left.parquet").write_bytes(b"half of something")
-    return folder
-
-
-@pytest.fixture
-def hub() -> Iterator[StandInHub]:
-    with StandInHub({TOKEN: "ann", "hf_of-bob": "bob"}) as hub:
-        yield hub
-
-
-@pytest.fixture
-def client(hub: StandInHub, tmp_path: Path) -> Any:
-    """Runs Python with arguments, so that the client reads its endpoint as it does for a user."""
-
-    def run(*arguments: object, token: str | None = TOKEN) -> subprocess.CompletedProcess[str]:
-        ours = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf_home"), "HF_HUB_DISABLE_XET": "1"}
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-        environment = kept | ours | ({"HF_TOKEN": token} if token else {})
-        command = [sys.executable, *map(str, arguments)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-        assert TOKEN not in done.stdout + done.stderr
-        return done
-
-    return run
-
+from tests.pipelines.hub.conftest import SETTINGS, TOKEN, make_store, rows
 
 PUSH = ("-m", "pipelines", "push")
 
@@ -180,20 +121,6 @@ def test_a_file_that_did_not_arrive_is_noticed(client: Any, hub: StandInHub, tmp
     assert done.returncode == 1
     assert f"{lost} " in done.stderr
     assert "it is not there" in done.stderr
-
-
-@pytest.mark.parametrize("corpus", ["mosi", "CMU-MOSEI", "ch_sims", "mustard", "meld", "IEMOCAP"])
-def test_corpora_that_may_not_be_published(corpus: str) -> None:
-    for public in (False, True):
-        with pytest.raises(UsageError, match=r"is not pushed: .*--i-have-the-rights"):
-            check_terms({"puppets", corpus}, public=public)
-
-
-def test_unknown_corpora_may_be_kept_in_private(tmp_path: Path) -> None:
-    check_terms({"my interviews", "puppets"}, public=False)
-    check_terms({"puppets"}, public=True)
-    with pytest.raises(UsageError, match="'my interviews' is not pushed: its terms are not known"):
-        check_terms({"my interviews"}, public=True)
 
 
 def test_refusal_is_lifted_by_the_option(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The Hugging Face Hub: pushing a store there as a dataset repository."""

@@ -1,0 +1,253 @@
+"""Every call that a push makes, under every fault: it is tried again within limits, or ends in one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from email.utils import format_datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.errors import RunError
+from pipelines.hub.client import LONGEST_WAIT_S, TRIES, PushError, told, wait_asked
+from pipelines.hub.push import push
+from pipelines.row import digest
+from pipelines.store import commit
+from tests.hub_server import Fault, Repository, StandInHub, Stored
+from tests.pipelines.hub.conftest import SETTINGS, TOKEN, make_store, rows
+
+REPO = "ann/clips"
+HTML = b"<!DOCTYPE html>\n<html><body><h1>Bad gateway</h1>\n" + b"<p>nginx</p>\n" * 50 + b"</body></html>"
+PAGE = {"Content-Type": "text/html"}
+JSON = {"Content-Type": "application/json"}
+LEAST_CALLS = {
+    "whoami", "create", "info", "tree", "validate_yaml", "preupload", "batch", "put_object", "verify", "commit",
+}  # fmt: skip
+
+PASSING = {
+    "429": Fault("", status=429),
+    "429 for 7 s": Fault("", status=429, headers={"Retry-After": "7"}),
+    "500": Fault("", status=500, content=b'{"error": "Internal"}', headers=JSON),
+    "502 with a proxy's page": Fault("", status=502, headers=PAGE, content=HTML),
+    "503 for 3 s": Fault("", status=503, headers={"Retry-After": "3"}),
+    "504": Fault("", status=504, headers=PAGE, content=HTML),
+    "522": Fault("", status=522),
+    "408": Fault("", status=408),
+    "reset before it happens": Fault("", status=200, keep=-1),
+    "reset in the body": Fault("", status=200, content=b"{" + b" " * 4000, keep=0.5),
+    "its answer is lost": Fault("", keep=-1),
+    "its answer is cut": Fault("", keep=0.4),
+    "several, one after another": Fault("", status=503, times=TRIES - 1),
+}
+
+
+class Trial:
+    """A store and the repository that a push makes of it; `again` makes a second push delete files, too."""
+
+    def __init__(self, hub: StandInHub, store: Path, again: bool) -> None:
+        self.hub, self.store, self.again = hub, store, again
+        self.said: list[str] = []
+        self.start()
+        self.push()
+        # `harnesses` the client can do without, and asks for it once only.
+        calls = dict.fromkeys(request.call for request in hub.requests)
+        self.calls = [call for call in calls if call != "harnesses"]
+        self.clean = dict(self.repository.files)
+
+    @property
+    def repository(self) -> Repository:
+        return self.hub.repositories[REPO]
+
+    def start(self) -> None:
+        """The Hub as it is before the push."""
+        self.hub.repositories.clear()
+        self.hub.objects.clear()
+        self.hub.faults.clear()
+        if self.again:
+            old = {"data/train-old-00000.parquet": Stored(b"old", lfs=True), "LICENSE": Stored(b"l", lfs=False)}
+            self.hub.repositories[REPO] = Repository(private=True)
+            self.repository.commit(old)
+        self.hub.requests.clear()
+        self.said.clear()
+
+    def push(self) -> str | None:
+        return push(self.store, REPO, token=TOKEN, say=self.said.append)
+
+    def fails(self) -> str:
+        """Push, and the one line that says why it fails."""
+        with pytest.raises(PushError) as caught:
+            self.push()
+        line = str(caught.value)
+        assert line.isprintable(), line
+        assert len(line) < 1000
+        shown = "".join(traceback.format_exception(caught.value)) + "\n".join(self.said)
+        assert TOKEN not in shown
+        return line
+
+    def requests(self, call: str) -> int:
+        return sum(request.call == call for request in self.hub.requests)
+
+
+@pytest.fixture(params=[False, True], ids=["first push", "second push"])
+def trial(here: StandInHub, waits: list[float], tmp_path: Path, request: pytest.FixtureRequest) -> Trial:
+    trial = Trial(here, make_store(tmp_path / "store", count=3), request.param)
+    assert set(trial.calls) >= LEAST_CALLS
+    assert "" not in trial.calls, "a call that the stand-in does not know"
+    return trial
+
+
+@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+def test_every_call_is_tried_again(trial: Trial, waits: list[float], fault: Fault) -> None:
+    for call in trial.calls:
+        trial.start()
+        waits.clear()
+        trial.hub.faults = [replace(fault, call=call)]
+        url = trial.push()
+        assert url == f"{trial.hub.endpoint}/datasets/{REPO}/commit/{trial.repository.head}"
+        assert trial.repository.files == trial.clean, call
+        assert len(waits) == fault.times, call
+        assert min(waits) >= float(fault.headers.get("Retry-After", 0))
+        lines = [line for line in trial.said if f"; try 2 of {TRIES} in " in line]
+        assert len(lines) == 1, call
+
+
+def test_a_silent_call_is_tried_again(
+    trial: Trial, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.hub.client.SILENCE_S", 0.3)
+    for call in trial.calls:
+        trial.start()
+        trial.hub.faults = [Fault(call, delay_s=1.0)]
+        trial.push()
+        assert trial.repository.files == trial.clean, call
+        assert any("ReadTimeout" in line for line in trial.said), call
+
+
+LASTING = [
+    Fault("", status=503),
+    Fault("", status=429, headers={"Retry-After": str(int(LONGEST_WAIT_S))}),
+    Fault("", status=502, headers=PAGE, content=HTML),
+    Fault("", status=200, keep=-1),
+    Fault("", status=409, content=b"Cannot create repo: another conflicting operation is in progress"),
+]
+
+
+@pytest.mark.parametrize("fault", LASTING, ids=["503", "429", "page", "reset", "conflict"])
+def test_tries_end_in_one_line_and_the_same_push_goes_on(
+    trial: Trial, waits: list[float], fault: Fault
+) -> None:
+    for call in trial.calls:
+        trial.start()
+        waits.clear()
+        trial.hub.faults = [replace(fault, call=call, times=1000)]
+        line = trial.fails()
+        tried = trial.requests(call)
+        # Files are sent by several threads.
+        assert tried == TRIES or (call in ("put_object", "verify") and tried % TRIES == 0), (call, tried)
+        assert f", {TRIES} times; run the same command again" in line
+        assert sum(waits) <= (TRIES - 1) * LONGEST_WAIT_S * tried / TRIES
+        trial.hub.faults.clear()
+        trial.push()
+        assert trial.repository.files == trial.clean, call
+
+
+def test_a_hub_that_is_not_there(trial: Trial, waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    assert "ConnectError" in trial.fails()
+    assert len(waits) == TRIES - 1
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://[bad")
+    assert "broke off" in trial.fails()
+
+
+def date(seconds: float) -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "least", "most"),
+    [
+        ({"Retry-After": "120"}, 120, 120),
+        ({"Retry-After": " 0 "}, 0, 0),
+        ({"Retry-After": date(100)}, 90, 100),
+        ({"Retry-After": date(-100)}, 0, 0),
+        # The server's clock is an hour ahead, and its wait is of 60 s.
+        ({"Retry-After": date(3660), "Date": date(3600)}, 59, 61),
+        ({"Retry-After": date(3600)}, 3500, 3600),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, 1e9, float("inf")),
+        ({"Retry-After": "9" * 400}, 1e300, float("inf")),
+        ({"Retry-After": "9" * 5000}, 1e300, float("inf")),
+        ({"RateLimit": '"api";r=0;t=55'}, 55, 57),
+        ({"RateLimit": '"api";r=10;t=55'}, 0, 0),
+        ({"RateLimit": '"api";r=0;t=55', "Retry-After": "99"}, 99, 99),
+        *(
+            ({"Retry-After": value}, 0, 0)
+            for value in ("-5", "1e9", "nan", "inf", "7.5", "²", "soon", "", "Fri, 99 Foo 2026", "0x10", "1, 2")
+        ),
+    ],
+)
+def test_waits_that_servers_ask_for(headers: dict[str, str], least: float, most: float) -> None:
+    from huggingface_hub.utils import httpx
+
+    assert least <= max(0.0, wait_asked(httpx.Headers(headers))) <= most
+
+
+@pytest.mark.parametrize("value", ["301", "86400", "9" * 30, "9" * 5000, date(4000)])
+def test_a_wait_that_is_too_long_is_told_and_not_waited(
+    trial: Trial, waits: list[float], value: str
+) -> None:
+    for call in trial.calls:
+        trial.start()
+        trial.hub.faults = [Fault(call, times=1000, status=429, headers={"Retry-After": value})]
+        line = trial.fails()
+        assert "and a push waits for 300 s at most; run the same command again" in line
+        assert waits == []
+
+
+UNUSABLE = {
+    "page": (PAGE, HTML),
+    "nothing": ({}, b""),
+    "cut JSON": (JSON, b'{"sha": "0000000000000000000000000000000000000000", "fi'),
+    "list": (JSON, b"[]"),
+    "list of text": (JSON, b'["a", 1]'),
+    "null": (JSON, b"null"),
+    "text": (JSON, b'"ok"'),
+    "other object": (JSON, b'{"id": 1, "files": 5, "objects": {"a": 1}, "siblings": 7, "warnings": 3}'),
+    "bytes": (JSON, b"\xff\xfe\x00{"),
+    "no gzip": (JSON | {"Content-Encoding": "gzip"}, b"{}"),
+    "deep": (JSON, b"[" * 100_000),
+    "nowhere": (JSON | {"Location": "http://[bad"}, b"{}"),
+}
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 401, 403, 404, 422])
+@pytest.mark.parametrize("answer", UNUSABLE.values(), ids=UNUSABLE)
+def test_answers_that_are_none(
+    trial: Trial, answer: tuple[dict[str, str], bytes], status: int, waits: list[float]
+) -> None:
+    for call in trial.calls:
+        trial.start()
+        fault = Fault(call, times=1000, status=status, headers=answer[0], content=answer[1])
+        trial.hub.faults = [fault]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                trial.push()
+            except PushError as error:
+                assert str(error).isprintable(), call
+                assert len(str(error)) < 1000
+            else:
+                # Of these the client wants no content.
+                assert call in ("create", "put_object", "verify", "validate_yaml", "preupload", "batch"), call
+        trial.hub.faults.clear()
+        trial.push()
+        assert trial.repository.files == trial.clean, call
