@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
-import subprocess
-import sys
 import traceback
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
-from email.utils import format_datetime
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pipelines.errors import RunError
-from pipelines.hub.client import LONGEST_WAIT_S, TRIES, PushError, told, wait_asked
+from pipelines.hub.client import LONGEST_WAIT_S, TRIES, PushError, wait_asked
 from pipelines.hub.push import push
-from pipelines.row import digest
-from pipelines.store import commit
 from tests.hub_server import Fault, Repository, StandInHub, Stored
-from tests.pipelines.hub.conftest import SETTINGS, TOKEN, make_store, rows
+from tests.pipelines.hub.conftest import TOKEN, make_store
 
 REPO = "ann/clips"
 HTML = b"<!DOCTYPE html>\n<html><body><h1>Bad gateway</h1>\n" + b"<p>nginx</p>\n" * 50 + b"</body></html>"
@@ -74,7 +64,10 @@ class Trial:
         self.hub.objects.clear()
         self.hub.faults.clear()
         if self.again:
-            old = {"data/train-old-00000.parquet": Stored(b"old", lfs=True), "LICENSE": Stored(b"l", lfs=False)}
+            old = {
+                "data/train-old-00000.parquet": Stored(b"old", lfs=True),
+                "LICENSE": Stored(b"l", lfs=False),
+            }
             self.hub.repositories[REPO] = Repository(private=True)
             self.repository.commit(old)
         self.hub.requests.clear()
@@ -191,7 +184,19 @@ def date(seconds: float) -> str:
         ({"RateLimit": '"api";r=0;t=55', "Retry-After": "99"}, 99, 99),
         *(
             ({"Retry-After": value}, 0, 0)
-            for value in ("-5", "1e9", "nan", "inf", "7.5", "²", "soon", "", "Fri, 99 Foo 2026", "0x10", "1, 2")
+            for value in (
+                "-5",
+                "1e9",
+                "nan",
+                "inf",
+                "7.5",
+                "²",
+                "soon",
+                "",
+                "Fri, 99 Foo 2026",
+                "0x10",
+                "1, 2",
+            )
         ),
     ],
 )
@@ -202,9 +207,7 @@ def test_waits_that_servers_ask_for(headers: dict[str, str], least: float, most:
 
 
 @pytest.mark.parametrize("value", ["301", "86400", "9" * 30, "9" * 5000, date(4000)])
-def test_a_wait_that_is_too_long_is_told_and_not_waited(
-    trial: Trial, waits: list[float], value: str
-) -> None:
+def test_a_wait_that_is_too_long_is_told_and_not_waited(trial: Trial, waits: list[float], value: str) -> None:
     for call in trial.calls:
         trial.start()
         trial.hub.faults = [Fault(call, times=1000, status=429, headers={"Retry-After": value})]
