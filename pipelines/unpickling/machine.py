@@ -65,14 +65,16 @@ class Machine:
             Refused: If it is too much, or names what is not in the table.
             Exception: Of any kind, if it is broken.
         """
+        source, stack = self.source, self.stack
         for _ in range(MAX_OPCODES):
-            code = self.source.exactly(1)
-            if code == b".":
-                return self.take(1)[0]
-            if code in VALUES:
-                self.stack.append(VALUES[code](self.source))
+            code = source.read(1)
+            value = VALUES.get(code)
+            if value:
+                stack.append(value(source))
             elif code in _STEPS:
                 _STEPS[code](self)
+            elif code == b".":
+                return self.take(1)[0]
             else:
                 raise Refused(f"uses {name_of(code)}, which is refused")
         raise Refused(
@@ -158,7 +160,8 @@ class Machine:
 
     def _charge(self, arguments: Any) -> None:
         """Count what is given to a call: it is copied, and without the memo nothing is copied twice."""
-        self.called += _weight(arguments, self.held.get(id(arguments)))
+        own = self.held.get(id(arguments))
+        self.called += own.weight if own else len(arguments) if isinstance(arguments, _PLAIN) else 1
         self._check_weight(self.called)
 
     def _add(self, target: _Held, items: Sequence[Any]) -> None:
@@ -167,13 +170,16 @@ class Machine:
         Raises:
             Refused: If it becomes too deep or too heavy, or is inside another one, such as itself.
         """
-        held = self.held
+        held, weight = self.held, len(items)
         for item in items:
             own = held.get(id(item))
             if own:
                 own.inside = True
                 target.depth = max(target.depth, own.depth + 1)
-            target.weight += _weight(item, own)
+                weight += own.weight
+            elif isinstance(item, _PLAIN):
+                weight += len(item)
+        target.weight += weight
         if target.inside:
             raise Refused("holds a container that changes once it is inside another one, which is refused")
         if target.depth > MAX_DEPTH:
@@ -186,12 +192,6 @@ class Machine:
                 f"of {self.source.size} bytes would hold more than {self.limit} by repeating values, which is"
                 " refused"
             )
-
-
-def _weight(value: Any, held: _Held | None) -> int:
-    if held:
-        return held.weight + 1
-    return len(value) + 1 if isinstance(value, _PLAIN) else 1
 
 
 def _get(machine: Machine, index: int) -> None:

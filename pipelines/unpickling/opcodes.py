@@ -27,6 +27,10 @@ def name_of(code: bytes) -> str:
     return name
 
 
+def _cut_off(count: int) -> str:
+    return f"cut off: {count} bytes are announced, which are not there"
+
+
 class Source:
     """A pickle's bytes, none of which is asked for that is not there.
 
@@ -37,6 +41,7 @@ class Source:
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.file, self.size = file, size
+        self.read = file.read  # of a few bytes, without a check that they are all there
 
     def exactly(self, count: int) -> bytes:
         """The next bytes.
@@ -47,7 +52,18 @@ class Source:
         # Asked for more than the file has, `read` would reserve the memory first.
         data = self.file.read(count) if count <= self.size else b""
         if len(data) != count:
-            raise ValueError(f"cut off: {count} bytes are announced, which are not there")
+            raise ValueError(_cut_off(count))
+        return data
+
+    def mutable(self, count: int) -> bytearray:
+        """The next bytes, without a copy in between.
+
+        Raises:
+            ValueError: If there are fewer.
+        """
+        data = bytearray(count if count <= self.size else 0)
+        if self.file.readinto(data) != count:  # type: ignore[attr-defined]
+            raise ValueError(_cut_off(count))
         return data
 
     def line(self) -> bytes:
@@ -82,8 +98,8 @@ def _quoted(source: Source) -> str:
 
 def number(form: str) -> Callable[[Source], Any]:
     """A reader of a number in a form of `struct`."""
-    parsed = struct.Struct(form)
-    return lambda source: parsed.unpack(source.exactly(parsed.size))[0]
+    size, unpack = struct.calcsize(form), struct.Struct(form).unpack
+    return lambda source: unpack(source.read(size))[0]
 
 
 def _sized(form: str, convert: Callable[[bytes], Any]) -> Callable[[Source], Any]:
@@ -105,6 +121,8 @@ def _long(data: bytes) -> int:
         raise ValueError(f"an integer of {len(data)} bytes; at most {_INTEGER_BYTES} are taken")
     return int.from_bytes(data, "little", signed=True)
 
+
+_length_8 = number("<Q")
 
 VALUES: dict[bytes, Callable[[Source], Any]] = {
     b"N": lambda _: None,
@@ -129,5 +147,5 @@ VALUES: dict[bytes, Callable[[Source], Any]] = {
     b"B": _sized("<I", bytes),
     b"C": _sized("<B", bytes),
     b"\x8e": _sized("<Q", bytes),
-    b"\x96": _sized("<Q", bytearray),
+    b"\x96": lambda source: source.mutable(_length_8(source)),
 }
