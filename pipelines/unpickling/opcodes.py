@@ -19,8 +19,10 @@ def name_of(code: bytes) -> str:
     """An opcode's name.
 
     Raises:
-        ValueError: If there is no such opcode.
+        ValueError: If there is no such opcode, or no byte.
     """
+    if not code:
+        raise ValueError("cut off before its end")
     name = _NAMES.get(code.decode("latin1"))
     if name is None:
         raise ValueError(f"no opcode is {code!r}")

@@ -84,7 +84,11 @@ ENDLESS = {
     + b"q\x00"
     + (ARRAY[2:] + array_of(dtype_of(b"u1"), integer(2**20) + b"\x85", b"h\x00")[len(ARRAY) : -1]) * 100
     + b".",
-    "endless: copied items": b"](" + b"N" * 2**18 + b"eq\x00" + b"cbuiltins\nbytes\nh\x00\x85R" * 100 + b".",
+    "endless: copied items": b"]("
+    + b"K\x01" * 2**18
+    + b"eq\x00"
+    + b"cbuiltins\nbytes\nh\x00\x85R" * 100
+    + b".",
     "endless: a repeated text": text(2**20) + b"q\x00](" + b"h\x00" * 1000 + b"e.",
 }
 DEEP = {
