@@ -16,7 +16,7 @@ from typing import Any
 
 from pipelines.errors import RunError, reason
 from pipelines.machine_faults import refuse_fault
-from pipelines.unpickling.machine import Machine, Refused
+from pipelines.untrusted.pickle_machine import Machine, Refused
 
 _SHOWN = 200  # characters of an error about what is in the file
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipelines import pickles
-from pipelines.unpickling import machine
+from pipelines.untrusted import pickle_machine
 from tests.pipelines.pickle_bombs import ARRAY, BOMBS, HARMLESS, array_of, dtype_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -277,7 +277,7 @@ def test_what_only_looks_like_a_bomb_is_read(read: dict[str, tuple[float, str | 
 def test_opcodes_and_containers_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, message: str
 ) -> None:
-    monkeypatch.setattr(machine, limit, 100)
+    monkeypatch.setattr(pickle_machine, limit, 100)
     path = tmp_path / "features.pkl"
     path.write_bytes(b"]0" * 101 + b"N.")
     with pytest.raises(pickles.PickleError, match=rf"features[.]pkl: {message}"):

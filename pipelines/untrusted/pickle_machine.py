@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from pipelines.unpickling.objects import NAMES, Array, Dtype, Function, check_keys
-from pipelines.unpickling.opcodes import VALUES, Source, name_of, number
+from pipelines.untrusted.pickle_objects import NAMES, Array, Dtype, Function, check_keys
+from pipelines.untrusted.pickle_opcodes import VALUES, Source, name_of, number
 
 MAX_OPCODES = 20_000_000
 MAX_CONTAINERS = 2_000_000
