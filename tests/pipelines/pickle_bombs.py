@@ -49,6 +49,7 @@ def deep_objects(depth: int) -> bytes:
 TWICE = b"h\x00h\x00"
 MEMO = {
     "memo: LONG_BINPUT": b"\x80\x02Nr\xf0\xff\xff\xff.",
+    "memo: LONG_BINPUT of 2 GB": b"Nr\x00\x00\x00\x09.",
     "memo: BINPUT": b"Nq\xff.",
     "memo: PUT": b"Np4294967280\n.",
     "memo: PUT of many digits": b"Np" + b"9" * 100_000 + b"\n.",
