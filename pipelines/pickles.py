@@ -14,7 +14,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import RunError, reason
+from pipelines.errors import RunError, one_line, reason
 from pipelines.machine_faults import refuse_fault
 from pipelines.untrusted.pickle_machine import Machine, Refused
 
@@ -42,10 +42,10 @@ def load(path: str | Path) -> Any:
     except PickleError:
         raise
     except Refused as error:
-        raise PickleError(f"{path}: {error}") from error
+        raise PickleError(f"{path}: {one_line(str(error))}") from error
     except Exception as error:  # a broken pickle can raise anything
         refuse_fault(error, f"{path}: cannot be read")
         if isinstance(error, OSError):
             raise PickleError(f"{path}: cannot be read ({error.strerror})") from error
-        said = f"{type(error).__name__}: {reason(error)}"[:_SHOWN]
+        said = one_line(f"{type(error).__name__}: {reason(error)}"[:_SHOWN])
         raise PickleError(f"{path}: not a whole pickle ({said})") from error

@@ -155,6 +155,7 @@ STRANGE = {
     "strange: a name of tuples": b"N\x85N\x85\x93.",
     "strange: a name that is long": b"c" + b"x" * 1_000_000 + b"\n" + b"y" * 1_000_000 + b"\n.",
     "strange: a name with control characters": b"cos\x1b[31m\nsys\x07tem\n.",
+    "strange: a name of two lines": b"\x8c\x02os\x8c\x07sys\ntem\x93.",
     "strange: a call of a list": b"])R.",
     "strange: a call with a list": b"cbuiltins\nset\n]R.",
     "strange: a state for a list": b"]}b.",
