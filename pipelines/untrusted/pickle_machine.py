@@ -16,7 +16,8 @@ from pipelines.untrusted.pickle_objects import NAMES, Array, Dtype, Function, ch
 from pipelines.untrusted.pickle_opcodes import VALUES, Source, name_of, number
 
 MAX_OPCODES = 20_000_000
-MAX_CONTAINERS = 2_000_000
+MAX_CONTAINERS = 1_000_000
+"""An empty set takes 250 bytes with what is known of it, and is one byte of a file."""
 MAX_DEPTH = 50
 """Of containers inside containers, and of open marks."""
 WEIGHT_PER_BYTE = 8
@@ -189,8 +190,8 @@ class Machine:
     def _check_weight(self, weight: int) -> None:
         if weight > self.limit:
             raise Refused(
-                f"of {self.source.size} bytes would hold more than {self.limit} by repeating values, which is"
-                " refused"
+                f"repeats values until its {self.source.size} bytes hold more than {self.limit} values and"
+                " characters, which is refused"
             )
 
 
