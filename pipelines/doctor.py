@@ -140,7 +140,9 @@ def _extras(recipe: dict[str, Any]) -> Iterator[Finding]:
         if value == needing if needing else value not in (None, "none"):
             needed_by |= dict.fromkeys(modules, key)
     for key in TRACKERS:
-        needed_by |= {str(tracker): key for tracker in _value(recipe, key) or ()}
+        trackers = _value(recipe, key) or []
+        for tracker in trackers if isinstance(trackers, list) else [trackers]:
+            needed_by[str(tracker)] = key
     for extra, modules in EXTRAS.items():
         for module in modules:
             here, by = find_spec(module) is not None, needed_by.get(module)

@@ -20,6 +20,7 @@ import jsonargparse
 import yaml
 
 from pipelines.errors import UsageError
+from pipelines.untrusted import plain_yaml
 
 SECTIONS = ("corpus", "augment", "score", "finetune", "fusion")
 RUN_KEYS = ("seed", "work")
@@ -28,6 +29,15 @@ RENAMED: dict[str, str] = {"finetune.readout": "finetune.head"}
 
 jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
+
+def _load_value(text: str) -> Any:
+    """A value on the command line or in a recipe, which jsonargparse reads as YAML once more."""
+    plain_yaml.check(text)
+    return _LOAD(text)
+
+
+_LOAD = jsonargparse.get_loader("yaml")
+jsonargparse.set_loader("yaml", _load_value, exceptions=(yaml.YAMLError,))
 
 Config = TypeVar("Config")
 
@@ -85,19 +95,25 @@ def read_recipe(path: Path) -> dict[str, Any]:
     """A recipe's content, with its top-level keys checked.
 
     Raises:
-        UsageError: If the file is missing, is no YAML mapping, or has an unknown top-level key.
+        UsageError: If the file is missing, is no YAML mapping of plain values, or has an unknown
+            top-level key.
     """
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            recipe = plain_yaml.load(file.read(plain_yaml.MAX_BYTES + 1))
     except OSError as error:
         raise UsageError(f"--config: cannot read {path} ({error.strerror})") from error
     except yaml.YAMLError as error:
-        raise UsageError(f"--config: {path} is not YAML: {error}") from error
+        raise UsageError(f"--config: {path} is not YAML of plain values: {error}") from error
     if not isinstance(recipe, dict):
         raise UsageError(f"--config: {path} holds no mapping; its keys are {', '.join(RUN_KEYS + SECTIONS)}")
     for key in recipe:
         if key not in RUN_KEYS + SECTIONS:
             raise UsageError(f"{key}: unknown key in {path}; a recipe takes {', '.join(RUN_KEYS + SECTIONS)}")
+    if not isinstance(recipe.get("work", ""), str | None):
+        raise UsageError(
+            f"work: in {path} is no text; it takes a folder, in quotes if it looks like a number"
+        )
     return recipe
 
 
@@ -152,7 +168,7 @@ def parse_stage(
 def _parser(
     config_class: type, section: str, prog: str, flags: dict[str, str], paths: dict[str, str]
 ) -> jsonargparse.ArgumentParser:
-    parser = jsonargparse.ArgumentParser(prog=prog, exit_on_error=False)
+    parser = jsonargparse.ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="the recipe, a YAML file")
     parser.add_argument("--data", help="the store to read, of the stage before")
     parser.add_argument("--out", help="the folder to write")

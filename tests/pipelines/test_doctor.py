@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,14 @@ def test_the_exit_code_says_whether_all_is_there(
     with pytest.raises(SystemExit, match=r"^1$"):
         entry()
     assert capsys.readouterr().err.startswith("error: doctor: ")
+
+
+@pytest.mark.parametrize("trackers", ["wandb", 5, {"wandb": 1}])
+def test_a_tracker_that_is_no_list_is_looked_at_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], trackers: Any
+) -> None:
+    path = recipe(tmp_path, finetune={"trackers": trackers})
+    with suppress(RunError):
+        main(["doctor", "--config", str(path)])
+    needed = "for finetune.trackers" in lines(capsys.readouterr().out)["wandb"]
+    assert needed == (trackers == "wandb")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import subprocess
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,10 @@ import numpy as np
 import pytest
 
 from pipelines import pickles
+from pipelines.untrusted import pickle_machine
+from tests.pipelines.pickle_bombs import ARRAY, BOMBS, HARMLESS, array_of, dtype_of
 
+ROOT = Path(__file__).resolve().parents[2]
 CONTENT: dict[str, Any] = {
     "numbers": [1, -(2**70), 2.5, True, None, float("inf")],
     "strings": ("a", "é", "中", b"\xff\x00"),
@@ -177,18 +183,6 @@ def test_refuses_a_payload_inside_an_array_of_objects(tmp_path: Path, protocol: 
     assert not marker.exists()
 
 
-# An array is _reconstruct(ndarray, (0,), b'b') with a state: version, shape, dtype, order, data.
-START = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-
-
-def array_of(dtype: bytes, shape: bytes, data: bytes) -> bytes:
-    return START + b"(K\x01" + shape + dtype + b"\x89" + data + b"tb."
-
-
-def dtype_of(kind: bytes, state: bytes = b"") -> bytes:
-    return b"cnumpy\ndtype\n(U" + bytes([len(kind)]) + kind + b"K\x00K\x01tR" + state
-
-
 FORGED = {
     # A type of objects whose flags deny it, so that numpy would take bytes for pointers.
     "flags": array_of(
@@ -205,7 +199,7 @@ FORGED = {
         b"U\x08AAAAAAAA",
     ),
     "no dtype": array_of(b"U\x02f8", b"K\x01\x85", b"U\x08AAAAAAAA"),
-    "another class": START.replace(b"cnumpy\nndarray\n", b"N") + b".",
+    "another class": ARRAY.replace(b"cnumpy\nndarray\n", b"N") + b".",
     "the class called": b"\x80\x02cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85R.",
     "a set of a number": b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.",
     "a changed function": b"\x80\x02cnumpy.core.multiarray\n_reconstruct\nN}U\x09_functionNs\x86b.",
@@ -239,3 +233,59 @@ def test_refused_files_leave_the_reader_as_it_was(tmp_path: Path) -> None:
 def test_names_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(pickles.PickleError, match=r"nowhere[.]pkl: cannot be read"):
         pickles.load(tmp_path / "nowhere.pkl")
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, str | None]]:
+    """By name of a bomb: the seconds that it took and the error."""
+    folder = tmp_path_factory.mktemp("bombs")
+    for name, content in (BOMBS | HARMLESS).items():
+        (folder / name).write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.pipelines.load_bombs", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, (lines[-1:], done.stderr)
+    return {name: (seconds, error) for name, seconds, error in lines}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_in_one_line_in_a_short_time_and_in_little_memory(
+    read: dict[str, tuple[float, str | None]], name: str
+) -> None:
+    seconds, error = read[name]
+    assert error is not None
+    assert f"{name}: " in error
+    assert len(error.splitlines()) == 1
+    assert len(error) < 700
+    assert seconds < 1
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_only_looks_like_a_bomb_is_read(read: dict[str, tuple[float, str | None]], name: str) -> None:
+    assert read[name][1] is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [("MAX_OPCODES", "has more than 100 opcodes"), ("MAX_CONTAINERS", "has more than 100 containers")],
+)
+def test_opcodes_and_containers_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, message: str
+) -> None:
+    monkeypatch.setattr(pickle_machine, limit, 100)
+    path = tmp_path / "features.pkl"
+    path.write_bytes(b"]0" * 101 + b"N.")
+    with pytest.raises(pickles.PickleError, match=rf"features[.]pkl: {message}"):
+        pickles.load(path)
+
+
+def test_only_a_regular_file_is_read(tmp_path: Path) -> None:
+    with pytest.raises(pickles.PickleError, match="/dev/zero: no regular file"):
+        pickles.load("/dev/zero")
+    with pytest.raises(pickles.PickleError, match="cannot be read"):
+        pickles.load(tmp_path)

@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 
 from pipelines import pickles
-from pipelines.errors import RunError
+from pipelines.errors import RunError, listed, reason
 from pipelines.row import SCALES, SPLITS
 
 # MMSA's names of the arrays and of the unimodal labels.
 MMSA_KEYS = {"text": "text", "audio": "audio", "video": "vision"}
 MMSA_LABELS = {name: f"regression_labels_{letter}" for name, letter in zip(MMSA_KEYS, "TAV", strict=True)}
 NOT_FINITE: dict[str, Any] = {"nan": np.isnan, "+inf": np.isposinf, "-inf": np.isneginf}
+SHOWN = 100  # characters of a key or of a library's error in a message
+_LISTS = (list, tuple, range, np.ndarray)
 # A deviation below this share of the mean is rounding: such a dimension is constant.
 STILL = 1e-6
 
@@ -104,10 +106,8 @@ def read_pickle(path: str | Path, modalities: tuple[str, ...] | None) -> tuple[d
     content = pickles.load(path)
     is_dict = isinstance(content, dict)
     if not is_dict or not all(isinstance(content.get(name), dict) for name in SPLITS):
-        size = f" of {len(content)}" if hasattr(content, "__len__") else ""
-        found = (
-            f"a dict of {', '.join(map(str, content))}" if is_dict else f"a {type(content).__name__}{size}"
-        )
+        size = f" of {len(content)}" if isinstance(content, list | tuple) else ""
+        found = f"a dict of {_keys(content)}" if is_dict else f"a {type(content).__name__}{size}"
         raise FeatureError(
             f"{path}: found {found}; expected a dict with the splits {', '.join(SPLITS)}, each a dict"
         )
@@ -115,7 +115,7 @@ def read_pickle(path: str | Path, modalities: tuple[str, ...] | None) -> tuple[d
         modalities = tuple(name for name, key in MMSA_KEYS.items() if key in content["train"])
         if not modalities:
             raise FeatureError(
-                f"{path}: train: found {', '.join(map(str, content['train']))}; expected at least one of"
+                f"{path}: train: found {_keys(content['train'])}; expected at least one of"
                 f" {', '.join(MMSA_KEYS.values())}"
             )
     splits = {name: _mmsa_split(f"{path}: {name}", content[name], modalities) for name in SPLITS}
@@ -233,10 +233,13 @@ def _standard(name: str, sequences: Sequences) -> Standard:
 def _mmsa_split(where: str, arrays: Mapping[str, Any], modalities: tuple[str, ...]) -> Split:
     key = next((name for name in ("regression_labels", "labels") if name in arrays), None)
     if key is None:
-        there = ", ".join(arrays)
-        raise FeatureError(f"{where}: neither regression_labels nor labels in it; found {there}")
+        raise FeatureError(f"{where}: neither regression_labels nor labels in it; found {_keys(arrays)}")
     labels = _numbers(f"{where}: {key}", arrays[key]).reshape(-1)
-    ids = [_text_of(value) for value in arrays.get("id", range(len(labels)))]
+    own_ids = arrays.get("id", range(len(labels)))
+    is_scalar = isinstance(own_ids, np.ndarray) and own_ids.ndim == 0
+    if is_scalar or not isinstance(own_ids, _LISTS):
+        raise FeatureError(f"{where}: id is a {type(own_ids).__name__}; expected a list of one per clip")
+    ids = [_text_of(value) for value in own_ids]
     if len(ids) != len(labels):
         raise FeatureError(f"{where}: {len(ids)} ids and {len(labels)} labels; expected one of each per clip")
     return Split(
@@ -262,7 +265,7 @@ def _mmsa_sequences(where: str, arrays: Mapping[str, Any], name: str, count: int
     key = MMSA_KEYS[name]
     if key not in arrays:
         raise FeatureError(
-            f"{where}: no {key!r} in it; found {', '.join(arrays)}; leave {name} out of fusion.modalities"
+            f"{where}: no {key!r} in it; found {_keys(arrays)}; leave {name} out of fusion.modalities"
         )
     values = _numbers(f"{where}: {key}", arrays[key])
     if values.ndim != 3 or len(values) != count:
@@ -278,23 +281,42 @@ def _mmsa_mask(where: str, arrays: Mapping[str, Any], key: str, values: np.ndarr
         if len(lengths) != count or (lengths < 0).any() or (lengths > steps).any():
             raise FeatureError(f"{where}: {key}_lengths does not fit {count} clips of at most {steps} steps")
         return np.arange(steps) < lengths[:, None]
-    if key == "text" and np.shape(arrays.get("text_bert", ())) == (count, 3, steps):
-        return _numbers(f"{where}: text_bert", arrays["text_bert"])[:, 1] > 0
+    if key == "text" and isinstance(arrays.get("text_bert"), _LISTS):
+        tokens = _numbers(f"{where}: text_bert", arrays["text_bert"])
+        if tokens.shape == (count, 3, steps):
+            return tokens[:, 1] > 0
     return (values != 0).any(-1)
 
 
 def _numbers(where: str, value: Any) -> np.ndarray:
     """As an array of its own number type in native byte order; other types become float32."""
     try:
-        array = np.asarray(value)
+        # Of text, numpy would make every value as long as the longest.
+        array = np.asarray(value, dtype=object if _has_text(value) else None)
         if array.dtype.kind in "fiu" and array.itemsize <= 8:
             return array.astype(array.dtype.newbyteorder("="), copy=False)
         return array.astype(np.float32)
     except (TypeError, ValueError) as error:
-        raise FeatureError(f"{where}: not an array of numbers ({error})") from error
+        raise FeatureError(f"{where}: not an array of numbers ({reason(error)[:SHOWN]})") from error
+
+
+def _has_text(value: Any) -> bool:
+    """Whether a list has text in it, at any depth."""
+    if isinstance(value, list | tuple):
+        return any(map(_has_text, value))
+    return isinstance(value, str | bytes) or (isinstance(value, np.ndarray) and value.dtype.kind in "US")
 
 
 def _text_of(value: Any) -> str:
-    if isinstance(value, np.ndarray | list | tuple):  # [video, start, end] in older files
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, _LISTS):  # [video, start, end] in older files
         return "/".join(_text_of(part) for part in value)
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    # Half a character, which a pickle may hold, cannot be written anywhere.
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _keys(content: Mapping[Any, Any]) -> str:
+    return listed((str(key)[:SHOWN] for key in content), most=20)

@@ -146,18 +146,19 @@ def _metadata(path: str, metadata: Mapping[str, str] | None) -> dict[str, Any]:
         )
     try:
         content = json.loads((metadata or {})[METADATA_KEY])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FeatureError(f"{path}: {METADATA_KEY} in its metadata is no JSON ({error})") from error
     if not isinstance(content, dict) or content.get("version") != VERSION:
-        found = content.get("version") if isinstance(content, dict) else content
-        raise FeatureError(f"{path}: a feature file of version {found!r}; this program reads {VERSION}")
-    if content.get("scale") not in SCALES or not isinstance(content.get("failures"), list):
+        found = repr(content.get("version") if isinstance(content, dict) else content)[: arrays.SHOWN]
+        raise FeatureError(f"{path}: a feature file of version {found}; this program reads {VERSION}")
+    if content.get("scale") not in list(SCALES) or not isinstance(content.get("failures"), list):
         raise FeatureError(
-            f"{path}: {METADATA_KEY} has the scale {content.get('scale')!r}; expected one of"
-            f" {', '.join(SCALES)}, and a list of failures"
+            f"{path}: {METADATA_KEY} has the scale {repr(content.get('scale'))[: arrays.SHOWN]}; expected one"
+            f" of {', '.join(SCALES)}, and a list of failures"
         )
+    by_split = content.get("ids")
     for split in SPLITS:
-        ids = (content.get("ids") or {}).get(split)
+        ids = by_split.get(split) if isinstance(by_split, dict) else None
         if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
             raise FeatureError(
                 f"{path}: {split}: found {type(ids).__name__} for ids; expected a list of strings"

@@ -124,6 +124,16 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "words for numbers": (broken(audio=np.array([["a"]])), r"valid: audio: not an array of numbers"),
     "too few ids": (broken(id=["a"]), r"valid: 1 ids and 12 labels"),
+    "a number for ids": (broken(id=5), r"valid: id is a int; expected a list of one per clip"),
+    "an array without sides for ids": (broken(id=np.array(5)), r"valid: id is a \w+; expected a list"),
+    "one long text among many values": (
+        broken(audio=[[["a" * 10**6, *range(10**6)]]]),
+        r"valid: audio: not an array of numbers \(could not convert string to float",
+    ),
+    "lists that are no rectangle": (broken(text_bert=[[1], [1, 2]]), r"text_bert: not an array of numbers"),
+    "keys that are no text": ({**broken(), "valid": {1: 2}}, r"valid: neither .*; found 1$"),
+    "very many keys": (dict.fromkeys(range(1000)), r"found a dict of 0, .*, 19 and 980 more; expected"),
+    "an array without sides": (np.array(5.0), r"found a \w+; expected a dict with the splits"),
     "no label": (
         broken(regression_labels=np.full(12, np.nan)),
         r"video0\$_\$0 has the label nan; the scale mosi",
@@ -140,6 +150,14 @@ def test_names_what_is_wrong(tmp_path: Path, name: str) -> None:
     content, message = REFUSED[name]
     with pytest.raises(FeatureError, match=message):
         from_pickle(write(tmp_path / "features.pkl", content), ALL)
+
+
+def test_half_a_character_in_an_id_is_written_out(tmp_path: Path) -> None:
+    content = mmsa_content()
+    content["train"]["id"][0] = "half \ud800"
+    path = write(tmp_path / "features.pkl", content)
+    assert from_pickle(path, ALL).splits["train"].ids[0] == r"half \ud800"
+    convert.main([str(path), "--out", str(tmp_path / "features.safetensors")])
 
 
 def test_a_modality_that_is_not_asked_for_may_be_missing(tmp_path: Path) -> None:

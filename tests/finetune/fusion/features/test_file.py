@@ -170,6 +170,12 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
         {"metadata": {"scale": "likert"}},
         "has the scale 'likert'; expected one of mosi, sims",
     ),
+    "a version that is a list": (
+        {"metadata": {"version": [7] * 999}},
+        r"of version \[7, .*7, ; this program",
+    ),
+    "a scale that is a list": ({"metadata": {"scale": []}}, r"has the scale \[\]; expected one of"),
+    "ids in a list": ({"metadata": {"ids": [1]}}, "train: found NoneType for ids; expected a list"),
     "no ids": ({"metadata": {"ids": {}}}, "train: found NoneType for ids; expected a list of strings"),
 }
 
@@ -200,6 +206,9 @@ def test_names_files_that_are_no_feature_files(tmp_path: Path) -> None:
         from_file(path, ALL)
     save_file({"weight": np.zeros(3)}, path)
     with pytest.raises(FeatureError, match="a safetensors file without daq_msa_features in its metadata"):
+        from_file(path, ALL)
+    save_file({"weight": np.zeros(3)}, path, metadata={METADATA_KEY: "[" * 100_000})
+    with pytest.raises(FeatureError, match="daq_msa_features in its metadata is no JSON"):
         from_file(path, ALL)
     save_file({"weight": np.zeros(3)}, path, metadata={METADATA_KEY: "{"})
     with pytest.raises(FeatureError, match="daq_msa_features in its metadata is no JSON"):
