@@ -175,5 +175,7 @@ class Parts:
         import pyarrow.parquet
 
         if self._open_part is None or self._open_part[0] != path:
-            self._open_part = path, pyarrow.parquet.read_table(path).to_pylist()
+            # Without threads: where none can be started, Arrow waits for them for ever.
+            table = pyarrow.parquet.ParquetFile(path).read(use_threads=False)
+            self._open_part = path, table.to_pylist()
         return self._open_part[1]

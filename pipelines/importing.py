@@ -7,7 +7,6 @@ differ in their codec. A file that is broken, silent, too long or otherwise odd 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -18,11 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines import provenance
+from pipelines.corpora.places import check_places
 from pipelines.corpora.readers import READERS
+from pipelines.decoding import source_file
 from pipelines.decoding.isolation import Isolated
-from pipelines.errors import RowError, UsageError, call
+from pipelines.errors import RowError, call
+from pipelines.media_types import MediaError
 from pipelines.reencoding import Reencoded, reencode
 from pipelines.row import Row, arrow_schema, media, new_row
+from pipelines.utf8 import escaped, is_utf8
 
 if TYPE_CHECKING:
     from pipelines.corpora.table import BadLine, Clip, Corpus
@@ -121,8 +124,9 @@ class Source:
     """The source of a row."""
 
     line: Clip | BadLine
-    sha256: str | None = None  # of the media file, in hex; None if there is none
+    sha256: str | None = None  # of the media file, in hex; None if there is none that can be read
     name: str | None = None  # the file's path in the corpus
+    refusal: str | None = None  # why the file cannot be read
 
 
 class ImportClips:
@@ -161,10 +165,17 @@ class ImportClips:
             raise MalformedLine(line.reasons)
         if line.path is None and line.media_name is not None:
             raise MissingClip(f"{line.id}: the table has it, but there is no media file {line.media_name}")
+        if source.refusal:
+            raise MediaError(source.refusal)
         tracks: Row = {}
         notes, info = ["no media"], None
         if line.path:
             found: Reencoded = self._reencode(str(line.path), line.path, **self.config.decoding())
+            if source_file.sha256(line.path) != source.sha256:
+                raise MediaError(
+                    f"{line.path}: was changed while it was imported; give the same command again once it is"
+                    " whole"
+                )
             tracks = {"video": media(found.video), "audio": media(found.audio)}
             tracks |= {"duration_s": found.duration_s, "fps": found.fps}
             notes, info = found.notes, found.source
@@ -193,6 +204,7 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
     from pipelines.runner import Stage
 
     config, out = invocation.config, invocation.out
+    check_places(config.path, out, invocation.command)
     operator = ImportClips(config)  # first, since it starts to load the decoders
     corpus = read_corpus(config, out.parent / "puppets", invocation.seed)
     name, crossing = corpus.name, corpus.crossing
@@ -231,8 +243,6 @@ def read_corpus(config: ImportConfig, puppets: Path, seed: int) -> Corpus:
     if config.path is None:
         return folder.read(_make_puppets(puppets, config.clips, seed), name="puppets")
     src = Path(config.path)
-    if not src.exists():
-        raise UsageError(f"corpus.path: {src} does not exist; give the corpus' folder, of `folder` its CSV")
     options: dict[str, Any] = {"strict": config.strict}
     if config.name == "mustard":
         options |= {"fold": config.fold, "speaker_independent": config.speaker_independent}
@@ -245,21 +255,36 @@ def plan(corpus: Corpus, config: ImportConfig) -> list[Task]:
 
     tasks = []
     for clip in corpus.clips:
-        source = Source(line=clip)
-        if clip.path is not None:
-            with clip.path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            name = Path(os.path.relpath(clip.path, corpus.root)).as_posix()
-            source = Source(line=clip, sha256=sha256, name=name)
+        source = _source(clip, corpus.root)
         # A row of text only must differ from a clip with the same words whose file is missing.
         named = source.name if clip.media_name is not None else ""
         inputs = asdict(clip) | {"path": named, "sha256": source.sha256}
         del inputs["media_name"]
+        if source.refusal:  # once the file can be read, it is another task
+            inputs["refusal"] = source.refusal
         # An import draws nothing, so the key has no seed.
         tasks.append(Task(clip.id, task_key(clip.id, inputs, config.decoding(), 0), source))
     for bad in corpus.bad_lines:
         tasks.append(Task(bad.id, task_key(bad.id, bad.reasons, None, 0), Source(line=bad)))
     return tasks
+
+
+def _source(clip: Clip, root: Path) -> Source:
+    """A clip with the digest of its file, or with what is wrong with the file.
+
+    Raises:
+        MachineFault: If the file cannot be read by the machine's fault.
+    """
+    if clip.path is None:
+        return Source(line=clip)
+    name = Path(os.path.relpath(clip.path, root)).as_posix()
+    if not is_utf8(name):
+        refusal = f"{escaped(str(clip.path))}: its name or folder is not UTF-8; rename it"
+        return Source(line=clip, name=escaped(name), refusal=refusal)
+    try:
+        return Source(line=clip, name=name, sha256=source_file.sha256(clip.path))
+    except MediaError as error:
+        return Source(line=clip, name=name, refusal=str(error))
 
 
 def batch_size() -> int:
