@@ -17,18 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines import provenance
-from pipelines.corpora.places import check_places
+from pipelines.corpora.places import check_memory, check_places
 from pipelines.corpora.readers import READERS
-from pipelines.decoding import source_file
+from pipelines.corpora.source import Source, check_unchanged, source_of
 from pipelines.decoding.isolation import Isolated
 from pipelines.errors import RowError, call
 from pipelines.media_types import MediaError
 from pipelines.reencoding import Reencoded, reencode
 from pipelines.row import Row, arrow_schema, media, new_row
-from pipelines.utf8 import escaped, is_utf8
 
 if TYPE_CHECKING:
-    from pipelines.corpora.table import BadLine, Clip, Corpus
+    from pipelines.corpora.table import Clip, Corpus
     from pipelines.runner import Task
     from pipelines.settings import Invocation
 
@@ -119,16 +118,6 @@ class Summary:
         return f"{self.read} rows read, {self.done} done, {rejected}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """The source of a row."""
-
-    line: Clip | BadLine
-    sha256: str | None = None  # of the media file, in hex; None if there is none that can be read
-    name: str | None = None  # the file's path in the corpus
-    refusal: str | None = None  # why the file cannot be read
-
-
 class ImportClips:
     """The operator: makes rows from lines of the tables and their media files.
 
@@ -171,11 +160,7 @@ class ImportClips:
         notes, info = ["no media"], None
         if line.path:
             found: Reencoded = self._reencode(str(line.path), line.path, **self.config.decoding())
-            if source_file.sha256(line.path) != source.sha256:
-                raise MediaError(
-                    f"{line.path}: was changed while it was imported; give the same command again once it is"
-                    " whole"
-                )
+            check_unchanged(source, line.path)
             tracks = {"video": media(found.video), "audio": media(found.audio)}
             tracks |= {"duration_s": found.duration_s, "fps": found.fps}
             notes, info = found.notes, found.source
@@ -204,6 +189,7 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
     from pipelines.runner import Stage
 
     config, out = invocation.config, invocation.out
+    check_memory(batch_size())
     check_places(config.path, out, invocation.command)
     operator = ImportClips(config)  # first, since it starts to load the decoders
     corpus = read_corpus(config, out.parent / "puppets", invocation.seed)
@@ -255,7 +241,7 @@ def plan(corpus: Corpus, config: ImportConfig) -> list[Task]:
 
     tasks = []
     for clip in corpus.clips:
-        source = _source(clip, corpus.root)
+        source = source_of(clip, corpus.root)
         # A row of text only must differ from a clip with the same words whose file is missing.
         named = source.name if clip.media_name is not None else ""
         inputs = asdict(clip) | {"path": named, "sha256": source.sha256}
@@ -267,24 +253,6 @@ def plan(corpus: Corpus, config: ImportConfig) -> list[Task]:
     for bad in corpus.bad_lines:
         tasks.append(Task(bad.id, task_key(bad.id, bad.reasons, None, 0), Source(line=bad)))
     return tasks
-
-
-def _source(clip: Clip, root: Path) -> Source:
-    """A clip with the digest of its file, or with what is wrong with the file.
-
-    Raises:
-        MachineFault: If the file cannot be read by the machine's fault.
-    """
-    if clip.path is None:
-        return Source(line=clip)
-    name = Path(os.path.relpath(clip.path, root)).as_posix()
-    if not is_utf8(name):
-        refusal = f"{escaped(str(clip.path))}: its name or folder is not UTF-8; rename it"
-        return Source(line=clip, name=escaped(name), refusal=refusal)
-    try:
-        return Source(line=clip, name=name, sha256=source_file.sha256(clip.path))
-    except MediaError as error:
-        return Source(line=clip, name=name, refusal=str(error))
 
 
 def batch_size() -> int:

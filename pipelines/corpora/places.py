@@ -1,13 +1,34 @@
-"""Checks where an import reads and writes, before it does either."""
+"""Checks where an import reads and writes, and that it has the memory, before it begins."""
 
 from __future__ import annotations
 
+import mmap
 import os
 from contextlib import suppress
 from pathlib import Path
 
 from pipelines.errors import UsageError, reason
+from pipelines.machine_faults import MachineFault
 from pipelines.utf8 import is_utf8
+
+# Address space that the libraries of an import take, and for each thread that waits for a decoder.
+BASE_BYTES, THREAD_BYTES = 576 * 2**20, 64 * 2**20
+
+
+def check_memory(threads: int) -> None:
+    """Refuse to begin where memory is too short: C++ libraries end their process when they get none.
+
+    Raises:
+        MachineFault: If this process cannot get what an import takes.
+    """
+    needed = BASE_BYTES + threads * THREAD_BYTES
+    try:
+        mmap.mmap(-1, needed).close()
+    except (OSError, MemoryError) as error:
+        raise MachineFault(
+            f"import: takes {needed // 2**20} MiB of memory, which this process cannot get; free memory or"
+            " raise its limit (ulimit -v), and give the same command again"
+        ) from error
 
 
 def check_places(src: str | None, out: Path, command: str) -> None:

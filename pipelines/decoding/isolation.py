@@ -156,7 +156,8 @@ def _memory_ran_out(error: Exception) -> str | None:
     most = 1024 * int(status.partition("VmPeak:")[2].split()[0])
     if most < limit - _LARGE_BYTES:
         return None
-    return f"{reason(error)}, while memory is short; raise its limit (ulimit -v)"
+    advice = "raise its limit (ulimit -v), and give the same command again"
+    return f"{reason(error)}, while memory is short; {advice}"
 
 
 def _return_freed_memory() -> None:
