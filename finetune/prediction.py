@@ -12,9 +12,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.decoding.utf8 import is_utf8
 from pipelines.errors import RunError, UsageError, call
 from pipelines.row import SCALES, Row
-from pipelines.utf8 import is_utf8
 
 if TYPE_CHECKING:
     from finetune.inputs.chat_encoder import ChatEncoder

@@ -17,11 +17,11 @@ from pipelines.corpora.mediafiles import AUDIO_SUFFIXES, is_clip
 from pipelines.corpora.table_file import CorpusError, lines_of
 from pipelines.decoding.container import no_media
 from pipelines.decoding.source_file import is_missing, sha256
+from pipelines.decoding.utf8 import escaped, is_utf8
 from pipelines.errors import UsageError, listed, reason
 from pipelines.machine_faults import refuse_fault
 from pipelines.media_types import MediaError
 from pipelines.row import digest
-from pipelines.utf8 import escaped, is_utf8
 
 if TYPE_CHECKING:
     from augment.audio.settings import AudioSettings, VoiceDatasetSettings

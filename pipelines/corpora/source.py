@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.decoding.source_file import sha256
+from pipelines.decoding.utf8 import escaped, is_utf8
 from pipelines.media_types import MediaError
-from pipelines.utf8 import escaped, is_utf8
 
 if TYPE_CHECKING:
     from pipelines.corpora.table import BadLine, Clip

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from pipelines.corpora.table_file import CorpusError as CorpusError
 from pipelines.corpora.table_file import lines_of
+from pipelines.decoding.utf8 import escaped, is_utf8
 from pipelines.errors import listed
 from pipelines.row import SCALES
-from pipelines.utf8 import escaped, is_utf8
 
 # The names of splits in corpora, in lower case.
 # Punctuation of Windows-1252 that was read as Latin-1, and so stands there as C1 control characters: MELD's

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
+from pipelines.decoding.utf8 import escaped
 from pipelines.errors import reason
 from pipelines.machine_faults import refuse_fault
 from pipelines.media_types import MediaError
-from pipelines.utf8 import escaped
 
 MAX_BYTES = 8 * 2**30
 _KINDS = {
