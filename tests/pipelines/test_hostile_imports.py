@@ -232,6 +232,7 @@ def test_files_and_folders_without_permission_are_rejected_rows(tmp_path: Path) 
         "--out",
         str(out),
     ]
+    command += ["--out", str(out)]
     ended = subprocess.run(command, cwd=processes.ROOT, capture_output=True, text=True, check=False)
     (raw / "locked").chmod(0o755)
     (raw / "listed").chmod(0o755)
