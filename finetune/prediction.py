@@ -12,6 +12,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.decoding.utf8 import is_utf8
 from pipelines.errors import RunError, UsageError, call
 from pipelines.row import SCALES, Row
 
@@ -51,17 +52,17 @@ def clip_row(path: Path | None, text: str | None, language: str | None, scale: s
     import pyarrow
 
     from pipelines.corpora.table import Clip, Corpus
+    from pipelines.decoding.source_file import is_missing
     from pipelines.importing import ImportClips, ImportConfig, original, plan
     from pipelines.media import MediaError
     from pipelines.row import features
 
     if path is None and not text:
         raise UsageError("CLIP: neither a media file nor --text was given; give one of them or both")
-    if path is not None and not path.is_file():
+    if path is not None and is_missing(path):
         raise UsageError(f"CLIP: {path} is no file; give one with video, audio or both")
     for argument, value in {"CLIP": str(path or ""), "--text": text or ""}.items():
-        # Python keeps bytes of a command line that it cannot decode as surrogates.
-        if any(0xD800 <= ord(character) < 0xE000 for character in value):
+        if not is_utf8(value):
             raise UsageError(f"{argument}: {value!a} has bytes that are not UTF-8; write it in UTF-8")
     clip = Clip(
         id=path.name if path else "text",

@@ -292,7 +292,8 @@ def _part(path: Path, columns: Sequence[str] | None = None) -> pyarrow.Table:
 
     content = read_verified(path)
     with parsing(path):
-        return pyarrow.parquet.read_table(pyarrow.BufferReader(content), columns=columns)
+        # Without threads: where none can be started, Arrow waits for them for ever.
+        return pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content)).read(columns, use_threads=False)
 
 
 def _keys_of(path: Path) -> list[str]:

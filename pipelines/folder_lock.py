@@ -25,7 +25,8 @@ from typing import Self, TypeVar
 
 from pipelines.atomic import make_folder
 from pipelines.device import share
-from pipelines.errors import RunError
+from pipelines.errors import RunError, UsageError, reason
+from pipelines.machine_faults import refuse_fault
 from pipelines.settings import Invocation
 
 logger = logging.getLogger(__name__)
@@ -70,13 +71,21 @@ class FolderLock:
 
         Raises:
             FolderBusy: If another run holds it.
+            UsageError: If there can be no such folder, or nothing can be written in it.
         """
         if share().rank > 0:
             return self
-        self._is_new = not self.path.parent.exists()
-        make_folder(self.path.parent)
-        while self._file < 0:
-            self._file = self._taken()
+        folder = self.path.parent
+        try:
+            self._is_new = not folder.exists()
+            make_folder(folder)
+            while self._file < 0:
+                self._file = self._taken()
+        except OSError as error:
+            refuse_fault(error, f"--out: {folder}")
+            raise UsageError(
+                f"--out: {folder} cannot be written ({reason(error)}); give a folder, or a place for one"
+            ) from error
         own = Holder(
             host=socket.gethostname(), pid=os.getpid(), since=datetime.now(UTC).isoformat(timespec="seconds")
         )

@@ -7,7 +7,6 @@ differ in their codec. A file that is broken, silent, too long or otherwise odd 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -18,15 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines import provenance
+from pipelines.corpora.places import check_memory, check_places
 from pipelines.corpora.readers import READERS
+from pipelines.corpora.source import Source, check_unchanged, source_of
 from pipelines.decoding.isolation import Isolated
 from pipelines.decoding.reencoding import Reencoded, reencode
-from pipelines.errors import RowError, UsageError, call
+from pipelines.errors import RowError, call
 from pipelines.folder_lock import alone_in_its_folder
+from pipelines.media_types import MediaError
 from pipelines.row import Row, arrow_schema, media, new_row
 
 if TYPE_CHECKING:
-    from pipelines.corpora.table import BadLine, Clip, Corpus
+    from pipelines.corpora.table import Clip, Corpus
     from pipelines.runner import Task
     from pipelines.settings import Invocation
 
@@ -117,15 +119,6 @@ class Summary:
         return f"{self.read} rows read, {self.done} done, {rejected}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """The source of a row."""
-
-    line: Clip | BadLine
-    sha256: str | None = None  # of the media file, in hex; None if there is none
-    name: str | None = None  # the file's path in the corpus
-
-
 class ImportClips:
     """The operator: makes rows from lines of the tables and their media files.
 
@@ -162,10 +155,13 @@ class ImportClips:
             raise MalformedLine(line.reasons)
         if line.path is None and line.media_name is not None:
             raise MissingClip(f"{line.id}: the table has it, but there is no media file {line.media_name}")
+        if source.refusal:
+            raise MediaError(source.refusal)
         tracks: Row = {}
         notes, info = ["no media"], None
         if line.path:
             found: Reencoded = self._reencode(str(line.path), line.path, **self.config.decoding())
+            check_unchanged(source, line.path)
             tracks = {"video": media(found.video), "audio": media(found.audio)}
             tracks |= {"duration_s": found.duration_s, "fps": found.fps}
             notes, info = found.notes, found.source
@@ -195,6 +191,8 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
     from pipelines.runner import Stage
 
     config, out = invocation.config, invocation.out
+    check_memory(batch_size())
+    check_places(config.path, out, invocation.command)
     operator = ImportClips(config)  # first, since it starts to load the decoders
     corpus = read_corpus(config, out.parent / "puppets", invocation.seed)
     name, crossing = corpus.name, corpus.crossing
@@ -233,8 +231,6 @@ def read_corpus(config: ImportConfig, puppets: Path, seed: int) -> Corpus:
     if config.path is None:
         return folder.read(_make_puppets(puppets, config.clips, seed), name="puppets")
     src = Path(config.path)
-    if not src.exists():
-        raise UsageError(f"corpus.path: {src} does not exist; give the corpus' folder, of `folder` its CSV")
     options: dict[str, Any] = {"strict": config.strict}
     if config.name == "mustard":
         options |= {"fold": config.fold, "speaker_independent": config.speaker_independent}
@@ -247,16 +243,13 @@ def plan(corpus: Corpus, config: ImportConfig) -> list[Task]:
 
     tasks = []
     for clip in corpus.clips:
-        source = Source(line=clip)
-        if clip.path is not None:
-            with clip.path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            name = Path(os.path.relpath(clip.path, corpus.root)).as_posix()
-            source = Source(line=clip, sha256=sha256, name=name)
+        source = source_of(clip, corpus.root)
         # A row of text only must differ from a clip with the same words whose file is missing.
         named = source.name if clip.media_name is not None else ""
         inputs = asdict(clip) | {"path": named, "sha256": source.sha256}
         del inputs["media_name"]
+        if source.refusal:  # once the file can be read, it is another task
+            inputs["refusal"] = source.refusal
         # An import draws nothing, so the key has no seed.
         tasks.append(Task(clip.id, task_key(clip.id, inputs, config.decoding(), 0), source))
     for bad in corpus.bad_lines:

@@ -18,6 +18,7 @@ from augment import waveform
 from augment.audio import silence
 from augment.audio.voice_sources import CORPUS, Clip, clips_of, of_corpus
 from pipelines import media
+from pipelines.decoding.source_file import read_bytes
 from pipelines.errors import RowError
 
 if TYPE_CHECKING:
@@ -161,7 +162,10 @@ class VoiceBank:
         if isinstance(clip.at, bytes):
             return clip.at
         if isinstance(clip.at, Path):
-            return clip.at.read_bytes()
+            try:
+                return read_bytes(clip.at)
+            except media.MediaError as error:
+                raise RowError(f"the voice {clip.speaker} ({clip.name}) cannot be used: {error}") from error
         return self._reader.row(clip.at)["audio"]["bytes"]
 
 

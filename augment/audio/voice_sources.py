@@ -5,16 +5,22 @@ from __future__ import annotations
 import csv
 import hashlib
 import logging
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines import provenance
 from pipelines.corpora.mediafiles import AUDIO_SUFFIXES, is_clip
+from pipelines.corpora.table_file import CorpusError, lines_of
 from pipelines.decoding.container import no_media
+from pipelines.decoding.source_file import is_missing, sha256
+from pipelines.decoding.utf8 import escaped, is_utf8
 from pipelines.errors import UsageError, listed, reason
+from pipelines.machine_faults import refuse_fault
+from pipelines.media_types import MediaError
 from pipelines.row import digest
 
 if TYPE_CHECKING:
@@ -50,13 +56,13 @@ def clips_of(settings: AudioSettings, reader: StoreReader) -> list[Clip]:
     if _is_dataset(settings.voices):
         return of_dataset(settings.voices, settings.voices_dataset)
     folder = Path(settings.voices)
-    return _without_empty(of_folder(folder), folder)
+    return _usable(of_folder(folder), folder)
 
 
 def contents(settings: AudioSettings) -> str:
     """A digest of a folder's or dataset's contents; if they change, other voices are drawn."""
     if not _is_dataset(settings.voices):
-        return provenance.folder_digest(Path(settings.voices))
+        return _folder_digest(Path(settings.voices))
     clips = of_dataset(settings.voices, settings.voices_dataset)
     hashes = [hashlib.sha256(bytes(clip.at)).hexdigest() for clip in clips]
     return digest(
@@ -89,14 +95,19 @@ def of_folder(
     Raises:
         UsageError: If it is no folder, has no files, or its list is wrong.
     """
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except OSError as error:
+        refuse_fault(error, setting)
+        raise UsageError(f"{setting}: {folder} cannot be read ({error.strerror}); take {choices}") from error
+    if not is_folder:
         raise UsageError(f"{setting}: {folder} is no folder; take {choices}")
     clips = []
-    if (folder / LIST).is_file():
+    if not is_missing(folder / LIST):
         clips = _listed(folder, setting)
     else:
-        files = filter(is_clip, folder.rglob("*"))
-        for file in sorted(file for file in files if file.suffix.lower() in AUDIO_SUFFIXES):
+        files = filter(is_clip, _files(folder, setting))
+        for file in (file for file in files if file.suffix.lower() in AUDIO_SUFFIXES):
             inside = file.relative_to(folder)
             speaker = inside.parts[0] if len(inside.parts) > 1 else file.stem
             clips.append(Clip(speaker=speaker, name=inside.as_posix(), at=file))
@@ -108,36 +119,76 @@ def of_folder(
     return clips
 
 
-def _without_empty(clips: list[Clip], folder: Path) -> list[Clip]:
-    """Clips without empty files and texts, which are logged."""
-    refused = {
-        clip.name: reason for clip in clips if isinstance(clip.at, Path) and (reason := no_media(clip.at))
-    }
+def _files(folder: Path, setting: str) -> list[Path]:
+    """The files below a folder, sorted; what cannot be read, or has a name that is not UTF-8, is logged."""
+    errors: list[OSError] = []
+    paths = [Path(root, name) for root, _, names in os.walk(folder, onerror=errors.append) for name in names]
+    for error in errors:
+        refuse_fault(error, setting)
+    left_out = [f"{escaped(str(error.filename))} cannot be read ({error.strerror})" for error in errors]
+    named = [path for path in paths if is_utf8(str(path.relative_to(folder)))]
+    left_out += [f"{escaped(str(path))} is not named in UTF-8" for path in paths if path not in named]
+    if left_out:
+        logger.warning("%s: left out of %s: %s", setting, folder, listed(left_out))
+    return sorted(named)
+
+
+def _folder_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of a folder's files, as far as they can be read."""
+    digests = {}
+    for path in _files(folder, "augment.audio.voices"):
+        with suppress(MediaError):
+            digests[path.relative_to(folder).as_posix()] = sha256(path)
+    return digest(digests)
+
+
+def _usable(clips: list[Clip], folder: Path) -> list[Clip]:
+    """Clips without those that are no media, or cannot be read, which are logged.
+
+    Raises:
+        UsageError: If there are no others.
+    """
+    refused = {clip.name: told for clip in clips if isinstance(clip.at, Path) and (told := _refusal(clip.at))}
+    names = listed(f"{name} {told}" for name, told in refused.items())
+    if len(refused) == len(clips):
+        raise UsageError(f"augment.audio.voices: {folder} holds no speech: {names}; put recordings there")
     if refused:
-        names = listed(f"{name} {reason}" for name, reason in refused.items())
         logger.warning("augment.audio.voices: %d files of %s are left out: %s", len(refused), folder, names)
     return [clip for clip in clips if clip.name not in refused]
 
 
+def _refusal(path: Path) -> str | None:
+    try:
+        return no_media(path)
+    except MediaError as error:
+        return str(error).removeprefix(f"{escaped(str(path))}: ")
+
+
 def _listed(folder: Path, setting: str) -> list[Clip]:
     """The files that a folder's list names."""
+    try:
+        with lines_of(folder / LIST) as lines:
+            return _named(csv.DictReader(lines), folder, setting)
+    except CorpusError as error:
+        raise UsageError(f"{setting}: {error}") from error
+
+
+def _named(rows: csv.DictReader[str], folder: Path, setting: str) -> list[Clip]:
     clips = []
-    with (folder / LIST).open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        if not {"path", "speaker"} <= set(rows.fieldnames or ()):
-            raise UsageError(
-                f"{setting}: {folder / LIST}: found the columns {', '.join(rows.fieldnames or ['none'])},"
-                " wanted path, speaker and, if known, gender"
-            )
-        for row in rows:
-            where = f"{setting}: {folder / LIST}, line {rows.line_num}"
-            path, speaker = (row["path"] or "").strip(), (row["speaker"] or "").strip()
-            if not speaker:
-                raise UsageError(f"{where}: no speaker; name who speaks in {path or 'it'}")
-            if not (folder / path).is_file():
-                raise UsageError(f"{where}: {path!r} is no file; paths are relative to {folder}")
-            gender = _gender(row.get("gender"))
-            clips.append(Clip(speaker=speaker, name=path, at=folder / path, gender=gender))
+    if not {"path", "speaker"} <= set(rows.fieldnames or ()):
+        raise UsageError(
+            f"{setting}: {folder / LIST}: found the columns {', '.join(rows.fieldnames or ['none'])},"
+            " wanted path, speaker and, if known, gender"
+        )
+    for row in rows:
+        where = f"{setting}: {folder / LIST}, line {rows.line_num}"
+        path, speaker = (row["path"] or "").strip(), (row["speaker"] or "").strip()
+        if not speaker:
+            raise UsageError(f"{where}: no speaker; name who speaks in {path or 'it'}")
+        if not path or is_missing(folder / path):
+            raise UsageError(f"{where}: {path!r} is no file; paths are relative to {folder}")
+        gender = _gender(row.get("gender"))
+        clips.append(Clip(speaker=speaker, name=path, at=folder / path, gender=gender))
     return clips
 
 
@@ -209,9 +260,11 @@ def _bytes(audio: dict[str, Any]) -> bytes:
 def _is_dataset(voices: str) -> bool:
     """Whether a setting names a dataset: a folder of Parquet files, or something that is no local path."""
     path = Path(voices)
-    if path.is_dir():
-        return not (path / LIST).is_file() and any(path.rglob("*.parquet"))
-    return not path.exists() and not path.is_absolute() and voices[:1] not in (".", "~")
+    if is_missing(path):
+        return not path.is_absolute() and voices[:1] not in (".", "~")
+    with suppress(OSError):  # told when the folder is read
+        return path.is_dir() and is_missing(path / LIST) and any(path.rglob("*.parquet"))
+    return False
 
 
 def _gender(tag: object) -> str | None:

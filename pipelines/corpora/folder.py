@@ -17,10 +17,12 @@ import logging
 from pathlib import Path, PurePosixPath
 
 from pipelines.corpora.table import Clip, Corpus, CorpusError, Line, ParseErrors, read_table
+from pipelines.decoding.source_file import is_missing
 from pipelines.row import SCALES, digest
 
 logger = logging.getLogger(__name__)
 
+LAYOUT = "a CSV whose column path names the clips, relative to its own folder"
 REQUIRED = ("text", "label", "split", "group")
 DEFAULT_SCALE = "mosi"
 
@@ -57,7 +59,7 @@ def _clip(line: Line, root: Path, name: str, errors: ParseErrors) -> Clip:
     named = path.removesuffix(PurePosixPath(path).suffix) or f"text-{digest(dict(line.values))[:12]}"
     return Clip(
         id=f"{name}/{line.get('id') or named}",
-        path=root / path if path and (root / path).is_file() else None,
+        path=root / path if path and not is_missing(root / path) else None,
         media_name=path or None,
         text=errors.transcript(line, "text", media=bool(path)),
         label=errors.number(line, "label", scale),

@@ -10,16 +10,23 @@ there is only one table, the clips may be in any folder. The sentiments become -
 
 from __future__ import annotations
 
+import os
 import re
 from functools import partial
 from pathlib import Path
 
 from pipelines.corpora.mediafiles import is_clip
 from pipelines.corpora.table import SPLIT_NAMES, Clip, Corpus, CorpusError, Line, ParseErrors, read_table
+from pipelines.decoding.utf8 import escaped
+from pipelines.errors import listed
+from pipelines.machine_faults import refuse_fault
 from pipelines.row import SPLITS
 
+TABLES = "train_sent_emo.csv, dev_sent_emo.csv or test_sent_emo.csv"
+LAYOUT = f"{TABLES} and the clips as dia<D>_utt<U>.* in folders named after the split"
 REQUIRED = ("Utterance", "Speaker", "Sentiment", "Dialogue_ID", "Utterance_ID")
 SENTIMENTS = {"negative": -1.0, "neutral": 0.0, "positive": 1.0}
+_TABLE = "_sent_emo.csv"
 _CLIP_NAME = re.compile(r"dia\d+_utt\d+")
 # The split of clips that are in no split's folder.
 _ANYWHERE = ""
@@ -37,11 +44,12 @@ def read(src: Path, *, strict: bool = False) -> Corpus:
     Raises:
         CorpusError: If there is no table or one is malformed.
     """
-    tables = {_split_of(path.name): path for path in sorted(src.rglob("*_sent_emo.csv"), reverse=True)}
+    paths, unreadable = _below(src)
+    tables = {_split_of(path.name): path for path in reversed(paths) if path.name.endswith(_TABLE)}
     tables.pop(_ANYWHERE, None)
     if not tables:
-        raise CorpusError(f"{src}: has no table train_sent_emo.csv, dev_sent_emo.csv or test_sent_emo.csv")
-    files = _media_files(src)
+        raise CorpusError(f"{src}: has no table {TABLES}{unreadable}; meld is a folder with {LAYOUT}")
+    files = _media_files(src, paths)
     if len(tables) == 1:  # the clips of the only table may be in any folder
         (split,) = tables
         files = {(split, name): path for (own, name), path in files.items() if own == _ANYWHERE} | files
@@ -49,14 +57,15 @@ def read(src: Path, *, strict: bool = False) -> Corpus:
     for split in (name for name in SPLITS if name in tables):
         errors = ParseErrors(tables[split])
         lines = read_table(errors, REQUIRED)
-        clip_of = partial(_clip, split=split, files=files, errors=errors)
+        sought = f"the split {split}{unreadable}"
+        clip_of = partial(_clip, split=split, files=files, sought=sought, errors=errors)
         parts.append(errors.clips(lines, clip_of, corpus="meld", strict=strict))
     clips = [clip for good, _ in parts for clip in good]
     bad_lines = [line for _, bad in parts for line in bad]
     return Corpus(name="meld", root=src, clips=clips, bad_lines=bad_lines, official_split=True)
 
 
-def _clip(line: Line, split: str, files: Files, errors: ParseErrors) -> Clip:
+def _clip(line: Line, split: str, files: Files, sought: str, errors: ParseErrors) -> Clip:
     for column in ("Dialogue_ID", "Utterance_ID"):
         if not line.get(column).isdecimal():
             errors.add(line, f"{column} is no number", repr(line.get(column)))
@@ -69,7 +78,7 @@ def _clip(line: Line, split: str, files: Files, errors: ParseErrors) -> Clip:
     return Clip(
         id=f"meld/{split}_dia{dialogue}/utt{utterance}",
         path=path,
-        media_name=f"{name}.* of the split {split}",
+        media_name=f"{name}.* of {sought}",
         text=errors.transcript(line, "Utterance", media=path is not None),
         label=SENTIMENTS.get(sentiment, 0.0),
         split=split,
@@ -80,10 +89,24 @@ def _clip(line: Line, split: str, files: Files, errors: ParseErrors) -> Clip:
     )
 
 
-def _media_files(src: Path) -> Files:
-    """The clips below a folder by split and name."""
+def _below(src: Path) -> tuple[list[Path], str]:
+    """All paths below a folder, files before folders; and which folders cannot be read, in words."""
+    errors: list[OSError] = []
+    files: list[Path] = []
+    folders: list[Path] = []
+    for root, inside, names in os.walk(src, onerror=errors.append):
+        files += (Path(root, name) for name in names)
+        folders += (Path(root, name) for name in inside)
+    for error in errors:
+        refuse_fault(error, str(error.filename))
+    told = [f"{escaped(str(error.filename))}: {error.strerror}" for error in errors]
+    return sorted(files) + sorted(folders), f" (folders that cannot be read: {listed(told)})" if told else ""
+
+
+def _media_files(src: Path, paths: list[Path]) -> Files:
+    """The clips among the paths below a folder, by split and name; of several of one name the first."""
     files: Files = {}
-    for path in sorted(src.rglob("dia*_utt*")):
+    for path in paths:
         if is_clip(path) and _CLIP_NAME.fullmatch(path.stem):
             folders = reversed(path.relative_to(src).parts[:-1])
             split = next(filter(None, map(_split_of, folders)), _ANYWHERE)

@@ -16,7 +16,9 @@ from pathlib import Path
 
 from pipelines.corpora.mediafiles import ClipFolders
 from pipelines.corpora.table import Clip, Corpus, CorpusError, Line, ParseErrors, read_table
+from pipelines.decoding.source_file import is_missing
 
+LAYOUT = "label.csv and the clips as Raw/<video_id>/<clip_id>.*"
 REQUIRED = ("video_id", "clip_id", "text", "label", "mode")
 LANGUAGES = {"mosi": "en", "mosei": "en", "sims": "zh"}
 SCALES = {"mosi": "mosi", "mosei": "mosi", "sims": "sims"}
@@ -39,8 +41,12 @@ def read(src: Path, *, name: str, strict: bool = False) -> Corpus:
             cross splits that are not official.
     """
     errors, folders = ParseErrors(src / "label.csv"), ClipFolders()
+    if is_missing(errors.path):
+        raise CorpusError(
+            f"{errors.path}: cannot be read, as there is none; {name} is a folder with {LAYOUT}"
+        )
     lines = read_table(errors, REQUIRED)
-    if not (src / "Raw").is_dir():
+    if is_missing(src / "Raw"):
         raise CorpusError(f"{src}: has no folder Raw with the clips as Raw/<video_id>/<clip_id>.*")
     clips, bad = errors.clips(
         lines, lambda line: _clip(line, src / "Raw", folders, name, errors), corpus=name, strict=strict
@@ -68,7 +74,7 @@ def _clip(line: Line, raw: Path, folders: ClipFolders, name: str, errors: ParseE
     return Clip(
         id=f"{name}/{video}/{clip}",
         path=path,
-        media_name=f"Raw/{video}/{clip}.*",
+        media_name=folders.told(raw / video, f"Raw/{video}/{clip}.*"),
         text=errors.transcript(line, "text", media=path is not None),
         label=errors.number(line, "label", scale),
         label_text=errors.optional_number(line, "label_T", scale),

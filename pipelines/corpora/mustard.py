@@ -18,7 +18,12 @@ from typing import Any
 from pipelines import pickles
 from pipelines.corpora.mediafiles import ClipFolders
 from pipelines.corpora.table import Clip, Corpus, CorpusError, Line, ParseErrors
+from pipelines.corpora.table_file import text_of
+from pipelines.decoding.source_file import is_missing, opened
+from pipelines.errors import reason
+from pipelines.media_types import MediaError
 
+LAYOUT = "sarcasm_data.json, split_indices.p and the clips as utterances_final/<id>.*"
 KEYS = ("utterance", "speaker", "show", "sarcasm")
 FOLDS = 5
 _TEST_SHOW = "FRIENDS"
@@ -47,7 +52,7 @@ def read(src: Path, *, fold: int = 0, speaker_independent: bool = False, strict:
         tested = {index for index, line in enumerate(entries) if line.get("show") == _TEST_SHOW}
     else:
         tested = _fold(_found(src, _TABLE_FOLDERS, "split_indices.p"), fold, len(entries))
-    folder = next((src / name for name in _CLIP_FOLDERS if (src / name).is_dir()), None)
+    folder = next((src / name for name in _CLIP_FOLDERS if not is_missing(src / name)), None)
     if folder is None:
         raise CorpusError(f"{src}: has no folder {' or '.join(_CLIP_FOLDERS)} with the clips as <id>.mp4")
     errors, folders = ParseErrors(table), ClipFolders()
@@ -67,7 +72,7 @@ def _clip(line: Line, split: str, folder: Path, folders: ClipFolders, errors: Pa
     return Clip(
         id=f"mustard/{show}/{line.place}",
         path=path,
-        media_name=f"{folder.name}/{line.place}.*",
+        media_name=folders.told(folder, f"{folder.name}/{line.place}.*"),
         text=errors.transcript(line, "utterance", media=path is not None),
         label=errors.number(line, "sarcasm", "binary"),
         split=split,
@@ -80,12 +85,12 @@ def _clip(line: Line, split: str, folder: Path, folders: ClipFolders, errors: Pa
 
 def _entries(path: Path) -> list[Line]:
     try:
-        pairs = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=list)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CorpusError(f"{path}: is no JSON in UTF-8 ({error})") from error
-    if not pairs or not all(isinstance(pair, tuple) for pair in pairs):
-        raise CorpusError(f"{path}: holds no mapping of ids to entries")
-    return [Line(key, _values(entry)) for key, entry in pairs]
+        pairs = json.loads(text_of(path), object_pairs_hook=list)
+        if not isinstance(pairs, list) or not pairs or not all(isinstance(pair, tuple) for pair in pairs):
+            raise CorpusError(f"{path}: holds no mapping of ids to entries")
+        return [Line(key, _values(entry)) for key, entry in pairs]
+    except (ValueError, RecursionError) as error:  # also a number of too many digits
+        raise CorpusError(f"{path}: is no JSON in UTF-8 ({reason(error)})") from error
 
 
 def _values(entry: Any) -> dict[str, str]:
@@ -99,11 +104,15 @@ def _values(entry: Any) -> dict[str, str]:
 
 def _fold(path: Path, fold: int, count: int) -> set[int]:
     """The indices of a fold's test split."""
+    try:
+        opened(path).close()
+    except MediaError as error:
+        raise CorpusError(str(error)) from error
     folds = pickles.load(path)
     try:
         sides: Sequence[set[int]] = [{int(index) for index in side} for side in folds[fold]]
         train, test = sides
-    except (TypeError, ValueError, IndexError, KeyError) as error:
+    except (TypeError, ValueError, OverflowError, IndexError, KeyError) as error:
         raise CorpusError(f"{path}: holds no fold {fold} as two arrays of indices ({error})") from error
     if train & test or train | test != set(range(count)):
         raise CorpusError(
@@ -116,6 +125,7 @@ def _fold(path: Path, fold: int, count: int) -> set[int]:
 def _found(src: Path, folders: Sequence[str], name: str) -> Path:
     places = [src / folder / name for folder in folders]
     for place in places:
-        if place.is_file():
+        if not is_missing(place):
             return place
-    raise CorpusError(f"{src}: has no {' or '.join(str(place.relative_to(src)) for place in places)}")
+    sought = " or ".join(str(place.relative_to(src)) for place in places)
+    raise CorpusError(f"{src}: has no {sought}; mustard is a folder with {LAYOUT}")

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pipelines.errors import RunError, listed
+from pipelines.corpora.table_file import CorpusError as CorpusError
+from pipelines.corpora.table_file import lines_of
+from pipelines.decoding.utf8 import escaped, is_utf8
+from pipelines.errors import listed
 from pipelines.row import SCALES
 
 # The names of splits in corpora, in lower case.
@@ -29,17 +32,13 @@ SPLIT_NAMES = {
 }
 
 
-class CorpusError(RunError):
-    """A corpus cannot be imported. The message names the file, the lines and the reason."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Clip:
     """One labelled clip of a corpus, not decoded yet."""
 
     id: str  # `<corpus>/<video>/<clip>`
     path: Path | None
-    """The media file; None if the table names none, or if it is missing."""
+    """The media file, if it can be read at all; None if the table names none, or it is missing."""
     media_name: str | None = None
     """The media file as the table names it, for messages; None if it names none: a row of text only."""
     text: str  # the transcript; empty if there is none
@@ -217,6 +216,7 @@ class ParseErrors:
         clips = []
         for line in lines:
             known = len(self._errors)
+            line = self._storable(line)
             clip = clip_of(line)
             if len(self._errors) == known:
                 self.unique(line, clip.id)
@@ -229,9 +229,22 @@ class ParseErrors:
         bad_lines = []
         for errors in bad:
             place, reasons = errors[0].place, "; ".join(map(str, errors))
-            text = f"{self.path.name}, line {place}: {reasons}"
-            bad_lines.append(BadLine(id=f"{corpus}/{self.path.name}:{place}", reasons=text))
+            name = escaped(self.path.name)
+            text = f"{name}, line {place}: {reasons}"
+            bad_lines.append(BadLine(id=f"{corpus}/{name}:{place}", reasons=text))
         return clips, bad_lines
+
+    def _storable(self, line: Line) -> Line:
+        """A line with what cannot be stored shown as escapes; that is an error of the line."""
+        given = {"its id": line.place, **line.values}
+        shown = {column: escaped(value).replace("\0", r"\x00") for column, value in given.items()}
+        stored = Line(shown.pop("its id"), shown)
+        for column, value in given.items():
+            if not is_utf8(value):
+                self.add(stored, f"{column} is not UTF-8", ascii(value))
+            elif "\0" in value:
+                self.add(stored, f"{column} holds NUL characters", ascii(value))
+        return stored
 
     def raise_any(self) -> None:
         """Refuse the table if there are errors.
@@ -259,21 +272,17 @@ def read_table(errors: ParseErrors, required: Sequence[str]) -> list[Line]:
         required: Columns that it must have.
 
     Raises:
-        CorpusError: If the file is missing, is not UTF-8, is empty, or lacks a column.
+        CorpusError: If the file cannot be read, is not UTF-8, is no CSV, is empty, or lacks a column.
     """
     path = errors.path
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            lines = [(reader.line_num, values) for values in reader if values]
-    except OSError as error:
-        message = f"{path}: cannot be read ({error.strerror}); it is the table of the corpus"
-        raise CorpusError(message) from error
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: is not UTF-8 (byte {error.start}); save the table as UTF-8") from error
-    except csv.Error as error:
-        raise CorpusError(f"{path}: is no CSV, line {reader.line_num}: {error}") from error
+    with lines_of(path) as text:
+        reader = csv.reader(text, strict=True)
+        header = [name.strip() for name in next(reader, [])]
+        lines = [(reader.line_num, values) for values in reader if values]
+    if any("\0" in name for name in header):
+        raise CorpusError(f"{path}: its header holds NUL characters, as UTF-16 does; save the table as UTF-8")
+    if not header:
+        raise CorpusError(f"{path}: is empty, so the column {listed(required)} is missing")
     missing = [name for name in required if name not in header]
     if missing:
         raise CorpusError(f"{path}: the column {listed(missing)} is missing; the header has {listed(header)}")

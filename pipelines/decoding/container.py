@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from pipelines.decoding.source_file import MAX_BYTES, read_bytes
 from pipelines.machine_faults import MachineFault, refuse_fault
 from pipelines.media_types import MediaError
 
@@ -33,7 +34,6 @@ FORMATS = (
 )
 # Matroska and WebM are one format to FFmpeg, as are MP4 and QuickTime.
 MP4, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
-MAX_BYTES = 8 * 2**30  # of a file
 MAX_STREAMS = 64
 MAX_LOST = 0.02  # share of a stream's packets or frames that may be beyond decoding
 MAX_PIXELS = 8192 * 8192  # of one frame: 200 MB as RGB
@@ -258,15 +258,16 @@ def _open(source: Source, name: str) -> Any:
         reason = no_media(source)
         if reason:
             raise MediaError(f"{name}: {reason}")
-        size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
-        if size > MAX_BYTES:
-            raise MediaError(f"{name}: has {size} bytes, the limit is {MAX_BYTES}")
+        if isinstance(source, bytes) and len(source) > MAX_BYTES:
+            raise MediaError(f"{name}: has {len(source)} bytes, the limit is {MAX_BYTES}")
         file = io.BytesIO(source) if isinstance(source, bytes) else f"file:{source}"
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
         return av.open(file, options=options, **_tag_decoding())
     except av.error.FFmpegError as error:
         refuse_fault(error, name)
         raise MediaError(f"{name}: {_unreadable(source)} ({_reason(error)})") from error
+    except MediaError:
+        raise
     except (OSError, ValueError) as error:
         refuse_fault(error, name)
         raise MediaError(f"{name}: cannot be read ({_reason(error)})") from error
@@ -280,7 +281,11 @@ def _tag_decoding() -> dict[str, Any]:
 
 
 def no_media(source: Source) -> str | None:
-    """What a file is that cannot be a clip, from its first bytes; None of one that may be."""
+    """What a file is that cannot be a clip, from its first bytes; None of one that may be.
+
+    Raises:
+        MediaError: If it cannot be read, or is no regular file.
+    """
     head = _head(source)
     if not head:
         return "is empty (0 bytes), wanted a clip"
@@ -290,10 +295,7 @@ def no_media(source: Source) -> str | None:
 
 
 def _head(source: Source) -> bytes:
-    if isinstance(source, bytes):
-        return source[:512]
-    with Path(source).open("rb") as file:
-        return file.read(512)
+    return source[:512] if isinstance(source, bytes) else read_bytes(Path(source), 512)
 
 
 def _unreadable(source: Source) -> str:

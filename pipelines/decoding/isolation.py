@@ -11,10 +11,17 @@ import weakref
 from collections.abc import Callable
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
+from pipelines.errors import reason
 from pipelines.machine_faults import MachineFault, machine_fault, memory_is_short
 from pipelines.media_types import MediaError
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
 
 # A fork server is safe beside threads; Windows has none.
 _CONTEXT: Any = multiprocessing.get_context(
@@ -22,6 +29,8 @@ _CONTEXT: Any = multiprocessing.get_context(
 )
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _MIB = 2**20
+_AMPLE_BYTES = 4096 * _MIB  # of memory for a process: with so much, no clip brings a decoder to its end
+_LARGE_BYTES = 128 * _MIB  # what decoders ask for at a time is less
 # Ends that a file can bring about. SIGKILL is a user's or the kernel's, for memory; an exit code is that of a
 # process that could not begin.
 _CRASHES = {"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS"}
@@ -59,6 +68,7 @@ class Isolated:
         try:
             child.connection.send((arguments, options))
             if not child.connection.poll(self._limit_s):
+                _refuse_for_memory(f"{name}: is still being read after {self._limit_s:g} s")
                 raise MediaError(f"{name}: is still being read after {self._limit_s:g} s; given up")
             result, error = child.connection.recv()
         except (EOFError, ConnectionError) as gone:
@@ -68,6 +78,7 @@ class Isolated:
                     f"{name}: the process that decodes it has ended ({end}), as when memory is short; free"
                     " memory and give the same command again"
                 ) from gone
+            _refuse_for_memory(f"{name}: its decoder crashed ({end})")
             raise MediaError(f"{name}: its decoder crashed ({end})") from gone
         self._thread.child = child
         if error is not None:
@@ -110,9 +121,43 @@ def _serve(function: Callable[..., Any], connection: Connection) -> None:
         try:
             result, failure = function(*arguments, **options), None
         except Exception as error:
-            fault = machine_fault(error)  # here, since it is this process that may have no memory left
+            fault = machine_fault(error) or _memory_ran_out(error)  # here, where it may have
             result, failure = None, MachineFault(fault) if fault else error
         connection.send((result, failure))
+
+
+def _memory_limit() -> int | None:
+    """The limit of a process' memory in bytes (ulimit -v); None without one."""
+    if resource is None:
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def _refuse_for_memory(told: str) -> None:
+    """In the parent: take what ended a child for the machine's fault if its limit of memory is a low one."""
+    limit = _memory_limit()
+    if limit is not None and limit < _AMPLE_BYTES:
+        raise MachineFault(
+            f"{told}, as when memory is short: its limit is {limit // _MIB} MiB; raise it (ulimit -v) to"
+            f" {_AMPLE_BYTES // _MIB} MiB and give the same command again"
+        )
+
+
+def _memory_ran_out(error: Exception) -> str | None:
+    """In the child: what failed, if this process has been at the limit of its memory; else None.
+
+    Decoders give back what they hold before they tell of an error, so that memory is not short any more.
+    """
+    limit = _memory_limit()
+    if limit is None or sys.platform != "linux":
+        return None
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    most = 1024 * int(status.partition("VmPeak:")[2].split()[0])
+    if most < limit - _LARGE_BYTES:
+        return None
+    advice = "raise its limit (ulimit -v), and give the same command again"
+    return f"{reason(error)}, while memory is short; {advice}"
 
 
 def _return_freed_memory() -> None:

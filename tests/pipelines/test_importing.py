@@ -268,8 +268,13 @@ def test_a_strict_import_refuses_the_whole_table(good: Path, tmp_path: Path, str
 
 
 def test_a_corpus_without_a_good_clip_fails(tmp_path: Path) -> None:
-    with pytest.raises(StageFailed, match="all 1 rows failed, the first with MissingClip"):
+    told = r"holds none of the 1 clips of its tables, such as gone\.mp4; folder is a CSV whose column path"
+    with pytest.raises(CorpusError, match=told):
         import_folder(table(tmp_path, ["gone.mp4"]), tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    with pytest.raises(StageFailed, match="all 2 rows failed, the first with MissingClip"):
+        import_folder(table(tmp_path, ["gone.mp4", "empty.mp4"]), tmp_path / "store")
 
 
 def test_only_changed_files_are_done_again(
@@ -333,24 +338,27 @@ def test_killed_and_started_again_gives_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_malformed_tables_are_refused_before_anything_is_written(shared: Path, tmp_path: Path) -> None:
-    (tmp_path / "Raw").mkdir()
-    shutil.copy(shared / "labels/mosei/label_MALFORMED_EXCERPT.csv", tmp_path / "label.csv")
+    corpus = tmp_path / "corpus"
+    (corpus / "Raw").mkdir(parents=True)
+    shutil.copy(shared / "labels/mosei/label_MALFORMED_EXCERPT.csv", corpus / "label.csv")
     with pytest.raises(CorpusError, match="text is empty: line 2, 3, 4, 5, 6 and 23 more"):
-        main(["--corpus.name", "mosei", "--corpus.path", str(tmp_path), "--out", str(tmp_path / "store")])
+        main(["--corpus.name", "mosei", "--corpus.path", str(corpus), "--out", str(tmp_path / "store")])
     assert not (tmp_path / "store").exists()
 
 
 def test_official_splits_that_cut_through_groups_are_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
     for split, number in (("train", 0), ("test", 1)):
-        (tmp_path / f"{split}_sent_emo.csv").write_text(
+        (corpus / f"{split}_sent_emo.csv").write_text(
             f"Utterance,Speaker,Sentiment,Dialogue_ID,Utterance_ID\nOh.,Joey,positive,{number},0\n"
         )
-        (tmp_path / split).mkdir()
+        (corpus / split).mkdir()
         clip = media.mux(numbered(5), 10, tone(0.5))
-        (tmp_path / split / f"dia{number}_utt0.mkv").write_bytes(clip)
-    main(["--corpus.name", "meld", "--corpus.path", str(tmp_path), "--out", str(tmp_path / "store")])
+        (corpus / split / f"dia{number}_utt0.mkv").write_bytes(clip)
+    main(["--corpus.name", "meld", "--corpus.path", str(corpus), "--out", str(tmp_path / "store")])
     assert "meld: groups in more than one of the official splits: 1" in caplog.text
     settings = json.loads((tmp_path / "store/settings.json").read_text())
     assert settings["inputs"]["crossing_groups"] == {"Joey": ["test", "train"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 
 from pipelines import importing
+from pipelines.decoding import isolation
 from pipelines.decoding.isolation import Isolated
 from pipelines.decoding.reencoding import reencode
+from pipelines.machine_faults import MachineFault
 from pipelines.media import MediaError, mux
 from pipelines.store import StoreReader
 from tests.pipelines.clips import numbered, tone
@@ -48,6 +51,41 @@ def test_a_call_that_does_not_end_is_given_up() -> None:
     with pytest.raises(MediaError, match=r"b\.mp4: is still being read after 10 s"):
         call("b.mp4", "hang")
     assert call("c.mp4", "well") != first
+
+
+def at_the_limit(room_mib: int) -> None:
+    """Fails as a decoder that has given back what it held, with this much left below the limit of memory."""
+    import resource
+
+    status = Path("/proc/self/status").read_text().partition("VmPeak:")[2]
+    limit = 1024 * int(status.split()[0]) + room_mib * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    raise MediaError("a.mp4: Generic error in an external library")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak")
+def test_an_error_at_the_limit_of_memory_is_the_machines() -> None:
+    with pytest.raises(
+        MachineFault, match=r"a\.mp4: Generic error .*, while memory is short; raise its limit"
+    ):
+        Isolated(at_the_limit, limit_s=20)("a.mp4", 100)
+    with pytest.raises(MediaError, match=r"a\.mp4: Generic error"):
+        Isolated(at_the_limit, limit_s=20)("a.mp4", 1000)
+
+
+@pytest.mark.parametrize(
+    ("how", "told"), [("crash", r"its decoder crashed \(SIGSEGV\)"), ("hang", "is still being")]
+)
+def test_an_end_under_a_low_limit_of_memory_is_the_machines(
+    monkeypatch: pytest.MonkeyPatch, how: str, told: str
+) -> None:
+    call = Isolated(behave, limit_s=2 if how == "hang" else 20)
+    monkeypatch.setattr(isolation, "_memory_limit", lambda: 2**30)
+    with pytest.raises(MachineFault, match=rf"a\.mp4: {told}.*its limit is 1024 MiB; raise it"):
+        call("a.mp4", how)
+    monkeypatch.setattr(isolation, "_memory_limit", lambda: 2**33)
+    with pytest.raises(MediaError, match=rf"a\.mp4: {told}"):
+        call("a.mp4", how)
 
 
 def crashing(path: Path, **settings: Any) -> Any:
