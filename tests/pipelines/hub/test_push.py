@@ -13,7 +13,7 @@ from pipelines.hub.push import files_of, push
 from pipelines.row import digest
 from pipelines.store import commit
 from tests.hub_server import StandInHub
-from tests.pipelines.hub.conftest import SETTINGS, TOKEN, make_store, rows
+from tests.pipelines.hub.conftest import SETTINGS, make_store, rows
 
 PUSH = ("-m", "pipelines", "push")
 
