@@ -15,7 +15,7 @@ from pipelines.store import StoreReader, commit
 from tests.pipelines.hub.conftest import SETTINGS, make_store, rows
 
 SPELLINGS = {
-    "mosi": "mosi MOSI CMU-MOSI cmu_mosi cmumosi CMUMOSI CMUMosi mosi_small MOSI2 mosiraw MosiRaw mosi-v2 ＭＯＳＩ",
+    "mosi": "mosi MOSI CMU-MOSI cmu_mosi cmumosi CMUMOSI CMUMosi mosi_small MOSI2 mosiraw MosiRaw mosi-v2",
     "mosei": "mosei CMU-MOSEI cmumosei CMU_MOSEI_raw MOSEI/Raw mosei_unaligned moseidata",
     "sims": "sims SIMS ch_sims CH-SIMS chsims CHSIMS CHSims CH–SIMS ch.sims sims_raw",
     "simsv2": "simsv2 SIMSv2 SIMS-v2 chsimsv2 CH-SIMSv2 CH-SIMS_v2.0 sims2 ch_sims_v2s CHSIMSv2s",
@@ -29,7 +29,11 @@ SPELLINGS = {
 SPOKEN = {
     "simsv2": ["CH-SIMS v2", "the CH-SIMS v2.0 corpus", "sims v2(s)"],
     "urfunny": ["UR FUNNY", "clips of UR-FUNNY, version 2"],
-    "mosi": ["Multimodal Opinion Sentiment Intensity", "Multimodal Opinion-level Sentiment Intensity"],
+    "mosi": [
+        "ＭＯＳＩ",
+        "Multimodal Opinion Sentiment Intensity",
+        "Multimodal Opinion-level Sentiment Intensity",
+    ],
     "mosei": ["CMU Multimodal Opinion Sentiment and Emotion Intensity"],
     "meld": ["the Multimodal EmotionLines Dataset"],
     "mustard": ["Multimodal Sarcasm Detection Dataset"],
@@ -140,7 +144,7 @@ def test_licenses(tmp_path: Path, text: str) -> None:
     table = StoreReader(store).table
     table = table.drop_columns(["license"]) if "license" in table.column_names else table
     column = pyarrow.array([None, text] * (len(table) // 2))
-    with pytest.raises(UsageError, match="what has the license '.*' is not pushed"):
+    with pytest.raises(UsageError, match=r"what has the license '.*' is not pushed"):
         check_store(store, table.append_column("license", column), "ann/clips", public=False)
     card = store / "README.md"
     card.write_text(card.read_text().replace("tags:", f"license: {text}\ntags:"))
