@@ -155,6 +155,7 @@ class StandInHub:
 class _Handler(BaseHTTPRequestHandler):
     hub: StandInHub
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer's body would wait for 40 ms
 
     def log_message(self, *_: object) -> None:
         """Keep the test's output clean."""

@@ -52,7 +52,7 @@ class _Patient:
         Raises:
             _GaveUp: If it was tried `TRIES` times, or is to be tried again after `LONGEST_WAIT_S` only.
         """
-        if options.get("timeout") is None:  # which is for ever
+        if not isinstance(options.get("timeout"), int | float | httpx.Timeout):  # none is for ever
             options["timeout"] = httpx.Timeout(SILENCE_S)
         name = f"{method} {httpx.URL(str(url)).path}"
         files = [options[key] for key in ("data", "content") if hasattr(options.get(key), "seek")]
