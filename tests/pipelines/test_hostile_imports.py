@@ -363,6 +363,7 @@ def test_a_corpus_without_a_single_clip_is_told_at_once(
     assert not (tmp_path / "store").exists()
 
 
+@linux
 def test_places_where_no_store_can_be_are_told_at_once(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,6 +374,7 @@ def test_places_where_no_store_can_be_are_told_at_once(
         (table, tmp_path / "file", r"--out: .*file is no folder"),
         (table, tmp_path / "file/store", r"--out: .*file is no folder"),
         (table, tmp_path / ("a" * 300), r"--out: .*cannot be made \(File name too long\)"),
+        (table, Path("/proc/nowhere/store"), r"--out: /proc/nowhere/store cannot be made \(No such file"),
         (table, corpus, r"--out: .*corpus holds the corpus .*label\.csv"),
         (table, tmp_path, r"--out: .* holds the corpus .*label\.csv"),
         (corpus, corpus / "store", r"--out: .*store lies in the corpus' folder .*corpus, in which an import"),
