@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines import provenance
-from pipelines.corpora.places import check_memory, check_places
+from pipelines.corpora.places import check_memory, check_places, make_folder
 from pipelines.corpora.readers import READERS
 from pipelines.corpora.source import Source, check_unchanged, source_of
 from pipelines.decoding.isolation import Isolated
@@ -202,6 +202,7 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
     if no_text:
         logger.warning("%s: %d of %d rows have no transcript", name, no_text, len(corpus.clips))
     tasks = plan(corpus, config)
+    make_folder(out)
     stage = Stage("import", out, arrow_schema(), invocation.run_settings(batch_size()))
     stage.perform(tasks, lambda task: task.payload, lambda: operator)
     if not stage.leads:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.decoding.utf8 import is_utf8
 from pipelines.errors import UsageError, reason
-from pipelines.machine_faults import MachineFault
+from pipelines.machine_faults import MachineFault, refuse_fault
 
 # Address space that the libraries of an import take, and for each thread that waits for a decoder.
 BASE_BYTES, THREAD_BYTES = 576 * 2**20, 64 * 2**20
@@ -52,6 +52,20 @@ def check_places(src: str | None, out: Path, command: str) -> None:
         _check_apart(Path(src), out)
 
 
+def make_folder(out: Path) -> None:
+    """Make the store's folder.
+
+    Raises:
+        UsageError: If it cannot be made there.
+        MachineFault: If that is the machine's fault.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        refuse_fault(error, f"--out: {out}")
+        raise _no_place(out, error) from error
+
+
 def _check_source(src: Path) -> None:
     advice = "give the corpus' folder, of `folder` its CSV"
     try:
@@ -86,7 +100,11 @@ def _check_out(out: Path) -> None:
     except UsageError:
         raise
     except (OSError, ValueError) as error:
-        raise UsageError(f"--out: {out} cannot be made ({_told(error)}); give another folder") from error
+        raise _no_place(out, error) from error
+
+
+def _no_place(out: Path, error: Exception) -> UsageError:
+    return UsageError(f"--out: {out} cannot be made ({_told(error)}); give a folder in another place")
 
 
 def _told(error: Exception) -> str:

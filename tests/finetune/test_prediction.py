@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -123,7 +124,12 @@ def test_what_cannot_be_rated_is_refused(
 ) -> None:
     (tmp_path / "notes.txt").write_text("no clip\n" * 50)
     (tmp_path / "broken.flv").write_bytes((shared / "cases" / "late_keyframe.flv").read_bytes()[:4000])
+    os.mkfifo(tmp_path / "pipe.mp4")
     for arguments, error, told in (
+        ([tmp_path / "pipe.mp4"], RunError, r"CLIP: .*pipe.mp4: is a pipe, wanted a file"),
+        ([tmp_path], RunError, r"CLIP: .*: is a folder, wanted a file"),
+        (["/dev/zero"], RunError, r"CLIP: /dev/zero: is a device, wanted a file"),
+        ([tmp_path / ("a" * 300)], RunError, r"CLIP: .*: cannot be read .File name too long"),
         ([tmp_path / "gone.mp4"], UsageError, r"CLIP: .*gone.mp4 is no file"),
         ([], UsageError, "CLIP: neither a media file nor --text"),
         (["--text", "caf\udce9"], UsageError, r"--text: 'caf.udce9' has bytes that are not UTF-8"),

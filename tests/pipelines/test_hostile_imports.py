@@ -53,7 +53,8 @@ def run(table: Path, out: Path, name: str = "folder") -> dict[str, tuple[str, st
     for path in out.glob("*.json*"):
         for line in path.read_text(encoding="utf-8").split("\n") if path.suffix == ".jsonl" else ():
             assert not line or json.loads(line)
-    records = map(json.loads, (out / "failures.jsonl").read_text(encoding="utf-8").splitlines())
+    lines = (out / "failures.jsonl").read_text(encoding="utf-8").split("\n")
+    records = map(json.loads, filter(None, lines))
     return {record["id"].removeprefix(f"{name}/"): (record["error"], record["message"]) for record in records}
 
 
@@ -133,6 +134,12 @@ def test_texts_that_cannot_be_stored_are_rejected_rows(corpus: Path, tmp_path: P
         "label.csv:3": ("MalformedLine", r"label.csv, line 3: path holds NUL characters ('good\x00.mkv')"),
         "label.csv:4": ("MalformedLine", r"label.csv, line 4: text holds NUL characters ('h\x00i')"),
     }
+
+
+def test_line_ends_of_unicode_in_ids_do_not_break_the_records(corpus: Path, tmp_path: Path) -> None:
+    table = write(corpus, {"good": "good.mkv", "a\u2028b\x0cc": "gone.mkv"})
+    for _ in range(2):
+        assert run(table, tmp_path / "store")["a\u2028b\x0cc"][0] == "MissingClip"
 
 
 def test_half_characters_of_json_are_rejected_rows(tmp_path: Path) -> None:
@@ -356,6 +363,7 @@ def test_a_corpus_without_a_single_clip_is_told_at_once(
     assert not (tmp_path / "store").exists()
 
 
+@linux
 def test_places_where_no_store_can_be_are_told_at_once(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,6 +374,7 @@ def test_places_where_no_store_can_be_are_told_at_once(
         (table, tmp_path / "file", r"--out: .*file is no folder"),
         (table, tmp_path / "file/store", r"--out: .*file is no folder"),
         (table, tmp_path / ("a" * 300), r"--out: .*cannot be made \(File name too long\)"),
+        (table, Path("/proc/nowhere/store"), r"--out: /proc/nowhere/store cannot be made \(No such file"),
         (table, corpus, r"--out: .*corpus holds the corpus .*label\.csv"),
         (table, tmp_path, r"--out: .* holds the corpus .*label\.csv"),
         (corpus, corpus / "store", r"--out: .*store lies in the corpus' folder .*corpus, in which an import"),

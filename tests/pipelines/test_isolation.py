@@ -65,9 +65,7 @@ def at_the_limit(room_mib: int) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak")
 def test_an_error_at_the_limit_of_memory_is_the_machines() -> None:
-    with pytest.raises(
-        MachineFault, match=r"a\.mp4: Generic error .*, while memory is short; raise its limit"
-    ):
+    with pytest.raises(MachineFault, match=r"a\.mp4: Generic error .*, while memory is short; raise"):
         Isolated(at_the_limit, limit_s=20)("a.mp4", 100)
     with pytest.raises(MediaError, match=r"a\.mp4: Generic error"):
         Isolated(at_the_limit, limit_s=20)("a.mp4", 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from augment.audio.settings import AudioSettings, VoiceDatasetSettings
 from augment.audio.voice_bank import VoiceBank
 from augment.audio.voice_sources import contents, of_dataset, of_folder
 from augment.settings import AugmentConfig
-from pipelines import media
-from pipelines.errors import UsageError
+from pipelines import media, provenance
+from pipelines.errors import RowError, UsageError
 from pipelines.row import media as in_row
 from pipelines.store import StoreReader
 from tests import tiny
@@ -76,6 +77,63 @@ def test_files_that_hold_no_speech_are_left_out_by_name(
     assert "c/notes.wav is a text" in caplog.text
 
 
+def of_speech(folder: Path) -> list[str]:
+    clips = voice_sources.clips_of(AudioSettings(voices=str(folder)), StoreReader.__new__(StoreReader))
+    return [clip.name for clip in clips]
+
+
+def test_what_is_no_file_on_a_disk_is_left_out_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sounds(tmp_path, "a/take.flac", "b/take.flac", "b/take_\udce9.flac")
+    before = contents(AudioSettings(voices=str(tmp_path)))
+    os.mkfifo(tmp_path / "a/pipe.wav")
+    (tmp_path / "a/folder.wav").mkdir()
+    (tmp_path / "a/loop.wav").symlink_to("loop.wav")
+    (tmp_path / "a/memory.wav").symlink_to("/proc/self/mem")
+    assert of_speech(tmp_path) == ["a/take.flac", "b/take.flac"]
+    assert contents(AudioSettings(voices=str(tmp_path))) == before
+    for told in (
+        "a/pipe.wav is a pipe, wanted a file",
+        "a/loop.wav cannot be read (Too many levels of symbolic links)",
+        "a/memory.wav lies in /proc, wanted a file on a disk",
+        "b/take_\\udce9.flac is not named in UTF-8",
+    ):
+        assert told in caplog.text
+
+
+def test_a_folders_digest_is_that_of_its_names_and_contents(tmp_path: Path) -> None:
+    """Finished variants of earlier versions are found by it."""
+    sounds(tmp_path, "a/take.flac", "b.flac")
+    (tmp_path / "notes.txt").write_text("notes")
+    assert contents(AudioSettings(voices=str(tmp_path))) == provenance.folder_digest(tmp_path)
+
+
+def test_a_folder_without_speech_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=rf"{tmp_path} holds no \.wav, .*; put speech there"):
+        of_speech(tmp_path)
+    (tmp_path / "empty.wav").write_bytes(b"")
+    with pytest.raises(UsageError, match=rf"{tmp_path} holds no speech: empty\.wav is empty \(0 bytes\)"):
+        of_speech(tmp_path)
+    with pytest.raises(UsageError, match=r"augment\.audio\.voices: .* cannot be read \(File name too long\)"):
+        of_speech(tmp_path / ("a" * 300))
+
+
+def test_a_voice_that_goes_is_an_error_of_the_row(tmp_path: Path) -> None:
+    sounds(tmp_path / "bank", "a.flac", "b.flac")
+    row = tiny.row(0, group="someone", audio=in_row(media.encode_audio(voiced(0.6))))
+    reader = StoreReader(tiny.store(tmp_path / "store", [row]))
+    bank = VoiceBank(AudioSettings(voices=str(tmp_path / "bank")), reader)
+    for name in ("a.flac", "b.flac"):
+        (tmp_path / "bank" / name).unlink()
+    with pytest.raises(
+        RowError, match=r"the voice . \(.\.flac\) cannot be used: .* cannot be read \(No such file"
+    ):
+        bank.draw(reader.row(0), np.random.default_rng(0))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -87,6 +145,9 @@ def test_files_that_hold_no_speech_are_left_out_by_name(
         ("path,speaker\na.flac,\n", r"voices\.csv, line 2: no speaker; name who speaks in a\.flac"),
         ("path,speaker\na.flac,anna\nnowhere.flac,bert\n", r"line 3: 'nowhere\.flac' is no file"),
         ("path,speaker\n", r"holds no \.wav"),
+        ("path,speaker\n,anna\n", r"line 2: '' is no file"),
+        ("path,speaker\na.flac," + "a" * 200_000, r"voices\.csv: is no CSV, line 2: field larger"),
+        ("a" * 2_000_000, r"voices\.csv: is no CSV, line 1: it has more than"),
     ],
 )
 def test_a_list_that_cannot_be_followed_is_told(tmp_path: Path, text: str, message: str) -> None:

@@ -166,3 +166,12 @@ def test_a_folder_without_clips_is_named(tmp_path: Path) -> None:
         mmsa.mosi(tmp_path)
     with pytest.raises(CorpusError, match=r"nowhere/label\.csv: cannot be read"):
         mmsa.mosi(tmp_path / "nowhere")
+
+
+def test_a_clip_is_rather_a_file_than_a_folder_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "label.csv").write_text(HEADER + "v,1,hello,0,,,,,train\nv,2,hello,0,,,,,train\n")
+    for name in ("1.mp4", "2.mp4"):
+        (tmp_path / "Raw/v" / name).mkdir(parents=True)
+    (tmp_path / "Raw/v/1.wmv").write_bytes(b"")
+    paths = [clip.path for clip in mmsa.mosi(tmp_path).clips]
+    assert paths == [tmp_path / "Raw/v/1.wmv", tmp_path / "Raw/v/2.mp4"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from collections import Counter
@@ -133,4 +134,27 @@ def test_missing_parts_are_named(corpus: Path) -> None:
         mustard.read(corpus)
     (corpus / "split_indices.p").unlink()
     with pytest.raises(CorpusError, match=r"has no split_indices\.p or data/split_indices\.p"):
+        mustard.read(corpus)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[" * 100_000, r"is no JSON in UTF-8 \(maximum recursion depth"),
+        ('{"1": ' + "9" * 5000 + "}", r"is no JSON in UTF-8 \(Exceeds the limit"),
+        ("7", "holds no mapping of ids to entries"),
+        ("", "is no JSON in UTF-8"),
+    ],
+)
+def test_annotations_that_are_none_are_refused(corpus: Path, text: str, told: str) -> None:
+    (corpus / "sarcasm_data.json").write_text(text)
+    with pytest.raises(CorpusError, match=rf"sarcasm_data\.json: {told}"):
+        mustard.read(corpus)
+
+
+@pytest.mark.parametrize("name", ["sarcasm_data.json", "split_indices.p"])
+def test_the_tables_are_regular_files(corpus: Path, name: str) -> None:
+    (corpus / name).unlink()
+    os.mkfifo(corpus / name)
+    with pytest.raises(CorpusError, match=f"{name}: is a pipe, wanted a file"):
         mustard.read(corpus)

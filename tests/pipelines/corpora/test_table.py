@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import math
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from pipelines.corpora import table_file
 from pipelines.corpora.table import Clip, Corpus, CorpusError, Line, ParseErrors, read_table
+from pipelines.machine_faults import MachineFault
 
 COLUMNS = ("id", "text")
 
@@ -44,6 +50,11 @@ def test_ids_stay_text_whatever_the_line_ends(tmp_path: Path, end: str, mark: by
         ("id,text,id\n1,2,3\n", "the column id is in the header more than once"),
         ("id,text\n\xff\n".encode("latin1"), "is not UTF-8"),
         ('id,text\n1,"open\n', "is no CSV, line 2"),
+        ("id,text\n1," + "a" * 200_000, "is no CSV, line 2: field larger than field limit"),
+        ("id,text\n1,2\n" + "\0" * 2_000_000, "is no CSV, line 3: it has more than 1048576 characters"),
+        ("a" * 2_000_000, "is no CSV, line 1: it has more than 1048576 characters"),
+        ("id,text\n1,2\n".encode("utf-16-le"), "its header holds NUL characters, as UTF-16 does"),
+        ("id,text\n1,2\n".encode("utf-16"), "is not UTF-8"),
     ],
 )
 def test_tables_that_are_none_are_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
@@ -63,6 +74,31 @@ def test_lines_of_another_length_are_noted_and_left_out(tmp_path: Path) -> None:
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"t\.csv: cannot be read \(No such file"):
         read_table(ParseErrors(tmp_path / "t.csv"), COLUMNS)
+
+
+def test_a_table_is_a_regular_file_of_limited_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
+    with (tmp_path / "large.csv").open("wb") as file:
+        file.truncate(table_file.MAX_BYTES + 1)
+    for path, told in (
+        (tmp_path / "folder.csv", "is a folder, wanted a file"),
+        (tmp_path / "pipe.csv", "is a pipe, wanted a file"),
+        (Path("/dev/zero"), "is a device, wanted a file"),
+        (tmp_path / "large.csv", f"the limit of a table is {table_file.MAX_BYTES}"),
+        (tmp_path / ("a" * 300), "File name too long"),
+    ):
+        with pytest.raises(CorpusError, match=told):
+            read_table(ParseErrors(path), COLUMNS)
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    path = write(tmp_path / "t.csv", "id,text\n1,2\n")
+    wrapper = type("Broken", (io.TextIOWrapper,), {"readline": broken})
+    monkeypatch.setattr(table_file, "io", SimpleNamespace(TextIOWrapper=wrapper))
+    with pytest.raises(MachineFault, match=r"t\.csv: OSError: .*check the disk"):
+        read_table(ParseErrors(path), COLUMNS)
 
 
 @pytest.mark.parametrize("value", ["", "good", "3.1", "-3.01", "nan", "inf"])
