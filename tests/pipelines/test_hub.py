@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.checksums import unsealed
 from pipelines.errors import UsageError
 from pipelines.hub import check_terms, files_of, push
 from pipelines.row import digest, media, new_row, variant_id
 from pipelines.store import commit
+from pipelines.store_files.checksums import unsealed
 from tests.hub_server import StandInHub
 
 TOKEN = "hf_a-secret-that-must-not-be-seen"
