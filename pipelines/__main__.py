@@ -85,7 +85,7 @@ def _status(arguments: argparse.Namespace, _: list[str]) -> None:
 
 
 def _check(arguments: argparse.Namespace, _: list[str]) -> None:
-    from pipelines.checking import check
+    from pipelines.store_files.checking import check
 
     check(arguments.dir)
 

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.atomic import DamagedFile, json_lines, sweep, temporary_for, write_json_lines
-from pipelines.card import DamagedStore, StoreError
-from pipelines.checksums import (
+from pipelines.row import Row, digest
+from pipelines.store import GENERATION_DIGITS, StoreReader, committed_generation, remove_unnamed
+from pipelines.store_files.card import DamagedStore, StoreError
+from pipelines.store_files.checksums import (
     is_vouched,
     parsing,
     publish_vouched,
@@ -30,9 +32,7 @@ from pipelines.checksums import (
     unsealed,
     write_sealed,
 )
-from pipelines.row import Row, digest
-from pipelines.shards import open_shards
-from pipelines.store import GENERATION_DIGITS, StoreReader, committed_generation, remove_unnamed
+from pipelines.store_files.shards import open_shards
 
 if TYPE_CHECKING:
     import pyarrow

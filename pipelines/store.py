@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.atomic import temporary_for, write_text
-from pipelines.card import CARD, DamagedStore, StoreError, is_store, read_card, render
-from pipelines.checksums import publish_vouched, read_sealed, write_sealed
 from pipelines.row import MEDIA, SPLITS, Row, features
-from pipelines.shards import Shard, explained, open_intact, open_shards, reading
+from pipelines.store_files.card import CARD, DamagedStore, StoreError, is_store, read_card, render
+from pipelines.store_files.checksums import publish_vouched, read_sealed, write_sealed
+from pipelines.store_files.shards import Shard, explained, open_intact, open_shards, reading
 
 if TYPE_CHECKING:
     import datasets

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from pipelines.atomic import DamagedFile, write_table
-from pipelines.checksums import parsing
 from pipelines.errors import RowError
 from pipelines.finished_tasks import WORKS, committed_tasks
 from pipelines.media import MediaError, encode_video, read_video
 from pipelines.row import Row, row_seed
 from pipelines.runner import Stage, Task
+from pipelines.store_files.checksums import parsing
 from score.media.audio import SAMPLING_RATE, AudioTrack
 from score.media.clip import Clip, analysis_fps, decode_audio, decode_video, video_track
 from score.media.video import MAX_SIDE, MODEL_SIDE, Pixels, VideoTrack, resized

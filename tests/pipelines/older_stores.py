@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipelines.atomic import read_json_lines, write_json, write_json_lines
-from pipelines.checksums import read_sealed, unsealed
+from pipelines.store_files.checksums import read_sealed, unsealed
 
 
 def as_before(store: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
 import random
@@ -14,12 +15,12 @@ import pytest
 
 from pipelines.__main__ import main
 from pipelines.atomic import DamagedFile, read_json_lines, write_json
-from pipelines.checking import DamageFound, check
-from pipelines.checksums import read_sealed
 from pipelines.errors import RowError, RunError
 from pipelines.row import Row, features
 from pipelines.runner import RunSettings, Stage
 from pipelines.store import DamagedStore, StoreReader, committed_generation, made_by, open_store
+from pipelines.store_files.checking import DamageFound, check
+from pipelines.store_files.checksums import read_sealed
 from tests.pipelines.older_stores import as_before
 from tests.pipelines.test_runner import SETTINGS, Doubler, load, tasks
 
@@ -42,8 +43,9 @@ def run(out: Path, operator: Doubler | None = None, count: int = 9) -> Doubler:
     stage = Stage("test", out, features().arrow_schema, RunSettings(batch_size=2))
     todo = tasks(count)
     stage.perform(todo, load, lambda: operator)
-    rows = (stage.parts.get(task.key) for task in todo if stage.parts.done(task.key))
-    stage.commit(todo, rows, SETTINGS)
+    if stage.leads:
+        rows = (stage.parts.get(task.key) for task in todo if stage.parts.done(task.key))
+        stage.commit(todo, rows, SETTINGS)
     return operator
 
 
@@ -367,3 +369,27 @@ def test_what_a_marker_vouches_for_is_on_disk_before_it(
     run(out)
     assert markers == ["works.json", "README.md", "works.json"]
     assert not at_risk
+
+
+def test_several_processes_make_damaged_parts_and_shards_again(
+    finished: Path, unfinished: Path, tmp_path: Path
+) -> None:
+    context = multiprocessing.get_context("fork")
+    for number, (folder, pattern) in enumerate(((unfinished, "parts/*/*"), (finished, "data/*"))):
+        out = tmp_path / str(number)
+        shutil.copytree(folder, out)
+        for path in out.glob(pattern):
+            path.write_bytes(path.read_bytes()[:-1])
+        started = [context.Process(target=run_as, args=(rank, out)) for rank in range(2)]
+        for process in started:
+            process.start()
+        for process in started:
+            process.join(60)
+        assert [process.exitcode for process in started] == [0, 0]
+        assert [*StoreReader(out).rows()] == [*StoreReader(finished).rows()]
+        check(out, silent)
+
+
+def run_as(rank: int, out: Path) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
+    run(out)

@@ -14,12 +14,12 @@ import pytest
 from datasets import load_dataset
 
 from pipelines import media as clips_on_disk
-from pipelines.checksums import read_sealed, write_sealed
 from pipelines.errors import RunError, UsageError
 from pipelines.media import encode_audio, encode_video, read_audio, read_video
 from pipelines.row import Row, features, media
 from pipelines.settings import Invocation, parse_stage
 from pipelines.store import StoreReader
+from pipelines.store_files.checksums import read_sealed, write_sealed
 from score import calibrate, measurement
 from score.__main__ import FLAGS, main
 from score.measurement import Comparison

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.checksums import unsealed
 from pipelines.errors import UsageError
 from pipelines.hub.push import files_of, push
 from pipelines.row import digest
 from pipelines.store import commit
+from pipelines.store_files.checksums import unsealed
 from tests.hub_server import StandInHub
 from tests.pipelines.hub.conftest import SETTINGS, make_store, rows
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines.atomic import DamagedFile
-from pipelines.card import CARD, Card, DamagedStore, read_card
-from pipelines.checksums import is_vouched, parsing, read_sealed, verify
 from pipelines.errors import listed
+from pipelines.store_files.card import CARD, Card, DamagedStore, read_card
+from pipelines.store_files.checksums import is_vouched, parsing, read_sealed, verify
 
 if TYPE_CHECKING:
     import pyarrow.parquet

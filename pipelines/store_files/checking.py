@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipelines.atomic import DamagedFile, json_lines
-from pipelines.card import CARD, DamagedStore, is_store, read_card
-from pipelines.checksums import parsing, read_sealed, unsealed, verify
 from pipelines.errors import RunError
 from pipelines.finished_tasks import FAILURES, WORKS
-from pipelines.shards import open_shard, open_shards
+from pipelines.store_files.card import CARD, DamagedStore, is_store, read_card
+from pipelines.store_files.checksums import parsing, read_sealed, unsealed, verify
+from pipelines.store_files.shards import open_shard, open_shards
 
 STATUS = "status.json"
 SETTINGS = "settings.json"
