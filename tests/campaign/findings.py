@@ -15,7 +15,8 @@ from tests.campaign.programs import Ended
 FAULTS = ("lost", "wrong", "hang", "traceback", "rubbish", "executed")
 # What says when, how fast and by whom a file was made differs between any two runs.
 TIMES = {
-    "updated", "rows_per_second", "expected_end", "seconds", "time", "steps_per_second", "begun", "pid", "rows_per_s",
+    "updated", "rows_per_second", "expected_end", "seconds", "time", "steps_per_second", "train_runtime",
+    "train_samples_per_second", "train_steps_per_second", "pid",
 }  # fmt: skip
 _PROCESS = re.compile(r"\.\d+\.")
 
