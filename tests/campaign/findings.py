@@ -66,8 +66,6 @@ def of_end(ended: Ended, code: int | None = 0) -> list[Finding]:
         findings.append(Finding("lost", f"exit code {ended.code}, not {code}: {last_line(ended.told)}"))
     if "Traceback (most recent call last)" in ended.told:
         findings.append(Finding("traceback", last_line(ended.told)))
-    if "\x1b" in ended.told:
-        findings.append(Finding("executed", "a terminal escape is printed"))
     if ended.orphans:
         findings.append(Finding("rubbish", f"{ended.orphans} of its processes still run"))
     return findings

@@ -95,11 +95,13 @@ class Disk:
 
     def _rename(self, change: Change) -> None:
         source, name = self._place(change.path)
+        self._notice(source, name, change.inode)
         target, other = self._place(change.other)
         target.names[other] = source.names.pop(name)
 
     def _sync(self, change: Change) -> None:
         folder, name = self._place(change.path)
+        self._notice(folder, name, change.inode)
         there = folder.names[name]
         if isinstance(there, Folder):
             there.synced = dict(there.names)
@@ -110,6 +112,13 @@ class Disk:
         self.synced.pop(change.inode, None)
 
     _truncate = _open = _write
+
+    @staticmethod
+    def _notice(folder: Folder, name: str, inode: int) -> None:
+        """See a rename that was made without the C library, as safetensors does."""
+        other = next((each for each, there in folder.names.items() if there == inode), name)
+        if other != name:
+            folder.names[name] = folder.names.pop(other)
 
     def _place(self, path: str) -> tuple[Folder, str]:
         *outer, name = Path(path).relative_to(self.path).parts

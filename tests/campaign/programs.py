@@ -49,12 +49,14 @@ class Ended:
         told: What it wrote to stdout and stderr.
         changes: The changes that it made below the watched folder.
         orphans: Processes of it that were alive `GRACE_S` after its end.
+        peak_mb: The most memory that it had, in MiB, with what it was forked with.
     """
 
     code: int | None
     told: str
     changes: list[Change]
     orphans: int = 0
+    peak_mb: int = 0
 
 
 def warm_up() -> None:
@@ -104,6 +106,7 @@ class Program:
             finally:
                 os._exit(code)
         self._code: int | None = None
+        self._peak_kb = 0
 
     def wait(self, timeout_s: float = TIMEOUT_S) -> Ended:
         """Wait for its end; whatever is left of it is killed."""
@@ -117,8 +120,9 @@ class Program:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         if self._code is None:
-            os.waitpid(self.pid, 0)
-        return Ended(self._code, self.told(), changes(self.scratch / "changes"), orphans)
+            self._peak_kb = os.wait4(self.pid, 0)[2].ru_maxrss
+        log = changes(self.scratch / "changes")
+        return Ended(self._code, self.told(), log, orphans, self._peak_kb // 1024)
 
     def stopped(self, timeout_s: float = TIMEOUT_S) -> bool:
         """Wait until it has stopped, by SIGSTOP; False if it has ended before."""
@@ -132,11 +136,11 @@ class Program:
     def _poll(self, timeout_s: float, options: int) -> bool:
         deadline = time.monotonic() + timeout_s
         while self._code is None and time.monotonic() < deadline:
-            pid, status = os.waitpid(self.pid, options)
+            pid, status, usage = os.wait4(self.pid, options)
             if pid and os.WIFSTOPPED(status):
                 return True
             if pid:
-                self._code = os.waitstatus_to_exitcode(status)
+                self._code, self._peak_kb = os.waitstatus_to_exitcode(status), usage.ru_maxrss
             else:
                 time.sleep(0.005)
         return False
@@ -171,7 +175,7 @@ def _run(module: str, arguments: Sequence[str]) -> int:
         code = end.code if isinstance(end.code, int) else 1 if end.code else 0
     except BaseException as error:
         traceback.print_exc()
-        code = -signal.SIGINT % 256 if isinstance(error, KeyboardInterrupt) else 1
+        code = 130 if isinstance(error, KeyboardInterrupt) else 1
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()

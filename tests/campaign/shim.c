@@ -4,7 +4,8 @@
    before the change of a chosen number the process gets a signal. Writes are counted apart: when the signal comes
    in a write, half of it has been done. After a change it is logged: operation, inode, size, path, second path, with tabs between, one line each.
    Once `full_after` bytes were written, everything that needs space fails with `full_errno`. Forked children
-   share the count. Not seen: system calls made without the C library, and writes by mmap. */
+   share the count. Not seen: system calls made without the C library, as safetensors' last rename is, writes by
+   mmap, and those of C's own streams. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
