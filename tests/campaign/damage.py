@@ -1,7 +1,7 @@
 """Damage of each kind of file in a finished folder, or in the inputs: empty, cut, a flipped byte, removed.
 
-Given again, the command makes the file again, or one line names it and the way out. In no case are the rows that
-come out others than those of an undisturbed run: damage that is taken in silence is what this looks for.
+Given again, the command makes the file again, or one line names it and the way out. In no case are the rows
+that come out others than those of an undisturbed run: damage that is taken in silence is what this looks for.
 """
 
 from __future__ import annotations

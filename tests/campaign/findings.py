@@ -106,7 +106,9 @@ def broken_card(folder: Path) -> list[Finding]:
     """What a store's card names and the store does not have; a card that is there is always of a whole store."""
     card = folder / "README.md"
     names = re.findall(r"data/[\w-]+\.parquet", card.read_text(errors="replace")) if card.is_file() else []
-    return [Finding("lost", f"{name}, which the card names") for name in names if not (folder / name).is_file()]
+    return [
+        Finding("lost", f"{name}, which the card names") for name in names if not (folder / name).is_file()
+    ]
 
 
 def _timeless(path: Path) -> bytes:

@@ -1,7 +1,7 @@
 """Hostile media, tables, recipes, pickles and model folders: each is one line, or that row's rejection.
 
-A canary, which the files try to make, shows whether anything was executed or written outside; a program may take
-1 GiB more than it has at its start, and may print no escape that a terminal obeys.
+A canary, which the files try to make, shows whether anything was executed or written outside; a program may
+take 1 GiB more than it has at its start, and may print no escape that a terminal obeys.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class Canary:
 
     def findings(self) -> list[Finding]:
         """Whether it was touched."""
-        return [] if contents(self.folder) == self._before else [Finding("executed", "the canary was touched")]
+        return (
+            [] if contents(self.folder) == self._before else [Finding("executed", "the canary was touched")]
+        )
 
 
 def trials(bench: Bench, _: str = "", short: bool = False) -> Iterator[Trial]:
@@ -49,7 +51,7 @@ def trials(bench: Bench, _: str = "", short: bool = False) -> Iterator[Trial]:
             canary = Canary(bench.folder / "bench" / "canary")
             shutil.rmtree(bench.out, ignore_errors=True)
             ended = _RUNS[of](bench, canary, name, make(canary.path))
-            yield Trial("hostile", of, repr(name)[1:41], tuple(_of(canary, ended, of)))
+            yield Trial("hostile", of, repr(name)[1:-1][:40], tuple(_of(canary, ended, of)))
     for name, spoil in list(MODELS.items())[::step]:
         canary = Canary(bench.folder / "bench" / "canary")
         stage = STAGES["evaluate"]

@@ -63,7 +63,7 @@ MEDIA: dict[str, Bytes] = {
 }  # fmt: skip
 
 HEAD = "path,text,label,split,group\n"
-GOOD = "good.mp4,a good film,1.0,train,a\ngood.mp4,a bad film,-1.0,test,b\n"
+GOOD = "good.mp4,a good film,1.0,train,a\nfine.mp4,a bad film,-1.0,test,b\n"
 
 # A whole table; `good.mp4` beside it is a clip.
 TABLES: dict[str, Bytes] = {
@@ -94,13 +94,16 @@ TABLES: dict[str, Bytes] = {
     "markup": lambda _: (HEAD + "good.mp4,<script>fetch('x')</script>,1,train,a\n").encode(),
 }  # fmt: skip
 
-_BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
-    f"{chr(98 + n)}: &{chr(98 + n)} [{','.join([f'*{chr(97 + n)}'] * 9)}]\n" for n in range(9)
+_BOMB = "augment:\n  a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"  {chr(98 + n)}: &{chr(98 + n)} [{','.join([f'*{chr(97 + n)}'] * 9)}]\n" for n in range(9)
+)
+_MERGES = "augment:\n  m0: &m0 {a: 1}\n" + "".join(
+    f"  m{n}: &m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 9)}]}}\n" for n in range(1, 9)
 )
 
 RECIPES: dict[str, Bytes] = {
-    "aliases": lambda _: _BOMB.encode() + b"augment: *j\n",
-    "merged": lambda _: ("".join(f"m{n}: &m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 9)}]}}\n" if n else "m0: &m0 {a: 1}\n" for n in range(9))).encode(),
+    "aliases": lambda _: _BOMB.encode() + b"  device: *j\n",
+    "merged": lambda _: _MERGES.encode(),
     "itself": lambda _: b"augment: &a {video: *a}\n",
     "call": lambda canary: f'augment: !!python/object/apply:os.system ["touch {canary}"]\n'.encode(),
     "new": lambda canary: f"augment: !!python/object/new:os.system [touch {canary}]\n".encode(),
@@ -136,7 +139,9 @@ def _put(number: int) -> bytes:
 
 def _doubling(times: int) -> bytes:
     """A tuple of a tuple twice, and so on: small on disk and without end when it is walked through."""
-    return b"\x80\x02)" + b"".join(b"q" + bytes([n]) + b"h" + bytes([n]) + b"\x86" for n in range(times)) + b"."
+    return (
+        b"\x80\x02)" + b"".join(b"q" + bytes([n]) + b"h" + bytes([n]) + b"\x86" for n in range(times)) + b"."
+    )
 
 
 PICKLES: dict[str, Bytes] = {
@@ -188,7 +193,8 @@ def write_corpus(folder: Path, table: bytes, clips: dict[str, bytes]) -> Path:
     from tests import tiny
 
     folder.mkdir(parents=True)
-    (folder / "good.mp4").write_bytes(tiny.row(0)["video"]["bytes"])
+    for number, name in enumerate(("good.mp4", "fine.mp4")):
+        (folder / name).write_bytes(tiny.row(number)["video"]["bytes"])
     for name, content in clips.items():
         (folder / name).write_bytes(content)
     os.mkfifo(folder / "pipe.mp4")

@@ -1,7 +1,8 @@
 """Every change of the file system that a program makes below one folder: counted, logged, interrupted.
 
-The interception is a small library in C, `shim.c`, loaded by LD_PRELOAD, so that it sees pyarrow's, torch's and
-safetensors' writers as it sees Python's. It must be there when a process starts: `ready` starts this one again.
+The interception is a small library in C, `shim.c`, loaded by LD_PRELOAD, so that it sees pyarrow's, torch's
+and safetensors' writers as it sees Python's. It must be there when a process starts: `ready` starts this one
+again.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from typing import Any
 SOURCE = Path(__file__).with_name("shim.c")
 # One number of threads in all, on which last bits depend; no network; nothing to ask of a terminal.
 ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_XET": "1", "TOKENIZERS_PARALLELISM": "false",
-    "PYTHONWARNINGS": "ignore",
+    "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_XET": "1",
+    "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore",
 }  # fmt: skip
 
 
@@ -30,8 +31,8 @@ class Fault:
     """What befalls a program.
 
     Attributes:
-        change: The number of the change, from 1, before which it gets the signal; 0 for none. Writes do not count.
-        write: The number of the write in whose middle it gets the signal; 0 for none.
+        change: The number of the change, from 1, before which it gets the signal; 0 for none. Writes do not
+        count. write: The number of the write in whose middle it gets the signal; 0 for none.
         signal: The signal.
         full_after: Bytes after which everything that needs space fails.
         error: The errno of that; 0 for none.
@@ -42,6 +43,9 @@ class Fault:
     signal: int = 0
     full_after: int = 0
     error: int = 0
+
+
+UNDISTURBED = Fault()
 
 
 @dataclass(frozen=True)

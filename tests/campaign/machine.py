@@ -1,7 +1,7 @@
 """Faults of the machine: a full disk, a broken one, one that cannot be written, no memory, no handles.
 
-Each ends the run with exit code 1 and one line, decides nothing about any row, and leaves the same command to go
-on once it is mended.
+Each ends the run with exit code 1 and one line, decides nothing about any row, and leaves the same command to
+go on once it is mended.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import resource
 from collections.abc import Callable, Iterator
 
 from tests.campaign.findings import Finding, Trial, broken_card, last_line, of_end
-from tests.campaign.interception import Fault
+from tests.campaign.interception import UNDISTURBED, Fault
 from tests.campaign.kills import Case, Straight, again, cases, straight
 from tests.campaign.programs import Ended
 from tests.campaign.stages import Bench
@@ -51,7 +51,6 @@ def _limits(bench: Bench, case: Case, run: Straight, short: bool) -> Iterator[Tr
     for handles in HANDLES[1:2] if short else HANDLES:
         told = f"{handles} open files"
         yield _trial(bench, case, run, told, prepare=lambda count=handles: _limit_handles(count))
-    yield _trial(bench, case, run, "files up to 4 KiB", prepare=_limit_files)
     if os.getuid() == 0 and not short:
         yield _trial(bench, case, run, "a folder that may not be written", prepare=_become_nobody)
 
@@ -61,7 +60,7 @@ def _trial(
     case: Case,
     run: Straight,
     told: str,
-    fault: Fault = Fault(),
+    fault: Fault = UNDISTURBED,
     prepare: Callable[[], None] | None = None,
 ) -> Trial:
     bench.read(case.stage, case.state)
@@ -89,10 +88,6 @@ def _limit_memory(megabytes: int) -> None:
 def _limit_handles(count: int) -> None:
     limit = len(os.listdir("/proc/self/fd")) + count  # noqa: PTH208
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-
-
-def _limit_files() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
 
 def _become_nobody() -> None:

@@ -1,14 +1,15 @@
 """The loss of power at a change of the file system: what a disk may then hold, and the same command again.
 
 A program's changes are replayed on a model of a disk. Names of a folder last once the folder was synced, the
-content of a file once the file was; what was not may be there or not. From a killed program's folder and the log
-of its changes, these disks are made:
+content of a file once the file was; what was not may be there or not. From a killed program's folder and the
+log of its changes, these disks are made:
 
     empty, cut, zeros      all names are there; a file that was not synced is empty, half there, or of zeros
     undone                 no change of a name in a folder that was not synced is there
     undone in FOLDER       nor are those in this folder alone, while all others are there
 
-The order in which a disk keeps what was not synced is free, so a marker may be there and what it vouches for not.
+The order in which a disk keeps what was not synced is free, so a marker may be there and what it vouches for
+not.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from tests.campaign.findings import Finding, Trial, broken_card, state
 from tests.campaign.interception import Change, Fault
-from tests.campaign.kills import Case, Straight, again, begun, cases, refusal, straight, told
+from tests.campaign.kills import Case, Straight, again, cases, refusal, straight, told
 from tests.campaign.stages import Bench
 
 SHORT_STEP, STEP = 20, 1  # of the changes, each how many-th is tried

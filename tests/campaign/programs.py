@@ -1,7 +1,7 @@
 """Programs of this package, each forked from a process that has imported what they import.
 
-Started anew, each would take ten seconds of a core for that. The forked process is otherwise what a user's is:
-the module's `__main__`, its own session, its output in files, its exit handlers.
+Started anew, each would take ten seconds of a core for that. The forked process is otherwise what a user's
+is: the module's `__main__`, its own session, its output in files, its exit handlers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.campaign.interception import Change, Fault, arm, changes
+from tests.campaign.interception import UNDISTURBED, Change, Fault, arm, changes
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60.0
@@ -87,7 +87,7 @@ class Program:
         *,
         folder: Path,
         scratch: Path,
-        fault: Fault = Fault(),
+        fault: Fault = UNDISTURBED,
         variables: dict[str, str] | None = None,
         prepare: Callable[[], None] | None = None,
     ) -> None:
@@ -166,7 +166,7 @@ def _run(module: str, arguments: Sequence[str]) -> int:
     """In the new process: be the program; its exit code."""
     logging.root.handlers.clear()
     os.chdir(ROOT)
-    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: PTH123, SIM115
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
     sys.argv = [module, *arguments]
     code = 0
     try:

@@ -16,7 +16,14 @@ from typing import Any
 
 from tests.campaign.programs import Ended, Program
 
-CLASSIC = ("--augment.video.variants", "0", "--augment.audio.variants", "0", "--augment.classic.variants", "1")
+CLASSIC = (
+    "--augment.video.variants",
+    "0",
+    "--augment.audio.variants",
+    "0",
+    "--augment.classic.variants",
+    "1",
+)
 SPLITS = ("train",) * 4 + ("valid", "test", "test")
 SIGNALS_NEED = 8  # training clips, to calibrate
 
@@ -135,7 +142,9 @@ class Bench:
         """Run the stage's command to its end."""
         return self.start(stage, more, **options).wait()
 
-    def program(self, module: str, arguments: Sequence[str], name: str = "scratch", **options: Any) -> Program:
+    def program(
+        self, module: str, arguments: Sequence[str], name: str = "scratch", **options: Any
+    ) -> Program:
         """Start any program; its output goes to the folder `name`."""
         scratch = self.folder / "bench" / name
         shutil.rmtree(scratch, ignore_errors=True)
@@ -187,7 +196,9 @@ def _augmented(folder: Path, changed: int) -> None:
 
     rows = [original(seed) for seed in range(SIGNALS_NEED)]
     rows += [original(100, split="valid"), original(101, split="test")]
-    made = [variant(rows[n], "video", 0, video=original(n + 20 + changed)["video"]["bytes"]) for n in range(3)]
+    made = [
+        variant(rows[n], "video", 0, video=original(n + 20 + changed)["video"]["bytes"]) for n in range(3)
+    ]
     write_store(folder, [*rows, *made], generation=f"{changed}" * 12)
 
 

@@ -1,7 +1,8 @@
 """Two runs in one folder, runs that are asked to stop, and launchers that are killed.
 
-A second run is refused by name while the first one goes on, and changes nothing; the lock of a dead one is taken
-over. SIGINT and SIGTERM end a stage with one line; the same command goes on. Workers end with their launcher.
+A second run is refused by name while the first one goes on, and changes nothing; the lock of a dead one is
+taken over. SIGINT and SIGTERM end a stage with one line; the same command goes on. Workers end with their
+launcher.
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ LAUNCHERS = {
         "no", "--dynamo_backend", "no",
     ),
 }  # fmt: skip
-LAUNCHED = {"augment": "torchrun", "score": "torchrun", "finetune": "accelerate", "finetune.fusion": "torchrun"}
+LAUNCHED = {
+    "augment": "torchrun",
+    "score": "torchrun",
+    "finetune": "accelerate",
+    "finetune.fusion": "torchrun",
+}
 LOCKED = ("import", "augment", "score", "finetune", "finetune.fusion")
 
 
@@ -74,7 +80,9 @@ def _second(bench: Bench, case: Case, run: Straight, change: int) -> Trial:
     second = bench.start(case.stage, case.more, name="second").wait()
     if second.code != 1 or str(first.pid) not in second.told:
         findings.append(
-            Finding("wrong", f"a second run is not refused: exit code {second.code}, {last_line(second.told)}")
+            Finding(
+                "wrong", f"a second run is not refused: exit code {second.code}, {last_line(second.told)}"
+            )
         )
     with suppress(ProcessLookupError):
         os.kill(first.pid, signal.SIGCONT)
