@@ -18,6 +18,7 @@ TIMES = {
     "updated", "rows_per_second", "expected_end", "seconds", "time", "steps_per_second", "train_runtime",
     "train_samples_per_second", "train_steps_per_second", "pid",
 }  # fmt: skip
+_ESCAPE = re.compile(r"\x1b(?!\[A).{,4}", re.DOTALL)
 _PROCESS = re.compile(r"\.\d+\.")
 
 
@@ -69,6 +70,12 @@ def of_end(ended: Ended, code: int | None = 0) -> list[Finding]:
     if ended.orphans:
         findings.append(Finding("rubbish", f"{ended.orphans} of its processes still run"))
     return findings
+
+
+def of_escapes(ended: Ended) -> list[Finding]:
+    """Whether escapes were printed that a terminal obeys, but for those that move a progress bar."""
+    found = _ESCAPE.search(ended.told)
+    return [Finding("executed", f"a terminal escape is printed: {found.group()!r}")] if found else []
 
 
 def last_line(told: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from tests.campaign.findings import Finding, Trial, contents, last_line, of_end
+from tests.campaign.findings import Finding, Trial, contents, last_line, of_end, of_escapes
 from tests.campaign.hostile_files import GOOD, HEAD, MEDIA, PICKLES, RECIPES, TABLES, write_corpus
 from tests.campaign.programs import Ended
 from tests.campaign.stages import CLASSIC, STAGES, Bench
@@ -62,9 +62,7 @@ def trials(bench: Bench, _: str = "", short: bool = False) -> Iterator[Trial]:
 
 
 def _of(canary: Canary, ended: Ended, of: str) -> list[Finding]:
-    findings = [*of_end(ended, 0 if of == "media" else None), *canary.findings()]
-    if "\x1b" in ended.told:
-        findings.append(Finding("executed", f"a terminal escape is printed: {last_line(ended.told)}"))
+    findings = [*of_end(ended, 0 if of == "media" else None), *canary.findings(), *of_escapes(ended)]
     more = ended.peak_mb - psutil.Process().memory_info().rss // 2**20
     if more > MOST_MB:
         findings.append(Finding("wrong", f"takes {more} MiB"))
@@ -165,7 +163,8 @@ def _linked(model: Path, canary: str) -> None:
 
 
 _HUGE_HEADER = struct.pack("<Q", 2**62) + b"{}"
-_LYING = json.dumps({"x": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 4]}}).encode()
+_TENSOR = json.dumps({"x": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 4]}}).encode()
+_LYING = struct.pack("<Q", len(_TENSOR)) + _TENSOR
 
 # By name, what is done to the folder of a model that is whole.
 MODELS: dict[str, Callable[[Path, str], None]] = {
@@ -183,13 +182,15 @@ MODELS: dict[str, Callable[[Path, str], None]] = {
     "a record in utf-16": _content("model.json", lambda _: "{}".encode("utf-16")),
     "a deep record": _content("model.json", lambda _: b"[" * 100_000),
     "a long header": _content("adapter_model.safetensors", lambda _: _HUGE_HEADER),
-    "a lying header": _content("adapter_model.safetensors", lambda _: struct.pack("<Q", len(_LYING)) + _LYING),
+    "a lying header": _content("adapter_model.safetensors", lambda _: _LYING),
     "a pickle for an adapter": _content("adapter_model.safetensors", EVIL_PICKLE),
     "a pickle for a head": _content("head.safetensors", EVIL_PICKLE),
     "an empty head": _content("head.safetensors", lambda _: b""),
     "another adapter": _json("adapter_config.json", peft_type="EVIL"),
     "an adapter of a large rank": _json("adapter_config.json", r=2**40),
-    "an adapter of code": _json("adapter_config.json", auto_mapping={"parent_library": "os", "base_model_class": "x"}),
+    "an adapter of code": _json(
+        "adapter_config.json", auto_mapping={"parent_library": "os", "base_model_class": "x"}
+    ),
     "an adapter that is a list": _content("adapter_config.json", lambda _: b"[]"),
     "metrics that are none": _content("metrics.json", lambda _: b"[1, 2"),
 }  # fmt: skip

@@ -48,7 +48,7 @@ MEDIA: dict[str, Bytes] = {
     "network.mp4": lambda _: b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n",
     "session.mp4": lambda _: b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n",
     "page.mp4": lambda canary: f'<svg xmlns:x="x"><image href="file://{canary}.secret"/></svg>'.encode(),
-    "entities.mp4": lambda canary: f'<!DOCTYPE a [<!ENTITY b SYSTEM "file://{canary}.secret">]><MPD>&b;</MPD>'.encode(),
+    "entities.mp4": lambda c: f'<!DOCTYPE a [<!ENTITY b SYSTEM "file://{c}.secret">]><MPD>&b;</MPD>'.encode(),
     "long.wav": lambda _: _wave(16_000, 2**32 - 1),
     "slow.wav": lambda _: _wave(1, 100),
     "fast.wav": lambda _: _wave(2**31 - 1, 100),
@@ -87,7 +87,7 @@ TABLES: dict[str, Bytes] = {
     "protocol": lambda c: (HEAD + GOOD + f"concat:{c}.secret|{c}.secret,x,1,train,c\n").encode(),
     "not a number": lambda _: (HEAD + "good.mp4,x,nan,train,a\ngood.mp4,y,1e999,train,a\n").encode(),
     "formula": lambda c: (HEAD + f"good.mp4,=cmd|'/c touch {c}'!A1,1,train,a\n").encode(),
-    "escapes": lambda _: (HEAD + "good.mp4,\x1b[2J\x1b]0;x\x07,1,train,a\n\x1b[31mx.mp4,y,1,train,b\n").encode(),
+    "escapes": lambda _: (HEAD + "good.mp4,\x1b[2J\x1b]0;\x07,1,train,a\n\x1b[3mx.mp4,y,1,train,b\n").encode(),
     "ids that climb": lambda _: f"id,{HEAD}../../../../canary,good.mp4,x,1,train,a\n".encode(),
     "one id twice": lambda _: f"id,{HEAD}a,good.mp4,x,1,train,a\na,good.mp4,y,1,train,a\n".encode(),
     "many columns": lambda _: (",".join(f"c{n}" for n in range(20_000)) + "\n" + HEAD).encode(),
@@ -133,15 +133,17 @@ def _calls(module: str, name: str, argument: str) -> bytes:
     return f"c{module}\n{name}\n(S'{argument}'\ntR.".encode()
 
 
+def _dotted(argument: bytes) -> bytes:
+    return b"\x80\x04\x8c\x05numpy\x8c\x09os.system\x93\x8c" + bytes([len(argument)]) + argument + b"\x85R."
+
+
 def _put(number: int) -> bytes:
     return b"\x80\x02]r" + struct.pack("<I", number) + b"."
 
 
 def _doubling(times: int) -> bytes:
     """A tuple of a tuple twice, and so on: small on disk and without end when it is walked through."""
-    return (
-        b"\x80\x02)" + b"".join(b"q" + bytes([n]) + b"h" + bytes([n]) + b"\x86" for n in range(times)) + b"."
-    )
+    return b"\x80\x02)" + b"".join(bytes([*b"q", n, *b"h", n, 0x86]) for n in range(times)) + b"."
 
 
 PICKLES: dict[str, Bytes] = {
@@ -152,8 +154,8 @@ PICKLES: dict[str, Bytes] = {
     "subprocess": lambda canary: _calls("subprocess", "getoutput", f"touch {canary}"),
     "numpy load": lambda canary: _calls("numpy", "load", canary),
     "getattr": lambda _: b"\x80\x04\x8c\x08builtins\x8c\x07getattr\x93.",
-    "dotted name": lambda canary: b"\x80\x04\x8c\x05numpy\x8c\x09os.system\x93\x8c" + bytes([len(canary) + 6]) + b"touch " + canary.encode() + b"\x85R.",
-    "runtime": lambda canary: _calls("numpy.testing._private.utils", "runstring", f"open('{canary}','w')".replace("'", '"')),
+    "dotted name": lambda canary: _dotted(f"touch {canary}".encode()),
+    "runtime": lambda canary: _calls("numpy.testing", "runstring", f'open("{canary}","w")'),
     "empty": lambda _: b"",
     "cut": lambda _: pickle.dumps({"train": list(range(999))})[:500],
     "text": lambda _: b"no pickle at all",

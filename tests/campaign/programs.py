@@ -31,12 +31,12 @@ ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60.0
 GRACE_S = 3.0  # in which the processes of a program that has ended must have ended, too
 IMPORTED = (
-    "torch", "transformers.trainer", "transformers", "diffusers", "peft", "datasets", "pyarrow.parquet", "av",
-    "accelerate.commands.launch", "matplotlib.figure", "matplotlib.backends.backend_svg", "jinja2", "huggingface_hub",
-    "torch.distributed.run", "torch.optim", "pipelines.__main__", "pipelines.importing", "pipelines.reencoding",
-    "pipelines.report.page", "pipelines.hub", "augment.run", "augment.video.variants", "augment.audio.variants",
-    "augment.voice_conversion", "augment.fatezero", "score.run", "finetune.run", "finetune.evaluation",
-    "finetune.prediction", "finetune.fusion.run",
+    "torch", "transformers.trainer", "transformers", "diffusers", "peft", "datasets", "pyarrow.parquet",
+    "av", "accelerate.commands.launch", "matplotlib.figure", "matplotlib.backends.backend_svg", "jinja2",
+    "huggingface_hub", "torch.distributed.run", "torch.optim", "pipelines.__main__", "pipelines.importing",
+    "pipelines.reencoding", "pipelines.report.page", "pipelines.hub", "augment.run",
+    "augment.video.variants", "augment.audio.variants", "augment.voice_conversion", "augment.fatezero",
+    "score.run", "finetune.run", "finetune.evaluation", "finetune.prediction", "finetune.fusion.run",
 )  # fmt: skip
 
 

@@ -81,7 +81,8 @@ STAGES = {
     "finetune.fusion": Stage(
         "finetune.fusion",
         (
-            "--data", "{read}/scored", "--out", "{out}", "--fusion.seeds", "[1,2]", "--fusion.training.epochs", "2",
+            "--data", "{read}/scored", "--out", "{out}", "--fusion.seeds", "[1,2]",
+            "--fusion.training.epochs", "2",
             "--fusion.training.device", "cpu", "--fusion.network.width", "16", "--fusion.network.heads", "2",
         ),
         ("--fusion.losses.statistics", "0.2"),

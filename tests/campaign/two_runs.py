@@ -30,8 +30,8 @@ STARTS_S = 90.0
 LAUNCHERS = {
     "torchrun": ("torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
     "accelerate": (
-        "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1", "--mixed_precision",
-        "no", "--dynamo_backend", "no",
+        "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1",
+        "--mixed_precision", "no", "--dynamo_backend", "no",
     ),
 }  # fmt: skip
 LAUNCHED = {
