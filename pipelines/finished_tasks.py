@@ -105,7 +105,10 @@ def committed(directory: Path) -> Committed:
 
 def _index_of(directory: Path) -> dict[str, Any]:
     try:
-        return read_sealed(directory / WORKS)
+        index = read_sealed(directory / WORKS)
+        if not {"generation", "rows"} <= index.keys():
+            raise DamagedFile(f"{directory / WORKS}: damaged: it lacks `generation` or `rows`")
+        return index
     except FileNotFoundError:
         return {}
     except DamagedFile as error:

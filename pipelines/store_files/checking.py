@@ -48,7 +48,7 @@ def check(directory: Path, say: Callable[[str], None] = print) -> None:
     if total:
         raise DamageFound(
             f"{directory}: {_files_told(total)}, named above; give the commands that made these stores once"
-            " more, they make again what is lost"
+            " more, which makes again what is lost"
         )
 
 

@@ -119,7 +119,7 @@ def damage(directory: Path, problem: str) -> DamagedStore:
 
 
 def _way_out(directory: Path) -> str:
-    again = f"give the command that made {directory} once more, it makes again what is lost"
+    again = f"give the command that made {directory} once more, which makes again what is lost"
     try:
         command: Any = read_sealed(directory / "settings.json").get("command")
     except (OSError, DamagedFile):

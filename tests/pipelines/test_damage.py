@@ -231,6 +231,10 @@ def test_a_store_without_digests_is_read_as_before_and_goes_on(finished: Path, t
     assert run(plain).seen == []
     assert content(plain).keys() == before.keys()
     assert read(plain) == read(finished)
+    index = (plain / "works.json").read_text()
+    (plain / "works.json").write_text(index.replace('"rows"', '"rowt"'))
+    assert len(run(plain).seen) == 8
+    assert read(plain) == read(finished)
     shard = names(plain, "data/train-*")[0]
     for told, copy, _ in trials(plain, tmp_path, [shard]):
         if "bit" not in told:
