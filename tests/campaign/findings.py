@@ -110,7 +110,7 @@ def state(folder: Path) -> str:
 
 
 def broken_card(folder: Path) -> list[Finding]:
-    """What a store's card names and the store does not have; a card that is there is always of a whole store."""
+    """What a store's card names and the store does not have."""
     card = folder / "README.md"
     names = re.findall(r"data/[\w-]+\.parquet", card.read_text(errors="replace")) if card.is_file() else []
     return [
