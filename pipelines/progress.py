@@ -107,7 +107,8 @@ class Progress:
         """The sum over all processes, whether they have started or not."""
         tallies = dict(enumerate(self._first)) | {self.share.rank: self.tally}
         for rank in range(1, self.share.processes) if self.share.rank == 0 else ():
-            if self._file(rank).exists():
+            # Missing until that process has started; a damaged one is soon written again.
+            with suppress(FileNotFoundError, ValueError, TypeError):
                 tallies[rank] = Tally(**json.loads(self._file(rank).read_text(encoding="utf-8")))
         return sum(tallies.values(), start=Tally(0, 0, 0))
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.device import cpu_is_wanted
-from pipelines.errors import RunError, UsageError
+from pipelines.errors import RunError, UsageError, reason
 from pipelines.folder_lock import holder
 from pipelines.launching import launch
 from pipelines.settings import SECTIONS, read_recipe
@@ -111,15 +111,24 @@ def print_status(directory: Path) -> None:
             f"{directory}: no status.json there or one folder down; name a store or a run's folder"
         )
     for path in sorted(paths, key=lambda path: path.stat().st_mtime):
-        status = json.loads(path.read_text(encoding="utf-8"))
-        state, end = status["state"], status["expected_end"] if status["left"] else None
-        if state == "running" and holder(path.parent) is None:
-            state, end = "killed", None
-        expected = f", expected end {end}" if end else ""
-        print(
-            f"{status['stage']:<10} {state:<8} {status['done']} done, {status['failed']} failed,"
-            f" {status['left']} left, {status['rows_per_second']:g} rows/s{expected}"
-        )
+        try:
+            print(_status_line(path))
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{path}: is damaged ({reason(error)}); the command that made {path.parent} writes it again"
+            ) from error
+
+
+def _status_line(path: Path) -> str:
+    status = json.loads(path.read_text(encoding="utf-8"))
+    state, end = status["state"], status["expected_end"] if status["left"] else None
+    if state == "running" and holder(path.parent) is None:
+        state, end = "killed", None
+    expected = f", expected end {end}" if end else ""
+    return (
+        f"{status['stage']:<10} {state:<8} {status['done']} done, {status['failed']} failed,"
+        f" {status['left']} left, {status['rows_per_second']:g} rows/s{expected}"
+    )
 
 
 def _by_section(overrides: Sequence[str]) -> dict[str, list[str]]:

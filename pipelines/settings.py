@@ -160,7 +160,7 @@ def parse_stage(
         retry_failed=parsed.retry_failed,
         overwrite=parsed.overwrite,
         flags={name: parsed[name.replace("-", "_")] for name in flags},
-        command=shlex.join([prog, *argv]),
+        command=shlex.join([*prog.split(), *argv]),
         paths={name: Path(parsed[name]) if parsed[name] else None for name in paths},
     )
 

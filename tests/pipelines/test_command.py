@@ -137,6 +137,10 @@ def test_status_of_a_store_and_of_a_run(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out == 2 * line
     with pytest.raises(RunError, match="no status"):
         main(["status", str(tmp_path / "nothing")])
+    for damage in ("", "{", "[]", '{"stage": "score"}'):
+        (tmp_path / "scored" / "status.json").write_text(damage)
+        with pytest.raises(RunError, match=r"status\.json: is damaged .*writes it again"):
+            main(["status", str(tmp_path)])
 
 
 @pytest.mark.parametrize(
