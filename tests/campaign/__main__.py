@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.campaign import damage, hostile, hub, kills, machine, power_loss, two_runs
+from tests.campaign import damage, kills, machine, power_loss, two_runs
 from tests.campaign.findings import Trial
+from tests.campaign.hostile import hub, inputs
 from tests.campaign.interception import compiler, ready
 from tests.campaign.programs import warm_up
 from tests.campaign.stages import STAGES, Bench
@@ -30,7 +31,7 @@ OF_STAGES: dict[str, Callable[..., Iterator[Trial]]] = {
     "two": two_runs.trials,
     "damage": damage.trials,
 }
-ALONE: dict[str, Callable[..., Iterator[Trial]]] = {"push": hub.trials, "hostile": hostile.trials}
+ALONE: dict[str, Callable[..., Iterator[Trial]]] = {"push": hub.trials, "hostile": inputs.trials}
 KINDS = (*OF_STAGES, *ALONE)
 
 

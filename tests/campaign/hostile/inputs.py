@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from tests.campaign.findings import Finding, Trial, contents, last_line, of_end, of_escapes
-from tests.campaign.hostile_files import GOOD, HEAD, MEDIA, PICKLES, RECIPES, TABLES, write_corpus
+from tests.campaign.hostile.files import GOOD, HEAD, MEDIA, PICKLES, RECIPES, TABLES, write_corpus
 from tests.campaign.programs import Ended
 from tests.campaign.stages import CLASSIC, STAGES, Bench
 

@@ -157,7 +157,7 @@ def _answered(
 def _guarded(bench: Bench, corpus: str) -> Trial:
     """A corpus whose terms forbid a push, in one of its spellings, is refused."""
     ended = bench.program(
-        "tests.campaign.hub", [str(bench.out), corpus], prepare=lambda: shutil.rmtree(bench.out, True)
+        "tests.campaign.hostile.hub", [str(bench.out), corpus], prepare=lambda: shutil.rmtree(bench.out, True)
     ).wait()
     told = bench.program("pipelines", ["push", str(bench.out), "ann/clips", "--dry-run"]).wait()
     findings = of_end(ended) + of_end(told, 2)
