@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from finetune import evaluation
 from finetune.__main__ import main
-from finetune.training.weighted_trainer import newest_complete_checkpoint
+from finetune.training.resuming import newest_complete_checkpoint
 from pipelines.errors import UsageError
 from pipelines.store import committed_generation
 from tests import processes, tiny
