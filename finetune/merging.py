@@ -66,7 +66,8 @@ def merge(directory: Path, out: Path, *, precision: str = "float32") -> Path:
                     shutil.copyfile(directory / name, temporary / name)
             write_text(temporary / "README.md", _card(record, out.name, precision))
             about = {"merged": True, "base": record["config"]["model"], "precision": precision}
-            write_record(temporary, record | about)
+            names = [path.name for path in temporary.iterdir()]
+            write_record(temporary, record | about, names)
             temporary.replace(out)
             sync_folder(out.parent)
     finally:

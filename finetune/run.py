@@ -16,15 +16,18 @@ import torch
 from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from finetune.agreement import agreed
 from finetune.inputs.dataset import Collator, EncodedRows, Selection, TrainingRows, select
 from finetune.inputs.scales import common_scale
 from finetune.inputs.shown_modalities import check_shown, shown_modalities
 from finetune.model.fsdp import load_in_every_process
 from finetune.model.head_init import start_head
 from finetune.model.loading import load_family
-from finetune.model.regressor import SentimentModel
+from finetune.model.regressor import ADAPTER_CONFIG, ADAPTER_FILE, HEAD_FILE, SentimentModel
 from finetune.model.saved_model import (
+    CARD,
     RECORD,
+    RESULTS,
     base_dtype,
     build,
     dtype_description,
@@ -39,7 +42,7 @@ from finetune.tower_cache.frozen_towers import KeepTowers, flush, frozen_towers
 from finetune.training.arguments import idle_gpus_hint, training_arguments
 from finetune.training.milestones import Milestones
 from finetune.training.modality_conflict import ModalityConflict
-from finetune.training.resuming import agreed, checkpoint_to_resume
+from finetune.training.resuming import checkpoint_to_resume
 from finetune.training.training_log import TrainingLog
 from finetune.training.validation import (
     computed,
@@ -88,7 +91,7 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     # The folder.
     arguments = training_arguments(config, out, invocation.seed)
     claim = claim_of(invocation)
-    agreed(lambda: claim_folder(out, claim, overwrite=invocation.flags["overwrite"]))
+    agreed(lambda: claim_folder(out, claim, overwrite=invocation.flags.get("overwrite", False)))
     if agreed(lambda: finished(out)):
         return nothing_to_do(out) if arguments.should_save else {}
     checkpoint = agreed(lambda: checkpoint_to_resume(out / CHECKPOINTS, arguments.world_size))
@@ -260,4 +263,5 @@ def write_results(
     }
     write_json(out / "metrics.json", metrics)
     write_card(out, record | {"scale": scale}, rows, metrics)
-    write_record(out, record | {"scale": scale})
+    written = (ADAPTER_FILE, ADAPTER_CONFIG, HEAD_FILE, CARD, *RESULTS)
+    write_record(out, record | {"scale": scale}, [name for name in written if (out / name).exists()])

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from finetune.model.regressor import ADAPTER_FILE, HEAD_FILE
-from finetune.model.saved_model import RECORD, current
+from finetune.model.regressor import ADAPTER_CONFIG, ADAPTER_FILE, HEAD_FILE
+from finetune.model.saved_model import CARD, RECORD, RESULTS, current
 from finetune.settings import FinetuneConfig
 from finetune.training.resuming import newest_complete_checkpoint
 from pipelines.atomic import write_json
@@ -28,11 +28,12 @@ RUN_CONFIG_0_1 = "begun.json"
 RESUMABLE_KEYS = ("cache_mb", "device", "save_every", "tower_cache", "trackers")
 """Settings that may change between a run and its resumption."""
 CHECKPOINTS = "checkpoints"
+BEGUN = "a run without a checkpoint"
 # What a run writes, but for the outputs of towers, which other settings can use. Removed in this order: until
 # all is gone, the folder says whose it was.
 WRITTEN = (
-    RECORD, "metrics.json", "predictions.parquet", "comparison.json", "README.md", ADAPTER_FILE,
-    "adapter_config.json", HEAD_FILE, "log.jsonl", "status.json", CHECKPOINTS, RUN_CONFIG_0_1, RUN_CONFIG,
+    RECORD, *RESULTS, "comparison.json", CARD, ADAPTER_FILE, ADAPTER_CONFIG, HEAD_FILE, "log.jsonl",
+    "status.json", CHECKPOINTS, RUN_CONFIG_0_1, RUN_CONFIG,
 )  # fmt: skip
 
 
@@ -63,13 +64,13 @@ def claim_folder(out: Path, claim: dict[str, Any], *, overwrite: bool) -> None:
     if changes or not begun:
         held = _held(out)
         if not overwrite and (changes or held):
-            other = f"other settings ({', '.join(changes)})" if changes else "settings that no file there tells"
+            other = f"other settings ({', '.join(changes)})" if changes else "settings that no file tells"
             raise UsageError(
-                f"--out: {out} holds {held or 'a run without a checkpoint'} with {other}; --overwrite replaces"
-                " it, or choose another folder"
+                f"--out: {out} holds {held or BEGUN} with {other}; --overwrite replaces it, or choose another"
+                " folder"
             )
-        if overwrite and (changes or held):
-            print(f"finetune: replaces {held or 'a run without a checkpoint'} in {out}", flush=True)
+        if changes or held:
+            print(f"finetune: replaces {held or BEGUN} in {out}", flush=True)
             for name in WRITTEN:
                 _remove(out / name)
     if not _readable(out / RUN_CONFIG) and not _readable(out / RUN_CONFIG_0_1):

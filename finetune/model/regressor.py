@@ -20,6 +20,7 @@ from pipelines.errors import RunError, reason
 
 HEAD_FILE = "head.safetensors"
 ADAPTER_FILE = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
 LONGEST_ANSWER = 8
 """Tokens that are generated at most; a written rating has five or six."""
 
@@ -130,7 +131,9 @@ class SentimentModel(nn.Module):
         names = {canonical_name(name): name for name in own}
         read = read_tensors(directory / ADAPTER_FILE)
         saved = {canonical_name(name): value for name, value in read.items()}
-        _check_fit("adapter", directory / ADAPTER_FILE, saved, {key: own[name] for key, name in names.items()})
+        _check_fit(
+            "adapter", directory / ADAPTER_FILE, saved, {key: own[name] for key, name in names.items()}
+        )
         adapter = {names[key]: shard_like(own[names[key]], value) for key, value in saved.items()}
         set_peft_model_state_dict(self.thinker, adapter)
 
@@ -161,7 +164,9 @@ def _check_fit(what: str, path: Path, saved: dict[str, Tensor], own: dict[str, T
     """Refuse tensors that have other names or shapes than those of the model."""
     strange = saved.keys() ^ own.keys()
     if strange:
-        problem = f"{len(strange)} tensors are missing from the file or from the model, such as {min(strange)}"
+        problem = (
+            f"{len(strange)} tensors are missing from the file or from the model, such as {min(strange)}"
+        )
     else:
         shapes = {name: (tuple(saved[name].shape), tuple(own[name].shape)) for name in own}
         other = {name: both for name, both in shapes.items() if both[0] != both[1]}
@@ -170,7 +175,8 @@ def _check_fit(what: str, path: Path, saved: dict[str, Tensor], own: dict[str, T
         name, (found, wanted) = min(other.items())
         problem = f"{name} has the shape {found} in the file and {wanted} in the model"
     raise RunError(
-        f"{path}: is no {what} of this model: {problem}; take the model and the settings that model.json names"
+        f"{path}: is no {what} of this model: {problem}; take the model and the settings that model.json"
+        " names"
     )
 
 

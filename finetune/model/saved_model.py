@@ -39,9 +39,9 @@ RECORD = "model.json"
 WEIGHTS = (ADAPTER_FILE, HEAD_FILE)
 RESULTS = ("metrics.json", "predictions.parquet")
 """Files that `daq-msa evaluate` may write anew."""
-OTHERS = (RECORD, "run_config.json", "begun.json", "status.json", "comparison.json")
-"""Files of the folder that are no part of the model."""
+CARD = "README.md"
 READ_BYTES = 2**26
+"""Files of a merged model up to this size are read when they are verified."""
 MADE_AGAIN = "the command that made this folder makes it again: the same `finetune`, or `daq-msa merge`"
 FLASH = "flash_attention_2"
 # Values of settings that did not exist when a record was written.
@@ -135,15 +135,14 @@ def read_record(directory: Path, key: str = "--model") -> dict[str, Any]:
     return record | {"config": current(record["config"])}
 
 
-def write_record(directory: Path, record: dict[str, Any]) -> None:
-    """Write `model.json`, which vouches for the other files of the model; last, so a folder with it is complete.
+def write_record(directory: Path, record: dict[str, Any], names: Iterable[str]) -> None:
+    """Write `model.json`, which vouches for the named files; last, so a folder with it is complete.
 
     All of them are on the disk before it is.
     """
-    names = [*WEIGHTS, *(path.name for path in directory.glob("*.json")), *RESULTS, "README.md"]
-    files = [name for name in dict.fromkeys(names) if name not in OTHERS and (directory / name).is_file()]
-    settle(directory, files)
-    write_json(directory / RECORD, record | {"files": fingerprints(directory, files)})
+    names = sorted(names)
+    settle(directory, names)
+    write_json(directory / RECORD, record | {"files": fingerprints(directory, names)})
     sync_folder(directory)
 
 
@@ -164,7 +163,8 @@ def check_files(directory: Path, record: dict[str, Any]) -> None:
     Raises:
         RunError: Naming the file that is missing or broken.
     """
-    used = {name: known for name, known in record.get("files", {}).items() if name not in RESULTS}
+    files = record.get("files", {})
+    used = {name: known for name, known in files.items() if name not in (*RESULTS, CARD)}
     small = {name: known for name, known in used.items() if known["bytes"] <= READ_BYTES or name in WEIGHTS}
     try:
         verify(directory, used, content=False)
@@ -285,7 +285,7 @@ split.
 ## Made by
 {versions}
 """
-    write_text(directory / "README.md", card)
+    write_text(directory / CARD, card)
 
 
 def _kept(kept: dict[str, Any] | None) -> str:

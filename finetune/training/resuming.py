@@ -1,40 +1,14 @@
-"""The checkpoint that a training goes on from, and the first process' decisions, which all follow."""
+"""The checkpoint that a training goes on from."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 from transformers.trainer import TRAINER_STATE_NAME
 
 from pipelines.checkpoints import MARKER, newest_whole, read_json_object, whole
-from pipelines.device import share
-from pipelines.errors import RunError, UsageError
-
-Decision = TypeVar("Decision")
-
-
-def agreed(decide: Callable[[], Decision]) -> Decision:
-    """What the first process decides, in all processes; so is its refusal.
-
-    Raises:
-        RunError, UsageError: As `decide` does, in all processes.
-    """
-    decided: list[Any] = [None]
-    if share().rank == 0:
-        try:
-            decided = [decide()]
-        except (RunError, UsageError) as error:
-            decided = [error]
-    if share().processes > 1:
-        from accelerate.utils import broadcast_object_list
-
-        decided = broadcast_object_list(decided)
-    if isinstance(decided[0], Exception):
-        raise decided[0]
-    return decided[0]
+from pipelines.errors import UsageError
 
 
 def newest_complete_checkpoint(directory: Path) -> Path | None:

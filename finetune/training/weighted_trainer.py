@@ -259,7 +259,7 @@ class StepStatistics:
 
 def mean_loss(state: TrainerState) -> float:
     """The mean loss over all steps of a training, from its log."""
-    total, last = 0.0, 0
+    total, last = 0.0, 0.0
     for entry in state.log_history:
         if "loss" in entry:
             total += entry["loss"] * (entry["step"] - last)
