@@ -81,6 +81,15 @@ def settle(folder: Path, names: Iterable[str]) -> None:
     sync_folder(folder)
 
 
+def settle_tree(folder: Path) -> list[str]:
+    """As `settle`, all files in a folder and in those inside it; returns their names."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    settle(folder, names)
+    for inner in (path for path in folder.rglob("*") if path.is_dir()):
+        sync_folder(inner)
+    return names
+
+
 def sync_folder(folder: Path) -> None:
     """Get the names in a folder to the disk."""
     handle = os.open(folder, os.O_RDONLY)
@@ -103,11 +112,10 @@ def seal(folder: Path, *, names: Iterable[str] | None = None, **about: Any) -> N
     """
     (folder / MARKER).unlink(missing_ok=True)
     if names is None:
-        names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    names = sorted(names)
-    settle(folder, names)
-    for inner in (path for path in folder.rglob("*") if path.is_dir()):
-        sync_folder(inner)
+        names = settle_tree(folder)
+    else:
+        names = sorted(names)
+        settle(folder, names)
     write_json(folder / MARKER, about | {"files": fingerprints(folder, names)})
     sync_folder(folder)
     sync_folder(folder.parent)

@@ -138,7 +138,11 @@ def test_whatever_is_left_of_a_file_the_run_ends_the_same(
 @pytest.mark.slow
 @pytest.mark.parametrize("case", REST, ids="-".join)
 def test_whatever_is_left_of_any_file_the_run_ends_the_same(
-    case: tuple[str, str], interrupted: Path, straight: Path, command: Callable[..., list[str]], tmp_path: Path
+    case: tuple[str, str],
+    interrupted: Path,
+    straight: Path,
+    command: Callable[..., list[str]],
+    tmp_path: Path,
 ) -> None:
     goes_on(case, interrupted, straight, command, tmp_path / "run")
 
@@ -165,7 +169,9 @@ def test_without_its_settings_a_run_is_not_continued_with_others(
     """The checkpoints say what they are of, too."""
     out = Path(shutil.copytree(interrupted, tmp_path / "run"))
     (out / "run_config.json").write_bytes(content)
-    with pytest.raises(UsageError, match=r"checkpoint-4 with other settings \(learning_rate was 0.001 and is"):
+    with pytest.raises(
+        UsageError, match=r"checkpoint-4 with other settings \(learning_rate was 0.001 and is"
+    ):
         main(command(out, learning_rate=0.5))
 
 

@@ -121,7 +121,7 @@ def test_stopped_and_started_again_it_is_as_if_it_had_not_been(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stopped_behind(5, patch)  # one behind the last saved state
         main(command(speech, tmp_path, "--steps", "6"))
-    assert [path.name for path in (tmp_path / "states").iterdir()] == ["step-00000004"]
+    assert sorted(path.name for path in (tmp_path / "states").iterdir()) == ["step-00000002", "step-00000004"]
     main(command(speech, tmp_path, "--steps", "6"))
     assert losses(tmp_path) == losses(trained)
     one, other = weights(tmp_path), weights(trained)
