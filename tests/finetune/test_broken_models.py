@@ -208,9 +208,9 @@ def test_outputs_in_wrong_places_are_refused(
             main(command(store, tiny_thinker, out))
         with pytest.raises(UsageError, match=f"^--out: .* {said}"):
             evaluation.main([*evaluate, str(out)])
-    with pytest.raises(UsageError, match="^--out: .* is inside --model"):
+    with pytest.raises(UsageError, match=r"^--out: .* is inside --model"):
         merging.main(["--model", str(model), "--out", str(model / "merged")])
-    with pytest.raises(UsageError, match="^--out: .* is a file"):
+    with pytest.raises(UsageError, match=r"^--out: .* is a file"):
         merging.main(["--model", str(model), "--out", str(file)])
 
 
@@ -219,9 +219,9 @@ def test_a_full_disk_ends_the_run_and_the_command_goes_on(
 ) -> None:
     """It fills up when the checkpoint is written."""
     arguments = command(store, tiny_thinker, tmp_path / "out")
-    with pytest.raises(RunError, match=r"cannot be written \(.*; the same command then goes on$") as ended:
-        with files_limited_to(3_000):
-            main(arguments)
+    said = r"cannot be written \(.*; the same command then goes on$"
+    with pytest.raises(RunError, match=said) as ended, files_limited_to(3_000):
+        main(arguments)
     assert "\n" not in str(ended.value)
     main(arguments)
     for name in ("adapter_model.safetensors", "head.safetensors"):

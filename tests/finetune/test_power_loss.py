@@ -1,4 +1,4 @@
-"""A run that lost power, whatever that left of a file, ends with the bytes of one that nothing interrupted."""
+"""Whatever a power loss left of a file, the run ends with the bytes of one that nothing interrupted."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sounds of many lengths, so that what else is in a batch matters to the last bits of a tower's output."""
+    """Sounds of many lengths: what else is in a batch matters to the last bits of a tower's output."""
     rows = [tiny.row(n) for n in range(8)] + [tiny.variant(n, 0.2 + 0.1 * n) for n in range(8)]
     for number, row in enumerate(rows):
         noise = np.random.default_rng(number).standard_normal(16_000 + 2_777 * number)

@@ -82,7 +82,8 @@ def test_all_reaches_the_disk_before_the_marker_has_its_name(
     checkpoint = tmp_path / "checkpoint-1"
 
     def noting(handle: int) -> None:
-        synced.append((os.readlink(f"/proc/self/fd/{handle}"), (checkpoint / MARKER).exists()))
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        synced.append((str(path), (checkpoint / MARKER).exists()))
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", noting)
@@ -153,5 +154,5 @@ def test_a_write_that_fails_is_one_line(tmp_path: Path, write: Any) -> None:
 
 
 def test_another_error_of_a_block_that_writes_stays_as_it_is() -> None:
-    with pytest.raises(RuntimeError, match="^shapes$"), writing(Path("x")):
+    with pytest.raises(RuntimeError, match=r"^shapes$"), writing(Path("x")):
         raise RuntimeError("shapes")

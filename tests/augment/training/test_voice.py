@@ -155,7 +155,7 @@ def test_a_broken_state_is_passed_over_for_the_one_before_it(
     newest = tmp_path / "states" / "step-00000004"
     DAMAGES[damage]((tmp_path if name == "settings.json" else newest) / name)
     if name == "settings.json":
-        with pytest.raises(UsageError, match="^adam_rate: got 0.5, but the training in .* was begun with"):
+        with pytest.raises(UsageError, match=r"^adam_rate: got 0\.5, but the training in .* was begun with"):
             main(command(speech, tmp_path, "--steps", "6", "--adam_rate", "0.5"))
     capsys.readouterr()
     main(command(speech, tmp_path, "--steps", "6"))
