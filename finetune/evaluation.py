@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.atomic import write_json
-from pipelines.checkpoints import Damaged, read_json_object
 from pipelines.device import join_group, leave_group, pick, share
+from pipelines.durable.checkpoints import Damaged, read_json_object
 from pipelines.errors import RunError, UsageError, call
 from pipelines.outputs import check_output
 from pipelines.row import SPLITS

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.atomic import write_text
-from pipelines.checkpoints import sync_folder, writing
+from pipelines.durable.checkpoints import sync_folder, writing
 from pipelines.errors import UsageError, call
 from pipelines.outputs import check_output
 

@@ -16,7 +16,6 @@ import torch
 from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from finetune.agreement import agreed
 from finetune.inputs.dataset import Collator, EncodedRows, Selection, TrainingRows, select
 from finetune.inputs.scales import common_scale
 from finetune.inputs.shown_modalities import check_shown, shown_modalities
@@ -26,7 +25,6 @@ from finetune.model.loading import load_family
 from finetune.model.regressor import ADAPTER_CONFIG, ADAPTER_FILE, HEAD_FILE, SentimentModel
 from finetune.model.saved_model import (
     CARD,
-    RECORD,
     RESULTS,
     base_dtype,
     build,
@@ -36,13 +34,14 @@ from finetune.model.saved_model import (
     write_record,
 )
 from finetune.objective import effective_sample_size
-from finetune.run_folder import CHECKPOINTS, claim_folder, claim_of, finished
-from finetune.settings import FinetuneConfig
+from finetune.settings import BestBy, FinetuneConfig
 from finetune.tower_cache.frozen_towers import KeepTowers, flush, frozen_towers
+from finetune.training.agreement import agreed
 from finetune.training.arguments import idle_gpus_hint, training_arguments
 from finetune.training.milestones import Milestones
 from finetune.training.modality_conflict import ModalityConflict
 from finetune.training.resuming import checkpoint_to_resume
+from finetune.training.run_folder import CHECKPOINTS, claim_folder, claim_of, finished
 from finetune.training.training_log import TrainingLog
 from finetune.training.validation import (
     computed,
@@ -55,7 +54,8 @@ from finetune.training.validation import (
 from finetune.training.weighted_trainer import WeightedTrainer
 from pipelines import provenance
 from pipelines.atomic import write_json
-from pipelines.checkpoints import read_json_object, writing
+from pipelines.device import share
+from pipelines.durable.checkpoints import read_json_object, writing
 from pipelines.outputs import check_output
 from pipelines.settings import Invocation
 from pipelines.store import StoreReader, committed_generation
@@ -82,18 +82,16 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     reader = StoreReader(invocation.data)
 
     # The rows; whatever a model or device cannot take is refused before anything is written.
-    splits = {"test": rated_rows(reader, "test")}
-    if config.best_by != "none":
-        splits = {"valid": validation_rows(reader, config.best_by)} | splits
+    splits = splits_of(reader, config.best_by)
     selection = select(reader, config.arm, invocation.seed, config.kinds)
     scale = check_rows(reader, config, selection, splits)
 
     # The folder.
     arguments = training_arguments(config, out, invocation.seed)
-    claim = claim_of(invocation)
-    agreed(lambda: claim_folder(out, claim, overwrite=invocation.flags.get("overwrite", False)))
+    claim, overwrite = claim_of(invocation), invocation.flags.get("overwrite", False)
+    agreed(lambda: claim_folder(out, claim, overwrite=overwrite))
     if agreed(lambda: finished(out)):
-        return nothing_to_do(out) if arguments.should_save else {}
+        return nothing_to_do(out)
     checkpoint = agreed(lambda: checkpoint_to_resume(out / CHECKPOINTS, arguments.world_size))
     if arguments.should_save:
         print_start(config, arguments, selection)
@@ -103,8 +101,7 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     model, encoder = build(config, scale, seed=invocation.seed)
     row_encoder = frozen_towers(encoder, model.base, config, out)
     inputs = EncodedRows(reader, row_encoder, config.cache_mb)
-    valid = splits.get("valid", ())
-    trainer = make_trainer(config, model, inputs, arguments, selection, out, valid, claim)
+    trainer = make_trainer(config, model, inputs, arguments, selection, out, splits.get("valid", ()), claim)
 
     # Before, training, after.
     try:
@@ -118,19 +115,20 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
         flush(row_encoder)
 
     # What stays.
-    if arguments.should_save:
-        (out / RECORD).unlink(missing_ok=True)
     with writing(out):
         model.save(out, write=arguments.should_save)
     if not arguments.should_save:
         return {}
-    metrics = {
-        split: {"before": metrics_of(rows, before[split]), "after": metrics_of(rows, after[split])}
-        for split, rows in splits.items()
-    }
+    metrics = compared(splits, before, after) | kept
     write_predictions(out / "predictions.parquet", splits["test"], after["test"])
-    write_results(invocation, selection, scale, metrics | kept)
-    return metrics | kept
+    write_results(invocation, selection, scale, metrics)
+    return metrics
+
+
+def splits_of(reader: StoreReader, best_by: BestBy) -> dict[str, Rows]:
+    """The rows that are rated before and after the training, by split."""
+    valid = {} if best_by == "none" else {"valid": validation_rows(reader, best_by)}
+    return valid | {"test": rated_rows(reader, "test")}
 
 
 def check_rows(
@@ -148,7 +146,9 @@ def check_rows(
 
 
 def nothing_to_do(out: Path) -> dict[str, Any]:
-    """Say that a run is finished; the content of its `metrics.json`."""
+    """Say that a run is finished; returns what `run` does."""
+    if share().rank:
+        return {}
     print(f"finetune: {out} holds the finished run of these settings; nothing is left to do", flush=True)
     return read_json_object(out / "metrics.json")
 
@@ -243,6 +243,16 @@ def load_best(trainer: WeightedTrainer, best_by: str) -> dict[str, Any]:
     if epoch is None and trainer.args.should_save:
         print(f"finetune: {best_by} had no value on the split valid; the last epoch is kept", flush=True)
     return {"epoch": epoch, "by": best_by}
+
+
+def compared(
+    splits: dict[str, Rows], before: dict[str, np.ndarray], after: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """The metrics of each split before and after the training."""
+    return {
+        split: {"before": metrics_of(rows, before[split]), "after": metrics_of(rows, after[split])}
+        for split, rows in splits.items()
+    }
 
 
 def write_results(

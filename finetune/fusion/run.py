@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finetune.agreement import agreed
 from finetune.fusion.features.arrays import FeatureSet, from_pickle
 from finetune.fusion.features.extract import from_store
 from finetune.fusion.features.file import SUFFIX, from_file
@@ -35,8 +34,10 @@ from finetune.fusion.settings import FusionConfig, NetworkSettings
 from finetune.fusion.tracking import PROJECT, flat, make_accelerator
 from finetune.fusion.training import Trained, Trainer, inputs_of, make_network, train
 from finetune.settings import check_trackers
+from finetune.training.agreement import agreed
 from pipelines.atomic import replacing, write_json, write_json_lines, write_table
-from pipelines.checkpoints import (
+from pipelines.device import join_group, pick, share
+from pipelines.durable.checkpoints import (
     MARKER,
     Damaged,
     read_json_object,
@@ -45,7 +46,6 @@ from pipelines.checkpoints import (
     whole,
     writing,
 )
-from pipelines.device import join_group, pick, share
 from pipelines.errors import RunError, reason
 from pipelines.outputs import check_output
 from pipelines.provenance import record

@@ -9,9 +9,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune.agreement import agreed
 from finetune.fusion.settings import FusionConfig
-from pipelines.checkpoints import MARKER, Damaged, read_json_object, whole
+from finetune.training.agreement import agreed
+from pipelines.durable.checkpoints import MARKER, Damaged, read_json_object, whole
 from pipelines.errors import RunError, UsageError
 from pipelines.row import digest
 from pipelines.store import committed_generation, is_store

@@ -45,8 +45,8 @@ from finetune.fusion.settings import (
     TrainingSettings,
 )
 from finetune.objective import weighted_share
-from pipelines.checkpoints import load_state, save_state
 from pipelines.device import summing_dtype
+from pipelines.durable.checkpoints import load_state, save_state
 from pipelines.errors import RunError
 from pipelines.stop_signal import StopSignal
 

@@ -28,8 +28,8 @@ from finetune.model.loading import BaseModel, load_base
 from finetune.model.regressor import ADAPTER_FILE, HEAD_FILE, SentimentModel
 from finetune.settings import FinetuneConfig
 from pipelines.atomic import write_json, write_text
-from pipelines.checkpoints import Damaged, fingerprints, read_json_object, settle, sync_folder, verify
 from pipelines.device import check_bfloat16, has_bfloat16, pick
+from pipelines.durable.checkpoints import Damaged, fingerprints, read_json_object, settle, sync_folder, verify
 from pipelines.errors import RunError, UsageError, reason
 from pipelines.row import SCALES, SPLITS
 from pipelines.settings import RENAMED

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from pipelines.atomic import replacing
-from pipelines.checkpoints import writing
+from pipelines.durable.checkpoints import writing
 from pipelines.errors import reason
 from pipelines.row import digest
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers.trainer import TRAINER_STATE_NAME
 
-from pipelines.checkpoints import MARKER, newest_whole, read_json_object, whole
+from pipelines.durable.checkpoints import MARKER, newest_whole, read_json_object, whole
 from pipelines.errors import UsageError
 
 

@@ -29,7 +29,7 @@ from finetune.training.modality_conflict import ModalityConflict
 from finetune.training.resuming import newest_complete_checkpoint
 from finetune.training.training_log import TrainingLog
 from pipelines.atomic import write_json
-from pipelines.checkpoints import seal, writing
+from pipelines.durable.checkpoints import seal, writing
 from pipelines.row import KINDS
 
 CONFLICT = "conflict.json"

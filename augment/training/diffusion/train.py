@@ -30,7 +30,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from augment.checkpoints import STABLE_DIFFUSION
 from augment.training.diffusion.model import SIZE, Denoiser, assemble, build_scheduler, build_vae, draw_batch
 from augment.training.muon import Muon
-from pipelines.checkpoints import load_state, save_state, settle_tree, writing
+from pipelines.durable.checkpoints import load_state, save_state, settle_tree, writing
 
 NO_CAPTION = 0.1  # share of empty captions, for guidance
 POOL = 12_288  # images that the UNet is trained on, encoded once

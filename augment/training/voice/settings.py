@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from augment.ranges import check_ranges
-from pipelines.checkpoints import MARKER, Damaged, newest_whole, read_json_object
+from pipelines.durable.checkpoints import MARKER, Damaged, newest_whole, read_json_object
 from pipelines.errors import UsageError
 
 EMBEDDED = "embedded"

@@ -20,8 +20,8 @@ import numpy as np
 
 from augment.training.voice.settings import PUPPETS, VoiceTrainingConfig, check_resumable, parse
 from pipelines.atomic import write_json
-from pipelines.checkpoints import settle_tree, writing
 from pipelines.device import check_bfloat16, leave_group, pick
+from pipelines.durable.checkpoints import settle_tree, writing
 from pipelines.errors import UsageError, call
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from augment.voice_conversion.encoders import EncoderInput
 from augment.voice_conversion.flow_matching import interpolate
 from augment.voice_conversion.model import ContentEncoder, LengthRegulator, SpeakerEncoder, VoiceTransformer
 from augment.voice_conversion.pipeline import VoiceConversionPipeline
-from pipelines.checkpoints import MARKER, newest_whole, seal, sync_folder, whole, writing
+from pipelines.durable.checkpoints import MARKER, newest_whole, seal, sync_folder, whole, writing
 from pipelines.errors import RunError
 from pipelines.row import row_seed
 

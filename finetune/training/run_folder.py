@@ -17,7 +17,7 @@ from finetune.model.saved_model import CARD, RECORD, RESULTS, current
 from finetune.settings import FinetuneConfig
 from finetune.training.resuming import newest_complete_checkpoint
 from pipelines.atomic import write_json
-from pipelines.checkpoints import MARKER, Damaged, read_json_object, verify
+from pipelines.durable.checkpoints import MARKER, Damaged, read_json_object, verify
 from pipelines.errors import UsageError
 from pipelines.settings import Invocation
 from pipelines.store import committed_generation
@@ -89,8 +89,9 @@ def finished(out: Path) -> bool:
         verify(out, files)
     except Damaged as error:
         print(f"finetune: {error}; it is made again", flush=True)
+        files = {}
+    if not files:
         (out / RECORD).unlink()
-        return False
     return bool(files)
 
 

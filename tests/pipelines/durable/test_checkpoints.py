@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipelines import checkpoints
-from pipelines.checkpoints import (
+from pipelines.durable import checkpoints
+from pipelines.durable.checkpoints import (
     MARKER,
     Damaged,
     before,
