@@ -1,8 +1,8 @@
 """How well a fine-tuned model does on a store: `python -m finetune.evaluation --model DIR --data STORE`.
 
-Writes `metrics.json` and `predictions.parquet` beside the model, and with `--against DIR2` also
-`comparison.json`. Originals are rated, each once; weights are not used. Under `accelerate launch -m` the
-processes share the rows.
+Writes `metrics.json` and `predictions.parquet` beside the model or to `--out`, and with `--against DIR2` also
+`comparison.json`. Results of other rows that are there are replaced with `--overwrite` only. Originals are
+rated, each once; weights are not used. Under `accelerate launch -m` the processes share the rows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.atomic import write_json
 from pipelines.device import join_group, leave_group, pick, share
+from pipelines.durable.checkpoints import Damaged, read_json_object
 from pipelines.errors import RunError, UsageError, call
+from pipelines.outputs import check_output
 from pipelines.row import SPLITS
 from pipelines.store import StoreReader
 
@@ -35,10 +37,15 @@ def main(argv: list[str]) -> None:
 def evaluate(options: argparse.Namespace) -> None:
     """Rate rows, and compare two models if asked to; the first process writes and prints."""
     from finetune.comparison import FILE, compare, paired, table
+    from finetune.model.saved_model import RESULTS, vouch_again
     from finetune.training.validation import metrics_of, rated_rows, write_predictions
 
+    out = options.out or options.model
+    check_output(out, {"--data": options.data}, "--out" if options.out else "--model")
     reader = StoreReader(options.data)
     rows = rated_rows(reader, options.split)
+    if not options.overwrite:
+        _check_loss(out, options, rows)
     other = _known_predictions(options.against, rows) if options.against else None
     predictions = _rate(options.model, reader, rows, options)
     if options.against and other is None:
@@ -46,11 +53,12 @@ def evaluate(options: argparse.Namespace) -> None:
     if share().rank:
         return
     metrics = metrics_of(rows, predictions)
-    path = options.model / "metrics.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = _metrics(out / "metrics.json", options.overwrite)
     known[options.split] = known.get(options.split, {}) | {"after": metrics}
-    write_json(path, known)
-    write_predictions(options.model / "predictions.parquet", rows, predictions)
+    write_json(out / "metrics.json", known)
+    write_predictions(out / "predictions.parquet", rows, predictions)
+    if out == options.model:
+        vouch_again(out, RESULTS)
     print(json.dumps({options.split: metrics}, indent=2))
     if other is not None:
         own, theirs = (
@@ -59,8 +67,48 @@ def evaluate(options: argparse.Namespace) -> None:
         )
         comparison = compare(paired(own, theirs))
         about = {"model": str(options.model), "against": str(options.against), "split": options.split}
-        write_json(options.model / FILE, about | comparison)
+        write_json(out / FILE, about | comparison)
         print(table(comparison))
+
+
+def _check_loss(out: Path, options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """Refuse to replace the results of other rows.
+
+    Raises:
+        UsageError: Naming what would be lost.
+    """
+    from finetune.comparison import read_predictions
+
+    path, metrics, lost = out / "predictions.parquet", out / "metrics.json", None
+    try:
+        known = [_identity(row) for row in read_predictions(path)] if path.is_file() else []
+        rated = [_identity(row) for row in rows]
+        if sorted(known) != sorted(rated) and known:
+            other = min(set(known) - set(rated), default=known[0])
+            lost = f"{path} holds ratings of other rows, {len(known)} in all, such as {other[0]}"
+        elif not known and options.split in (read_json_object(metrics) if metrics.is_file() else {}):
+            lost = f"{metrics} has the metrics of other rows of the split {options.split}"
+    except RunError as error:
+        lost = str(error)
+    if lost:
+        raise UsageError(f"--out: {lost}; --overwrite replaces it, or write elsewhere with --out DIR")
+
+
+def _metrics(path: Path, overwrite: bool) -> dict[str, Any]:
+    """The metrics of other splits that are there; a broken file is replaced only if that was asked for."""
+    if not path.exists():
+        return {}
+    try:
+        return read_json_object(path)
+    except Damaged as error:
+        if overwrite:
+            return {}
+        raise UsageError(f"--out: {error}; --overwrite replaces it") from error
+
+
+def _identity(row: dict[str, Any]) -> tuple[str, ...]:
+    """What tells one rated row from another."""
+    return tuple(str(row[name]) for name in ("id", "group", "corpus", "scale", "label"))
 
 
 def _rate(
@@ -109,6 +157,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True, help="folder of a fine-tuned model")
     parser.add_argument("--data", type=Path, required=True, help="a store")
     parser.add_argument("--split", choices=SPLITS, default="test", help="rated split (default: test)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: beside the model)")
+    parser.add_argument("--overwrite", action="store_true", help="replace results of other rows there")
     parser.add_argument("--against", type=Path, metavar="DIR2", help="folder of a model to compare with")
     parser.add_argument("--batch_size", type=int, default=8, help="rows of a forward pass (default: 8)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")

@@ -13,16 +13,16 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.atomic import write_json, write_text
+from pipelines.atomic import write_text
+from pipelines.durable.checkpoints import sync_folder, writing
 from pipelines.errors import UsageError, call
+from pipelines.outputs import check_output
 
 if TYPE_CHECKING:
     from finetune.inputs.chat_encoder import ChatEncoder
     from finetune.model.regressor import SentimentModel
 
 PRECISIONS = ("float32", "bfloat16")
-# Files of the model's folder that are also right for the merged one.
-KEPT = ("metrics.json", "predictions.parquet")
 
 
 def main(argv: list[str]) -> None:
@@ -47,25 +47,29 @@ def merge(directory: Path, out: Path, *, precision: str = "float32") -> Path:
     Raises:
         UsageError: If there is nothing to merge, or `out` is not empty.
     """
-    from finetune.model.saved_model import open_model, read_record
+    from finetune.model.saved_model import RESULTS, open_model, read_record, write_record
 
     if read_record(directory).get("merged"):
         raise UsageError(f"--model: {directory} holds a merged model; give the folder that has the adapter")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         content = f"a folder with {len(list(out.iterdir()))} entries" if out.is_dir() else "a file"
         raise UsageError(f"--out: {out} is {content}; takes a new or empty folder, remove it or name another")
+    check_output(out, {"--model": directory})
     model, encoder, record = open_model(directory, "cpu", precision="float32", quantize="none")
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
     try:
-        write_merged(model, encoder, temporary, precision)
-        for name in KEPT:
-            if (directory / name).is_file():
-                shutil.copyfile(directory / name, temporary / name)
-        write_text(temporary / "README.md", _card(record, out.name, precision))
-        about = {"merged": True, "base": record["config"]["model"], "precision": precision}
-        write_json(temporary / "model.json", record | about)
-        temporary.replace(out)
+        with writing(out):
+            write_merged(model, encoder, temporary, precision)
+            for name in RESULTS:
+                if (directory / name).is_file():
+                    shutil.copyfile(directory / name, temporary / name)
+            write_text(temporary / "README.md", _card(record, out.name, precision))
+            about = {"merged": True, "base": record["config"]["model"], "precision": precision}
+            names = [path.name for path in temporary.iterdir()]
+            write_record(temporary, record | about, names)
+            temporary.replace(out)
+            sync_folder(out.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return out

@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +22,26 @@ from finetune.inputs.shown_modalities import check_shown, shown_modalities
 from finetune.model.fsdp import load_in_every_process
 from finetune.model.head_init import start_head
 from finetune.model.loading import load_family
-from finetune.model.regressor import SentimentModel
+from finetune.model.regressor import ADAPTER_CONFIG, ADAPTER_FILE, HEAD_FILE, SentimentModel
 from finetune.model.saved_model import (
-    RECORD,
+    CARD,
+    RESULTS,
     base_dtype,
     build,
-    current,
     dtype_description,
     store_summary,
     write_card,
+    write_record,
 )
 from finetune.objective import effective_sample_size
-from finetune.settings import FinetuneConfig
+from finetune.settings import BestBy, FinetuneConfig
 from finetune.tower_cache.frozen_towers import KeepTowers, flush, frozen_towers
+from finetune.training.agreement import agreed
 from finetune.training.arguments import idle_gpus_hint, training_arguments
 from finetune.training.milestones import Milestones
 from finetune.training.modality_conflict import ModalityConflict
+from finetune.training.resuming import checkpoint_to_resume
+from finetune.training.run_folder import CHECKPOINTS, claim_folder, claim_of, finished
 from finetune.training.training_log import TrainingLog
 from finetune.training.validation import (
     computed,
@@ -49,20 +51,14 @@ from finetune.training.validation import (
     validation_rows,
     write_predictions,
 )
-from finetune.training.weighted_trainer import WeightedTrainer, check_ranks, newest_complete_checkpoint
+from finetune.training.weighted_trainer import WeightedTrainer
 from pipelines import provenance
 from pipelines.atomic import write_json
 from pipelines.device import share
-from pipelines.errors import UsageError
+from pipelines.durable.checkpoints import read_json_object, writing
+from pipelines.outputs import check_output
 from pipelines.settings import Invocation
 from pipelines.store import StoreReader, committed_generation
-
-RUN_CONFIG = "run_config.json"
-"""In the run's folder: what is trained there, so that nothing else is continued in it."""
-RUN_CONFIG_0_1 = "begun.json"
-"""Its name up to version 0.1.0."""
-RESUMABLE_KEYS = ("cache_mb", "device", "save_every", "tower_cache", "trackers")
-"""Settings that may change between a run and its resumption."""
 
 Rows = list[dict[str, Any]]
 
@@ -70,28 +66,33 @@ Rows = list[dict[str, Any]]
 def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     """Fine-tune on a store; resumes from the newest complete checkpoint if there is one.
 
+    Over a finished run of the same settings, nothing is done.
+
     Returns:
         The content of `metrics.json`: for each rated split, `before` and `after`; empty in all processes but
         the first.
 
     Raises:
         UsageError: If the folder was begun with other settings, other data or another number of processes, or
-            rows have nothing of what the model is shown.
+            is inside the store; if rows have nothing of what the model is shown.
         RunError: If the store has nothing to learn from, or rows of several scales; if the training diverges.
     """
-    config, out, reader = invocation.config, invocation.out, StoreReader(invocation.data)
+    config, out = invocation.config, invocation.out
+    check_output(out, {"--data": invocation.data})
+    reader = StoreReader(invocation.data)
 
     # The rows; whatever a model or device cannot take is refused before anything is written.
-    splits = {"test": rated_rows(reader, "test")}
-    if config.best_by != "none":
-        splits = {"valid": validation_rows(reader, config.best_by)} | splits
+    splits = splits_of(reader, config.best_by)
     selection = select(reader, config.arm, invocation.seed, config.kinds)
     scale = check_rows(reader, config, selection, splits)
 
     # The folder.
     arguments = training_arguments(config, out, invocation.seed)
-    claim_folder(out, invocation)
-    check_ranks(Path(str(arguments.output_dir)), arguments.world_size)
+    claim, overwrite = claim_of(invocation), invocation.flags.get("overwrite", False)
+    agreed(lambda: claim_folder(out, claim, overwrite=overwrite))
+    if agreed(lambda: finished(out)):
+        return nothing_to_do(out)
+    checkpoint = agreed(lambda: checkpoint_to_resume(out / CHECKPOINTS, arguments.world_size))
     if arguments.should_save:
         print_start(config, arguments, selection)
 
@@ -100,30 +101,34 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     model, encoder = build(config, scale, seed=invocation.seed)
     row_encoder = frozen_towers(encoder, model.base, config, out)
     inputs = EncodedRows(reader, row_encoder, config.cache_mb)
-    trainer = make_trainer(config, model, inputs, arguments, selection, out, splits.get("valid", ()))
+    trainer = make_trainer(config, model, inputs, arguments, selection, out, splits.get("valid", ()), claim)
 
     # Before, training, after.
     try:
         if config.head_start == "ridge":
             fit_head(model, inputs, selection, config.batch_size)
         before = rate(model, inputs, splits, config.batch_size)
-        train(trainer)
+        train(trainer, checkpoint)
         kept = {"kept": load_best(trainer, config.best_by)} if config.best_by != "none" else {}
         after = rate(model, inputs, splits, config.batch_size)
     finally:
         flush(row_encoder)
 
     # What stays.
-    model.save(out, write=arguments.should_save)
+    with writing(out):
+        model.save(out, write=arguments.should_save)
     if not arguments.should_save:
         return {}
-    metrics = {
-        split: {"before": metrics_of(rows, before[split]), "after": metrics_of(rows, after[split])}
-        for split, rows in splits.items()
-    }
+    metrics = compared(splits, before, after) | kept
     write_predictions(out / "predictions.parquet", splits["test"], after["test"])
-    write_results(invocation, selection, scale, metrics | kept)
-    return metrics | kept
+    write_results(invocation, selection, scale, metrics)
+    return metrics
+
+
+def splits_of(reader: StoreReader, best_by: BestBy) -> dict[str, Rows]:
+    """The rows that are rated before and after the training, by split."""
+    valid = {} if best_by == "none" else {"valid": validation_rows(reader, best_by)}
+    return valid | {"test": rated_rows(reader, "test")}
 
 
 def check_rows(
@@ -140,31 +145,12 @@ def check_rows(
     return scale
 
 
-def claim_folder(out: Path, invocation: Invocation[FinetuneConfig]) -> None:
-    """Note in the folder what is trained there; refuse one that was begun with something else.
-
-    Raises:
-        UsageError: Naming the settings that differ.
-    """
-    settings = json.loads(json.dumps(asdict(invocation.config)))  # as JSON gives them back
-    fixed = {name: value for name, value in settings.items() if name not in RESUMABLE_KEYS}
-    inputs = {"data": committed_generation(invocation.data)}
-    expected = inputs | {"seed": invocation.seed} | fixed
-    path = next((out / name for name in (RUN_CONFIG, RUN_CONFIG_0_1) if (out / name).exists()), None)
-    if path is not None:
-        begun = current(json.loads(path.read_text(encoding="utf-8")))
-        changes = ", ".join(
-            f"{name} was {begun.get(name)} and is {value}"
-            for name, value in expected.items()
-            if begun.get(name) != value
-        )
-        if changes:
-            raise UsageError(
-                f"--out: {out} holds a run with other settings ({changes}); remove that folder or choose"
-                " another"
-            )
-    elif share().rank == 0:
-        write_json(out / RUN_CONFIG, expected)
+def nothing_to_do(out: Path) -> dict[str, Any]:
+    """Say that a run is finished; returns what `run` does."""
+    if share().rank:
+        return {}
+    print(f"finetune: {out} holds the finished run of these settings; nothing is left to do", flush=True)
+    return read_json_object(out / "metrics.json")
 
 
 def print_start(config: FinetuneConfig, arguments: TrainingArguments, selection: Selection) -> None:
@@ -187,8 +173,12 @@ def make_trainer(
     selection: Selection,
     out: Path,
     valid: Sequence[dict[str, Any]] = (),
+    claim: dict[str, Any] | None = None,
 ) -> WeightedTrainer:
-    """A trainer for selected rows; each epoch is evaluated on `valid`, if there is any."""
+    """A trainer for selected rows; each epoch is evaluated on `valid`, if there is any.
+
+    Checkpoints hold `claim`, which says what is trained.
+    """
     milestones = Milestones(config.save_every, bool(valid), config.patience)
     ids = [row["id"] for row in valid]
     trainer = WeightedTrainer(
@@ -202,6 +192,7 @@ def make_trainer(
         TrainingLog(out, milestones),
         [KeepTowers(inputs.encoder)],
         ModalityConflict(model.base, config.conflict) if config.conflict else None,
+        claim,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -225,15 +216,12 @@ def rate(
     }
 
 
-def train(trainer: WeightedTrainer) -> None:
-    """Train to the end, from the newest complete checkpoint if there is one.
+def train(trainer: WeightedTrainer, checkpoint: Path | None) -> None:
+    """Train to the end, from a checkpoint if one is given.
 
     Raises:
         SystemExit: With 1, on each rank, where SIGTERM stopped it; the first has said how to go on.
     """
-    checkpoint = newest_complete_checkpoint(trainer.checkpoints)
-    if checkpoint and trainer.args.should_save:
-        print(f"finetune: goes on from {checkpoint.name}", flush=True)
     with trainer.milestones.signal:
         trainer.train_from(checkpoint)
         stopped = trainer.milestones.stopped
@@ -257,6 +245,16 @@ def load_best(trainer: WeightedTrainer, best_by: str) -> dict[str, Any]:
     return {"epoch": epoch, "by": best_by}
 
 
+def compared(
+    splits: dict[str, Rows], before: dict[str, np.ndarray], after: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """The metrics of each split before and after the training."""
+    return {
+        split: {"before": metrics_of(rows, before[split]), "after": metrics_of(rows, after[split])}
+        for split, rows in splits.items()
+    }
+
+
 def write_results(
     invocation: Invocation[FinetuneConfig], selection: Selection, scale: str, metrics: dict[str, Any]
 ) -> None:
@@ -275,4 +273,5 @@ def write_results(
     }
     write_json(out / "metrics.json", metrics)
     write_card(out, record | {"scale": scale}, rows, metrics)
-    write_json(out / RECORD, record | {"scale": scale})  # last: a folder with it is complete
+    written = (ADAPTER_FILE, ADAPTER_CONFIG, HEAD_FILE, CARD, *RESULTS)
+    write_record(out, record | {"scale": scale}, [name for name in written if (out / name).exists()])

@@ -87,7 +87,7 @@ def train_arm(arm: str, invocation: Invocation[FusionConfig]) -> None:
     Raises:
         RunError: If that fails.
     """
-    from finetune.fusion.run import claimed
+    from finetune.fusion.run_folder import claimed
 
     claimed(invocation)
     folders = [invocation.out / f"seed-{seed}" for seed in invocation.config.seeds]

@@ -6,59 +6,67 @@
     OUT/metrics.json         each seed's metrics, their mean and spread, counts of non-finite values
     OUT/predictions.parquet  seed, split, id, label, prediction
     OUT/failures.jsonl       rows whose media could not be read
-    OUT/seed-N/              that seed's network, metrics, history and, during training, checkpoint;
-                             steps.parquet has each step's ratios of norms, factors and conflict
+    OUT/seed-N/              that seed's network, metrics, history and, during training, checkpoints;
+                             steps.parquet has each step's ratios of norms, factors and conflict;
+                             whole.json, written last, vouches for them
 
-If it is started again, it resumes: finished seeds are kept, and the one in training continues from its last
-complete epoch. Under `accelerate launch`, all processes train the same network, each on its share of a step's
-clips, and the first one writes.
+If it is started again, it resumes: finished seeds are kept, the one in training continues from its last
+complete epoch, and one of which a file is broken is trained again. Under `accelerate launch`, all processes
+train the same network, each on its share of a step's clips, and the first one writes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finetune.fusion.distributed import gathered
 from finetune.fusion.features.arrays import FeatureSet, from_pickle
 from finetune.fusion.features.extract import from_store
 from finetune.fusion.features.file import SUFFIX, from_file
 from finetune.fusion.network import FusionNetwork, Inputs
+from finetune.fusion.run_folder import CHECKPOINT, CLAIM, SEED, SUMMARY, claimed, finished
 from finetune.fusion.settings import FusionConfig, NetworkSettings
 from finetune.fusion.tracking import PROJECT, flat, make_accelerator
 from finetune.fusion.training import Trained, Trainer, inputs_of, make_network, train
 from finetune.settings import check_trackers
+from finetune.training.agreement import agreed
 from pipelines.atomic import replacing, write_json, write_json_lines, write_table
-from pipelines.device import share
-from pipelines.errors import RunError, UsageError
+from pipelines.device import join_group, pick, share
+from pipelines.durable.checkpoints import (
+    MARKER,
+    Damaged,
+    read_json_object,
+    remove_state,
+    seal,
+    whole,
+    writing,
+)
+from pipelines.errors import RunError, reason
+from pipelines.outputs import check_output
 from pipelines.provenance import record
-from pipelines.row import digest
-from pipelines.store import committed_generation, is_store
 
 if TYPE_CHECKING:
     from pipelines.settings import Invocation
 
 DESCRIPTION = "A fusion network trained with a conflict-aware penalty and a statistical loss."
 
-# Settings that do not change a seed's result, so a run may continue with other values.
-FREE = ("seeds", "feature_cache")
-
 
 def run(invocation: Invocation[FusionConfig]) -> dict[str, Any]:
     """Train from every seed and write the summary; returns the content of `metrics.json`.
 
     Raises:
-        UsageError: If the output folder belongs to other settings or data.
+        UsageError: If the output folder belongs to other settings or data, and is not to be overwritten.
         RunError: If the data cannot be used.
     """
     out, config = invocation.out, invocation.config
+    check_output(out, {"--data": invocation.data})
     check_trackers("fusion.training.trackers", config.training.trackers)
+    join_group(pick(config.training.device))
     fingerprint = claimed(invocation)
     features, failures = read_features(invocation.data, config, out)
     first = share().rank == 0
@@ -69,7 +77,7 @@ def run(invocation: Invocation[FusionConfig]) -> dict[str, Any]:
         counts = f"{len(failures)} rows failed, --max-failures is {invocation.max_failures}"
         raise RunError(f"{counts}; see {out}/failures.jsonl")
     for seed in config.seeds:
-        _train_seed(seed, features, config, out / f"seed-{seed}")
+        _train_seed(seed, features, config, out / f"seed-{seed}", fingerprint)
         if first:
             done = _read(out, seed)
             test = " ".join(f"{name} {value}" for name, value in done["test"].items())
@@ -94,6 +102,7 @@ def load(directory: str | Path, seed: int | None = None) -> FusionNetwork:
     Raises:
         RunError: If there is none.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     folder = Path(directory)
@@ -102,31 +111,16 @@ def load(directory: str | Path, seed: int | None = None) -> FusionNetwork:
         raise RunError(
             f"{weights.parent}: no model.safetensors there; give the --out folder of a run that has ended"
         )
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json_object(folder / "config.json")
     inputs = {name: Inputs(**value) for name, value in config["inputs_of_network"].items()}
     network = FusionNetwork(inputs, NetworkSettings(**config["config"]["network"]))
-    network.load_state_dict(load_file(weights))
+    try:
+        if (weights.parent / MARKER).exists():
+            whole(weights.parent)
+        network.load_state_dict(load_file(weights))
+    except (Damaged, SafetensorError, RuntimeError) as error:
+        raise RunError(f"{weights}: {reason(error)}; the command of the run makes it again") from error
     return network.eval()
-
-
-def claimed(invocation: Invocation[FusionConfig]) -> str:
-    """The digest of everything that a seed's result depends on.
-
-    Raises:
-        UsageError: If the output folder was written with another one.
-    """
-    config = replace(invocation.config, training=replace(invocation.config.training, trackers=()))
-    settings = {name: value for name, value in asdict(config).items() if name not in FREE}
-    fingerprint = digest({"settings": settings, "data": data_digest(invocation.data)})
-    path = invocation.out / "config.json"
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
-        if before != fingerprint:
-            raise UsageError(
-                f"--out: {invocation.out} holds networks of other settings or data; take another folder or"
-                " remove it"
-            )
-    return fingerprint
 
 
 def _describe(invocation: Invocation[FusionConfig], features: FeatureSet, fingerprint: str) -> None:
@@ -137,30 +131,17 @@ def _describe(invocation: Invocation[FusionConfig], features: FeatureSet, finger
     write_json(invocation.out / "config.json", description)
 
 
-def data_digest(data: Path) -> str:
-    """A hex digest of the content of a store or a file.
-
-    Raises:
-        RunError: If it is neither.
-    """
-    if is_store(data):
-        return str(committed_generation(data))
-    try:
-        with data.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise RunError(
-            f"--data: {data} is neither a store nor a file of features ({error.strerror})"
-        ) from error
-
-
-def _train_seed(seed: int, features: FeatureSet, config: FusionConfig, folder: Path) -> None:
+def _train_seed(
+    seed: int, features: FeatureSet, config: FusionConfig, folder: Path, fingerprint: str
+) -> None:
     """Train from a seed, unless it is finished."""
     from accelerate.utils import set_seed
 
     accelerator = make_accelerator(config.training, folder)
-    if gathered((folder / "metrics.json").is_file())[0]:
+    if agreed(lambda: finished(folder)):
         return
+    if accelerator.is_main_process:
+        write_json(folder / CLAIM, {"fingerprint": fingerprint})
     accelerator.init_trackers(PROJECT)
     set_seed(seed)
     trainer = Trainer(
@@ -177,7 +158,7 @@ def _train_seed(seed: int, features: FeatureSet, config: FusionConfig, folder: P
     def report(record: dict[str, Any]) -> None:
         accelerator.log(flat(record), step=record["epoch"])
 
-    trained = train(trainer, folder / "checkpoint.pt", report)
+    trained = train(trainer, folder / CHECKPOINT, report)
     if accelerator.is_main_process:
         _write_seed(seed, trained, features, folder)
     accelerator.end_training()
@@ -188,7 +169,7 @@ def _write_seed(seed: int, trained: Trained, features: FeatureSet, folder: Path)
     from safetensors.torch import save_file
 
     weights = {name: value.contiguous() for name, value in trained.network.state_dict().items()}
-    with replacing(folder / "model.safetensors") as temporary:
+    with writing(folder), replacing(folder / "model.safetensors") as temporary:
         save_file(weights, temporary)
     write_json_lines(folder / "history.jsonl", trained.history)
     write_table(folder / "steps.parquet", Table.from_pylist(trained.steps))
@@ -201,8 +182,9 @@ def _write_seed(seed: int, trained: Trained, features: FeatureSet, folder: Path)
         "modality_weights": trained.network.modality_weights(),
         **trained.metrics,
     }
-    write_json(folder / "metrics.json", metrics)  # last: it marks the seed as finished
-    (folder / "checkpoint.pt").unlink()
+    write_json(folder / "metrics.json", metrics)
+    seal(folder, names=SEED)
+    remove_state(folder / CHECKPOINT)
 
 
 def _write_predictions(path: Path, seed: int, trained: Trained, features: FeatureSet) -> None:
@@ -248,6 +230,7 @@ def _summarise(out: Path, config: FusionConfig, features: FeatureSet, failed: in
     with replacing(out / "model.safetensors") as temporary:
         temporary.write_bytes((out / f"seed-{best}" / "model.safetensors").read_bytes())
     write_json(out / "metrics.json", summary)
+    seal(out, names=SUMMARY)
     return summary
 
 

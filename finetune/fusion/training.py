@@ -45,8 +45,8 @@ from finetune.fusion.settings import (
     TrainingSettings,
 )
 from finetune.objective import weighted_share
-from pipelines.atomic import replacing
 from pipelines.device import summing_dtype
+from pipelines.durable.checkpoints import load_state, save_state
 from pipelines.errors import RunError
 from pipelines.stop_signal import StopSignal
 
@@ -326,19 +326,20 @@ def _make_optimizer(network: FusionNetwork, training: TrainingSettings) -> torch
 def train(
     trainer: Trainer, checkpoint: Path, report: Callable[[dict[str, Any]], None] | None = None
 ) -> Trained:
-    """Train to the end, from the checkpoint if there is one, and evaluate the best epoch's network.
+    """Train to the end, from the newest intact checkpoint if there is one; evaluate the best epoch's network.
 
     Args:
         trainer: A new trainer.
-        checkpoint: Written after each epoch, by the first process.
+        checkpoint: Written after each epoch, by the first process; that of the epoch before stays beside it.
         report: Called with each epoch's record.
 
     Raises:
         RunError: After an epoch in which SIGTERM came; its checkpoint is written.
         Diverged: If a loss, a gradient or a rating is not finite; the checkpoint is that of the epoch before.
     """
-    if checkpoint.is_file():
-        trainer.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu"))
+    state = load_state(checkpoint, "fusion")
+    if state is not None:
+        trainer.load_state_dict(state)
     with StopSignal() as stop:
         while not trainer.ended:
             try:
@@ -352,8 +353,7 @@ def train(
                 raise Diverged(f"{error}; {kept}") from error
             state = trainer.state_dict()
             if trainer.accelerator.is_main_process:
-                with replacing(checkpoint) as temporary:
-                    torch.save(state, temporary)
+                save_state(checkpoint, state)
             if report:
                 report(trainer.history[-1])
             if any(gathered(stop.came)) and not trainer.ended:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -14,10 +15,12 @@ from finetune.model import towers
 from finetune.model.fsdp import gather, shard_like
 from finetune.model.heads import Answer, Head
 from finetune.model.parts import canonical_name
-from pipelines.errors import RunError
+from pipelines.atomic import replacing
+from pipelines.errors import RunError, reason
 
 HEAD_FILE = "head.safetensors"
 ADAPTER_FILE = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
 LONGEST_ANSWER = 8
 """Tokens that are generated at most; a written rating has five or six."""
 
@@ -114,33 +117,67 @@ class SentimentModel(nn.Module):
         if self.head_layer is not None:
             layer = {name: gather(value).contiguous() for name, value in self.head_layer.named_parameters()}
             if write:
-                save_file(layer, directory / HEAD_FILE)
+                with replacing(directory / HEAD_FILE) as temporary:
+                    save_file(layer, temporary)
 
     def load(self, directory: Path) -> None:
         """Load adapter and head from a directory that `save` wrote, under any version of transformers.
 
         Raises:
-            RunError: If the adapter does not fit this model.
+            RunError: If a file is missing or broken, or does not fit this model.
         """
         self.load_head(directory)
         own = get_peft_model_state_dict(self.thinker, save_embedding_layers=False)
         names = {canonical_name(name): name for name in own}
-        saved = {canonical_name(name): value for name, value in load_file(directory / ADAPTER_FILE).items()}
-        strange = saved.keys() ^ names.keys()
-        if strange:
-            raise RunError(
-                f"{directory / ADAPTER_FILE}: is no adapter of this model: {len(strange)} tensors are"
-                f" missing from the file or from the model, such as {min(strange)}; take the model and the"
-                " settings that model.json names"
-            )
+        read = read_tensors(directory / ADAPTER_FILE)
+        saved = {canonical_name(name): value for name, value in read.items()}
+        _check_fit(
+            "adapter", directory / ADAPTER_FILE, saved, {key: own[name] for key, name in names.items()}
+        )
         adapter = {names[key]: shard_like(own[names[key]], value) for key, value in saved.items()}
         set_peft_model_state_dict(self.thinker, adapter)
 
     def load_head(self, directory: Path) -> None:
-        """Load the head's layer alone."""
+        """Load the head's layer alone; fails as `load` does."""
         if self.head_layer is not None:
-            own, saved = self.head_layer.state_dict(), load_file(directory / HEAD_FILE)
+            own, saved = self.head_layer.state_dict(), read_tensors(directory / HEAD_FILE)
+            _check_fit("head", directory / HEAD_FILE, saved, own)
             self.head_layer.load_state_dict({name: shard_like(own[name], saved[name]) for name in own})
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        RunError: If the file is missing or broken.
+    """
+    try:
+        return load_file(path)
+    except (FileNotFoundError, SafetensorError) as error:
+        raise RunError(
+            f"{path}: is missing or broken ({reason(error)}); take a whole copy of the folder, or give the"
+            " command in its model.json again"
+        ) from error
+
+
+def _check_fit(what: str, path: Path, saved: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """Refuse tensors that have other names or shapes than those of the model."""
+    strange = saved.keys() ^ own.keys()
+    if strange:
+        problem = (
+            f"{len(strange)} tensors are missing from the file or from the model, such as {min(strange)}"
+        )
+    else:
+        shapes = {name: (tuple(saved[name].shape), tuple(own[name].shape)) for name in own}
+        other = {name: both for name, both in shapes.items() if both[0] != both[1]}
+        if not other:
+            return
+        name, (found, wanted) = min(other.items())
+        problem = f"{name} has the shape {found} in the file and {wanted} in the model"
+    raise RunError(
+        f"{path}: is no {what} of this model: {problem}; take the model and the settings that model.json"
+        " names"
+    )
 
 
 def _longer(inputs: dict[str, Tensor], tokens: Tensor) -> dict[str, Tensor]:

@@ -13,8 +13,8 @@ config.json and model*.safetensors as transformers writes them, and its processo
 
 from __future__ import annotations
 
-import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,24 @@ from finetune.inputs.batch import Budget
 from finetune.inputs.chat_encoder import ChatEncoder
 from finetune.model.adapters import adapted, fresh_head
 from finetune.model.loading import BaseModel, load_base
-from finetune.model.regressor import SentimentModel
+from finetune.model.regressor import ADAPTER_FILE, HEAD_FILE, SentimentModel
 from finetune.settings import FinetuneConfig
-from pipelines.atomic import write_text
+from pipelines.atomic import write_json, write_text
 from pipelines.device import check_bfloat16, has_bfloat16, pick
-from pipelines.errors import UsageError
-from pipelines.row import SPLITS
+from pipelines.durable.checkpoints import Damaged, fingerprints, read_json_object, settle, sync_folder, verify
+from pipelines.errors import RunError, UsageError, reason
+from pipelines.row import SCALES, SPLITS
 from pipelines.settings import RENAMED
 from pipelines.store import StoreReader, committed_generation, made_by
 
 RECORD = "model.json"
+WEIGHTS = (ADAPTER_FILE, HEAD_FILE)
+RESULTS = ("metrics.json", "predictions.parquet")
+"""Files that `daq-msa evaluate` may write anew."""
+CARD = "README.md"
+READ_BYTES = 2**26
+"""Files of a merged model up to this size are read when they are verified."""
+MADE_AGAIN = "the command that made this folder makes it again: the same `finetune`, or `daq-msa merge`"
 FLASH = "flash_attention_2"
 # Values of settings that did not exist when a record was written.
 MISSING_SETTINGS: dict[str, Any] = {"audio_in_video": False}
@@ -109,14 +117,60 @@ def read_record(directory: Path, key: str = "--model") -> dict[str, Any]:
 
     Raises:
         UsageError: If the folder holds no fine-tuned model; `key` is the option that named it.
+        RunError: If the record is broken.
     """
     path = directory / RECORD
     if not path.is_file():
         raise UsageError(
             f"{key}: {directory} holds no {RECORD}; give the --out folder of a finished finetune run"
         )
-    record = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        record = read_json_object(path)
+    except Damaged as error:
+        raise RunError(f"{key}: {error}; {MADE_AGAIN}") from error
+    lacking = [name for name in ("config", "scale", "seed") if name not in record]
+    if lacking or not isinstance(record["config"], dict) or record["scale"] not in SCALES:
+        found = f"lacks {', '.join(lacking)}" if lacking else f"has the scale {record['scale']!r}"
+        raise RunError(f"{key}: {path} {found}, so it is no record of a fine-tuning; {MADE_AGAIN}")
     return record | {"config": current(record["config"])}
+
+
+def write_record(directory: Path, record: dict[str, Any], names: Iterable[str]) -> None:
+    """Write `model.json`, which vouches for the named files; last, so a folder with it is complete.
+
+    All of them are on the disk before it is.
+    """
+    names = sorted(names)
+    settle(directory, names)
+    write_json(directory / RECORD, record | {"files": fingerprints(directory, names)})
+    sync_folder(directory)
+
+
+def vouch_again(directory: Path, names: Iterable[str]) -> None:
+    """Let `model.json` vouch for files that were written anew after it."""
+    record = read_json_object(directory / RECORD)
+    if "files" in record:  # not from earlier versions
+        settle(directory, names)
+        write_json(directory / RECORD, record | {"files": record["files"] | fingerprints(directory, names)})
+        sync_folder(directory)
+
+
+def check_files(directory: Path, record: dict[str, Any]) -> None:
+    """Compare what a model is loaded from with its record.
+
+    Large files of a merged model are compared by their sizes alone: reading them takes as long as loading.
+
+    Raises:
+        RunError: Naming the file that is missing or broken.
+    """
+    files = record.get("files", {})
+    used = {name: known for name, known in files.items() if name not in (*RESULTS, CARD)}
+    small = {name: known for name, known in used.items() if known["bytes"] <= READ_BYTES or name in WEIGHTS}
+    try:
+        verify(directory, used, content=False)
+        verify(directory, small)
+    except Damaged as error:
+        raise RunError(f"--model: {error}; {MADE_AGAIN}") from error
 
 
 def current(settings: dict[str, Any]) -> dict[str, Any]:
@@ -140,12 +194,20 @@ def open_model(
 
     Raises:
         UsageError: If the folder holds no fine-tuned model.
+        RunError: If a file of it is broken.
     """
     record = read_record(directory)
+    check_files(directory, record)
     for_training: dict[str, Any] = {"gradient_checkpointing": False, "conflict": None}
     settings = record["config"] | for_training | {"device": device} | changes
-    settings |= {name: tuple(settings[name]) for name in ("adapt", "modalities") if settings[name]}
-    config = FinetuneConfig(**settings)
+    settings |= {name: tuple(settings[name]) for name in ("adapt", "modalities") if settings.get(name)}
+    try:
+        config = FinetuneConfig(**settings)
+    except (TypeError, ValueError) as error:
+        raise RunError(
+            f"--model: {directory / RECORD} has settings that this version does not know"
+            f" ({reason(error)}); {MADE_AGAIN}"
+        ) from error
     has_flash = pick(config.device).startswith("cuda") and _dtype(config) != torch.float32
     if config.attention == FLASH and not has_flash:
         config = replace(config, attention="auto")  # which computes the same
@@ -223,7 +285,7 @@ split.
 ## Made by
 {versions}
 """
-    write_text(directory / "README.md", card)
+    write_text(directory / CARD, card)
 
 
 def _kept(kept: dict[str, Any] | None) -> str:

@@ -2,7 +2,8 @@
 
 `FrozenTowers` replaces a `ChatEncoder`. Where the cache has the towers' outputs for a row's media, nothing is
 decoded and no tower is run; otherwise they are, and the outputs are cached. The output for a clip depends on
-that clip alone, so the results are the same as with patches and spectrograms.
+that clip alone, to the bit, so it does not matter when it was computed: a run that lost its pending outputs
+when it was killed ends like one that kept them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from finetune.inputs import token_budget
-from finetune.inputs.batch import Encoded, RowEncoder, padded
+from finetune.inputs.batch import Encoded, RowEncoder
 from finetune.inputs.chat_encoder import ChatEncoder, Clip, decode_in_threads
 from finetune.inputs.chat_formats import AudioInput, VideoInput
 from finetune.model import towers
@@ -55,7 +56,7 @@ class FrozenTowers:
         return self.many([row])[0]
 
     def many(self, rows: Sequence[Row]) -> list[Encoded]:
-        """Encode rows; the towers run once on all clips that are not cached yet."""
+        """Encode rows; the towers run on each clip that is not cached yet."""
         keys = [self._keys(row) for row in rows]
         media = {key: (kind, row) for row, own in zip(rows, keys, strict=True) for kind, key in own.items()}
         entries = {key: self.cache.get(key) for key in media}
@@ -120,7 +121,7 @@ class FrozenTowers:
         return with_embeds(plain, video, audio)
 
     def _encode_video(self, inputs: Sequence[VideoInput]) -> list[Tensor]:
-        """One clip after the other, so that the tower never needs more memory than for the largest."""
+        """One clip after the other: the tower never needs more memory than for the largest."""
         embeds = []
         with _in_evaluation(self.model) as device:
             for one in inputs:
@@ -130,12 +131,13 @@ class FrozenTowers:
         return [clip.cpu() for clip in embeds]
 
     def _encode_audio(self, inputs: Sequence[AudioInput]) -> list[Tensor]:
-        if not inputs:
-            return []
-        mel, mask = padded([one.mel for one in inputs]), padded([one.mask for one in inputs])
+        """One clip after the other: in a batch, the last bits of a clip's output depend on the others."""
+        embeds = []
         with _in_evaluation(self.model) as device:
-            mel = mel.to(device, self.model.dtype)
-            return [clip.cpu() for clip in towers.encode_audio(self.model, mel, mask.to(device))]
+            for one in inputs:
+                mel, mask = one.mel[None].to(device, self.model.dtype), one.mask[None].to(device)
+                embeds += towers.encode_audio(self.model, mel, mask)
+        return [clip.cpu() for clip in embeds]
 
 
 def frozen_towers(encoder: ChatEncoder, model: Any, config: FinetuneConfig, out: Path) -> RowEncoder:

@@ -26,13 +26,12 @@ from finetune.model.regressor import SentimentModel
 from finetune.objective import weighted_share
 from finetune.training.milestones import Milestones, steps_per_epoch
 from finetune.training.modality_conflict import ModalityConflict
+from finetune.training.resuming import newest_complete_checkpoint
 from finetune.training.training_log import TrainingLog
 from pipelines.atomic import write_json
-from pipelines.errors import UsageError
+from pipelines.durable.checkpoints import seal, writing
 from pipelines.row import KINDS
 
-COMPLETE = "whole.json"
-"""Written last into a checkpoint: without it the checkpoint is incomplete."""
 CONFLICT = "conflict.json"
 """In a checkpoint, the averaged norms by modality."""
 
@@ -51,6 +50,7 @@ class WeightedTrainer(Trainer):
         log_file: Reports the training in its folder.
         callbacks: Further callbacks of the Trainer.
         conflict: Watches the modalities of the model, if they are to be watched.
+        claim: What is trained, which every checkpoint says of itself.
     """
 
     def __init__(
@@ -65,10 +65,11 @@ class WeightedTrainer(Trainer):
         log_file: TrainingLog,
         callbacks: list[TrainerCallback],
         conflict: ModalityConflict | None = None,
+        claim: dict[str, Any] | None = None,
     ) -> None:
         step_size = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
         self.order = EpochOrder(len(rows), step_size, arguments.seed)
-        self.head_rate = head_rate
+        self.head_rate, self.claim = head_rate, claim
         self.sentiment_model, self.checkpoints = model, Path(str(arguments.output_dir))
         self.validate, self.milestones, self.log_file = validate, milestones, log_file
         super().__init__(
@@ -187,10 +188,15 @@ class WeightedTrainer(Trainer):
         return step // steps_per_epoch(self.state)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add mean weight, effective sample size, each kind's loss and conflicts to a training entry."""
+        """Add mean weight, effective sample size, each kind's loss and conflicts to a training entry.
+
+        The last entry has the mean loss of all steps, also of those before the training was resumed.
+        """
         if "loss" in logs:
             logs |= self.statistics.take(lambda sums: self.accelerator.reduce(sums, reduction="sum"))
             logs |= self.conflict.take() if self.conflict else {}
+        if "train_loss" in logs:
+            logs["train_loss"] = mean_loss(self.state)
         super().log(logs, *args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -203,11 +209,12 @@ class WeightedTrainer(Trainer):
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         self.watch.check_weights(self.state.global_step, self.args.device)
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()  # other ranks write their generator's state
-        if self.args.should_save:
-            directory = self.checkpoints / f"checkpoint-{self.state.global_step}"
-            write_json(directory / COMPLETE, {"step": self.state.global_step, "ranks": self.args.world_size})
+        directory = self.checkpoints / f"checkpoint-{self.state.global_step}"
+        with writing(directory):
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()  # other ranks write their generator's state
+            if self.args.should_save:
+                seal(directory, step=self.state.global_step, ranks=self.args.world_size, run=self.claim)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self.is_fsdp_enabled:
@@ -250,30 +257,14 @@ class StepStatistics:
         return figures
 
 
-def newest_complete_checkpoint(directory: Path) -> Path | None:
-    """The checkpoint to resume from; None to start anew."""
-    complete = [path.parent for path in directory.glob(f"checkpoint-*/{COMPLETE}")]
-    return max(complete, key=lambda path: json.loads((path / COMPLETE).read_text())["step"], default=None)
-
-
-def check_ranks(directory: Path, ranks: int) -> None:
-    """Refuse to resume with another number of processes than the one that wrote the newest checkpoint.
-
-    A step would have other rows in it, an epoch maybe other steps, and generators' states would be missing.
-
-    Raises:
-        UsageError: Naming both numbers.
-    """
-    newest = newest_complete_checkpoint(directory)
-    if newest is None:
-        return
-    before = json.loads((newest / COMPLETE).read_text())["ranks"]
-    if before != ranks:
-        raise UsageError(
-            f"--out: {newest} was written by {before} process(es), and {ranks} were started; go on"
-            f" with `accelerate launch --num_processes {before}`, or remove {directory.parent} or choose"
-            " another folder"
-        )
+def mean_loss(state: TrainerState) -> float:
+    """The mean loss over all steps of a training, from its log."""
+    total, last = 0.0, 0.0
+    for entry in state.log_history:
+        if "loss" in entry:
+            total += entry["loss"] * (entry["step"] - last)
+            last = entry["step"]
+    return total / max(last, 1)
 
 
 class _FollowEpochs(TrainerCallback):

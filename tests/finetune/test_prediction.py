@@ -62,8 +62,9 @@ def evaluated(model: Path, clip: Path, text: str, folder: Path) -> tuple[float, 
         )
     (folder / clip.name).exists() or (folder / clip.name).symlink_to(clip)
     importing.main(["--corpus.name", "folder", "--corpus.path", str(table), "--out", str(folder / "store")])
-    evaluation.main(["--model", str(model), "--data", str(folder / "store")])
-    found = pyarrow.parquet.read_table(model / "predictions.parquet").to_pylist()
+    rated = folder / "rated"
+    evaluation.main(["--model", str(model), "--data", str(folder / "store"), "--out", str(rated)])
+    found = pyarrow.parquet.read_table(rated / "predictions.parquet").to_pylist()
     return found[0]["prediction"], StoreReader(folder / "store")
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from finetune import evaluation
 from finetune.__main__ import main
-from finetune.training.weighted_trainer import newest_complete_checkpoint
+from finetune.training.resuming import newest_complete_checkpoint
 from pipelines.errors import UsageError
 from pipelines.store import committed_generation
 from tests import processes, tiny
@@ -121,11 +121,12 @@ def test_two_models_are_compared(
     evaluation.main([*command, str(tmp_path / "third")])
     assert json.loads((first / "comparison.json").read_text())["metrics"]["MAE"] == told["third"]
     shutil.copyfile(first / "predictions.parquet", second / "predictions.parquet")
-    evaluation.main([*command[:-3], "--model", str(first), "--split", "train", "--against", str(second)])
+    train = [*command[:-3], "--model", str(first), "--split", "train", "--overwrite"]
+    evaluation.main([*train, "--against", str(second)])
     assert "is of other rows (tiny/train/0: the other table lacks this row" in capsys.readouterr().out
     assert sorted(tmp_path.glob("third/*")) == before
     with pytest.raises(UsageError, match=r"--against: .*nowhere holds no model.json"):
-        evaluation.main([*command, str(tmp_path / "nowhere")])
+        evaluation.main([*command[:-1], "--overwrite", "--against", str(tmp_path / "nowhere")])
 
 
 @pytest.mark.parametrize("steps", [(4,), (10,), (4, 10), (6, 8), (10, 12)])
@@ -309,6 +310,7 @@ def test_two_ranks_evaluate_as_one(straight: Path, store: Path, tiny_thinker: Pa
     for name, run in (("one", processes.run), ("two", processes.run_two)):
         model = Path(shutil.copytree(straight, tmp_path / name))
         command = ["--model", str(model), "--data", str(store), "--split", "train", "--batch_size", "2"]
+        command += ["--overwrite"]
         told[name] = run("finetune.evaluation", [*command, "--against", str(tmp_path / "other")])
         found[name] = [(model / file).read_bytes() for file in ("predictions.parquet", "metrics.json")]
     assert told["two"] == told["one"]

@@ -30,7 +30,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from augment.checkpoints import STABLE_DIFFUSION
 from augment.training.diffusion.model import SIZE, Denoiser, assemble, build_scheduler, build_vae, draw_batch
 from augment.training.muon import Muon
-from pipelines.atomic import replacing
+from pipelines.durable.checkpoints import load_state, save_state, settle_tree, writing
 
 NO_CAPTION = 0.1  # share of empty captions, for guidance
 POOL = 12_288  # images that the UNet is trained on, encoded once
@@ -119,8 +119,8 @@ def fit(
     averaged = copy.deepcopy(model).eval().requires_grad_(False)
     optimizers = _optimizers(model, rates)
     step, spent_s, mean = 0, 0.0, math.nan
-    if path.exists():
-        state = torch.load(path, weights_only=True)
+    state = load_state(path, "diffusion")
+    if state is not None:
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
@@ -153,8 +153,7 @@ def fit(
             state = {"model": model.state_dict(), "averaged": averaged.state_dict()}
             state |= {"optimizers": [each.state_dict() for each in optimizers]}
             state |= {"step": step, "spent_s": spent_s}
-            with replacing(path) as temporary:
-                torch.save(state, temporary)
+            save_state(path, state)
     return averaged
 
 
@@ -216,7 +215,9 @@ def main(argv: list[str] | None = None) -> None:
         minutes=options.unet_minutes, rates=(0.01 * pace, 1e-3 * pace), seed=options.seed + 1,
     )  # fmt: skip
     if _rank_and_ranks()[0] == 0:
-        assemble(vae, denoiser).save_pretrained(options.out)
+        with writing(options.out):
+            assemble(vae, denoiser).save_pretrained(options.out)
+            settle_tree(options.out)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from augment.ranges import check_ranges
+from pipelines.durable.checkpoints import MARKER, Damaged, newest_whole, read_json_object
 from pipelines.errors import UsageError
 
 EMBEDDED = "embedded"
@@ -90,6 +90,10 @@ class VoiceTrainingConfig:
                         " own; leave one of the two out"
                     )
 
+    def record(self, processes: int) -> dict[str, Any]:
+        """What is noted of a training by this number of processes."""
+        return asdict(self) | {"num_processes": processes}
+
 
 def parse(argv: Sequence[str]) -> tuple[VoiceTrainingConfig, Path]:
     """The settings and the output folder of a command line.
@@ -125,13 +129,19 @@ def check_resumable(record: dict[str, Any], out: Path) -> None:
 
     Args:
         record: The settings and `num_processes`.
-        out: The training's folder, with the earlier record in `settings.json`, if any.
+        out: The training's folder, with the earlier record in `settings.json`, if any, and in its states.
 
     Raises:
         UsageError: With the first key that differs.
     """
-    file = out / "settings.json"
-    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else record
+    before = record
+    try:
+        before = read_json_object(out / "settings.json")
+    except Damaged as error:  # or a new folder
+        newest = newest_whole(out / "states", "step-*")[0]
+        if newest is not None:
+            before = read_json_object(newest / MARKER).get("run", {})
+            print(f"voice conversion: {error}; it is written again", flush=True)
     for key, value in record.items():
         if key not in RESUMABLE_KEYS and before.get(key) != value:
             raise UsageError(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ import numpy as np
 from augment.training.voice.settings import PUPPETS, VoiceTrainingConfig, check_resumable, parse
 from pipelines.atomic import write_json
 from pipelines.device import check_bfloat16, leave_group, pick
+from pipelines.durable.checkpoints import settle_tree, writing
 from pipelines.errors import UsageError, call
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def run(config: VoiceTrainingConfig, out: Path) -> None:
     from augment.training.voice.trainer import Training, initial_converter
 
     accelerator = _accelerator()
-    record = asdict(config) | {"num_processes": accelerator.num_processes}
+    record = config.record(accelerator.num_processes)
     check_resumable(record, out)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -63,7 +63,9 @@ def run(config: VoiceTrainingConfig, out: Path) -> None:
         )
     train(training, speech, held_out, log)
     if accelerator.is_main_process:
-        training.pipeline().save_pretrained(out / "pipeline")
+        with writing(out / "pipeline"):
+            training.pipeline().save_pretrained(out / "pipeline")
+            settle_tree(out / "pipeline")
     accelerator.wait_for_everyone()
 
 

@@ -34,6 +34,7 @@ from augment.voice_conversion.encoders import EncoderInput
 from augment.voice_conversion.flow_matching import interpolate
 from augment.voice_conversion.model import ContentEncoder, LengthRegulator, SpeakerEncoder, VoiceTransformer
 from augment.voice_conversion.pipeline import VoiceConversionPipeline
+from pipelines.durable.checkpoints import MARKER, newest_whole, seal, sync_folder, whole, writing
 from pipelines.errors import RunError
 from pipelines.row import row_seed
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 WARM_UP = 40  # steps
 AVERAGING = 0.998  # decay of the weights' moving average
+STATES = "step-*"
 DROPPED = 0.1  # share of a batch that is trained without any condition, for guidance
 
 
@@ -133,7 +135,7 @@ class Training:
         start: The initial converter; its networks are trained in place.
         config: The settings.
         accelerator: Determines device, precision and processes.
-        folder: Of the saved states; the newest one is loaded, if there is one.
+        folder: Of the saved states; the newest intact one is loaded, if there is one.
     """
 
     def __init__(
@@ -158,13 +160,20 @@ class Training:
         self.parameters = list(trained.parameters())
         self.step = 0
         accelerator.register_for_checkpointing(self.averaged)
-        newest = self._newest_state()
+        newest, broken = newest_whole(self.folder, STATES, _sealed)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            for state, problem in broken.items():
+                print(f"voice conversion: {problem}; {state.name} is not used, and removed", flush=True)
+                shutil.rmtree(state)
+            if broken and newest is None:
+                print("voice conversion: no intact state is left; the training begins anew", flush=True)
         if newest is not None:
             accelerator.load_state(str(newest))
             self.step = int(newest.name.removeprefix("step-"))
 
     def _newest_state(self) -> Path | None:
-        return max(self.folder.glob("step-*"), default=None)
+        return newest_whole(self.folder, STATES, _sealed)[0]
 
     @property
     def rate_factor(self) -> float:
@@ -235,16 +244,32 @@ class Training:
         return made
 
     def save(self) -> None:
-        """Save the state, in all processes together, then remove the previous one."""
+        """Save the state, in all processes together, then remove those before the previous one."""
         unfinished, accelerator = self.folder / "unfinished", self.accelerator
-        accelerator.save_state(str(unfinished))
-        accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            before = list(self.folder.glob("step-*"))
-            unfinished.rename(self.folder / f"step-{self.step:08d}")
-            for folder in before:
-                shutil.rmtree(folder)
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a save that was interrupted
         accelerator.wait_for_everyone()
+        with writing(unfinished):
+            accelerator.save_state(str(unfinished))
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                seal(unfinished, step=self.step, run=self.config.record(accelerator.num_processes))
+                before = sorted(self.folder.glob(STATES))
+                unfinished.rename(self.folder / f"step-{self.step:08d}")
+                sync_folder(self.folder)
+                for folder in before[:-1]:
+                    shutil.rmtree(folder)
+        accelerator.wait_for_everyone()
+
+
+def _sealed(state: Path) -> None:
+    """Refuse a state that is broken; those of earlier versions have no marker.
+
+    Raises:
+        Damaged: Naming the file.
+    """
+    if (state / MARKER).exists():
+        whole(state)
 
 
 def _sorted_parameters(networks: Networks) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

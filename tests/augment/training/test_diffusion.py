@@ -74,6 +74,9 @@ def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert 0 < stopped["step"] < finished["step"]
     assert stopped["spent_s"] >= 0.6
     assert torch.equal(first.weight, stopped["averaged"]["weight"])
+    (tmp_path / "model.pt").write_bytes(b"")  # lost with the power; the state before it is of the same step
+    torch.save(finished, tmp_path / "model-before.pt")
+    assert torch.equal(fit(0.02).weight, finished["averaged"]["weight"])
     start = torch.nn.Linear(4, 4)
     rng = np.random.default_rng(9)
     assert loss(first, rng) < 0.5 * loss(start, rng)

@@ -28,6 +28,7 @@ from pipelines import media
 from pipelines.errors import RunError, UsageError
 from pipelines.row import row_seed
 from tests import tiny_observers
+from tests.damage import DAMAGES
 from tests.processes import ROOT, run_two
 from tests.tiny_voices import converter, voiced
 
@@ -121,13 +122,54 @@ def test_stopped_and_started_again_it_is_as_if_it_had_not_been(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stopped_behind(5, patch)  # one behind the last saved state
         main(command(speech, tmp_path, "--steps", "6"))
-    assert [path.name for path in (tmp_path / "states").iterdir()] == ["step-00000004"]
+    assert sorted(path.name for path in (tmp_path / "states").iterdir()) == ["step-00000002", "step-00000004"]
     main(command(speech, tmp_path, "--steps", "6"))
     assert losses(tmp_path) == losses(trained)
     one, other = weights(tmp_path), weights(trained)
     assert one.keys() == other.keys()
     for name, value in one.items():
         assert torch.equal(value, other[name]), name
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", "cut"),
+        ("optimizer.bin", "zeros"),
+        ("whole.json", "empty"),
+        ("settings.json", "cut"),
+    ],
+)
+def test_a_broken_state_is_passed_over_for_the_one_before_it(
+    speech: Path,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    damage: str,
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stopped_behind(5, patch)
+        main(command(speech, tmp_path, "--steps", "6"))
+    newest = tmp_path / "states" / "step-00000004"
+    DAMAGES[damage]((tmp_path if name == "settings.json" else newest) / name)
+    if name == "settings.json":
+        with pytest.raises(UsageError, match=r"^adam_rate: got 0\.5, but the training in .* was begun with"):
+            main(command(speech, tmp_path, "--steps", "6", "--adam_rate", "0.5"))
+    capsys.readouterr()
+    main(command(speech, tmp_path, "--steps", "6"))
+    said = capsys.readouterr().out
+    assert (f"{newest.name} is not used, and removed" in said) == (name != "settings.json")
+    assert f"from step {4 if name == 'settings.json' else 2} to 6" in said
+    assert losses(tmp_path) == losses(trained)
+    for key, value in weights(tmp_path).items():
+        assert torch.equal(value, weights(trained)[key]), key
+
+
+def test_files_are_made_with_the_users_permissions(trained: Path) -> None:
+    modes = {path.stat().st_mode & 0o777 for path in trained.rglob("*.safetensors")}
+    assert modes == {(trained / "settings.json").stat().st_mode & 0o777}
 
 
 def test_batches_drawn_ahead_are_the_same(speech: Path, trained: Path, tmp_path: Path) -> None:

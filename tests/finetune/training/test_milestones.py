@@ -13,7 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from finetune.__main__ import main
-from finetune.training.weighted_trainer import COMPLETE, WeightedTrainer, newest_complete_checkpoint
+from finetune.training.resuming import newest_complete_checkpoint
+from finetune.training.weighted_trainer import WeightedTrainer
+from pipelines.durable.checkpoints import MARKER
 from tests import processes, tiny
 
 EPOCHS, STEPS = 12, 60
@@ -171,5 +173,5 @@ def two_ranks(store: Path, tiny_thinker: Path, tmp_path_factory: pytest.TempPath
 
 def saved(out: Path, step: int) -> bool:
     """Whether a checkpoint of this step or a later one is whole."""
-    numbers = [int(path.parent.name.rpartition("-")[2]) for path in out.glob(f"checkpoints/*/{COMPLETE}")]
+    numbers = [int(path.parent.name.rpartition("-")[2]) for path in out.glob(f"checkpoints/*/{MARKER}")]
     return max(numbers, default=0) >= step

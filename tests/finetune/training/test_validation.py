@@ -15,8 +15,9 @@ from finetune.__main__ import main
 from finetune.msa_metrics import DEFINITIONS
 from finetune.settings import BestBy, FinetuneConfig
 from finetune.training.validation import metric_names
-from finetune.training.weighted_trainer import COMPLETE, WeightedTrainer
+from finetune.training.weighted_trainer import WeightedTrainer
 from pipelines.atomic import write_json
+from pipelines.durable.checkpoints import MARKER
 from pipelines.errors import UsageError
 from tests import tiny
 
@@ -152,10 +153,10 @@ def test_killed_in_writing_a_checkpoint_the_one_before_is_still_there(
         write_json(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr("finetune.training.weighted_trainer.write_json", die)
+        patch.setattr("pipelines.durable.checkpoints.write_json", die)
         with pytest.raises(KeyboardInterrupt):
             main(arguments(store, tiny_thinker, tmp_path))
-    whole = sorted(path.parent.name for path in tmp_path.glob(f"checkpoints/*/{COMPLETE}"))
+    whole = sorted(path.parent.name for path in tmp_path.glob(f"checkpoints/*/{MARKER}"))
     assert whole == ["checkpoint-3", "checkpoint-9"]
     main(arguments(store, tiny_thinker, tmp_path))
     assert metrics(tmp_path)["kept"]["epoch"] == 1
