@@ -5,10 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-FLAGS = {
-    "dry-run": "report the rows and memory a run would take, and run nothing; needs no --out",
-    "overwrite": "replace a run of other settings in --out",
-}
+FLAGS = {"dry-run": "report the rows and memory a run would take, and run nothing; needs no --out"}
 
 
 def main(argv: list[str]) -> None:

@@ -16,6 +16,7 @@ from pipelines.atomic import write_json
 from pipelines.device import join_group, leave_group, pick, share
 from pipelines.durable.checkpoints import Damaged, read_json_object
 from pipelines.errors import RunError, UsageError, call
+from pipelines.folder_lock import FolderLock
 from pipelines.outputs import check_output
 from pipelines.row import SPLITS
 from pipelines.store import StoreReader
@@ -29,7 +30,8 @@ def main(argv: list[str]) -> None:
     options = _options(argv)
     join_group(pick(options.device))
     try:
-        evaluate(options)
+        with FolderLock(options.out or options.model):
+            evaluate(options)
     finally:
         leave_group()
 

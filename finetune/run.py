@@ -40,7 +40,7 @@ from finetune.training.agreement import agreed
 from finetune.training.arguments import idle_gpus_hint, training_arguments
 from finetune.training.milestones import Milestones
 from finetune.training.modality_conflict import ModalityConflict
-from finetune.training.resuming import checkpoint_to_resume
+from finetune.training.resuming import check_ranks, checkpoint_to_resume
 from finetune.training.run_folder import CHECKPOINTS, claim_folder, claim_of, finished
 from finetune.training.training_log import TrainingLog
 from finetune.training.validation import (
@@ -56,6 +56,7 @@ from pipelines import provenance
 from pipelines.atomic import write_json
 from pipelines.device import share
 from pipelines.durable.checkpoints import read_json_object, writing
+from pipelines.folder_lock import alone_in_its_folder
 from pipelines.outputs import check_output
 from pipelines.settings import Invocation
 from pipelines.store import StoreReader, committed_generation
@@ -63,6 +64,7 @@ from pipelines.store import StoreReader, committed_generation
 Rows = list[dict[str, Any]]
 
 
+@alone_in_its_folder
 def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     """Fine-tune on a store; resumes from the newest complete checkpoint if there is one.
 
@@ -88,11 +90,12 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
 
     # The folder.
     arguments = training_arguments(config, out, invocation.seed)
-    claim, overwrite = claim_of(invocation), invocation.flags.get("overwrite", False)
-    agreed(lambda: claim_folder(out, claim, overwrite=overwrite))
+    claim = claim_of(invocation)
+    agreed(lambda: claim_folder(out, claim, overwrite=invocation.overwrite))
+    agreed(lambda: check_ranks(out / CHECKPOINTS, arguments.world_size))
     if agreed(lambda: finished(out)):
         return nothing_to_do(out)
-    checkpoint = agreed(lambda: checkpoint_to_resume(out / CHECKPOINTS, arguments.world_size))
+    checkpoint = agreed(lambda: checkpoint_to_resume(out / CHECKPOINTS))
     if arguments.should_save:
         print_start(config, arguments, selection)
 

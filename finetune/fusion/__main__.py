@@ -7,8 +7,7 @@ def main(argv: list[str]) -> None:
     from finetune.fusion.settings import FusionConfig
     from pipelines.settings import parse_stage
 
-    flags = {"overwrite": "replace networks of other settings or data in --out"}
-    invocation = parse_stage(FusionConfig, "fusion", argv, prog="python -m finetune.fusion", flags=flags)
+    invocation = parse_stage(FusionConfig, "fusion", argv, prog="python -m finetune.fusion")
     # Imported after the parsing, so that a wrong key or --help does not wait for torch.
     from finetune.fusion.run import run
     from pipelines.device import leave_group

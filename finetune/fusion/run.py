@@ -47,6 +47,7 @@ from pipelines.durable.checkpoints import (
     writing,
 )
 from pipelines.errors import RunError, reason
+from pipelines.folder_lock import alone_in_its_folder
 from pipelines.outputs import check_output
 from pipelines.provenance import record
 
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 DESCRIPTION = "A fusion network trained with a conflict-aware penalty and a statistical loss."
 
 
+@alone_in_its_folder
 def run(invocation: Invocation[FusionConfig]) -> dict[str, Any]:
     """Train from every seed and write the summary; returns the content of `metrics.json`.
 

@@ -37,8 +37,7 @@ def claimed(invocation: Invocation[FusionConfig]) -> str:
     config = replace(invocation.config, training=replace(invocation.config.training, trackers=()))
     settings = {name: value for name, value in asdict(config).items() if name not in FREE}
     fingerprint = digest({"settings": settings, "data": data_digest(invocation.data)})
-    overwrite = invocation.flags.get("overwrite", False)
-    agreed(lambda: _claim(invocation.out, fingerprint, overwrite=overwrite))
+    agreed(lambda: _claim(invocation.out, fingerprint, overwrite=invocation.overwrite))
     return fingerprint
 
 

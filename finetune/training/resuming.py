@@ -16,16 +16,15 @@ def newest_complete_checkpoint(directory: Path) -> Path | None:
     return newest_whole(directory, "checkpoint-*", _usable)[0]
 
 
-def checkpoint_to_resume(directory: Path, ranks: int) -> Path | None:
-    """The newest complete checkpoint; says which newer ones are broken, and removes those.
+def check_ranks(directory: Path, ranks: int) -> None:
+    """Refuse to go on with another number of processes.
 
-    Left in place, they would count among the checkpoints that are kept, of which the oldest are removed.
+    A step would have other rows in it, an epoch maybe other steps, and generators' states would be missing.
 
     Raises:
-        UsageError: If it was written by another number of processes than `ranks`. A step would have other
-            rows in it, an epoch maybe other steps, and generators' states would be missing.
+        UsageError: If the newest complete checkpoint was written by another number than `ranks`.
     """
-    newest, broken = newest_whole(directory, "checkpoint-*", _usable)
+    newest = newest_complete_checkpoint(directory)
     before = read_json_object(newest / MARKER)["ranks"] if newest else ranks
     if before != ranks:
         raise UsageError(
@@ -33,6 +32,14 @@ def checkpoint_to_resume(directory: Path, ranks: int) -> Path | None:
             f" with `accelerate launch --num_processes {before}`, or remove {directory.parent} or choose"
             " another folder"
         )
+
+
+def checkpoint_to_resume(directory: Path) -> Path | None:
+    """The newest complete checkpoint; says which newer ones are broken, and removes those.
+
+    Left in place, they would count among the checkpoints that are kept, of which the oldest are removed.
+    """
+    newest, broken = newest_whole(directory, "checkpoint-*", _usable)
     for path, problem in broken.items():
         print(f"finetune: {problem}; {path.name} is not used, and removed", flush=True)
         shutil.rmtree(path)
