@@ -25,9 +25,9 @@ from augment.video import variants as video_variants
 from pipelines import provenance
 from pipelines.device import share
 from pipelines.errors import UsageError
-from pipelines.folder_lock import alone_in_its_folder
 from pipelines.row import MEDIA, Row, digest, features, media
 from pipelines.runner import Stage, Task
+from pipelines.running.folder_lock import alone_in_its_folder
 from pipelines.store import StoreReader, committed_generation
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from pipelines.atomic import write_json
 from pipelines.device import join_group, leave_group, pick, share
 from pipelines.durable.checkpoints import Damaged, read_json_object
 from pipelines.errors import RunError, UsageError, call
-from pipelines.folder_lock import FolderLock
-from pipelines.outputs import check_output
 from pipelines.row import SPLITS
+from pipelines.running.folder_lock import FolderLock
+from pipelines.running.outputs import check_output
 from pipelines.store import StoreReader
 
 if TYPE_CHECKING:

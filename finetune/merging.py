@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.atomic import write_text
 from pipelines.durable.checkpoints import sync_folder, writing
 from pipelines.errors import UsageError, call
-from pipelines.outputs import check_output
+from pipelines.running.outputs import check_output
 
 if TYPE_CHECKING:
     from finetune.inputs.chat_encoder import ChatEncoder

@@ -56,8 +56,8 @@ from pipelines import provenance
 from pipelines.atomic import write_json
 from pipelines.device import share
 from pipelines.durable.checkpoints import read_json_object, writing
-from pipelines.folder_lock import alone_in_its_folder
-from pipelines.outputs import check_output
+from pipelines.running.folder_lock import alone_in_its_folder
+from pipelines.running.outputs import check_output
 from pipelines.settings import Invocation
 from pipelines.store import StoreReader, committed_generation
 
@@ -66,9 +66,7 @@ Rows = list[dict[str, Any]]
 
 @alone_in_its_folder
 def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
-    """Fine-tune on a store; resumes from the newest complete checkpoint if there is one.
-
-    Over a finished run of the same settings, nothing is done.
+    """Fine-tune on a store, from the newest complete checkpoint if there is one; nothing over a finished run.
 
     Returns:
         The content of `metrics.json`: for each rated split, `before` and `after`; empty in all processes but

@@ -94,8 +94,8 @@ def _program(module: str, *, quiet: bool) -> Callable[[argparse.Namespace, list[
     """Starts a module with the command's own arguments and the rest of the line."""
 
     def begin(arguments: argparse.Namespace, rest: list[str]) -> None:
-        from pipelines.launching import launch
         from pipelines.run import start
+        from pipelines.running.launching import launch
 
         given: list[str] = []
         for flag, _ in COMMANDS[arguments.command].arguments:

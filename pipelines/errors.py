@@ -20,7 +20,7 @@ _OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202
 _OF_A_BAR = re.compile(r"\r|\n*(?:\x1b\[A)+\Z")
 _LONGEST_LINE = 4000  # characters of an error
 
-from pipelines.stop_signal import end_with_launcher, interrupt_on_signals
+from pipelines.running.stop_signal import end_with_launcher, interrupt_on_signals
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def call(main: Callable[[list[str]], None]) -> NoReturn:
         print("error: stopped; the same command goes on", file=sys.stderr)
         sys.exit(1)
     except (OSError, MemoryError, ImportError) as error:
-        from pipelines.machine_faults import machine_fault
+        from pipelines.running.machine_faults import machine_fault
 
         logger.debug("the error in full", exc_info=error)
         print(one_line(f"error: {machine_fault(error) or error}"), file=sys.stderr)

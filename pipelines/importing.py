@@ -23,9 +23,9 @@ from pipelines.corpora.source import Source, check_unchanged, source_of
 from pipelines.decoding.isolation import Isolated
 from pipelines.decoding.reencoding import Reencoded, reencode
 from pipelines.errors import RowError, call
-from pipelines.folder_lock import alone_in_its_folder
 from pipelines.media_types import MediaError
 from pipelines.row import Row, arrow_schema, media, new_row
+from pipelines.running.folder_lock import alone_in_its_folder
 
 if TYPE_CHECKING:
     from pipelines.corpora.table import Clip, Corpus

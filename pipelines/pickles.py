@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import RunError, one_line, reason
-from pipelines.machine_faults import refuse_fault
+from pipelines.running.machine_faults import refuse_fault
 from pipelines.untrusted.pickle_machine import Machine, Refused
 
 _SHOWN = 200  # characters of an error about what is in the file

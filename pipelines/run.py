@@ -19,8 +19,8 @@ from typing import Any
 
 from pipelines.device import cpu_is_wanted
 from pipelines.errors import RunError, UsageError, reason
-from pipelines.folder_lock import holder
-from pipelines.launching import launch
+from pipelines.running.folder_lock import holder
+from pipelines.running.launching import launch
 from pipelines.settings import SECTIONS, read_recipe
 from pipelines.store import committed_generation, made_by
 

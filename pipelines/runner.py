@@ -25,11 +25,11 @@ from pipelines.atomic import make_folder, write_json_lines
 from pipelines.device import Share, share
 from pipelines.errors import RowError, RunError, UsageError, listed
 from pipelines.finished_tasks import Failure, Parts, clear_rubbish
-from pipelines.machine_faults import refuse_fault
 from pipelines.progress import Progress, Tally
 from pipelines.row import Row, digest
+from pipelines.running.machine_faults import refuse_fault
+from pipelines.running.shared_failure import ENOUGH, FirstFailures, likeness
 from pipelines.settings import RunSettings
-from pipelines.shared_failure import ENOUGH, FirstFailures, likeness
 from pipelines.store import commit
 
 if TYPE_CHECKING:

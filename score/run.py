@@ -24,9 +24,9 @@ from pipelines.atomic import read_json_lines, write_json
 from pipelines.device import share
 from pipelines.errors import RunError, UsageError
 from pipelines.finished_tasks import committed_tasks
-from pipelines.folder_lock import alone_in_its_folder
 from pipelines.row import Row
 from pipelines.runner import Stage, Task
+from pipelines.running.folder_lock import alone_in_its_folder
 from pipelines.store import StoreReader, committed_generation, made_by
 from score import calibrate, label_probability, measurement, planning, plots
 from score.aggregation import Variants, judge, unscored, weigh

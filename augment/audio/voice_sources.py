@@ -19,9 +19,9 @@ from pipelines.decoding.container import no_media
 from pipelines.decoding.source_file import is_missing, sha256
 from pipelines.decoding.utf8 import escaped, is_utf8
 from pipelines.errors import UsageError, listed, reason
-from pipelines.machine_faults import refuse_fault
 from pipelines.media_types import MediaError
 from pipelines.row import digest
+from pipelines.running.machine_faults import refuse_fault
 
 if TYPE_CHECKING:
     from augment.audio.settings import AudioSettings, VoiceDatasetSettings

@@ -47,9 +47,9 @@ from pipelines.durable.checkpoints import (
     writing,
 )
 from pipelines.errors import RunError, reason
-from pipelines.folder_lock import alone_in_its_folder
-from pipelines.outputs import check_output
 from pipelines.provenance import record
+from pipelines.running.folder_lock import alone_in_its_folder
+from pipelines.running.outputs import check_output
 
 if TYPE_CHECKING:
     from pipelines.settings import Invocation

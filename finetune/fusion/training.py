@@ -48,7 +48,7 @@ from finetune.objective import weighted_share
 from pipelines.device import summing_dtype
 from pipelines.durable.checkpoints import load_state, save_state
 from pipelines.errors import RunError
-from pipelines.stop_signal import StopSignal
+from pipelines.running.stop_signal import StopSignal
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

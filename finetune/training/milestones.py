@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerState
 
-from pipelines.stop_signal import StopSignal
+from pipelines.running.stop_signal import StopSignal
 
 
 class Milestones(TrainerCallback):

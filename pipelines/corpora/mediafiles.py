@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from pipelines.errors import reason
-from pipelines.machine_faults import refuse_fault
+from pipelines.running.machine_faults import refuse_fault
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg")
 # If a folder has several files of one name, the first of these suffixes is the clip.

@@ -19,8 +19,8 @@ from pipelines.corpora.mediafiles import is_clip
 from pipelines.corpora.table import SPLIT_NAMES, Clip, Corpus, CorpusError, Line, ParseErrors, read_table
 from pipelines.decoding.utf8 import escaped
 from pipelines.errors import listed
-from pipelines.machine_faults import refuse_fault
 from pipelines.row import SPLITS
+from pipelines.running.machine_faults import refuse_fault
 
 TABLES = "train_sent_emo.csv, dev_sent_emo.csv or test_sent_emo.csv"
 LAYOUT = f"{TABLES} and the clips as dia<D>_utt<U>.* in folders named after the split"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.decoding.utf8 import is_utf8
 from pipelines.errors import UsageError, reason
-from pipelines.machine_faults import MachineFault, refuse_fault
+from pipelines.running.machine_faults import MachineFault, refuse_fault
 
 # Address space that the libraries of an import take, and for each thread that waits for a decoder.
 BASE_BYTES, THREAD_BYTES = 576 * 2**20, 64 * 2**20

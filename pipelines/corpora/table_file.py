@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pipelines.decoding.source_file import opened
 from pipelines.errors import RunError
-from pipelines.machine_faults import refuse_fault
 from pipelines.media_types import MediaError
+from pipelines.running.machine_faults import refuse_fault
 
 MAX_BYTES = 2**30
 MAX_LINE = 2**20  # characters

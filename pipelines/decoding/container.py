@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pipelines.decoding.source_file import MAX_BYTES, read_bytes
-from pipelines.machine_faults import MachineFault, refuse_fault
 from pipelines.media_types import MediaError
+from pipelines.running.machine_faults import MachineFault, refuse_fault
 
 if TYPE_CHECKING:
     import av

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import reason
-from pipelines.machine_faults import MachineFault, machine_fault, memory_is_short
 from pipelines.media_types import MediaError
+from pipelines.running.machine_faults import MachineFault, machine_fault, memory_is_short
 
 try:
     import resource

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from pipelines.decoding.utf8 import escaped
 from pipelines.errors import reason
-from pipelines.machine_faults import refuse_fault
 from pipelines.media_types import MediaError
+from pipelines.running.machine_faults import refuse_fault
 
 MAX_BYTES = 8 * 2**30
 _KINDS = {

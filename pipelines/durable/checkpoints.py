@@ -21,7 +21,7 @@ from typing import Any
 from pipelines.atomic import replacing, write_json
 from pipelines.device import share
 from pipelines.errors import RunError, reason
-from pipelines.machine_faults import machine_fault
+from pipelines.running.machine_faults import machine_fault
 
 MARKER = "whole.json"
 """Written last into a checkpoint: without it the checkpoint is incomplete."""

@@ -20,7 +20,7 @@ from huggingface_hub import constants, errors, get_session, get_token
 from huggingface_hub.utils import httpx, parse_ratelimit_headers
 
 from pipelines.errors import RunError
-from pipelines.machine_faults import refuse_fault
+from pipelines.running.machine_faults import refuse_fault
 
 TRIES = 6
 LONGEST_WAIT_S = 300.0

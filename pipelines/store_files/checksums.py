@@ -18,8 +18,8 @@ from typing import Any
 
 from pipelines.atomic import DamagedFile, publish, strict_json, write_json
 from pipelines.errors import reason
-from pipelines.machine_faults import machine_fault
 from pipelines.row import digest
+from pipelines.running.machine_faults import machine_fault
 
 KEY = "sha256"
 DIGITS = 16

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import launching, run
+from pipelines import run
 from pipelines.__main__ import main
 from pipelines.errors import RunError, UsageError
+from pipelines.running import launching
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -23,7 +23,7 @@ from pipelines.corpora.table import CorpusError
 from pipelines.decoding import source_file
 from pipelines.errors import UsageError
 from pipelines.importing import main
-from pipelines.machine_faults import MachineFault
+from pipelines.running.machine_faults import MachineFault
 from pipelines.store import StoreReader
 from tests import processes
 from tests.pipelines.clips import numbered, tone

@@ -13,7 +13,7 @@ import pytest
 from pipelines import media
 from pipelines.corpora.places import BASE_BYTES, THREAD_BYTES, check_memory
 from pipelines.importing import batch_size
-from pipelines.machine_faults import MachineFault
+from pipelines.running.machine_faults import MachineFault
 from tests import processes
 from tests.pipelines.clips import numbered, tone
 

@@ -16,8 +16,8 @@ from pipelines import importing
 from pipelines.decoding import isolation
 from pipelines.decoding.isolation import Isolated
 from pipelines.decoding.reencoding import reencode
-from pipelines.machine_faults import MachineFault
 from pipelines.media import MediaError, mux
+from pipelines.running.machine_faults import MachineFault
 from pipelines.store import StoreReader
 from tests.pipelines.clips import numbered, tone
 

@@ -19,7 +19,7 @@ from pipelines.errors import RowError, UsageError
 from pipelines.finished_tasks import Failure
 from pipelines.row import Row, arrow_schema, digest, features, media, new_row
 from pipelines.runner import RunSettings, Stage, StageFailed, Task, task_key
-from pipelines.shared_failure import likeness
+from pipelines.running.shared_failure import likeness
 from pipelines.store import StoreError, StoreReader, commit, committed_generation, open_store
 
 SETTINGS = {

@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.corpora import table_file
 from pipelines.corpora.table import Clip, Corpus, CorpusError, Line, ParseErrors, read_table
-from pipelines.machine_faults import MachineFault
+from pipelines.running.machine_faults import MachineFault
 
 COLUMNS = ("id", "text")
 

@@ -12,12 +12,12 @@ from typing import Any
 import av
 import pytest
 
-from pipelines import machine_faults
 from pipelines.decoding.container import library_errors
 from pipelines.decoding.isolation import Isolated
 from pipelines.errors import RowError
-from pipelines.machine_faults import MachineFault, machine_fault, memory_is_short
 from pipelines.media import MediaError
+from pipelines.running import machine_faults
+from pipelines.running.machine_faults import MachineFault, machine_fault, memory_is_short
 
 
 def caused(error: BaseException) -> RowError:

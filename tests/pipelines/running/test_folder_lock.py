@@ -16,15 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import folder_lock
 from pipelines.__main__ import main
-from pipelines.folder_lock import FolderBusy, FolderLock, holder
+from pipelines.running import folder_lock
+from pipelines.running.folder_lock import FolderBusy, FolderLock, holder
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HOLD = """
 import sys, time
 from pathlib import Path
-from pipelines.folder_lock import FolderLock
+from pipelines.running.folder_lock import FolderLock
 with FolderLock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -26,7 +26,7 @@ from typing import Self, TypeVar
 from pipelines.atomic import make_folder
 from pipelines.device import share
 from pipelines.errors import RunError, UsageError, reason
-from pipelines.machine_faults import refuse_fault
+from pipelines.running.machine_faults import refuse_fault
 from pipelines.settings import Invocation
 
 logger = logging.getLogger(__name__)

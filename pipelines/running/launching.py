@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from pipelines.errors import RunError, UsageError
-from pipelines.stop_signal import StopSignal
+from pipelines.running.stop_signal import StopSignal
 
 POLL_S = 0.05
 GRACE_S = 60.0  # for a program to stop by itself after SIGTERM

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import UsageError
-from pipelines.outputs import check_output
+from pipelines.running.outputs import check_output
 
 
 def test_a_file_or_a_folder_below_one_is_refused(tmp_path: Path) -> None:
