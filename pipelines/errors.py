@@ -1,8 +1,8 @@
 """How programs end and what they print.
 
 Errors that a user can fix end a program with one line on stderr and an exit code, without a traceback. Ids,
-paths, texts and libraries' errors come from data, so what a program prints has the characters written out that
-a terminal would obey instead of show.
+paths, texts and libraries' errors come from data, so what a program prints has the characters written out
+that a terminal would obey instead of show.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TextIO, cast
 
-# C0 but the line break, DEL and C1; what turns the direction of writing or breaks lines; halves of characters.
+from pipelines.running.stop_signal import end_with_launcher, interrupt_on_signals
+
+# C0 but the line break, DEL and C1; what turns the direction of writing or breaks lines; lone surrogates.
 _OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # What a progress bar writes by itself: the start of its line, or the way to another bar's.
 _OF_A_BAR = re.compile(r"\r|\n*(?:\x1b\[A)+\Z")
 _LONGEST_LINE = 4000  # characters of an error
-
-from pipelines.running.stop_signal import end_with_launcher, interrupt_on_signals
 
 logger = logging.getLogger(__name__)
 

@@ -185,8 +185,8 @@ class Stage:
         replaced = dict.fromkeys(row_id for key, row_id in finished if key not in known)
         if replaced:
             raise UsageError(
-                f"--out: {self.directory} holds finished rows of other settings or inputs, which would be lost"
-                f" ({listed(replaced)}); choose another --out, or give --overwrite to replace them"
+                f"--out: {self.directory} holds finished rows of other settings or inputs, which would be"
+                f" lost ({listed(replaced)}); choose another --out, or give --overwrite to replace them"
             )
 
     @contextmanager

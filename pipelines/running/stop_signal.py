@@ -10,7 +10,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# Set by launchers, ours (`pipelines.running.launching`), accelerate and torchrun, for the processes that they start.
+# Set by launchers (`pipelines.running.launching`, accelerate, torchrun) for the processes that they start.
 LAUNCHED = ("DAQ_MSA_LAUNCHED", "ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
 WATCH_S = 1.0
 GRACE_S = 60.0  # for a process whose launcher has died to stop by itself

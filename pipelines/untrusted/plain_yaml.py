@@ -1,7 +1,7 @@
 """YAML with plain values alone, of a bounded size, depth and number of values.
 
-A short text can stand for millions of values, by aliases of aliases, and can name Python objects by tags. Here
-an alias counts as all that it repeats, and tags are refused. A date is text, as in a folder's name.
+A short text can stand for millions of values, by aliases of aliases, and can name Python objects by tags.
+Here an alias counts as all that it repeats, and tags are refused. A date is text, as in a folder's name.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ IMPORTED = (
     "torch", "transformers.trainer", "transformers", "diffusers", "peft", "datasets", "pyarrow.parquet",
     "av", "accelerate.commands.launch", "matplotlib.figure", "matplotlib.backends.backend_svg", "jinja2",
     "huggingface_hub", "torch.distributed.run", "torch.optim", "pipelines.__main__", "pipelines.importing",
-    "pipelines.reencoding", "pipelines.report.page", "pipelines.hub", "augment.run",
+    "pipelines.decoding.reencoding", "pipelines.report.page", "pipelines.hub", "augment.run",
     "augment.video.variants", "augment.audio.variants", "augment.voice_conversion", "augment.fatezero",
     "score.run", "finetune.run", "finetune.evaluation", "finetune.prediction", "finetune.fusion.run",
 )  # fmt: skip

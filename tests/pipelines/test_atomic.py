@@ -65,7 +65,7 @@ def test_a_file_and_new_folders_are_on_disk_when_the_writer_returns(
 
     def note_sync(descriptor: int) -> None:
         sync(descriptor)
-        events.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        events.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink()))
 
     def note_rename(source: Path, target: Path) -> None:
         rename(source, target)

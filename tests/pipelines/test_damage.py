@@ -348,7 +348,7 @@ def test_what_a_marker_vouches_for_is_on_disk_before_it(
 
     def note_sync(descriptor: int) -> None:
         sync(descriptor)
-        synced = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced = Path(f"/proc/self/fd/{descriptor}").readlink()
         at_risk.difference_update([path for path in at_risk if path.parent == synced])
         whole.add(synced)
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipelines.reencoding import reencode
 
 from pipelines import importing, media
 from pipelines.corpora import source
 from pipelines.corpora.table import CorpusError
 from pipelines.decoding import source_file
+from pipelines.decoding.reencoding import reencode
 from pipelines.errors import UsageError
 from pipelines.importing import main
 from pipelines.running.machine_faults import MachineFault

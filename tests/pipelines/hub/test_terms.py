@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow
 import pytest
 
 from pipelines.errors import UsageError
-from pipelines.hub.terms import check_terms
+from pipelines.hub.push import push
+from pipelines.hub.terms import TERMS, check_store, check_terms, guarded
+from pipelines.row import digest
+from pipelines.store import StoreReader, commit
+from tests.pipelines.hub.conftest import SETTINGS, make_store, rows
 
 SPELLINGS = {
     "mosi": "mosi MOSI CMU-MOSI cmu_mosi cmumosi CMUMOSI CMUMosi mosi_small MOSI2 mosiraw MosiRaw mosi-v2",
@@ -71,8 +76,6 @@ def test_unknown_corpora_may_be_kept_in_private(tmp_path: Path) -> None:
     check_terms({"puppets"}, public=True)
     with pytest.raises(UsageError, match="'my interviews' is not pushed: its terms are not known"):
         check_terms({"my interviews"}, public=True)
-<<<<<<< HEAD
-=======
 
 
 @pytest.mark.parametrize(
@@ -161,4 +164,3 @@ def test_a_recipe_named_after_a_corpus_is_no_sign_of_it(tmp_path: Path) -> None:
     store = tmp_path / "store"
     commit(store, rows("folder", 3), generation=digest("a"), settings=SETTINGS | {"command": command})
     assert push(store, "ann/clips", dry_run=True) is None
->>>>>>> w-hub
