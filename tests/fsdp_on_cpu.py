@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,8 +43,8 @@ def tell_what_is_held() -> None:
     """Let a training end with what a process then holds."""
     plain = run.train
 
-    def train(trainer: WeightedTrainer) -> None:
-        plain(trainer)
+    def train(trainer: WeightedTrainer, checkpoint: Path | None) -> None:
+        plain(trainer, checkpoint)
         named = dict(trainer.sentiment_model.named_parameters())
         towers = [value for name, value in named.items() if is_in_towers(name)]
         layers = [value for name, value in named.items() if ".layers." in name and not is_in_towers(name)]
