@@ -12,9 +12,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.atomic import write_json
+from pipelines.atomic import DamagedFile, write_json
 from pipelines.device import join_group, leave_group, pick, share
-from pipelines.durable.checkpoints import Damaged, read_json_object
+from pipelines.durable.checkpoints import read_json_object
 from pipelines.errors import RunError, UsageError, call
 from pipelines.row import SPLITS
 from pipelines.running.folder_lock import FolderLock
@@ -102,7 +102,7 @@ def _metrics(path: Path, overwrite: bool) -> dict[str, Any]:
         return {}
     try:
         return read_json_object(path)
-    except Damaged as error:
+    except DamagedFile as error:
         if overwrite:
             return {}
         raise UsageError(f"--out: {error}; --overwrite replaces it") from error

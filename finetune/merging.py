@@ -13,8 +13,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.atomic import write_text
-from pipelines.durable.checkpoints import sync_folder, writing
+from pipelines.atomic import sync_folder, write_text
+from pipelines.durable.checkpoints import writing
 from pipelines.errors import UsageError, call
 from pipelines.running.outputs import check_output
 

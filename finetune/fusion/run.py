@@ -35,17 +35,9 @@ from finetune.fusion.tracking import PROJECT, flat, make_accelerator
 from finetune.fusion.training import Trained, Trainer, inputs_of, make_network, train
 from finetune.settings import check_trackers
 from finetune.training.agreement import agreed
-from pipelines.atomic import replacing, write_json, write_json_lines, write_table
+from pipelines.atomic import DamagedFile, replacing, write_json, write_json_lines, write_table
 from pipelines.device import join_group, pick, share
-from pipelines.durable.checkpoints import (
-    MARKER,
-    Damaged,
-    read_json_object,
-    remove_state,
-    seal,
-    whole,
-    writing,
-)
+from pipelines.durable.checkpoints import MARKER, read_json_object, remove_state, seal, whole, writing
 from pipelines.errors import RunError, reason
 from pipelines.provenance import record
 from pipelines.running.folder_lock import alone_in_its_folder
@@ -120,7 +112,7 @@ def load(directory: str | Path, seed: int | None = None) -> FusionNetwork:
         if (weights.parent / MARKER).exists():
             whole(weights.parent)
         network.load_state_dict(load_file(weights))
-    except (Damaged, SafetensorError, RuntimeError) as error:
+    except (DamagedFile, SafetensorError, RuntimeError) as error:
         raise RunError(f"{weights}: {reason(error)}; the command of the run makes it again") from error
     return network.eval()
 

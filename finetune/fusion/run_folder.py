@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from finetune.fusion.settings import FusionConfig
 from finetune.training.agreement import agreed
-from pipelines.durable.checkpoints import MARKER, Damaged, read_json_object, whole
+from pipelines.atomic import DamagedFile
+from pipelines.durable.checkpoints import MARKER, read_json_object, whole
 from pipelines.errors import RunError, UsageError
 from pipelines.row import digest
 from pipelines.store import committed_generation, is_store
@@ -46,7 +47,7 @@ def _claim(out: Path, fingerprint: str, *, overwrite: bool) -> None:
     path, seeds = out / "config.json", sorted(out.glob("seed-*"))
     try:
         before = read_json_object(path).get("fingerprint") if path.exists() or seeds else fingerprint
-    except Damaged as error:
+    except DamagedFile as error:
         before = _claim_of_seeds(seeds) if seeds else fingerprint
         print(f"fusion: {error}; it is written again", flush=True)
     if before == fingerprint:
@@ -69,7 +70,7 @@ def _claim_of_seeds(seeds: Sequence[Path]) -> str | None:
     for seed in seeds:
         try:
             return str(read_json_object(seed / CLAIM)["fingerprint"])
-        except Damaged:
+        except DamagedFile:
             continue
     return None
 
@@ -100,7 +101,7 @@ def finished(folder: Path) -> bool:
         return (folder / "metrics.json").is_file()
     try:
         whole(folder)
-    except Damaged as error:
+    except DamagedFile as error:
         if (folder / MARKER).exists():
             print(f"fusion: {error}; the seed is trained again", flush=True)
         return False

@@ -27,9 +27,9 @@ from finetune.model.adapters import adapted, fresh_head
 from finetune.model.loading import BaseModel, load_base
 from finetune.model.regressor import ADAPTER_FILE, HEAD_FILE, SentimentModel
 from finetune.settings import FinetuneConfig
-from pipelines.atomic import write_json, write_text
+from pipelines.atomic import DamagedFile, sync_folder, write_json, write_text
 from pipelines.device import check_bfloat16, has_bfloat16, pick
-from pipelines.durable.checkpoints import Damaged, fingerprints, read_json_object, settle, sync_folder, verify
+from pipelines.durable.checkpoints import fingerprints, read_json_object, settle, verify
 from pipelines.errors import RunError, UsageError, reason
 from pipelines.row import SCALES, SPLITS
 from pipelines.settings import RENAMED
@@ -126,7 +126,7 @@ def read_record(directory: Path, key: str = "--model") -> dict[str, Any]:
         )
     try:
         record = read_json_object(path)
-    except Damaged as error:
+    except DamagedFile as error:
         raise RunError(f"{key}: {error}; {MADE_AGAIN}") from error
     lacking = [name for name in ("config", "scale", "seed") if name not in record]
     if lacking or not isinstance(record["config"], dict) or record["scale"] not in SCALES:
@@ -169,7 +169,7 @@ def check_files(directory: Path, record: dict[str, Any]) -> None:
     try:
         verify(directory, used, content=False)
         verify(directory, small)
-    except Damaged as error:
+    except DamagedFile as error:
         raise RunError(f"--model: {error}; {MADE_AGAIN}") from error
 
 

@@ -54,7 +54,7 @@ def _usable(checkpoint: Path) -> None:
     """Refuse a checkpoint that is broken, or that knows a best epoch, to be loaded in the end, which is.
 
     Raises:
-        Damaged: Naming the file.
+        DamagedFile: Naming the file.
     """
     whole(checkpoint)
     best = read_json_object(checkpoint / TRAINER_STATE_NAME).get("best_global_step")

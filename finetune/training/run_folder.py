@@ -16,8 +16,8 @@ from finetune.model.regressor import ADAPTER_CONFIG, ADAPTER_FILE, HEAD_FILE
 from finetune.model.saved_model import CARD, RECORD, RESULTS, current
 from finetune.settings import FinetuneConfig
 from finetune.training.resuming import newest_complete_checkpoint
-from pipelines.atomic import write_json
-from pipelines.durable.checkpoints import MARKER, Damaged, read_json_object, verify
+from pipelines.atomic import DamagedFile, write_json
+from pipelines.durable.checkpoints import MARKER, read_json_object, verify
 from pipelines.errors import UsageError
 from pipelines.settings import Invocation
 from pipelines.store import committed_generation
@@ -87,7 +87,7 @@ def finished(out: Path) -> bool:
     try:
         files = read_json_object(out / RECORD).get("files", {})
         verify(out, files)
-    except Damaged as error:
+    except DamagedFile as error:
         print(f"finetune: {error}; it is made again", flush=True)
         files = {}
     if not files:
@@ -101,7 +101,7 @@ def _begun(out: Path) -> dict[str, Any]:
         if (out / name).exists():
             try:
                 return current(read_json_object(out / name))
-            except Damaged as error:
+            except DamagedFile as error:
                 print(f"finetune: {error}; it is written again", flush=True)
     newest = newest_complete_checkpoint(out / CHECKPOINTS)
     claim = read_json_object(newest / MARKER).get("run") if newest else None
@@ -122,7 +122,7 @@ def _held(out: Path) -> str | None:
 def _readable(path: Path) -> bool:
     try:
         read_json_object(path)
-    except Damaged:
+    except DamagedFile:
         return False
     return True
 

@@ -8,7 +8,6 @@ before it stays beside it.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.atomic import replacing, write_json
+from pipelines.atomic import DamagedFile, replacing, sync_folder, write_json
 from pipelines.device import share
 from pipelines.errors import RunError, reason
 from pipelines.running.machine_faults import machine_fault
@@ -27,10 +26,6 @@ MARKER = "whole.json"
 """Written last into a checkpoint: without it the checkpoint is incomplete."""
 # How libraries that write files report that they could not; none of these errors has an errno.
 WRITE_ERRORS = ("SafetensorError", "PytorchStreamWriter", "inline_container", "iostream")
-
-
-class Damaged(RunError):
-    """A file is not what was written; the message names it and says in what it differs."""
 
 
 def fingerprints(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -52,17 +47,17 @@ def verify(folder: Path, known: dict[str, dict[str, Any]], *, content: bool = Tr
         content: Whether files are read, and not only their sizes compared.
 
     Raises:
-        Damaged: At the first file that is missing, or has another size or content.
+        DamagedFile: At the first file that is missing, or has another size or content.
         OSError: If a file cannot be read: that says nothing about its content.
     """
     for name, wanted in known.items():
         path = folder / name
         if not path.is_file():
-            raise Damaged(f"{path} is missing")
+            raise DamagedFile(f"{path} is missing")
         if path.stat().st_size != wanted["bytes"]:
-            raise Damaged(f"{path} has {path.stat().st_size} of its {wanted['bytes']} bytes")
+            raise DamagedFile(f"{path} has {path.stat().st_size} of its {wanted['bytes']} bytes")
         if content and fingerprints(folder, [name])[name] != wanted:
-            raise Damaged(f"{path} has other content than was written")
+            raise DamagedFile(f"{path} has other content than was written")
 
 
 def settle(folder: Path, names: Iterable[str]) -> None:
@@ -90,18 +85,6 @@ def settle_tree(folder: Path) -> list[str]:
     return names
 
 
-def sync_folder(folder: Path) -> None:
-    """Get the names in a folder to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have no such call
-            raise
-    finally:
-        os.close(handle)
-
-
 def seal(folder: Path, *, names: Iterable[str] | None = None, **about: Any) -> None:
     """Get files to the disk, then write the marker that vouches for them.
 
@@ -125,16 +108,16 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        Damaged: If the file is missing, or holds no JSON object.
+        DamagedFile: If the file is missing, or holds no JSON object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise Damaged(f"{path} is missing") from error
+        raise DamagedFile(f"{path} is missing") from error
     except ValueError as error:  # no UTF-8, or no JSON
-        raise Damaged(f"{path} is broken ({reason(error)})") from error
+        raise DamagedFile(f"{path} is broken ({reason(error)})") from error
     if not isinstance(value, dict):
-        raise Damaged(f"{path} is broken (it holds no JSON object)")
+        raise DamagedFile(f"{path} is broken (it holds no JSON object)")
     return value
 
 
@@ -144,7 +127,7 @@ def whole(folder: Path) -> dict[str, Any]:
     Markers of earlier versions hold no fingerprints.
 
     Raises:
-        Damaged: If the checkpoint is incomplete or a file of it is not what was written.
+        DamagedFile: If the checkpoint is incomplete or a file of it is not what was written.
     """
     marker = read_json_object(folder / MARKER)
     verify(folder, marker.get("files", {}))
@@ -159,7 +142,7 @@ def newest_whole(
     Args:
         folder: Holds the checkpoints; may be missing.
         pattern: Of their names, which end with a number behind a hyphen that rises with each.
-        check: Raises `Damaged` for one that cannot be used.
+        check: Raises `DamagedFile` for one that cannot be used.
 
     Returns:
         Its path, None if there is none; and what is wrong with each newer one.
@@ -169,7 +152,7 @@ def newest_whole(
     for _, path in sorted(((int(n), path) for n, path in numbered if n.isdecimal()), reverse=True):
         try:
             check(path)
-        except Damaged as error:
+        except DamagedFile as error:
             broken[path] = str(error)
         else:
             return path, broken
@@ -204,9 +187,9 @@ def load_state(path: Path, what: str) -> Any:
             with zipfile.ZipFile(each) as archive:
                 wrong = archive.testzip()
             if wrong:
-                raise Damaged(f"{wrong} in it has other content than was written")
+                raise DamagedFile(f"{wrong} in it has other content than was written")
             state = torch.load(each, weights_only=True, map_location="cpu")
-        except (Damaged, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        except (DamagedFile, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
             broken = f"{what}: {each} is broken ({reason(error)})"
             continue
         _say(broken and f"{broken}; goes on from the state before it")

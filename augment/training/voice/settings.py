@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from augment.ranges import check_ranges
-from pipelines.durable.checkpoints import MARKER, Damaged, newest_whole, read_json_object
+from pipelines.atomic import DamagedFile
+from pipelines.durable.checkpoints import MARKER, newest_whole, read_json_object
 from pipelines.errors import UsageError
 
 EMBEDDED = "embedded"
@@ -137,7 +138,7 @@ def check_resumable(record: dict[str, Any], out: Path) -> None:
     before = record
     try:
         before = read_json_object(out / "settings.json")
-    except Damaged as error:  # or a new folder
+    except DamagedFile as error:  # or a new folder
         newest = newest_whole(out / "states", "step-*")[0]
         if newest is not None:
             before = read_json_object(newest / MARKER).get("run", {})

@@ -34,7 +34,8 @@ from augment.voice_conversion.encoders import EncoderInput
 from augment.voice_conversion.flow_matching import interpolate
 from augment.voice_conversion.model import ContentEncoder, LengthRegulator, SpeakerEncoder, VoiceTransformer
 from augment.voice_conversion.pipeline import VoiceConversionPipeline
-from pipelines.durable.checkpoints import MARKER, newest_whole, seal, sync_folder, whole, writing
+from pipelines.atomic import sync_folder
+from pipelines.durable.checkpoints import MARKER, newest_whole, seal, whole, writing
 from pipelines.errors import RunError
 from pipelines.row import row_seed
 
@@ -266,7 +267,7 @@ def _sealed(state: Path) -> None:
     """Refuse a state that is broken; those of earlier versions have no marker.
 
     Raises:
-        Damaged: Naming the file.
+        DamagedFile: Naming the file.
     """
     if (state / MARKER).exists():
         whole(state)

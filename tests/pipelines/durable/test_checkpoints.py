@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pipelines.atomic import DamagedFile
 from pipelines.durable import checkpoints
 from pipelines.durable.checkpoints import (
     MARKER,
-    Damaged,
     before,
     load_state,
     newest_whole,
@@ -55,7 +55,7 @@ def test_a_broken_checkpoint_is_passed_over_for_the_one_before_it(
 def test_a_changed_byte_is_found(tmp_path: Path) -> None:
     path = made(tmp_path, 3) / "a.bin"
     path.write_bytes(path.read_bytes().replace(b"t", b"T", 1))
-    with pytest.raises(Damaged, match=r"a\.bin has other content than was written"):
+    with pytest.raises(DamagedFile, match=r"a\.bin has other content than was written"):
         whole(path.parent)
 
 
