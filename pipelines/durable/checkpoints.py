@@ -100,7 +100,6 @@ def seal(folder: Path, *, names: Iterable[str] | None = None, **about: Any) -> N
         names = sorted(names)
         settle(folder, names)
     write_json(folder / MARKER, about | {"files": fingerprints(folder, names)})
-    sync_folder(folder)
     sync_folder(folder.parent)
 
 
