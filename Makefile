@@ -10,7 +10,7 @@ LOWEST := .venv-lowest
 # What a version that is too old would break first: every stage once, and what leans on libraries most. What is
 # killed and goes on is left out: it depends on no version, and takes minutes.
 CORE := tests/test_pipeline.py tests/test_lowest.py tests/pipelines/test_media.py \
-	tests/pipelines/test_importing.py tests/pipelines/test_hub.py tests/augment/test_run.py \
+	tests/pipelines/test_importing.py tests/pipelines/hub/test_push.py tests/augment/test_run.py \
 	tests/score/test_run.py tests/finetune/model/test_families.py tests/finetune/model/test_towers.py \
 	tests/finetune/test_run.py tests/finetune/fusion/test_run.py
 
