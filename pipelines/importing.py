@@ -177,7 +177,6 @@ class ImportClips:
         return original(line, **tracks, generator=json.dumps(made, ensure_ascii=False, sort_keys=True))
 
 
-@alone_in_its_folder
 def run(invocation: Invocation[ImportConfig]) -> Summary:
     """Import a corpus.
 
@@ -188,11 +187,16 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
         CorpusError: If the corpus' tables are malformed, or its groups cross splits.
         StageFailed: If too many clips, or all of them, were rejected.
     """
+    check_memory(batch_size())
+    check_places(invocation.config.path, invocation.out, invocation.command)
+    return _import(invocation)
+
+
+@alone_in_its_folder
+def _import(invocation: Invocation[ImportConfig]) -> Summary:
     from pipelines.runner import Stage
 
     config, out = invocation.config, invocation.out
-    check_memory(batch_size())
-    check_places(config.path, out, invocation.command)
     operator = ImportClips(config)  # first, since it starts to load the decoders
     corpus = read_corpus(config, out.parent / "puppets", invocation.seed)
     name, crossing = corpus.name, corpus.crossing

@@ -94,8 +94,8 @@ def train_arm(arm: str, invocation: Invocation[FusionConfig]) -> None:
     if all((folder / "metrics.json").is_file() for folder in folders):
         return
     print(f"{arm}:", flush=True)
-    _, *arguments = shlex.split(invocation.command)
-    train("finetune.fusion", arguments, invocation.out)
+    options = shlex.split("--" + invocation.command.partition(" --")[2])
+    train("finetune.fusion", options, invocation.out)
 
 
 def _compared(folders: dict[str, Path], seeds: Sequence[int], resamples: int) -> dict[str, Any] | None:

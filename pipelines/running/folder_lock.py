@@ -27,6 +27,7 @@ from pipelines.atomic import make_folder
 from pipelines.device import share
 from pipelines.errors import RunError, UsageError, reason
 from pipelines.running.machine_faults import refuse_fault
+from pipelines.running.outputs import check_output
 from pipelines.settings import Invocation
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class FolderLock:
         if share().rank > 0:
             return self
         folder = self.path.parent
+        check_output(folder, {})
         try:
             self._is_new = not folder.exists()
             make_folder(folder)
@@ -83,9 +85,9 @@ class FolderLock:
                 self._file = self._taken()
         except OSError as error:
             refuse_fault(error, f"--out: {folder}")
-            raise UsageError(
-                f"--out: {folder} cannot be written ({reason(error)}); give a folder, or a place for one"
-            ) from error
+            done = "made" if self._is_new else "written in"
+            told = error.strerror or reason(error)
+            raise UsageError(f"--out: {folder} cannot be {done} ({told}); give another folder") from error
         own = Holder(
             host=socket.gethostname(), pid=os.getpid(), since=datetime.now(UTC).isoformat(timespec="seconds")
         )

@@ -17,7 +17,7 @@ from pipelines.__main__ import main
 from pipelines.atomic import DamagedFile, read_json_lines, write_json
 from pipelines.errors import RowError, RunError
 from pipelines.row import Row, features
-from pipelines.runner import RunSettings, Stage
+from pipelines.runner import RunSettings, Stage, StageFailed
 from pipelines.store import DamagedStore, StoreReader, committed_generation, made_by, open_store
 from pipelines.store_files.checking import DamageFound, check
 from pipelines.store_files.checksums import read_sealed
@@ -59,7 +59,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unfinished") / "s"
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(StageFailed, match="stopped, 7 of 9 done"):
         run(folder, Interrupted([BAD], RowError))
     return folder
 

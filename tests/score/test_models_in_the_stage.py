@@ -39,7 +39,7 @@ def asked(data: Path, out: Path, **models: str) -> Invocation[ScoreConfig]:
 
 
 def scored(data: Path, out: Path, **models: str) -> dict[str, Row]:
-    run(asked(data, out, **models))
+    run(replace(asked(data, out, **models), overwrite=True))
     return {row["id"]: row for row in StoreReader(out).rows()}
 
 

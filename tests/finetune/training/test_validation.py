@@ -95,7 +95,7 @@ def test_the_kept_model_is_the_saved_one(store: Path, tiny_thinker: Path, tmp_pa
     """What is in the folder rates valid as the log says of the best epoch."""
     main(arguments(store, tiny_thinker, tmp_path, head_learning_rate=2.0))
     kept = metrics(tmp_path)["kept"]["epoch"]
-    evaluation.main(["--model", str(tmp_path), "--data", str(store), "--split", "valid"])
+    evaluation.main(["--model", str(tmp_path), "--data", str(store), "--split", "valid", "--overwrite"])
     assert metrics(tmp_path)["valid"]["after"]["MAE"] == pytest.approx(log(tmp_path, "eval_MAE")[kept - 1])
     assert_equal_ends(tmp_path, tmp_path / "checkpoints" / f"checkpoint-{3 * kept}")
 

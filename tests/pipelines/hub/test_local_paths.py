@@ -99,7 +99,6 @@ def test_nothing_that_is_pushed_tells_where_it_was_made(here: StandInHub, tmp_pa
         "command": f"daq-msa import folder {home}/a/label.csv --out runs/ann-secret/originals",
         "config": {"name": "folder", "path": f"{home}/a/label.csv"},
         "inputs": {"voices": f"{home}/voices.csv"},
-        "sha256": "of the whole file",
     }
     store = tmp_path / "store"
     commit(store, changed, generation=digest("a"), settings=SETTINGS | settings)
