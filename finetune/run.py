@@ -227,8 +227,9 @@ def train(trainer: WeightedTrainer, checkpoint: Path | None) -> None:
         trainer.train_from(checkpoint)
         stopped = trainer.milestones.stopped
         if stopped and trainer.args.should_save:
+            name = trainer.milestones.signal.name or "SIGTERM"  # it may have come to another rank
             print(
-                f"error: SIGTERM stopped the training behind step {trainer.state.global_step} of"
+                f"error: {name} stopped the training behind step {trainer.state.global_step} of"
                 f" {trainer.state.max_steps}; it is saved, and the same command goes on from there",
                 file=sys.stderr,
                 flush=True,

@@ -358,8 +358,8 @@ def train(
                 report(trainer.history[-1])
             if any(gathered(stop.came)) and not trainer.ended:
                 raise RunError(
-                    f"SIGTERM stopped the training after epoch {trainer.epoch - 1}; it is saved in"
-                    f" {checkpoint}, and the same command continues from there"
+                    f"{stop.name or 'SIGTERM'} stopped the training after epoch {trainer.epoch - 1}; it is"
+                    f" saved in {checkpoint}, and the same command continues from there"
                 )
     trainer.network.load_state_dict(trainer.best_weights)
     predictions = {split: trainer.predict(split) for split in ("valid", "test")}

@@ -52,16 +52,14 @@ UNCROPPED = Crop()
 
 def stated_crop(source: Source, form: str, number: int) -> Crop:
     """What a file of FFmpeg's format `form` states for its video track of this number, counted from 0."""
+    read = {MP4: _of_mp4, MATROSKA: _of_matroska}.get(form)
+    if read is None:
+        return UNCROPPED
     with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
-        found = {MP4: _of_mp4, MATROSKA: _of_matroska}.get(form, _of_none)(file, size)
-        crop = next((crop for place, crop in enumerate(found) if place == number), UNCROPPED)
+        crop = next((crop for place, crop in enumerate(read(file, size)) if place == number), UNCROPPED)
     return crop if min(vars(crop).values()) >= 0 else UNCROPPED
-
-
-def _of_none(file: BinaryIO, end: int) -> Iterator[Crop]:
-    return iter(())
 
 
 def _of_mp4(file: BinaryIO, end: int) -> Iterator[Crop]:

@@ -1,8 +1,8 @@
 """The campaign: `python -m tests.campaign --out DIR [--only NAME ...] [--short] [--page FILE]`.
 
-    python -m tests.campaign --out /tmp/campaign                       everything; hours
-    python -m tests.campaign --out /tmp/campaign --only kill score     the kills of one stage
-    python -m tests.campaign --out /tmp/campaign --short               a sample of everything; minutes
+    python -m tests.campaign --out DIR                       everything; hours
+    python -m tests.campaign --out DIR --only kill score     the kills of one stage
+    python -m tests.campaign --out DIR --short               a sample of everything; minutes
 
 Prints each finding as it comes, then the table, which it also writes to DIR, with everything in JSON and each
 finding with the trials that show it. The exit code is 1 if anything was found. Needs Linux and a C compiler.
