@@ -26,6 +26,7 @@ import numpy as np
 from finetune.msa_metrics import Definition, Grading, Score, definition_of
 from pipelines.atomic import write_json
 from pipelines.errors import RunError, UsageError, call, reason
+from pipelines.store_files.parquet import read_table
 
 RESAMPLES = 10_000
 CHUNK = 500
@@ -71,10 +72,9 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
         RunError: If it is missing, no Parquet, or lacks a column.
     """
     import pyarrow
-    import pyarrow.parquet
 
     try:
-        predictions = pyarrow.parquet.read_table(path)
+        predictions = read_table(path)
     except (OSError, pyarrow.ArrowInvalid) as error:
         raise RunError(
             f"{path}: cannot be read ({reason(error)}); wants a model's predictions.parquet"

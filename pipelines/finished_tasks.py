@@ -24,7 +24,6 @@ from pipelines.store import GENERATION_DIGITS, StoreReader, committed_generation
 from pipelines.store_files.card import DamagedStore, StoreError
 from pipelines.store_files.checksums import (
     is_vouched,
-    parsing,
     publish_vouched,
     read_sealed,
     read_verified,
@@ -32,6 +31,7 @@ from pipelines.store_files.checksums import (
     unsealed,
     write_sealed,
 )
+from pipelines.store_files.parquet import parsing, read_table
 from pipelines.store_files.shards import open_shards
 
 if TYPE_CHECKING:
@@ -290,13 +290,9 @@ def _part(path: Path, columns: Sequence[str] | None = None) -> pyarrow.Table:
     Raises:
         DamagedFile: If it is not what was written.
     """
-    import pyarrow
-    import pyarrow.parquet
-
     content = read_verified(path)
     with parsing(path):
-        # Without threads: where none can be started, Arrow waits for them for ever.
-        return pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content)).read(columns, use_threads=False)
+        return read_table(content, columns)
 
 
 def _keys_of(path: Path) -> list[str]:

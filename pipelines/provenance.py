@@ -37,8 +37,13 @@ def folder_digest(folder: Path) -> str:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             with path.open("rb") as file:
-                digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+                digests[_name(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
     return digest(digests)
+
+
+def _name(path: Path) -> str:
+    """A path as text, also one whose name is no UTF-8."""
+    return path.as_posix().encode(errors="backslashreplace").decode()
 
 
 def record(

@@ -25,6 +25,7 @@ from pipelines.atomic import temporary_for, write_text
 from pipelines.row import MEDIA, SPLITS, Row, features
 from pipelines.store_files.card import CARD, DamagedStore, StoreError, is_store, read_card, render
 from pipelines.store_files.checksums import publish_vouched, read_sealed, write_sealed
+from pipelines.store_files.parquet import read_group
 from pipelines.store_files.shards import Shard, explained, open_intact, open_shards, reading
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class StoreReader:
     def _read(self, group: int) -> pyarrow.Table:
         shard, number, _ = self._groups[group]
         with reading(self.directory, shard.path):
-            return shard.file.read_row_group(number)
+            return read_group(shard.file, number)
 
 
 def commit(
@@ -308,7 +309,7 @@ def _without_media(directory: Path, shard: Shard) -> pyarrow.Table:
     # Reading the short member `path` of a struct column is enough to know which structs are null.
     names = [f"{name}.path" if name in MEDIA else name for name in shard.file.schema_arrow.names]
     with reading(directory, shard.path):
-        return _told_of_media(shard.file.read(names))
+        return _told_of_media(shard.file.read(names, use_threads=False))
 
 
 def _no_rows() -> pyarrow.Table:

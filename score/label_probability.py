@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.errors import UsageError, reason
+from pipelines.store_files.parquet import read_table
 
 NAME = "cross_label"
 """The signal that compares the label's probability for a variant with that for its source."""
@@ -24,11 +25,10 @@ def read(path: Path) -> dict[str, float]:
         UsageError: If the file is missing or malformed, or a value is not a log probability.
     """
     import pyarrow
-    import pyarrow.parquet
 
     setting = "score.label_probability"
     try:
-        table = pyarrow.parquet.read_table(path, columns=["id", "log_probability"])
+        table = read_table(path, ["id", "log_probability"])
     except (OSError, pyarrow.ArrowException) as error:
         raise UsageError(
             f"{setting}: {path} cannot be read ({reason(error)}); give a Parquet file with the"

@@ -20,7 +20,7 @@ from pipelines.finished_tasks import WORKS, committed_tasks
 from pipelines.media import MediaError, encode_video, read_video
 from pipelines.row import Row, row_seed
 from pipelines.runner import Stage, Task
-from pipelines.store_files.checksums import parsing
+from pipelines.store_files.parquet import parsing, read_table
 from score.media.audio import SAMPLING_RATE, AudioTrack
 from score.media.clip import Clip, analysis_fps, decode_audio, decode_video, video_track
 from score.media.video import MAX_SIDE, MODEL_SIDE, Pixels, VideoTrack, resized
@@ -208,10 +208,8 @@ def _kept(path: Path) -> dict[str, Row]:
     Raises:
         DamagedFile: If the file is not what was written.
     """
-    import pyarrow.parquet
-
     with parsing(path):
-        rows = pyarrow.parquet.read_table(path, page_checksum_verification=True).to_pylist()
+        rows = read_table(path).to_pylist()
     return {row.pop("key"): row for row in rows}
 
 

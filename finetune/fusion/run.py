@@ -42,6 +42,7 @@ from pipelines.errors import RunError, reason
 from pipelines.provenance import record
 from pipelines.running.folder_lock import alone_in_its_folder
 from pipelines.running.outputs import check_output
+from pipelines.store_files.parquet import read_table
 
 if TYPE_CHECKING:
     from pipelines.settings import Invocation
@@ -205,7 +206,6 @@ def _read(out: Path, seed: int) -> dict[str, Any]:
 
 def _summarise(out: Path, config: FusionConfig, features: FeatureSet, failed: int) -> dict[str, Any]:
     import pyarrow
-    import pyarrow.parquet
 
     seeds = {seed: _read(out, seed) for seed in config.seeds}
     best = min(seeds, key=lambda seed: seeds[seed]["valid"]["MAE"])
@@ -219,7 +219,7 @@ def _summarise(out: Path, config: FusionConfig, features: FeatureSet, failed: in
         "seeds": {str(seed): own for seed, own in seeds.items()},
     }
     folders = [out / f"seed-{seed}" for seed in seeds]
-    tables = [pyarrow.parquet.read_table(folder / "predictions.parquet") for folder in folders]
+    tables = [read_table(folder / "predictions.parquet") for folder in folders]
     write_table(out / "predictions.parquet", pyarrow.concat_tables(tables))
     with replacing(out / "model.safetensors") as temporary:
         temporary.write_bytes((out / f"seed-{best}" / "model.safetensors").read_bytes())

@@ -14,6 +14,7 @@ from finetune.settings import FinetuneConfig
 from pipelines.device import pick, share
 from pipelines.errors import UsageError, call
 from pipelines.row import digest
+from pipelines.running.outputs import check_output
 from pipelines.settings import Invocation, parse_stage
 from pipelines.store import StoreReader
 
@@ -42,6 +43,7 @@ def fill(invocation: Invocation[FinetuneConfig]) -> dict[str, int]:
             f"finetune.adapt: got {', '.join(config.adapt)}; only frozen towers can be cached,"
             " take language alone"
         )
+    check_output(invocation.out, {"--data": invocation.data})
     base = load_base(config.model, config.revision, dtype=base_dtype(config), max_pixels=config.max_pixels)
     base.thinker.to(pick(config.device))
     encoder = frozen_towers(encoder_of(base, config), base.thinker, config, invocation.out)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.atomic import strict_json
 from pipelines.errors import RunError
+from pipelines.store_files.parquet import open_file, read_group
 
 if TYPE_CHECKING:
     import pyarrow
@@ -138,12 +139,9 @@ def clean_shard(shard: Path, folder: Path) -> Path:
     Raises:
         LocalPathError: If a row's id or group is a local path: other rows refer to it.
     """
-    import pyarrow
-    import pyarrow.parquet
-
-    file = pyarrow.parquet.ParquetFile(shard)
+    file = open_file(shard)
     names = [name for name in ("id", "group", "generator") if name in file.schema_arrow.names]
-    table = file.read(names)
+    table = file.read(names, use_threads=False)
     for column in {"id", "group"} & set(names):
         for value in filter(None, table[column].unique().to_pylist()):
             if _LOCAL_ID.search(value):
@@ -164,7 +162,7 @@ def _rewritten(file: pyarrow.parquet.ParquetFile, shard: Path, folder: Path) -> 
     index = file.schema_arrow.get_field_index("generator")
     with pyarrow.parquet.ParquetWriter(copy, file.schema_arrow) as writer:
         for group in range(file.num_row_groups):
-            table = file.read_row_group(group)
+            table = read_group(file, group)
             texts = [_clean_generator(text) for text in _texts(table)]
             column = pyarrow.array(texts, type=file.schema_arrow.field(index).type)
             table = table.set_column(index, file.schema_arrow.field(index), column)

@@ -17,10 +17,13 @@ _ADVICE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some of your quota",
     errno.EIO: "check the disk",
-    errno.ESTALE: "check the network disk",
     errno.EROFS: "write to a disk that can be written",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "close programs that hold files open",
+} | {
+    number: "check the disk and its connection"
+    for name in ("ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EREMOTEIO", "ENODEV", "ENXIO")
+    if (number := getattr(errno, name, None)) is not None  # not every system has all of them
 }
 # Errors without an errno are told by what their libraries write.
 _TEXTS = {

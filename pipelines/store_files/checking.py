@@ -10,7 +10,8 @@ from pipelines.atomic import DamagedFile, json_lines
 from pipelines.errors import RunError
 from pipelines.finished_tasks import FAILURES, WORKS
 from pipelines.store_files.card import CARD, DamagedStore, is_store, read_card
-from pipelines.store_files.checksums import parsing, read_sealed, unsealed, verify
+from pipelines.store_files.checksums import read_sealed, unsealed, verify
+from pipelines.store_files.parquet import parsing, read_table
 from pipelines.store_files.shards import open_shard, open_shards
 
 STATUS = "status.json"
@@ -136,8 +137,6 @@ def _read_failures(path: Path) -> None:
 
 
 def _read_table(path: Path) -> None:
-    import pyarrow.parquet
-
     verify(path)
     with parsing(path):
-        pyarrow.parquet.read_table(path, page_checksum_verification=True).to_pylist()
+        read_table(path).to_pylist()

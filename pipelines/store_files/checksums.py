@@ -10,16 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pipelines.atomic import DamagedFile, publish, strict_json, write_json
-from pipelines.errors import reason
 from pipelines.row import digest
-from pipelines.running.machine_faults import machine_fault
 
 KEY = "sha256"
 DIGITS = 16
@@ -95,20 +91,6 @@ def read_verified(path: Path) -> bytes:
     content = path.read_bytes()
     _compare(path, hashlib.sha256(content).hexdigest())
     return content
-
-
-@contextmanager
-def parsing(path: Path) -> Iterator[None]:
-    """Turn what pyarrow says of a file whose content is broken into `DamagedFile`."""
-    import pyarrow
-
-    try:
-        yield
-    except (pyarrow.ArrowException, ValueError, OSError) as error:
-        # An error of the system has a number; one of pyarrow about the content has none.
-        if (isinstance(error, OSError) and error.errno is not None) or machine_fault(error):
-            raise
-        raise DamagedFile(f"{path}: damaged: {reason(error)}") from error
 
 
 @lru_cache(maxsize=4096)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipelines.atomic import DamagedFile
 from pipelines.errors import listed
 from pipelines.store_files.card import CARD, Card, DamagedStore, read_card
-from pipelines.store_files.checksums import is_vouched, parsing, read_sealed, verify
+from pipelines.store_files.checksums import is_vouched, read_sealed, verify
+from pipelines.store_files.parquet import open_file, parsing, read_group
 
 if TYPE_CHECKING:
     import pyarrow.parquet
@@ -71,14 +72,12 @@ def open_shard(directory: Path, path: Path, *, thorough: bool = False) -> Shard:
     Raises:
         DamagedStore: If it has another content than was written.
     """
-    import pyarrow.parquet
-
     with reading(directory, path):
         verify(path)
-        file = pyarrow.parquet.ParquetFile(path)
+        file = open_file(path)
         if thorough and not is_vouched(path):
             for group in range(file.num_row_groups):
-                file.read_row_group(group).to_pylist()
+                read_group(file, group).to_pylist()
     return Shard(path, file)
 
 

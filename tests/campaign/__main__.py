@@ -1,20 +1,24 @@
 """The campaign: `python -m tests.campaign --out DIR [--only NAME ...] [--short] [--page FILE]`.
 
-    python -m tests.campaign --out DIR                       everything; hours
+    python -m tests.campaign --out DIR --jobs 4              everything, four trials at a time; hours
     python -m tests.campaign --out DIR --only kill score     the kills of one stage
     python -m tests.campaign --out DIR --short               a sample of everything; minutes
 
-Prints each finding as it comes, then the table, which it also writes to DIR, with everything in JSON and each
-finding with the trials that show it. The exit code is 1 if anything was found. Needs Linux and a C compiler.
+Prints a line for each kind and stage, then the findings and the table. Writes the table to DIR, with all
+trials in JSON and each finding with the trials that show it. The exit code is 1 if anything was found. Needs
+Linux and a C compiler.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from tests.campaign import damage, kills, machine, power_loss, two_runs
 from tests.campaign.findings import Trial
@@ -44,29 +48,54 @@ def main(argv: list[str]) -> int:
     out = options.out.resolve()
     ready("tests.campaign", argv, out)
     warm_up()
-    bench = Bench(out)
-    bench.build()
-    found = list(_trials(bench, options.only, options.short))
+    found = _all(out, _planned(options.only), options.short, options.jobs)
     write(out, found, options.page)
     print(f"\n{findings(found)}\n\n{markdown(found)}\n\nwritten to {out}")
     return 1 if any(trial.findings for trial in found) else 0
 
 
-def _trials(bench: Bench, only: list[str], short: bool) -> Iterator[Trial]:
-    """The trials of the named kinds and stages, all of those of which none is named."""
+def _planned(only: Sequence[str]) -> list[tuple[str, str]]:
+    """The kinds of trials and their stages, all of those of which none is named; some kinds have no stage."""
     kinds = [name for name in KINDS if name in only] or [*KINDS]
     stages = [name for name in STAGES if name in only] or [*STAGES]
-    planned = [(kind, OF_STAGES[kind], stage) for kind in kinds if kind in OF_STAGES for stage in stages]
-    planned += [(kind, ALONE[kind], "") for kind in kinds if kind in ALONE]
-    for kind, trials, stage in planned:
-        began, count, bad = time.monotonic(), 0, 0
-        for trial in trials(bench, stage, short):
-            count, bad = count + 1, bad + bool(trial.findings)
-            yield trial
-        print(
-            f"{kind} {stage}: {count} trials, {bad} with findings, {time.monotonic() - began:.0f} s",
-            flush=True,
-        )
+    return [(kind, stage) for kind in kinds for stage in (stages if kind in OF_STAGES else [""])]
+
+
+def _all(out: Path, planned: list[tuple[str, str]], short: bool, jobs: int) -> list[Trial]:
+    """The trials of everything planned, by processes that each take what is next.
+
+    Raises:
+        RuntimeError: If one of these fails.
+    """
+    fork = get_context("fork")  # they have imported what the programs import
+    left = fork.SimpleQueue()
+    for number in [*range(len(planned)), *[None] * jobs]:
+        left.put(number)
+    files = [out / f"job-{job}" / "trials.jsonl" for job in range(jobs)]
+    workers = [fork.Process(target=_work, args=(file, left, planned, short)) for file in files]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        if worker.exitcode:
+            raise RuntimeError("the campaign was not finished, for the reason above")
+    records = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return [Trial.of_record(record) for _, record in sorted(records, key=lambda each: each[0])]
+
+
+def _work(file: Path, left: Any, planned: list[tuple[str, str]], short: bool) -> None:
+    """Try what is left, in the file's folder, and write each trial with its number in the plan."""
+    bench = Bench(file.parent)
+    bench.build()
+    with file.open("w", encoding="utf-8") as trials:
+        while (number := left.get()) is not None:
+            kind, stage = planned[number]
+            began, count, bad = time.monotonic(), 0, 0
+            for trial in (OF_STAGES | ALONE)[kind](bench, stage, short):
+                count, bad = count + 1, bad + bool(trial.findings)
+                trials.write(json.dumps([number, trial.record()]) + "\n")
+            took = f"{time.monotonic() - began:.0f} s"
+            print(f"{kind} {stage}: {count} trials, {bad} with findings, {took}", flush=True)
 
 
 def _options(argv: list[str]) -> argparse.Namespace:
@@ -77,6 +106,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", default=[], choices=choices, help="kinds of trials, stages, or both"
     )
+    parser.add_argument("--jobs", type=int, default=1, help="how many trials at a time")
     parser.add_argument("--short", action="store_true", help="a sample of each kind")
     parser.add_argument("--page", type=Path, help="write the table between the markers of this page")
     return parser.parse_args(argv)

@@ -46,6 +46,12 @@ class Trial:
     name: str
     findings: tuple[Finding, ...] = ()
 
+    @classmethod
+    def of_record(cls, record: dict[str, Any]) -> Trial:
+        """From `record`."""
+        found = tuple(Finding(**each) for each in record["findings"])
+        return cls(record["kind"], record["of"], record["name"], found)
+
     def record(self) -> dict[str, Any]:
         """As JSON has it."""
         return asdict(self)

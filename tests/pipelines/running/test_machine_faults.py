@@ -36,6 +36,10 @@ def caused(error: BaseException) -> RowError:
         OSError(errno.EIO, "Input/output error"),
         OSError(errno.EMFILE, "Too many open files"),
         OSError(errno.EROFS, "Read-only file system"),
+        OSError(errno.ESTALE, "Stale file handle"),
+        OSError(errno.ENOTCONN, "Transport endpoint is not connected"),  # of a FUSE disk whose server died
+        TimeoutError(errno.ETIMEDOUT, "Connection timed out"),  # of a network disk
+        OSError(errno.ENODEV, "No such device"),
         ModuleNotFoundError("No module named 'decord'"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
         type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 2 GiB"),
