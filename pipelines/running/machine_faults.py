@@ -31,6 +31,7 @@ _TEXTS = {
     "you tried to allocate": errno.ENOMEM,
     "CUDA error: out of memory": errno.ENOMEM,
     "can't start new thread": errno.EAGAIN,
+    "Failed to launch worker thread": errno.EAGAIN,  # Arrow
     "No space left on device": errno.ENOSPC,
 }
 _SHORT_BYTES = 64 * 2**20
@@ -84,9 +85,7 @@ def _advice(error: BaseException) -> str | None:
         return _ADVICE[errno.ENOMEM]
     if isinstance(error, OSError) and error.errno in _ADVICE:
         return _ADVICE[error.errno]
-    if isinstance(error, RuntimeError | OSError):
-        return next((_ADVICE[number] for text, number in _TEXTS.items() if text in str(error)), None)
-    return None
+    return next((_ADVICE[number] for text, number in _TEXTS.items() if text in str(error)), None)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,6 +1,7 @@
-"""Parquet files, read in a way that tells damage and ends: no thread is started for it.
+"""Parquet files, read so that damage of a file and a fault of the machine are told apart.
 
-Where none can be started, as under a limit of memory or of processes, Arrow would wait for it for ever.
+Arrow decodes in the calling thread: where a limit of memory or of processes lets no thread start, it may wait
+for one for ever.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import pyarrow
 import pytest
 
 from pipelines.decoding.container import library_errors
@@ -44,6 +45,9 @@ def caused(error: BaseException) -> RowError:
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
         type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 2 GiB"),
         RuntimeError("can't start new thread"),
+        pyarrow.ArrowException(
+            "Unknown error: Failed to launch worker thread: Resource temporarily unavailable"
+        ),
         caused(OSError(errno.ENOSPC, "No space left on device")),
     ],
 )
