@@ -28,8 +28,7 @@ def test_kills_lose_nothing_and_a_full_disk_ends_in_one_line(tmp_path: Path) -> 
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     trials = json.loads((tmp_path / "campaign.json").read_text())
     assert {trial["kind"] for trial in trials} == {"kill", "machine"}
-    found = [(trial["of"], trial["name"], each) for trial in trials for each in trial["findings"]]
-    assert not [each for each in found if each[2]["fault"] != "rubbish"], ran.stdout
+    assert not [trial for trial in trials if trial["findings"]], ran.stdout
 
 
 def test_a_disk_keeps_what_was_synced(tmp_path: Path) -> None:

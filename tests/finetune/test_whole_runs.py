@@ -137,6 +137,11 @@ def test_processes_fill_a_cache_together(
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_cache_inside_the_store_that_is_read_is_refused(store: Path) -> None:
+    with pytest.raises(UsageError, match=r"--out: .* is inside --data .*; name a folder outside it"):
+        fill.main(["--data", str(store), "--out", str(store / "towers")])
+
+
 def test_towers_that_are_trained_are_not_kept(store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
     main(arguments(store, tiny_thinker, tmp_path / "out", adapt="[language,vision]", epochs=1))
     assert not (tmp_path / "out" / "towers").exists()
