@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-import finetune.run
 from finetune import evaluation
 from finetune.__main__ import main
-from finetune.training.weighted_trainer import WeightedTrainer
 from pipelines.errors import RunError, UsageError
 from tests import tiny
 from tests.damage import DAMAGES
+from tests.finetune.killing import killed
 
 RESULTS = (
     "adapter_model.safetensors", "adapter_config.json", "head.safetensors", "metrics.json",
@@ -29,15 +28,9 @@ OF_CHECKPOINT = (
     "rng_state.pth", "scheduler.pt", "trainer_state.json", "whole.json",
 )  # fmt: skip
 OF_RUN = ("run_config.json", "log.jsonl", "status.json")
-# Each file with a kind of damage; the slow tests have all kinds.
+# Each file with a kind of damage; `tests.campaign` has all kinds.
 KINDS = list(DAMAGES)
-SOME = [(name, KINDS[n % len(KINDS)]) for n, name in enumerate((*OF_RUN, *OF_CHECKPOINT))]
-ALL = [(name, kind) for name in (*OF_RUN, *OF_CHECKPOINT) for kind in KINDS]
-REST = [case for case in ALL if case not in SOME]
-
-
-class Killed(BaseException):
-    """As SIGKILL: nothing that is pending is written."""
+CASES = [(name, KINDS[n % len(KINDS)]) for n, name in enumerate((*OF_RUN, *OF_CHECKPOINT))]
 
 
 @pytest.fixture(scope="module")
@@ -59,21 +52,6 @@ def command(store: Path, tiny_thinker: Path) -> Callable[..., list[str]]:
     return made
 
 
-def killed(arguments: list[str], step: int) -> None:
-    """Run, and die in a step."""
-    original = WeightedTrainer.training_step
-
-    def training_step(trainer: WeightedTrainer, *args: Any, **kwargs: Any) -> Any:
-        if trainer.state.global_step == step - 1:
-            raise Killed
-        return original(trainer, *args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(WeightedTrainer, "training_step", training_step)
-        patch.setattr(finetune.run, "flush", lambda encoder: None)
-        main(arguments)
-
-
 @pytest.fixture(scope="module")
 def straight(command: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("straight") / "run"
@@ -84,7 +62,7 @@ def straight(command: Callable[..., list[str]], tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="module")
 def interrupted(command: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("interrupted") / "run"
-    killed(command(out), 6)
+    killed(command(out), 5)
     assert sorted(path.name for path in out.glob("checkpoints/*")) == ["checkpoint-2", "checkpoint-4"]
     assert sorted(path.name for path in (out / LAST).iterdir()) == list(OF_CHECKPOINT)
     return out
@@ -104,20 +82,7 @@ def assert_same_end(out: Path, straight: Path) -> None:
     assert told[0][-1]["train_loss"] == told[1][-1]["train_loss"]
 
 
-def goes_on(
-    case: tuple[str, str], interrupted: Path, straight: Path, command: Callable[..., list[str]], out: Path
-) -> str:
-    """Damage a file of an interrupted run, and let it go on; the path of the file."""
-    shutil.copytree(interrupted, out)
-    name, damage = case
-    path = out / name if name in OF_RUN else out / LAST / name
-    DAMAGES[damage](path)
-    main(command(out))
-    assert_same_end(out, straight)
-    return str(path)
-
-
-@pytest.mark.parametrize("case", SOME, ids="-".join)
+@pytest.mark.parametrize("case", CASES, ids="-".join)
 def test_whatever_is_left_of_a_file_the_run_ends_the_same(
     case: tuple[str, str],
     interrupted: Path,
@@ -126,25 +91,18 @@ def test_whatever_is_left_of_a_file_the_run_ends_the_same(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    path = goes_on(case, interrupted, straight, command, tmp_path / "run")
+    name, damage = case
+    out = Path(shutil.copytree(interrupted, tmp_path / "run"))
+    path = out / name if name in OF_RUN else out / LAST / name
+    DAMAGES[damage](path)
+    main(command(out))
+    assert_same_end(out, straight)
     said = capsys.readouterr().out.splitlines()
-    if case[0] in OF_CHECKPOINT:
-        assert [line for line in said if path in line and line.endswith("is not used, and removed")]
+    if name in OF_CHECKPOINT:
+        assert [line for line in said if str(path) in line and line.endswith("is not used, and removed")]
         assert "finetune: goes on from checkpoint-2" in said
     else:
         assert "finetune: goes on from checkpoint-4" in said
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", REST, ids="-".join)
-def test_whatever_is_left_of_any_file_the_run_ends_the_same(
-    case: tuple[str, str],
-    interrupted: Path,
-    straight: Path,
-    command: Callable[..., list[str]],
-    tmp_path: Path,
-) -> None:
-    goes_on(case, interrupted, straight, command, tmp_path / "run")
 
 
 def test_without_a_whole_checkpoint_it_begins_anew_and_says_so(

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-import finetune.run
 from finetune.__main__ import main
-from finetune.training.weighted_trainer import WeightedTrainer
 from pipelines.media import encode_audio
 from pipelines.row import media
 from tests import tiny
+from tests.finetune.killing import killed
 
 FILES = ("adapter_model.safetensors", "head.safetensors", "metrics.json", "predictions.parquet")
 PER_EPOCH = 8
@@ -22,10 +20,6 @@ PER_EPOCH = 8
 SHORT = [(2,), (5,), (3, 7)]
 LONG = [(step,) for step in range(1, 2 * PER_EPOCH) if (step,) not in SHORT]
 LONG += [(1, 2), (4, 12), (6, 8), (2, 15)]
-
-
-class Killed(BaseException):
-    """As SIGKILL: nothing that is pending is written."""
 
 
 @pytest.fixture(scope="module")
@@ -42,20 +36,6 @@ def command(store: Path, out: Path) -> list[str]:
     settings = {"epochs": 2, "batch_size": 2, "lora_rank": 2, "save_every": 1, "log_every": 3}
     options = [part for name, value in settings.items() for part in (f"--finetune.{name}", str(value))]
     return ["--data", str(store), "--out", str(out), *options]
-
-
-def killed(arguments: list[str], step: int) -> None:
-    original = WeightedTrainer.training_step
-
-    def training_step(trainer: WeightedTrainer, *args: Any, **kwargs: Any) -> Any:
-        if trainer.state.global_step == step:
-            raise Killed
-        return original(trainer, *args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(WeightedTrainer, "training_step", training_step)
-        patch.setattr(finetune.run, "flush", lambda encoder: None)
-        main(arguments)
 
 
 @pytest.fixture(scope="module")

@@ -22,19 +22,10 @@ from pipelines.store import DamagedStore, StoreReader, committed_generation, mad
 from pipelines.store_files.checking import DamageFound, check
 from pipelines.store_files.checksums import read_sealed
 from tests.pipelines.older_stores import as_before
-from tests.pipelines.test_runner import SETTINGS, Doubler, load, tasks
+from tests.pipelines.test_runner import SETTINGS, Doubler, Interrupted, load, tasks
 
 BAD = tasks(9)[4].id
 FLIPS = 6
-
-
-class Interrupted(Doubler):
-    """Ends the run after some rows."""
-
-    def __call__(self, rows: list[Row]) -> list[Row]:
-        if len(self.seen) >= 6:
-            raise KeyboardInterrupt
-        return super().__call__(rows)
 
 
 def run(out: Path, operator: Doubler | None = None, count: int = 9) -> Doubler:
@@ -60,7 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unfinished") / "s"
     with pytest.raises(StageFailed, match="stopped, 7 of 9 done"):
-        run(folder, Interrupted([BAD], RowError))
+        run(folder, Interrupted(6, [BAD], RowError))
     return folder
 
 

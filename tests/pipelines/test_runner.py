@@ -47,6 +47,19 @@ class Doubler:
         return [row | {"label": 2 * row["label"]} for row in rows]
 
 
+class Interrupted(Doubler):
+    """Ends the run after some rows."""
+
+    def __init__(self, after: int, fails: Collection[str] = (), error: type[Exception] = ValueError) -> None:
+        super().__init__(fails, error)
+        self.after = after
+
+    def __call__(self, rows: list[Row]) -> list[Row]:
+        if len(self.seen) >= self.after:
+            raise KeyboardInterrupt
+        return super().__call__(rows)
+
+
 def tasks(count: int, setting: int = 0) -> list[Task]:
     ids = [f"c/v{index % 3}/{index:03d}" for index in range(count)]
     return [Task(row_id, task_key(row_id, index, setting, 7), index) for index, row_id in enumerate(ids)]
@@ -137,15 +150,9 @@ def test_a_finished_stage_does_nothing_again_and_a_new_setting_redoes_what_it_to
 
 
 def test_finished_rows_are_not_replaced_unless_that_is_asked_for(tmp_path: Path) -> None:
-    class Interrupted(Doubler):
-        def __call__(self, rows: list[Row]) -> list[Row]:
-            if len(self.seen) >= 4:
-                raise KeyboardInterrupt
-            return super().__call__(rows)
-
     run(tmp_path / "s", tasks(6), Doubler())
     with pytest.raises(StageFailed):
-        run(tmp_path / "half", tasks(6), Interrupted(), batch_size=2)
+        run(tmp_path / "half", tasks(6), Interrupted(4), batch_size=2)
     for folder, others in (("s", tasks(6)[:5]), ("s", tasks(6, setting=1)), ("half", tasks(6, setting=1))):
         with pytest.raises(
             UsageError, match=rf"--out: .*{folder} holds finished rows of other .*--overwrite"
@@ -159,15 +166,9 @@ def test_finished_rows_are_not_replaced_unless_that_is_asked_for(tmp_path: Path)
 
 
 def test_interrupted_and_resumed_equals_straight(tmp_path: Path) -> None:
-    class Interrupted(Doubler):
-        def __call__(self, rows: list[Row]) -> list[Row]:
-            if len(self.seen) >= 4:
-                raise KeyboardInterrupt
-            return super().__call__(rows)
-
     run(tmp_path / "straight", tasks(9), Doubler())
     with pytest.raises(StageFailed, match="test: stopped, 4 of 9 done; the same command goes on"):
-        run(tmp_path / "resumed", tasks(9), Interrupted(), batch_size=2)
+        run(tmp_path / "resumed", tasks(9), Interrupted(4), batch_size=2)
     assert json.loads((tmp_path / "resumed" / "status.json").read_text())["state"] == "stopped"
     rest = Doubler()
     run(tmp_path / "resumed", tasks(9), rest, batch_size=3)
