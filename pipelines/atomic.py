@@ -16,6 +16,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +40,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path to write to, which replaces `path` at the end of the block.
 
     After a crash `path` has the old or the new content. If the block raises, `path` stays as it was and the
-    temporary file is removed. The file gets the default permissions of this process: safetensors would make
-    it readable to its owner only.
+    temporary file is removed; so are those that killed processes left of `path`. The file gets the default
+    permissions of this process: safetensors would make it readable to its owner only.
     """
     temporary = temporary_for(path)
+    sweep(path.parent, path.name)
     try:
         temporary.touch()
         mode = temporary.stat().st_mode
@@ -87,13 +89,13 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sweep(folder: Path) -> None:
-    """Remove the temporary files in a folder that no living process can be writing.
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove the temporary files in a folder, or of one name there, that no living process can be writing.
 
     Call it before this process writes there. Whether a process of another host lives is not known; what it
     was writing counts as abandoned after `ABANDONED_S`.
     """
-    for path in folder.glob(".*.tmp"):
+    for path in folder.glob(".*.tmp" if name is None else f".{escape(name)}.*.tmp"):
         with suppress(FileNotFoundError):
             if path.is_file() and _is_abandoned(path):
                 path.unlink()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines import provenance
-from pipelines.corpora.places import check_memory, check_places, make_folder
+from pipelines.corpora.places import check_machine, check_places, make_folder
 from pipelines.corpora.readers import READERS
 from pipelines.corpora.source import Source, check_unchanged, source_of
 from pipelines.decoding.isolation import Isolated
@@ -187,7 +187,7 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
         CorpusError: If the corpus' tables are malformed, or its groups cross splits.
         StageFailed: If too many clips, or all of them, were rejected.
     """
-    check_memory(batch_size())
+    check_machine(batch_size())
     check_places(invocation.config.path, invocation.out, invocation.command)
     return _import(invocation)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.errors import UsageError, listed, reason
+from pipelines.running.machine_faults import refuse_fault
 
 SAFE: dict[str, Any] = {"trust_remote_code": False}
 SAFE_WEIGHTS: dict[str, Any] = SAFE | {"use_safetensors": True}
@@ -77,18 +78,26 @@ class Pretrained:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Turns errors of a library that loads the model into one line."""
+        """Turns errors of a library that loads the model into one line.
+
+        Raises:
+            UsageError: If the model cannot be loaded.
+            MachineFault: If this machine lacks memory, handles or the like.
+        """
         import torch
         from huggingface_hub.errors import StrictDataclassError
+        from safetensors import SafetensorError
 
         try:
             yield
-        except torch.OutOfMemoryError:  # not an error of the model
+        except (torch.OutOfMemoryError, UsageError):  # not an error of a library about the model
             raise
         except (
             OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError,
-            StrictDataclassError,
+            SafetensorError, StrictDataclassError,
         ) as error:  # fmt: skip
+            if isinstance(error, OSError | RuntimeError):
+                refuse_fault(error, f"{self.setting}: {self.name}")
             cause, advice = reason(error), self.advice
             if any(package in str(error).lower() for package in ("sentencepiece", "tiktoken", "protobuf")):
                 cause = "its tokenizer needs packages that are missing"

@@ -21,7 +21,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.atomic import temporary_for, write_text
+from pipelines.atomic import DamagedFile, temporary_for, write_text
 from pipelines.row import MEDIA, SPLITS, Row, features
 from pipelines.store_files.card import CARD, DamagedStore, StoreError, is_store, read_card, render
 from pipelines.store_files.checksums import publish_vouched, read_sealed, write_sealed
@@ -179,10 +179,13 @@ def _rows_of(directory: Path, generation: str) -> dict[str, int] | None:
 
 def _mend_records(directory: Path, counts: dict[str, int], settings: dict[str, Any]) -> None:
     """Write a lost record of the store's making again, and a card that was cut; one that was edited stays."""
+    lost = ""
     try:
-        lost = "" if made_by(directory) else f"{directory / SETTINGS}: missing"
-    except DamagedStore as error:
-        lost = str(error).partition(";")[0]
+        read_sealed(directory / SETTINGS)
+    except FileNotFoundError:
+        lost = f"{directory / SETTINGS}: missing"
+    except DamagedFile as error:
+        lost = str(error)
     if lost:
         logger.warning("%s; it is written again", lost)
         write_sealed(directory / SETTINGS, settings)
@@ -237,7 +240,7 @@ def committed_generation(directory: Path) -> str | None:
 
 
 def made_by(directory: str | Path) -> dict[str, Any]:
-    """The record of how a store was made, from its `settings.json`; empty if it has none.
+    """The record of how a store was made, from its `settings.json`; empty, with a warning, if it is lost.
 
     Raises:
         DamagedStore: If it is not what was written.
@@ -246,6 +249,8 @@ def made_by(directory: str | Path) -> dict[str, Any]:
         try:
             return read_sealed(Path(directory) / SETTINGS)
         except FileNotFoundError:
+            if is_store(Path(directory)):
+                logger.warning("%s: missing; how its rows were made is not known", Path(directory) / SETTINGS)
             return {}
 
 

@@ -6,7 +6,8 @@ The supported models and what is special about each are in `finetune.model.famil
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,7 +106,8 @@ def load_base(
         quantize: How the language model's weights are stored.
 
     Raises:
-        UsageError: If it cannot be found, is of no known family, or a package is missing.
+        UsageError: If it cannot be loaded, is of no known family, has another tokenizer, or a package is
+            missing.
     """
     import transformers
 
@@ -116,15 +118,41 @@ def load_base(
     if attention != "auto":
         settings["attn_implementation"] = attention
     settings |= quantization(quantize)
-    try:
+    with _pretrained(name, revision).explained(), _available(attention):
         model = getattr(transformers, family.model_class).from_pretrained(source_of(name), **settings)
-    except ImportError as error:
-        advice = "pip install flash-attn" if attention == "flash_attention_2" else "finetune.attention: sdpa"
-        raise UsageError(f"finetune.attention: {attention} is not available ({error}); {advice}") from error
+    _check_tokens(name, processor, model.config)
     model.requires_grad_(False)
     keep_trainable(model)
     model.name_or_path = name  # the adapter names its base as the user did, not by a local folder
     return BaseModel(name, revision, family, model, processor, max_pixels)
+
+
+@contextmanager
+def _available(attention: Attention) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        advice = "pip install flash-attn" if attention == "flash_attention_2" else "finetune.attention: sdpa"
+        raise UsageError(f"finetune.attention: {attention} is not available ({error}); {advice}") from error
+
+
+def _check_tokens(name: str, processor: Any, config: Any) -> None:
+    """Refuse a tokenizer that is not the model's, as without its `tokenizer.json`: it gives other ids."""
+    for kind in ("image", "video", "audio"):
+        token, names = getattr(processor, f"{kind}_token", None), (f"{kind}_token_id", f"{kind}_token_index")
+        wanted = next((getattr(config, each) for each in names if hasattr(config, each)), None)
+        found = processor.tokenizer.convert_tokens_to_ids(token) if token and wanted is not None else wanted
+        if found != wanted:
+            raise UsageError(
+                f"finetune.model: {name!r} has a tokenizer in which {token} has the id {found}, and a"
+                f" config.json in which it has {wanted}; give the model's whole folder"
+            )
+
+
+def _pretrained(name: str, revision: str | None) -> Pretrained:
+    return Pretrained(
+        setting="finetune.model", name=source_of(name), revision=revision, advice="take a Hub id or a folder"
+    )
 
 
 def source_of(name: str) -> str:
@@ -138,9 +166,7 @@ def load_family(name: str, revision: str | None) -> Family:
     Raises:
         UsageError: If it cannot be found, or is of no known family.
     """
-    config = Pretrained(
-        setting="finetune.model", name=source_of(name), revision=revision, advice="take a Hub id or a folder"
-    ).config()
+    config = _pretrained(name, revision).config()
     family = family_of(config)
     if family is None:
         raise UsageError(
@@ -160,7 +186,8 @@ def load_processor(name: str, revision: str | None) -> tuple[Family, Any]:
 
     family = load_family(name, revision)
     processor_class = getattr(transformers, family.processor_class)
-    processor = processor_class.from_pretrained(source_of(name), revision=revision, **SAFE)
+    with _pretrained(name, revision).explained():
+        processor = processor_class.from_pretrained(source_of(name), revision=revision, **SAFE)
     if hasattr(processor, "tokenizer"):
         return family, processor
     tokenizer = processor

@@ -1,4 +1,4 @@
-"""Checks where an import reads and writes, and that it has the memory, before it begins."""
+"""Checks where an import reads and writes, and that it has the memory and the handles, before it begins."""
 
 from __future__ import annotations
 
@@ -13,14 +13,24 @@ from pipelines.running.machine_faults import MachineFault, refuse_fault
 
 # Address space that the libraries of an import take, and for each thread that waits for a decoder.
 BASE_BYTES, THREAD_BYTES = 576 * 2**20, 64 * 2**20
+# Open files beside those that a process begins with; a decoder has pipes, a process and a clip.
+BASE_HANDLES, THREAD_HANDLES = 24, 6
 
 
-def check_memory(threads: int) -> None:
-    """Refuse to begin where memory is too short: C++ libraries end their process when they get none.
+def check_machine(threads: int) -> None:
+    """Refuse to begin where memory or handles are too few.
+
+    C++ libraries end their process when they get no memory, and Python's fork server tells a lack of handles
+    by tracebacks of its own.
 
     Raises:
         MachineFault: If this process cannot get what an import takes.
     """
+    _check_memory(threads)
+    _check_handles(BASE_HANDLES + threads * THREAD_HANDLES)
+
+
+def _check_memory(threads: int) -> None:
     needed = BASE_BYTES + threads * THREAD_BYTES
     try:
         mmap.mmap(-1, needed).close()
@@ -29,6 +39,21 @@ def check_memory(threads: int) -> None:
             f"import: takes {needed // 2**20} MiB of memory, which this process cannot get; free memory or"
             " raise its limit (ulimit -v), and give the same command again"
         ) from error
+
+
+def _check_handles(needed: int) -> None:
+    opened: list[int] = []
+    try:
+        while len(opened) < needed:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        raise MachineFault(
+            f"import: opens {needed} files at once, of which this process can open {len(opened)}; raise the"
+            " limit of open files (ulimit -n), and give the same command again"
+        ) from error
+    finally:
+        for handle in opened:
+            os.close(handle)
 
 
 def check_places(src: str | None, out: Path, command: str) -> None:

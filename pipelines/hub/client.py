@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from time import sleep, time
 from typing import Any
 
@@ -156,6 +157,7 @@ def patience(repo_id: str, token: str | None, say: Callable[[str], None]) -> Ite
         PushError: If the Hub refuses, cannot be reached or gives answers that are none.
         MachineFault: If this machine lacks memory, disk or the like.
     """
+    _forget_kept_answer()
     token = token or get_token()
     session = get_session()
     patient = _Patient(session.request, lambda line: say(told(line, token)))
@@ -180,6 +182,16 @@ def patience(repo_id: str, token: str | None, say: Callable[[str], None]) -> Ite
         del session.request
         for handler in handlers:
             handler.removeFilter(hiding)
+
+
+def _forget_kept_answer() -> None:
+    """Remove the one answer that huggingface_hub 2 keeps for a day, a list of agents.
+
+    It keeps whatever a proxy answered in the Hub's place, and then fails at each call.
+    """
+    kept = getattr(constants, "AGENT_HARNESSES_PATH", None)
+    if kept is not None:
+        Path(kept).unlink(missing_ok=True)
 
 
 def _explanation(error: Exception, repo_id: str, last: str) -> str | None:

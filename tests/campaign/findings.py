@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
 from tests.campaign.programs import Ended
 
 FAULTS = ("lost", "wrong", "hang", "traceback", "rubbish", "executed")
@@ -18,6 +21,7 @@ TIMES = {
     "updated", "rows_per_second", "expected_end", "seconds", "time", "steps_per_second", "train_runtime",
     "train_samples_per_second", "train_steps_per_second", "pid",
 }  # fmt: skip
+TOWERS = "towers"  # the folder of a tower cache
 _ESCAPE = re.compile(r"\x1b(?!\[A).{,4}", re.DOTALL)
 _PROCESS = re.compile(r"\.\d+\.")
 
@@ -101,12 +105,28 @@ def of_tree(found: Path, wanted: Path) -> list[Finding]:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """A digest of each file by its name, times left out; an empty one of each folder."""
+    """A digest of each file by its name, times left out; an empty one of each folder.
+
+    Of a tower cache it is one of each entry: which entries are in one shard depends on when it was written.
+    """
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        found[name] = "" if path.is_dir() else hashlib.sha256(_timeless(path)).hexdigest()
+        entries = _entries(path) if path.parent.name == TOWERS else None
+        if entries is None:
+            found[name] = "" if path.is_dir() else hashlib.sha256(_timeless(path)).hexdigest()
+        else:
+            found |= {f"{path.parent.relative_to(folder)}/{key}": value for key, value in entries.items()}
     return found
+
+
+def _entries(path: Path) -> dict[str, str] | None:
+    """A digest of each entry of a tower cache's shard; None of what is no whole shard."""
+    try:
+        tensors = load_file(path)
+    except SafetensorError:
+        return None
+    return {key: hashlib.sha256(tensor.tobytes()).hexdigest() for key, tensor in tensors.items()}
 
 
 def state(folder: Path) -> str:

@@ -99,9 +99,9 @@ class Program:
             try:
                 self._redirect()
                 os.environ.update(variables or {})
+                arm(folder, fault, scratch / "changes", scratch / "saved")
                 if prepare:
                     prepare()
-                arm(folder, fault, scratch / "changes", scratch / "saved")
                 code = _run(module, arguments)
             finally:
                 os._exit(code)

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import psutil
 
+from pipelines.running.stop_signal import GRACE_S as STOPS_S
+from pipelines.running.stop_signal import WATCH_S
 from tests.campaign.findings import Finding, Trial, last_line, of_end, of_tree
 from tests.campaign.interception import Fault
 from tests.campaign.kills import Case, Straight, again, begun, cases, straight
@@ -27,6 +29,7 @@ from tests.campaign.stages import Bench
 
 MOMENTS, SHORT_MOMENTS = 5, 1  # at which a run is stopped
 STARTS_S = 90.0
+WORKERS_END_S = WATCH_S + STOPS_S + GRACE_S  # behind the death of their launcher
 LAUNCHERS = {
     "torchrun": ("torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
     "accelerate": (
@@ -66,7 +69,16 @@ def _stopped(bench: Bench, case: Case, run: Straight, change: int, sent: signal.
     if ended.code == 1 and "same command" not in ended.told:
         findings.append(Finding("wrong", f"nothing says how to go on: {last_line(ended.told)}"))
     name = f"{sent.name} before change {change} of {len(run.changes)}"
-    return Trial("two runs", case.name, name, (*findings, *again(bench, case, run)))
+    return Trial("two runs", case.name, name, (*findings, *_after_a_stop(bench, case, run)))
+
+
+def _after_a_stop(bench: Bench, case: Case, run: Straight) -> list[Finding]:
+    """As `again`; the checkpoint that the stop itself wrote is one more of those that are kept."""
+    return [
+        finding
+        for finding in again(bench, case, run)
+        if not (finding.fault == "rubbish" and finding.what.startswith("checkpoints/"))
+    ]
 
 
 def _second(bench: Bench, case: Case, run: Straight, change: int) -> Trial:
@@ -117,7 +129,7 @@ def launched(bench: Bench, case: Case, run: Straight, launcher: str, sent: signa
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=40)
     findings = [] if workers else [Finding("lost", f"no worker began: {last_line(output.read_text())}")]
-    deadline = time.monotonic() + GRACE_S
+    deadline = time.monotonic() + WORKERS_END_S
     while (left := [each for each in workers if _lives(each)]) and time.monotonic() < deadline:
         time.sleep(0.05)
     if left:
@@ -129,7 +141,10 @@ def launched(bench: Bench, case: Case, run: Straight, launcher: str, sent: signa
             worker.kill()
     process.wait()
     return Trial(
-        "two runs", case.name, f"{launcher} killed by {sent.name}", (*findings, *again(bench, case, run))
+        "two runs",
+        case.name,
+        f"{launcher} killed by {sent.name}",
+        (*findings, *_after_a_stop(bench, case, run)),
     )
 
 

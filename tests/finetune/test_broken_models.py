@@ -128,6 +128,37 @@ def test_a_broken_model_is_one_line(model: Path, use: Command, breakage: str) ->
     assert "\n" not in str(refused.value)
 
 
+def without(name: str) -> Command:
+    return lambda base: (base / name).unlink()
+
+
+def halved(name: str) -> Command:
+    return lambda base: (base / name).write_bytes((base / name).read_bytes()[:200])
+
+
+BASES: dict[str, tuple[Command, str]] = {
+    "cut weights": (halved("model.safetensors"), r"cannot be loaded \(.*deserializing header"),
+    "no weights": (without("model.safetensors"), r"cannot be loaded \("),
+    "cut tokenizer": (halved("tokenizer.json"), r"cannot be loaded \("),
+    "cut settings of the tokenizer": (halved("tokenizer_config.json"), r"cannot be loaded \("),
+    "no settings of the tokenizer": (without("tokenizer_config.json"), r"cannot be loaded \("),
+    "no tokenizer": (without("tokenizer.json"), r"has a tokenizer in which <\|IMAGE\|> has the id \d+, and"),
+    "cut settings of the model": (halved("config.json"), r"cannot be loaded \("),
+}
+
+
+@pytest.mark.parametrize("breakage", BASES)
+def test_a_broken_base_model_is_one_line(
+    store: Path, tiny_thinker: Path, tmp_path: Path, breakage: str
+) -> None:
+    breaks, said = BASES[breakage]
+    base = Path(shutil.copytree(tiny_thinker, tmp_path / "base"))
+    breaks(base)
+    with pytest.raises(UsageError, match=f"^finetune.model: '.*base' {said}") as refused:
+        main(command(store, base, tmp_path / "out"))
+    assert "\n" not in str(refused.value)
+
+
 def test_results_of_other_rows_are_kept(
     model: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,18 @@ def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_what_a_killed_process_left_of_a_file_is_removed(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    path, host = tmp_path / "a[1].txt", platform.node()
+    left = tmp_path / f".{path.name}.{dead.pid}@{host}.tmp"
+    kept = [tmp_path / f".{path.name}.{os.getppid()}@{host}.tmp", tmp_path / f".b.txt.{dead.pid}@{host}.tmp"]
+    for each in (left, *kept):
+        each.touch()
+    write_text(path, "new")
+    assert {*tmp_path.iterdir()} == {path, *kept}
 
 
 def test_a_block_that_raises_leaves_the_old_content(tmp_path: Path) -> None:

@@ -13,13 +13,21 @@ import hashlib
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from finetune.fusion.features import file
-from finetune.fusion.features.arrays import FeatureSet, Sequences, Split, check_labels, checked
+from finetune.fusion.features.arrays import (
+    FeatureError,
+    FeatureSet,
+    Sequences,
+    Split,
+    check_labels,
+    checked,
+)
 from finetune.fusion.features.encoders import BUILT_IN, Encoder, load_encoders
-from finetune.fusion.features.file import Failures, from_file
+from finetune.fusion.features.file import Failures
 from finetune.fusion.settings import ExtractSettings, FusionConfig
 from finetune.inputs.scales import common_scale
 from finetune.objective import check_weights
@@ -89,11 +97,27 @@ def from_store(
         splits, failures = _extracted(store, modalities, load_encoders(modalities, settings))
         return checked(str(directory), splits, store.scale), failures
     path = cache / f"{_key(store, modalities, settings)}{file.SUFFIX}"
-    if not path.is_file() and share().rank == 0:
-        _written(path, store, modalities, settings)
-    while not path.is_file():
-        time.sleep(WAIT_S)
-    return from_file(path, modalities, store.scale)
+    return file.usable(path, *_kept(path, store, modalities, settings), store.scale)
+
+
+def _kept(
+    path: Path, store: _Store, modalities: tuple[str, ...], settings: ExtractSettings
+) -> tuple[dict[str, Any], dict[str, Split]]:
+    """The cached features, which the first process extracts if they are missing or damaged."""
+    made = False
+    while True:
+        try:
+            return file.read(path, modalities)
+        except FeatureError as error:
+            if made:
+                raise
+            if share().rank:
+                time.sleep(WAIT_S)
+                continue
+            if path.is_file():
+                print(f"fusion: {str(error).partition(';')[0]}; its features are extracted again", flush=True)
+            _written(path, store, modalities, settings)
+            made = True
 
 
 class _Store:

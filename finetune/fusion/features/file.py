@@ -11,13 +11,15 @@ For each split of train, valid and test:
 
 Other tensors are not read. The file's metadata has, under `METADATA_KEY`, a JSON object: `version`, `scale`,
 the `ids` of each split, the `failures` of rows without features, the counts of values that are `not_finite`,
-and `about`, the origin of the features.
+`about`, the origin of the features, the CRC-32 of each tensor as `checksums`, and its own `sha256`. Files of
+earlier versions have neither of the last two.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from pipelines.atomic import replacing
 from pipelines.errors import UsageError
 from pipelines.provenance import versions
 from pipelines.row import MODALITIES, SCALES, SPLITS
+from pipelines.store_files.checksums import sealed, unsealed
 
 SUFFIX = ".safetensors"
 METADATA_KEY = "daq_msa_features"
@@ -77,8 +80,10 @@ def write(
         "about": about | {"versions": versions(PACKAGES)},
     }
     contiguous = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
+    content["checksums"] = {key: _checksum(value) for key, value in contiguous.items()}
+    metadata = {METADATA_KEY: json.dumps(sealed(content), ensure_ascii=False)}
     with replacing(path) as temporary:
-        save_file(contiguous, temporary, metadata={METADATA_KEY: json.dumps(content, ensure_ascii=False)})
+        save_file(contiguous, temporary, metadata=metadata)
 
 
 def from_file(
@@ -93,7 +98,18 @@ def from_file(
         FeatureError: If it is no feature file, is damaged, lacks a modality, or a label is not on the scale.
         finetune.objective.WeightError: If a training clip has no usable weight.
     """
-    content, splits = read(path, modalities)
+    return usable(path, *read(path, modalities), scale)
+
+
+def usable(
+    path: str | Path, content: dict[str, Any], splits: dict[str, Split], scale: str | None
+) -> tuple[FeatureSet, Failures]:
+    """What `from_file` returns, of what `read` does.
+
+    Raises:
+        FeatureError: If a label is not on the scale, or a split is empty.
+        finetune.objective.WeightError: If a training clip has no usable weight.
+    """
     check_weights(splits["train"].ids, splits["train"].weights.tolist())
     return checked(str(path), splits, scale or content["scale"]), content["failures"]
 
@@ -109,7 +125,7 @@ def read(path: str | Path, modalities: tuple[str, ...]) -> tuple[dict[str, Any],
     try:
         with safe_open(path, framework="numpy") as file:
             content = _metadata(str(path), file.metadata())
-            tensors = _Tensors(str(path), file)
+            tensors = _Tensors(str(path), file, content.get("checksums", {}))
             splits = {name: _split(tensors, name, content["ids"][name], modalities) for name in SPLITS}
     except (OSError, SafetensorError) as error:
         raise FeatureError(
@@ -145,11 +161,11 @@ def _metadata(path: str, metadata: Mapping[str, str] | None) -> dict[str, Any]:
             " feature file by `daq-msa convert` or `python -m finetune.fusion.features.extract`"
         )
     try:
-        content = json.loads((metadata or {})[METADATA_KEY])
+        content = unsealed(json.loads((metadata or {})[METADATA_KEY]))
     except (ValueError, RecursionError) as error:
-        raise FeatureError(f"{path}: {METADATA_KEY} in its metadata is no JSON ({error})") from error
-    if not isinstance(content, dict) or content.get("version") != VERSION:
-        found = repr(content.get("version") if isinstance(content, dict) else content)[: arrays.SHOWN]
+        raise FeatureError(f"{path}: {METADATA_KEY} in its metadata is damaged ({error})") from error
+    if content.get("version") != VERSION:
+        found = repr(content.get("version"))[: arrays.SHOWN]
         raise FeatureError(f"{path}: a feature file of version {found}; this program reads {VERSION}")
     if content.get("scale") not in list(SCALES) or not isinstance(content.get("failures"), list):
         raise FeatureError(
@@ -166,11 +182,15 @@ def _metadata(path: str, metadata: Mapping[str, str] | None) -> dict[str, Any]:
     return content
 
 
+def _checksum(array: np.ndarray) -> str:
+    return f"{zlib.crc32(array.reshape(-1).view(np.uint8).data):08x}"
+
+
 class _Tensors:
     """The tensors of an open file, each checked as it is read."""
 
-    def __init__(self, path: str, file: Any) -> None:
-        self.path, self.file = path, file
+    def __init__(self, path: str, file: Any, checksums: Mapping[str, str]) -> None:
+        self.path, self.file, self.checksums = path, file, checksums
         self.names = set(file.keys())
 
     def get(self, name: str, shape: tuple[int | None, ...], kinds: str = "fiu") -> np.ndarray:
@@ -178,6 +198,10 @@ class _Tensors:
         if name not in self.names:
             raise FeatureError(f"{self.path}: no tensor {name} in it; the file is not a whole feature file")
         value: np.ndarray = self.file.get_tensor(name)
+        if self.checksums.get(name, _checksum(value)) != _checksum(value):
+            raise FeatureError(
+                f"{self.path}: damaged: {name} has other content than was written; make the file again"
+            )
         fits = len(value.shape) == len(shape) and all(
             side in (None, own) for side, own in zip(shape, value.shape, strict=False)
         )

@@ -395,6 +395,16 @@ def test_what_the_client_asks_for_its_statistics_ends_no_push(
     assert push(make_store(tmp_path / "store"), REPO, token=TOKEN, say=lambda _: None)
 
 
+def test_an_answer_that_the_client_has_kept_ends_no_push(
+    here: StandInHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "agent-harnesses.json"
+    kept.write_text("[1]")
+    monkeypatch.setattr("huggingface_hub.constants.AGENT_HARNESSES_PATH", str(kept), raising=False)
+    monkeypatch.setattr("huggingface_hub.utils._detect_agent._registry", None, raising=False)
+    assert push(make_store(tmp_path / "store"), REPO, token=TOKEN, say=lambda _: None)
+
+
 def test_the_client_is_as_before(trial: Trial) -> None:
     from huggingface_hub import get_session
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -225,6 +226,21 @@ def test_of_two_processes_the_second_waits_for_the_first(
         monkeypatch.setattr(extract, "share", lambda: Share(0, 2))
         first, _ = from_store(data, ALL, SETTINGS, cache=cache)
         assert_equal(waiting.result(timeout=20)[0], first)
+
+
+@pytest.mark.parametrize("spoil", [lambda content: content[:-1] + bytes([content[-1] ^ 1]), lambda _: b""])
+def test_damaged_features_are_extracted_again(
+    spoil: Callable[[bytes], bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, cache = store(tmp_path / "store", rows()), tmp_path / "cache"
+    from_store(data, ALL, SETTINGS, cache=cache)
+    (path,) = cache.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(spoil(whole))
+    capsys.readouterr()
+    from_store(data, ALL, SETTINGS, cache=cache)
+    assert path.read_bytes() == whole
+    assert capsys.readouterr().out.startswith(f"fusion: {path}: ")
 
 
 def test_words_spelled_alike_are_near_and_others_far() -> None:

@@ -133,9 +133,10 @@ def test_a_pickle_of_another_program_is_named(shared: Path, tmp_path: Path) -> N
 
 
 def changed(path: Path, metadata: dict[str, Any] | None = None, **tensors: Any) -> Path:
-    """The file with other metadata and tensors; None takes a tensor out."""
+    """The file with other metadata and tensors, as an earlier version wrote it; None takes a tensor out."""
     with safe_open(path, framework="numpy") as file:
         told = json.loads(file.metadata()[METADATA_KEY])
+    del told["checksums"], told["sha256"]
     found = load_file(path)
     for name, value in tensors.items():
         found.pop(name) if value is None else found.update({name: np.ascontiguousarray(value)})
@@ -187,6 +188,20 @@ def test_names_what_is_damaged(tmp_path: Path, name: str) -> None:
         from_file(changed(converted(tmp_path, mmsa_content()), **changes), ALL)
 
 
+def test_a_changed_byte_is_found(tmp_path: Path) -> None:
+    path = converted(tmp_path, mmsa_content())
+    whole = path.read_bytes()
+    for at, message in (
+        (len(whole) - 1, "damaged: .* has other content than was written"),
+        (whole.index(b"video0"), "metadata is damaged"),
+    ):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(FeatureError, match=message):
+            from_file(path, ALL)
+    path.write_bytes(whole)
+    from_file(path, ALL)
+
+
 def test_refuses_weights_and_labels_that_cannot_be_used(tmp_path: Path) -> None:
     out = converted(tmp_path, mmsa_content())
     with pytest.raises(FeatureError, match=r"video0\$_\$0 has the label 5[.]0; the scale mosi"):
@@ -208,10 +223,10 @@ def test_names_files_that_are_no_feature_files(tmp_path: Path) -> None:
     with pytest.raises(FeatureError, match="a safetensors file without daq_msa_features in its metadata"):
         from_file(path, ALL)
     save_file({"weight": np.zeros(3)}, path, metadata={METADATA_KEY: "[" * 100_000})
-    with pytest.raises(FeatureError, match="daq_msa_features in its metadata is no JSON"):
+    with pytest.raises(FeatureError, match="daq_msa_features in its metadata is damaged"):
         from_file(path, ALL)
     save_file({"weight": np.zeros(3)}, path, metadata={METADATA_KEY: "{"})
-    with pytest.raises(FeatureError, match="daq_msa_features in its metadata is no JSON"):
+    with pytest.raises(FeatureError, match="daq_msa_features in its metadata is damaged"):
         from_file(path, ALL)
     with pytest.raises(FeatureError, match=r"nowhere[.]safetensors: not a whole safetensors file"):
         from_file(tmp_path / "nowhere.safetensors", ALL)
