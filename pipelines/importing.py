@@ -147,6 +147,11 @@ class ImportClips:
             wait(self._made.values())
         return [self._made[line_id].result() for line_id in ids]
 
+    def close(self) -> None:
+        """End the processes that decode."""
+        self._made = {}
+        self._threads.shutdown()  # each thread has a process, which ends with it
+
     def _row(self, source: Source) -> Row:
         from pipelines.corpora.table import BadLine
 
@@ -209,6 +214,7 @@ def _import(invocation: Invocation[ImportConfig]) -> Summary:
     make_folder(out)
     stage = Stage("import", out, arrow_schema(), invocation.run_settings(batch_size()))
     stage.perform(tasks, lambda task: task.payload, lambda: operator)
+    operator.close()  # before the commit, which takes memory of its own
     if not stage.leads:
         return Summary()
     settings = provenance.record(
