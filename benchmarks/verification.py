@@ -2,7 +2,7 @@
 
     python -m benchmarks.verification --out DIR [--clips 72] [--runs 3]
 
-Runs each stage once more from its inputs, on puppets at the demo's settings and, of `augment`, with the
+Runs each stage `--runs` times from its inputs, on puppets at the demo's settings and, of `augment`, with the
 cheapest variants. All digests of the stage's process are counted, also those that identify inputs and tasks.
 The time to import the libraries is left out, which makes the shares larger. Writes `benchmark.json` and
 `benchmark.md`.

@@ -42,6 +42,7 @@ from finetune.training.milestones import Milestones
 from finetune.training.modality_conflict import ModalityConflict
 from finetune.training.resuming import check_ranks, checkpoint_to_resume
 from finetune.training.run_folder import CHECKPOINTS, claim_folder, claim_of, finished
+from finetune.training.trainer import WeightedTrainer
 from finetune.training.training_log import TrainingLog
 from finetune.training.validation import (
     computed,
@@ -51,7 +52,6 @@ from finetune.training.validation import (
     validation_rows,
     write_predictions,
 )
-from finetune.training.weighted_trainer import WeightedTrainer
 from pipelines import provenance
 from pipelines.atomic import write_json
 from pipelines.device import share

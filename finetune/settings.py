@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from finetune.conflict import ConflictSettings
+from finetune.gradient_norms import ConflictSettings
 from pipelines.errors import UsageError
 from pipelines.row import VARIANT_KINDS, Modality, VariantKind
 

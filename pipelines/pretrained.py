@@ -96,12 +96,12 @@ class Pretrained:
             OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError,
             SafetensorError, StrictDataclassError,
         ) as error:  # fmt: skip
-            if isinstance(error, OSError | RuntimeError):
-                refuse_fault(error, f"{self.setting}: {self.name}")
             cause, advice = reason(error), self.advice
             if any(package in str(error).lower() for package in ("sentencepiece", "tiktoken", "protobuf")):
                 cause = "its tokenizer needs packages that are missing"
                 advice = "pip install sentencepiece protobuf"
+            elif isinstance(error, OSError | RuntimeError):
+                refuse_fault(error, f"{self.setting}: {self.name}")
             purpose = f" {self.purpose}" if self.purpose else ""
             message = f"{self.setting}: {self.name!r} cannot be loaded{purpose} ({cause}); {advice}"
             raise UsageError(message) from error

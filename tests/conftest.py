@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
+if "HF_HOME" not in os.environ:  # the Hub's client keeps answers there, also those of a stand-in
+    os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="daq-msa-tests-")
+    atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: more threads would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")

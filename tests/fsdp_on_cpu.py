@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 
 from finetune import __main__, run
 from finetune.model.parts import is_in_towers
-from finetune.training.weighted_trainer import WeightedTrainer
+from finetune.training.trainer import WeightedTrainer
 
 
 def use_fsdp_on_cpu() -> None:

@@ -6,6 +6,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,28 @@ def test_no_module_and_no_function_is_long() -> None:
             if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 60:  # type: ignore[operator]
                 long.append(f"{file.relative_to(ROOT)}:{node.lineno} {node.name}")
     assert long == []
+
+
+CLOCKS = {"now", "today", "time", "time_ns", "monotonic", "perf_counter", "getpid", "uuid4"}
+
+
+def test_no_test_reads_a_clock_before_it_runs() -> None:
+    """Processes that share the tests collect them one after another, and must find the same ones."""
+    read = []
+    for file in sorted((ROOT / "tests").rglob("*.py")):
+        for call in _calls_on_loading(ast.parse(file.read_text(encoding="utf-8"))):
+            name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+            if name in CLOCKS:
+                read.append(f"{file.relative_to(ROOT)}:{call.lineno} {name}")
+    assert read == []
+
+
+def _calls_on_loading(node: ast.AST) -> Iterator[ast.Call]:
+    """The calls that are made when a module is loaded, among them those of decorators and defaults."""
+    if isinstance(node, ast.Call):
+        yield node
+    parts = list(ast.iter_child_nodes(node))
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        parts = [*node.decorator_list, node.args]
+    for part in parts if not isinstance(node, ast.Lambda) else [node.args]:
+        yield from _calls_on_loading(part)

@@ -28,7 +28,6 @@ import torch
 from accelerate import Accelerator
 
 from benchmarks.commands import require_at_least, table, write_report
-from finetune.conflict import Conflict
 from finetune.fusion.balancing.observation import Observation
 from finetune.fusion.features.arrays import FeatureSet, Sequences, Split, cleaned
 from finetune.fusion.losses import Batch, batch_of
@@ -40,6 +39,7 @@ from finetune.fusion.settings import (
     TrainingSettings,
 )
 from finetune.fusion.training import Trainer, make_network
+from finetune.gradient_norms import Conflict
 from pipelines.errors import call
 
 CLIPS, BATCH = 1284, 16  # size of MOSI's training split; MMSA's batch size for MulT

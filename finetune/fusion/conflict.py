@@ -27,9 +27,9 @@ from typing import Any
 
 import torch
 
-from finetune.conflict import Conflict, ConflictSettings, judged
 from finetune.fusion.distributed import AllReduceSum, identity
 from finetune.fusion.gradient_scaling import Encoders, Outputs, Scaling
+from finetune.gradient_norms import Conflict, ConflictSettings, judged
 from pipelines.device import summing_dtype
 
 

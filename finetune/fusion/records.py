@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from finetune.conflict import Conflict
 from finetune.fusion.features.arrays import Split
+from finetune.gradient_norms import Conflict
 from finetune.msa_metrics import DEFINITIONS, measured
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from finetune.conflict import ConflictSettings
+from finetune.gradient_norms import ConflictSettings
 from finetune.settings import Tracker
 from pipelines.row import MODALITIES, Modality
 

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from transformers import get_cosine_schedule_with_warmup
 
-from finetune.conflict import Conflict
 from finetune.divergence import Diverged, rows_named
 from finetune.fusion.balancing.methods import make_balance
 from finetune.fusion.balancing.observation import Observation
@@ -44,6 +43,7 @@ from finetune.fusion.settings import (
     NetworkSettings,
     TrainingSettings,
 )
+from finetune.gradient_norms import Conflict
 from finetune.objective import weighted_share
 from pipelines.device import summing_dtype
 from pipelines.durable.checkpoints import load_state, save_state

@@ -1,26 +1,22 @@
 """The models that can be fine-tuned: `FAMILIES` by the `model_type` of a configuration, and `TEXT_ONLY`.
 
 An entry names the classes of transformers that load a family, and says how rows become its inputs, how its
-towers are called, and where an adapter goes.
+towers are called, and which of its layers `adapters.py` puts an adapter on.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from finetune.inputs import chat_formats
 from finetune.inputs.chat_formats import Chat
 from finetune.model import tower_calls
-from finetune.model.parts import AUDIO_TOWER, LANGUAGE_MODEL, PROJECTOR, VISION_TOWER, language_model, path_of
+from finetune.model.parts import AUDIO_TOWER, LANGUAGE_MODEL, PROJECTOR, VISION_TOWER, language_model
 from finetune.settings import Part
-from pipelines.errors import UsageError
 from pipelines.row import Modality
 
 Encode = Callable[[Any, Tensor, Tensor], list[Tensor]]
@@ -59,9 +55,6 @@ class Family:
         return ("text", *audio, *video)
 
 
-_ALL_LINEAR = "all-linear"  # peft's name for all of them below the head
-# The same in a model with experts, without names by which peft would find the experts.
-_INNER = r".+\.(?!(?:gate|gate_proj|up_proj|down_proj|w[123])$)[^.]+"
 _ATTENTION = Layers(LANGUAGE_MODEL, r"layers\.\d+\.self_attn\.[qkvo]_proj")
 _LANGUAGE = Layers(LANGUAGE_MODEL, r"layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)")
 _AUDIO = Layers(AUDIO_TOWER, r"layers\.\d+\.(self_attn\.\w+_proj|fc[12])")
@@ -147,38 +140,6 @@ TEXT_ONLY = Family(
     decoder=lambda model: model.base_model,
     adapted={"language": ()},
 )
-
-
-def adapter_targets(family: Family, model: Any, parts: Sequence[Part]) -> str | list[str]:
-    """The layers of a model that get an adapter, in the form that peft takes.
-
-    For models with experts this is a list of full names, because there peft reduces a pattern to the last
-    parts of the names that it matches, which in a model with towers match there as well, and takes the former
-    names of experts for the experts themselves.
-
-    Raises:
-        UsageError: If the model has no layers where the family has a part's.
-    """
-    patterns = [layer_pattern(family, model, part) for part in parts]
-    linear = [name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)]
-    for part, pattern in zip(parts, patterns, strict=True):
-        if pattern != _ALL_LINEAR and not any(re.fullmatch(pattern, name) for name in linear):
-            raise UsageError(
-                f"finetune.adapt: got {part}, and transformers {version('transformers')} builds this model"
-                f" without linear layers {pattern}; take another version of transformers, or other parts"
-            )
-    if not any(name.endswith(".experts") for name, _ in model.named_modules()):
-        return "|".join(patterns)
-    adapted = re.compile("|".join(_INNER if pattern == _ALL_LINEAR else pattern for pattern in patterns))
-    return [name for name in linear if adapted.fullmatch(name)]
-
-
-def layer_pattern(family: Family, model: Any, part: Part) -> str:
-    """A part's layers in a model, for peft: a regular expression of full names, or `all-linear`."""
-    if not family.adapted[part]:
-        return _ALL_LINEAR
-    paths = [(path_of(model, layers.part), layers.pattern) for layers in family.adapted[part]]
-    return "|".join(rf"{re.escape(path)}\.({pattern})" for path, pattern in paths if path)
 
 
 def known_family(model: Any) -> Family:

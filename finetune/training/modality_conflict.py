@@ -29,7 +29,7 @@ from accelerate.utils import reduce
 from torch import Tensor
 from transformers import TrainerCallback
 
-from finetune.conflict import Conflict, ConflictSettings, judged
+from finetune.gradient_norms import Conflict, ConflictSettings, judged
 from finetune.model.families import known_family
 from finetune.training.milestones import steps_per_epoch
 

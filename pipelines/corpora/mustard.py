@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines import pickles
 from pipelines.corpora.mediafiles import ClipFolders
 from pipelines.corpora.table import Clip, Corpus, CorpusError, Line, ParseErrors
 from pipelines.corpora.table_file import text_of
 from pipelines.decoding.source_file import is_missing, opened
 from pipelines.errors import reason
 from pipelines.media_types import MediaError
+from pipelines.untrusted import pickles
 
 LAYOUT = "sarcasm_data.json, split_indices.p and the clips as utterances_final/<id>.*"
 KEYS = ("utterance", "speaker", "show", "sarcasm")

@@ -21,7 +21,7 @@ _ADVICE = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "close programs that hold files open",
 } | {
-    number: "check the disk and its connection"
+    number: "check the disk, or the network that it is reached by"
     for name in ("ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EREMOTEIO", "ENODEV", "ENXIO")
     if (number := getattr(errno, name, None)) is not None  # not every system has all of them
 }

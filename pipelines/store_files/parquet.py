@@ -1,7 +1,7 @@
 """Parquet files, read so that damage of a file and a fault of the machine are told apart.
 
-Arrow decodes in the calling thread: where a limit of memory or of processes lets no thread start, it may wait
-for one for ever.
+Arrow decodes in the calling thread: where a limit of memory or of processes lets no thread start, a pool of
+threads may wait for ever. For a file on disk Arrow still starts one thread, and raises if it cannot.
 """
 
 from __future__ import annotations

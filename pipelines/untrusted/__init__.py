@@ -1,1 +1,1 @@
-"""How files are read that nobody vouches for: pickles (the way in is `pipelines.pickles`), and YAML."""
+"""How files are read that nobody vouches for: pickles (the way in is `pickles.py`), and YAML."""

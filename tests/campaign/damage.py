@@ -7,8 +7,9 @@ that come out others than those of an undisturbed run: damage that is taken in s
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tests.campaign.findings import TOWERS, Finding, Trial, last_line, of_end, of_tree
@@ -18,8 +19,8 @@ from tests.campaign.programs import Ended
 from tests.campaign.stages import Bench
 
 IN_SHORT = 2  # files a state
-# What a finished training does not read again, nor do its other seeds.
-OF_NO_USE = ("checkpoints/", f"{TOWERS}/", "features/", "seed-")
+# What a finished training does not read again: what it was made from, and the marks of its seeds.
+OF_NO_USE = (f"{TOWERS}/*", "checkpoints/*", "features/*", "seed-*/claim.json", "seed-*/whole.json")
 # A user's own files have no checksums: other content is other input by right.
 USERS_OWN = ("corpus/", "thinker/")
 # Files that no result depends on and that are written anew each time.
@@ -47,7 +48,7 @@ def trials(bench: Bench, name: str, short: bool = False) -> Iterator[Trial]:
     shutil.rmtree(kept, ignore_errors=True)
     shutil.copytree(run.left, kept)
     finished, once_more = straight(bench, replace(case, name=f"{name}, finished", begin=kept))
-    yield from _of_folder(bench, finished, once_more, short)
+    yield from _of_folder(bench, finished, once_more, short, OF_NO_USE)
     case, run = straight(bench, fresh)
     begun(bench, case, Fault(change=int(0.6 * len(run.changes)), signal=9))
     half = bench.folder / "bench" / "half"
@@ -57,7 +58,9 @@ def trials(bench: Bench, name: str, short: bool = False) -> Iterator[Trial]:
     yield from _of_inputs(bench, replace(case, name=f"{name}, its inputs"), run, short)
 
 
-def _of_folder(bench: Bench, case: Case, run: Straight, short: bool) -> Iterator[Trial]:
+def _of_folder(
+    bench: Bench, case: Case, run: Straight, short: bool, no_use: Sequence[str] = ()
+) -> Iterator[Trial]:
     assert case.begin is not None
     for name in _kinds(case.begin, short):
         for way in WAYS:
@@ -66,7 +69,8 @@ def _of_folder(bench: Bench, case: Case, run: Straight, short: bool) -> Iterator
             _spoil(bench.out / name, way)
             ended = bench.run(case.stage, case.more)
             findings = _of(bench, run, ended, name)
-            if case.stage.begins_as or name.startswith(OF_NO_USE) or (name, way) == ("README.md", "flipped"):
+            unread = any(fnmatchcase(name, each) for each in no_use)
+            if case.stage.begins_as or unread or (name, way) == ("README.md", "flipped"):
                 # What nothing is made from any more may stay as it is; a card's prose has no digest.
                 own = f"{TOWERS}/" if name.startswith(TOWERS) else f"{name} "
                 findings = [finding for finding in findings if not finding.what.startswith(own)]

@@ -80,7 +80,8 @@ def ready(module: str, arguments: Sequence[str], folder: Path) -> None:
     if not library.exists():
         command = [str(compiler()), "-O1", "-shared", "-fPIC", "-o", str(library), str(SOURCE), "-ldl"]
         subprocess.run(command, check=True)
-    environment = os.environ | ENVIRONMENT | {"LD_PRELOAD": str(library)}
+    own = {"LD_PRELOAD": str(library), "HF_HOME": str(folder / "hub")}
+    environment = os.environ | ENVIRONMENT | own
     os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environment)
 
 

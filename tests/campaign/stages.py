@@ -149,8 +149,7 @@ class Bench:
         """Start any program; its output goes to the folder `name`."""
         scratch = self.folder / "bench" / name
         shutil.rmtree(scratch, ignore_errors=True)
-        caches = {"HF_HOME": str(self.folder / "bench" / "hub"), "TMPDIR": str(scratch)}
-        variables = caches | options.pop("variables", {})
+        variables = {"TMPDIR": str(scratch)} | options.pop("variables", {})
         return Program(module, arguments, folder=self.out, scratch=scratch, variables=variables, **options)
 
 

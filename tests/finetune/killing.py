@@ -8,7 +8,7 @@ import pytest
 
 import finetune.run
 from finetune.__main__ import main
-from finetune.training.weighted_trainer import WeightedTrainer
+from finetune.training.trainer import WeightedTrainer
 
 
 class _Killed(BaseException):

@@ -161,7 +161,7 @@ def test_a_resumed_log_is_a_straight_ones(store: Path, tiny_thinker: Path, tmp_p
 
 def _checkpoint(store: Path, thinker: Path, out: Path, step: int, **settings: Any) -> Path:
     """Run again in `out`, as if killed after `step` steps with half a checkpoint on disk."""
-    from finetune.training.weighted_trainer import WeightedTrainer
+    from finetune.training.trainer import WeightedTrainer
 
     class Killed(Exception):
         pass

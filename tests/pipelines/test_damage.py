@@ -94,6 +94,18 @@ def silent(line: str) -> None:
     """For checks whose outcome is all that matters."""
 
 
+def test_a_store_whose_settings_are_lost_is_read_with_a_warning(
+    finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    (copy / "settings.json").unlink()
+    assert made_by(copy) == {}
+    assert [record.message for record in caplog.records] == [
+        f"{copy / 'settings.json'}: missing; how its rows were made is not known"
+    ]
+
+
 RECORDS = ("README.md", "settings.json", "works.json", "failures.jsonl", "status.json")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import os
 import shutil
@@ -16,10 +17,11 @@ import pytest
 from pipelines import importing, media
 from pipelines.__main__ import main as daq_msa
 from pipelines.corpora.table import CorpusError
+from pipelines.decoding.isolation import _Child
 from pipelines.errors import UsageError
 from pipelines.importing import main
 from pipelines.row import Row, features
-from pipelines.runner import StageFailed
+from pipelines.runner import Stage, StageFailed
 from pipelines.store import StoreReader
 from tests import processes
 from tests.pipelines.clips import numbered, numbers, tone, write_clip
@@ -265,6 +267,38 @@ def test_a_strict_import_refuses_the_whole_table(good: Path, tmp_path: Path, str
     ):
         daq_msa(["import", "folder", str(src), "--out", str(tmp_path / "store"), *strict])
     assert not (tmp_path / "store").exists()
+
+
+def decoders() -> int:
+    """How many processes that decode there are."""
+    gc.collect()
+    return sum(type(each) is _Child for each in gc.get_objects())
+
+
+def test_an_import_ends_its_decoders_before_it_commits(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decoders' memory is free when the commit needs its own."""
+    counts: list[tuple[str, int]] = []
+
+    def counting(name: str) -> Any:
+        own = getattr(Stage, name)
+
+        def counted(*arguments: Any, **named: Any) -> Any:
+            if name == "commit":
+                counts.append((name, decoders()))
+            result = own(*arguments, **named)
+            if name == "perform":
+                counts.append((name, decoders()))
+            return result
+
+        return counted
+
+    for name in ("perform", "commit"):
+        monkeypatch.setattr(Stage, name, counting(name))
+    before = decoders()
+    import_folder(table(tmp_path, [str(next(good.iterdir()))]), tmp_path / "store")
+    assert counts == [("perform", before + 1), ("commit", before)]
 
 
 def test_a_corpus_without_a_good_clip_fails(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from finetune.conflict import Conflict, ConflictSettings
 from finetune.fusion.balancing.cggm import Cggm
 from finetune.fusion.balancing.mmpareto import MMPareto
 from finetune.fusion.balancing.observation import Method, Observation
@@ -19,6 +18,7 @@ from finetune.fusion.conflict import ConflictPenalty
 from finetune.fusion.distributed import AllReduceSum, identity
 from finetune.fusion.gradient_scaling import Encoders, Scaling
 from finetune.fusion.settings import BalanceSettings
+from finetune.gradient_norms import Conflict, ConflictSettings
 
 # The methods beside `conflict_penalty` and `none`, made from settings, encoders, seed and sum over processes.
 METHODS: dict[str, Callable[[BalanceSettings, Encoders, int, AllReduceSum], Method]] = {

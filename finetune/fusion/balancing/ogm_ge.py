@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-from finetune.conflict import ratios
 from finetune.fusion.balancing.observation import Method, Observation, Scores
 from finetune.fusion.distributed import AllReduceSum, identity
 from finetune.fusion.gradient_scaling import Encoders
+from finetune.gradient_norms import ratios
 
 # Limits the division that undoes the scaling, for an encoder whose factor is almost 0.
 SMALLEST_FACTOR = 1e-6

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import pickles
 from pipelines.errors import RunError, listed, reason
 from pipelines.row import SCALES, SPLITS
+from pipelines.untrusted import pickles
 
 # MMSA's names of the arrays and of the unimodal labels.
 MMSA_KEYS = {"text": "text", "audio": "audio", "video": "vision"}

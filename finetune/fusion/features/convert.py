@@ -40,7 +40,7 @@ def convert(source: Path, out: Path, scale: str | None = None) -> str:
 
     Raises:
         UsageError: If `out` cannot be a feature file.
-        pipelines.pickles.PickleError: If the pickle is refused.
+        pipelines.untrusted.pickles.PickleError: If the pickle is refused.
         FeatureError: If it has another layout, or a label is missing or not on the scale.
     """
     checked_out(out)

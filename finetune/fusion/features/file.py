@@ -33,6 +33,7 @@ from pipelines.atomic import replacing
 from pipelines.errors import UsageError
 from pipelines.provenance import versions
 from pipelines.row import MODALITIES, SCALES, SPLITS
+from pipelines.running.machine_faults import refuse_fault
 from pipelines.store_files.checksums import sealed, unsealed
 
 SUFFIX = ".safetensors"
@@ -119,15 +120,18 @@ def read(path: str | Path, modalities: tuple[str, ...]) -> tuple[dict[str, Any],
 
     Raises:
         FeatureError: If it is no feature file, is damaged, or lacks a modality.
+        MachineFault: If this machine lacks memory or handles, or its disk fails.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
+        Path(path).open("rb").close()  # its errors have numbers, and those of safetensors have none
         with safe_open(path, framework="numpy") as file:
             content = _metadata(str(path), file.metadata())
             tensors = _Tensors(str(path), file, content.get("checksums", {}))
             splits = {name: _split(tensors, name, content["ids"][name], modalities) for name in SPLITS}
     except (OSError, SafetensorError) as error:
+        refuse_fault(error, f"{path}: cannot be read")
         raise FeatureError(
             f"{path}: not a whole safetensors file ({error}); make it again by `daq-msa convert`"
         ) from error

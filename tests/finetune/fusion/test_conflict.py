@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from finetune.conflict import factors, ratios
 from finetune.fusion.conflict import ConflictPenalty
+from finetune.gradient_norms import factors, ratios
 
 NAMES = ("text", "audio", "video")
 

@@ -11,7 +11,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from finetune.conflict import factors
 from finetune.fusion.features.arrays import FeatureSet, from_pickle
 from finetune.fusion.losses import batch_of, loss_parts
 from finetune.fusion.settings import (
@@ -23,6 +22,7 @@ from finetune.fusion.settings import (
     TrainingSettings,
 )
 from finetune.fusion.training import Trainer, make_network
+from finetune.gradient_norms import factors
 from finetune.objective import weighted_share
 from tests.finetune.fusion.made import mmsa_content, write
 

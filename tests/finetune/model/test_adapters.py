@@ -14,8 +14,7 @@ from finetune import evaluation
 from finetune.__main__ import main
 from finetune.inputs.batch import collate
 from finetune.model import towers
-from finetune.model.adapters import adapted
-from finetune.model.families import adapter_targets, layer_pattern
+from finetune.model.adapters import adapted, adapter_targets, layer_pattern
 from finetune.model.loading import BaseModel
 from finetune.model.parts import is_in_towers
 from finetune.model.regressor import SentimentModel

@@ -16,7 +16,7 @@ from finetune.model.regressor import SentimentModel
 from finetune.settings import FinetuneConfig, Tracker
 from finetune.training import arguments as trainer_settings
 from finetune.training.arguments import training_arguments
-from finetune.training.weighted_trainer import WeightedTrainer
+from finetune.training.trainer import WeightedTrainer
 from pipelines.errors import UsageError
 from tests import tiny
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from finetune.__main__ import main
 from finetune.training.resuming import newest_complete_checkpoint
-from finetune.training.weighted_trainer import WeightedTrainer
+from finetune.training.trainer import WeightedTrainer
 from pipelines.durable.checkpoints import MARKER
 from tests import processes, tiny
 

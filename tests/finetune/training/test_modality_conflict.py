@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from finetune.conflict import ConflictSettings, factors
+from finetune.gradient_norms import ConflictSettings, factors
 from finetune.inputs.batch import collate
 from finetune.model import towers
 from finetune.model.adapters import adapted

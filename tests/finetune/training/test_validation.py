@@ -14,8 +14,8 @@ from finetune import evaluation
 from finetune.__main__ import main
 from finetune.msa_metrics import DEFINITIONS
 from finetune.settings import BestBy, FinetuneConfig
+from finetune.training.trainer import WeightedTrainer
 from finetune.training.validation import metric_names
-from finetune.training.weighted_trainer import WeightedTrainer
 from pipelines.atomic import write_json
 from pipelines.durable.checkpoints import MARKER
 from pipelines.errors import UsageError

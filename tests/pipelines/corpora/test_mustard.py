@@ -14,7 +14,7 @@ import pytest
 from pipelines.corpora import mustard
 from pipelines.corpora.table import CorpusError
 from pipelines.errors import RunError
-from pipelines.pickles import PickleError
+from pipelines.untrusted.pickles import PickleError
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from finetune.fusion.features.arrays import FeatureError, from_pickle
 from finetune.fusion.features.file import METADATA_KEY, from_file, read
 from finetune.objective import WeightError
 from pipelines.errors import UsageError
+from pipelines.running.machine_faults import MachineFault
 from tests.finetune.fusion.made import assert_equal, mmsa_content, write
 
 ALL = ("text", "audio", "video")
@@ -200,6 +203,19 @@ def test_a_changed_byte_is_found(tmp_path: Path) -> None:
             from_file(path, ALL)
     path.write_bytes(whole)
     from_file(path, ALL)
+
+
+def test_a_fault_of_the_machine_is_no_damage_of_a_file(tmp_path: Path) -> None:
+    path = converted(tmp_path, mmsa_content())
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    handle = os.open(path, os.O_RDONLY)  # the lowest number that is free, so all below it are taken
+    resource.setrlimit(resource.RLIMIT_NOFILE, (handle + 1, most[1]))
+    try:
+        with pytest.raises(MachineFault, match=r"features[.]safetensors: cannot be read: .*ulimit -n"):
+            read(path, ALL)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
+        os.close(handle)
 
 
 def test_refuses_weights_and_labels_that_cannot_be_used(tmp_path: Path) -> None:

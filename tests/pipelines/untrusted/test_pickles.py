@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines import pickles
-from pipelines.untrusted import pickle_machine
-from tests.pipelines.pickle_bombs import ARRAY, BOMBS, HARMLESS, array_of, dtype_of
+from pipelines.untrusted import pickle_machine, pickles
+from tests.pipelines.untrusted.pickle_bombs import ARRAY, BOMBS, HARMLESS, array_of, dtype_of
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CONTENT: dict[str, Any] = {
     "numbers": [1, -(2**70), 2.5, True, None, float("inf")],
     "strings": ("a", "é", "中", b"\xff\x00"),
@@ -115,7 +114,7 @@ ATTACKS = {
     "numpy.ctypeslib.load_library": Attack("numpy.ctypeslib.load_library", "libc", "."),
     "pandas.io.pickle.read_pickle": Attack("pandas.io.pickle.read_pickle", "payload.pkl"),
     "a.class.of.nobody.Model": Attack("a.class.of.nobody.Model"),
-    "pipelines.pickles._Dtype": Attack("pipelines.pickles._Dtype", "O"),
+    "pipelines.untrusted.pickle_objects.Dtype": Attack("pipelines.untrusted.pickle_objects.Dtype", "O"),
 }
 
 
@@ -242,7 +241,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, str
     for name, content in (BOMBS | HARMLESS).items():
         (folder / name).write_bytes(content)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.pipelines.load_bombs", str(folder)],
+        [sys.executable, "-m", "tests.pipelines.untrusted.load_bombs", str(folder)],
         cwd=ROOT,
         capture_output=True,
         text=True,

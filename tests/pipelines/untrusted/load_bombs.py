@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from pipelines import pickles
+from pipelines.untrusted import pickles
 
 SPARE_BYTES = 256 * 2**20
 
