@@ -37,8 +37,8 @@ class _Held:
     """What is known of a container."""
 
     value: Any  # kept alive, so that its id stays its own
-    depth: int
-    weight: int
+    depth: int = 0
+    weight: int = 0
     inside: bool = False  # of another container
 
 
@@ -69,9 +69,8 @@ class Machine:
         source, stack = self.source, self.stack
         for _ in range(MAX_OPCODES):
             code = source.read(1)
-            value = VALUES.get(code)
-            if value:
-                stack.append(value(source))
+            if code in VALUES:
+                stack.append(VALUES[code](source))
             elif code in _STEPS:
                 _STEPS[code](self)
             elif code == b".":
@@ -99,8 +98,9 @@ class Machine:
         """Push a new container that holds these items."""
         if len(self.held) >= MAX_CONTAINERS:
             raise Refused(f"has more than {MAX_CONTAINERS} containers, which is refused")
-        held = self.held[id(value)] = _Held(value, 0, 0)
-        self._add(held, items)
+        held = self.held[id(value)] = _Held(value)
+        if items:
+            self._add(held, items)
         self.stack.append(value)
 
     def extend(self, kind: type, items: Sequence[Any]) -> Any:

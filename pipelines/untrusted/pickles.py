@@ -9,8 +9,11 @@ Python 2 pickles are read as latin1, which preserves both their strings and thei
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +41,8 @@ def load(path: str | Path) -> Any:
             about = os.fstat(file.fileno())
             if not stat.S_ISREG(about.st_mode):
                 raise PickleError(f"{path}: no regular file; it takes a pickle file")
-            return Machine(file, about.st_size).run()
+            with _cycles_unsought():
+                return Machine(file, about.st_size).run()
     except PickleError:
         raise
     except Refused as error:
@@ -49,3 +53,15 @@ def load(path: str | Path) -> Any:
             raise PickleError(f"{path}: cannot be read ({error.strerror})") from error
         said = one_line(f"{type(error).__name__}: {reason(error)}"[:_SHOWN])
         raise PickleError(f"{path}: not a whole pickle ({said})") from error
+
+
+@contextmanager
+def _cycles_unsought() -> Iterator[None]:
+    """Without Python's collector, which would look at all containers again and again; cycles are refused."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
