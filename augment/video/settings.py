@@ -56,8 +56,7 @@ class VideoSettings:
     variants: int = 1
     """Video variants of each training clip."""
     method: MethodName = "fatezero"
-    """The editor: `fatezero`; `sdedit`, Stable Diffusion frame by frame with the same noise for all; or a
-    video model, `animatediff`, `cogvideox`, `wan`, or `wan_vace`."""
+    """The editor, a key of `augment.video.methods.METHODS`; `docs/video_variants.md` describes each."""
     model: str = "embedded"
     """A checkpoint that fits the method: a Hub id, or a directory. `embedded` is a small Stable Diffusion 1.x
     that ships with the project and knows drawn heads only, for `fatezero` and `sdedit`."""
