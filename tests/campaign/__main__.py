@@ -37,6 +37,8 @@ OF_STAGES: dict[str, Callable[..., Iterator[Trial]]] = {
 }
 ALONE: dict[str, Callable[..., Iterator[Trial]]] = {"push": hub.trials, "hostile": inputs.trials}
 KINDS = (*OF_STAGES, *ALONE)
+LONGEST = ("finetune", "finetune.fusion", "import")
+"""Stages whose trials take longest. Begun last, they would keep one process busy and leave the others idle."""
 
 
 def main(argv: list[str]) -> int:
@@ -47,7 +49,7 @@ def main(argv: list[str]) -> int:
         return 2
     out = options.out.resolve()
     ready("tests.campaign", argv, out)
-    warm_up()
+    warm_up((stage.module, *stage.arguments) for stage in STAGES.values())
     found = _all(out, _planned(options.only), options.short, options.jobs)
     write(out, found, options.page)
     print(f"\n{findings(found)}\n\n{markdown(found)}\n\nwritten to {out}")
@@ -69,7 +71,8 @@ def _all(out: Path, planned: list[tuple[str, str]], short: bool, jobs: int) -> l
     """
     fork = get_context("fork")  # they have imported what the programs import
     left = fork.SimpleQueue()
-    for number in [*range(len(planned)), *[None] * jobs]:
+    longest_first = sorted(range(len(planned)), key=lambda number: planned[number][1] not in LONGEST)
+    for number in [*longest_first, *[None] * jobs]:
         left.put(number)
     files = [out / f"job-{job}" / "trials.jsonl" for job in range(jobs)]
     workers = [fork.Process(target=_work, args=(file, left, planned, short)) for file in files]
