@@ -59,7 +59,7 @@ class VideoSettings:
     """The editor, a key of `augment.video.methods.METHODS`; `docs/video_variants.md` describes each."""
     model: str = "embedded"
     """A checkpoint that fits the method: a Hub id, or a directory. `embedded` is a small Stable Diffusion 1.x
-    that ships with the project and knows drawn heads only, for `fatezero` and `sdedit`."""
+    that ships with the project and knows drawn heads only; not every method takes it."""
     revision: str | None = None
     """Revision of the model's Hub id."""
     styles: tuple[str, ...] = ()

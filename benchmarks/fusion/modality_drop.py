@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from finetune.fusion.losses import batch_of
 from finetune.fusion.records import rated
 from finetune.fusion.run import load, read_features
+from finetune.fusion.total_loss import batch_of
 from pipelines.atomic import write_json
 
 if TYPE_CHECKING:

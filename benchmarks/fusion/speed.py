@@ -30,7 +30,6 @@ from accelerate import Accelerator
 from benchmarks.commands import require_at_least, table, write_report
 from finetune.fusion.balancing.observation import Observation
 from finetune.fusion.features.arrays import FeatureSet, Sequences, Split, cleaned
-from finetune.fusion.losses import Batch, batch_of
 from finetune.fusion.settings import (
     BalanceSettings,
     ConflictSettings,
@@ -38,6 +37,7 @@ from finetune.fusion.settings import (
     NetworkSettings,
     TrainingSettings,
 )
+from finetune.fusion.total_loss import Batch, batch_of
 from finetune.fusion.training import Trainer, make_network
 from finetune.gradient_norms import Conflict
 from pipelines.errors import call

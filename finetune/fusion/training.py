@@ -1,7 +1,7 @@
 """Trains one fusion network from one seed.
 
-Each part of the loss (`finetune.fusion.losses`) is computed per clip, and clips are weighted over the whole
-optimizer step, all micro-batches on all processes: Σ w ℓ / Σ w.
+Each part of the loss (`finetune.fusion.total_loss`) is computed per clip, and clips are weighted over the
+whole optimizer step, all micro-batches on all processes: Σ w ℓ / Σ w.
 
 Several processes sum their gradients explicitly, once per step. DistributedDataParallel would sum them in
 hooks during the backward pass, which do not know of the other passes here (gradient norms, parts that are
@@ -33,7 +33,6 @@ from finetune.fusion.distributed import (
     sum_in_place,
 )
 from finetune.fusion.features.arrays import FeatureSet, Split
-from finetune.fusion.losses import Batch, Parts, batch_of, loss_parts, unimodal_errors
 from finetune.fusion.network import FusionNetwork, Inputs, Output
 from finetune.fusion.records import epoch_record, rated, step_record
 from finetune.fusion.settings import (
@@ -43,6 +42,7 @@ from finetune.fusion.settings import (
     NetworkSettings,
     TrainingSettings,
 )
+from finetune.fusion.total_loss import Batch, Parts, batch_of, loss_parts, unimodal_errors
 from finetune.gradient_norms import Conflict
 from finetune.objective import weighted_share
 from pipelines.device import summing_dtype

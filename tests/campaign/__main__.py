@@ -38,7 +38,7 @@ OF_STAGES: dict[str, Callable[..., Iterator[Trial]]] = {
 ALONE: dict[str, Callable[..., Iterator[Trial]]] = {"push": hub.trials, "hostile": inputs.trials}
 KINDS = (*OF_STAGES, *ALONE)
 LONGEST = ("finetune", "finetune.fusion", "import")
-"""Stages whose trials take longest. Begun last, they would keep one process busy and leave the others idle."""
+"""Stages whose trials take longest. Begun last, they would keep one process busy, the others idle."""
 
 
 def main(argv: list[str]) -> int:

@@ -66,8 +66,8 @@ def warm_up(commands: Iterable[Sequence[str]] = ()) -> None:
     """Import what the programs import; what they then share is not looked at by the garbage collector.
 
     Args:
-        commands: Modules, each with its arguments. Their parsers of settings are made here, once, since that is
-            a third of a short run.
+        commands: Modules, each with its arguments. Their parsers of settings are made here, once:
+            that is a third of a short run.
     """
     for name in IMPORTED:
         importlib.import_module(name)

@@ -15,8 +15,8 @@ import yaml
 from finetune.fusion.__main__ import main
 from finetune.fusion.features.arrays import FeatureError, from_pickle
 from finetune.fusion.features.convert import convert
-from finetune.fusion.losses import batch_of
 from finetune.fusion.run import load
+from finetune.fusion.total_loss import batch_of
 from finetune.msa_metrics import DEFINITIONS, measured
 from pipelines.errors import RunError, UsageError
 from pipelines.row import media as held

@@ -19,7 +19,6 @@ from torch.utils._pytree import tree_leaves
 
 from finetune.divergence import Diverged
 from finetune.fusion.features.arrays import FeatureSet
-from finetune.fusion.losses import Batch, batch_of, loss_parts
 from finetune.fusion.settings import (
     BalanceSettings,
     Balancing,
@@ -28,6 +27,7 @@ from finetune.fusion.settings import (
     NetworkSettings,
     TrainingSettings,
 )
+from finetune.fusion.total_loss import Batch, batch_of, loss_parts
 from finetune.fusion.training import Trainer, inputs_of, make_network, train
 
 Precision = Literal["no", "bf16"]

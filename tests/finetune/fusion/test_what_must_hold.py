@@ -12,7 +12,6 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from finetune.fusion.features.arrays import FeatureSet, from_pickle
-from finetune.fusion.losses import batch_of, loss_parts
 from finetune.fusion.settings import (
     BalanceSettings,
     Balancing,
@@ -21,6 +20,7 @@ from finetune.fusion.settings import (
     NetworkSettings,
     TrainingSettings,
 )
+from finetune.fusion.total_loss import batch_of, loss_parts
 from finetune.fusion.training import Trainer, make_network
 from finetune.gradient_norms import factors
 from finetune.objective import weighted_share
