@@ -16,6 +16,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_OF_A_LIBRARY = ".tmp??????"  # safetensors writes to such a name first, which does not tell who writes
 _TEMPORARY = re.compile(r"\..+\.(?P<process>\d+)(@(?P<host>.+))?\.tmp", re.DOTALL)
 ABANDONED_S = 24 * 3600
 
@@ -89,25 +91,34 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sweep(folder: Path, name: str | None = None) -> None:
-    """Remove the temporary files in a folder, or of one name there, that no living process can be writing.
+def sweep(folder: Path, name: str | None = None, *, alone: bool = False) -> None:
+    """Remove the temporary files in a folder that no living process can be writing.
 
-    Call it before this process writes there. Whether a process of another host lives is not known; what it
-    was writing counts as abandoned after `ABANDONED_S`.
+    Call it before this process writes there. Whether a process of another host lives is not known, nor who
+    writes what a library has named; these count as abandoned after `ABANDONED_S`.
+
+    Args:
+        folder: The folder.
+        name: The file whose temporary files are meant; None for all files.
+        alone: Whether no other process writes there, so that what libraries have named is abandoned.
     """
-    for path in folder.glob(".*.tmp" if name is None else f".{escape(name)}.*.tmp"):
-        with suppress(FileNotFoundError):
-            if path.is_file() and _is_abandoned(path):
-                path.unlink()
-                logger.info("%s: removed, left by a process that was killed", path)
+    for pattern in (".*.tmp" if name is None else f".{escape(name)}.*.tmp", _OF_A_LIBRARY):
+        for path in folder.glob(pattern):
+            with suppress(FileNotFoundError):
+                if path.is_file() and _is_abandoned(path, alone):
+                    path.unlink()
+                    logger.info("%s: removed, left by a process that was killed", path)
 
 
-def _is_abandoned(path: Path) -> bool:
+def _is_abandoned(path: Path, alone: bool) -> bool:
+    is_old = time.time() - path.stat().st_mtime > ABANDONED_S
+    if fnmatchcase(path.name, _OF_A_LIBRARY):
+        return alone or is_old
     writer = _TEMPORARY.fullmatch(path.name)
     if writer is None:
         return False
     if writer["host"] not in (None, platform.node()):
-        return time.time() - path.stat().st_mtime > ABANDONED_S
+        return is_old
     process = int(writer["process"])
     if process == os.getpid():  # of an earlier process with the same number, as in a container
         return True

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from pipelines.atomic import make_folder
+from pipelines.atomic import make_folder, sweep
 from pipelines.device import share
 from pipelines.errors import RunError, UsageError, reason
 from pipelines.running.machine_faults import refuse_fault
@@ -83,6 +83,8 @@ class FolderLock:
             make_folder(folder)
             while self._file < 0:
                 self._file = self._taken()
+            for each in (folder, *(path for path in folder.iterdir() if path.is_dir())):
+                sweep(each, alone=True)
         except OSError as error:
             refuse_fault(error, f"--out: {folder}")
             done = "made" if self._is_new else "written in"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from pipelines.atomic import replacing, write_json, write_json_lines, write_text
+from pipelines.atomic import replacing, sweep, write_json, write_json_lines, write_text
 
 
 def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
@@ -35,6 +35,17 @@ def test_what_a_killed_process_left_of_a_file_is_removed(tmp_path: Path) -> None
         each.touch()
     write_text(path, "new")
     assert {*tmp_path.iterdir()} == {path, *kept}
+
+
+def test_what_a_library_has_named_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    old, new = tmp_path / ".tmpAbC012", tmp_path / ".tmpXyZ345"
+    for each in (old, new):
+        each.touch()
+    os.utime(old, (0, 0))
+    sweep(tmp_path)
+    assert [*tmp_path.iterdir()] == [new]
+    sweep(tmp_path, alone=True)
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_a_block_that_raises_leaves_the_old_content(tmp_path: Path) -> None:

@@ -31,6 +31,19 @@ with FolderLock(Path(sys.argv[1])):
 """
 
 
+KILLED_WHILE_IT_WRITES = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from safetensors.numpy import save_file
+from pipelines.atomic import replacing
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+with replacing(Path(sys.argv[1])) as temporary:
+    save_file({"a": np.zeros(10_000)}, temporary)
+"""
+
+
 @contextmanager
 def held_by_another(folder: Path) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", HOLD, str(folder)]
@@ -63,6 +76,16 @@ def test_the_lock_of_a_killed_run_is_taken_over(tmp_path: Path, caplog: pytest.L
     with caplog.at_level(logging.WARNING), FolderLock(tmp_path):
         pass
     assert f"taken over from process {other.pid} on {socket.gethostname()}" in caplog.text
+
+
+@pytest.mark.parametrize("inner", [".", "towers"])
+def test_what_libraries_of_a_killed_run_left_is_removed(inner: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED_WHILE_IT_WRITES, str(tmp_path / inner / "a.safetensors")]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGXFSZ
+    assert list((tmp_path / inner).iterdir())
+    with FolderLock(tmp_path):
+        pass
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"host": 1}'], ids=["empty", "cut", "list", "keys"])
