@@ -1,6 +1,6 @@
 """The campaign: `python -m tests.campaign --out DIR [--only NAME ...] [--short] [--page FILE]`.
 
-    python -m tests.campaign --out DIR --jobs 4              everything, four trials at a time; hours
+    python -m tests.campaign --out DIR --jobs 4              everything, four trials at a time; an hour
     python -m tests.campaign --out DIR --only kill score     the kills of one stage
     python -m tests.campaign --out DIR --short               a sample of everything; minutes
 

@@ -26,13 +26,17 @@ ENVIRONMENT = {
 }  # fmt: skip
 
 
+EACH = -1
+
+
 @dataclass(frozen=True)
 class Fault:
     """What befalls a program.
 
     Attributes:
-        change: The number of the change, from 1, before which it gets the signal; 0 for none. Writes do not
-        count. write: The number of the write in whose middle it gets the signal; 0 for none.
+        change: The number of the change, from 1, before which it gets the signal; `EACH` for all of them, 0
+            for none. Writes do not count.
+        write: The number of the write in whose middle it gets the signal; 0 for none.
         signal: The signal.
         full_after: Bytes after which everything that needs space fails.
         error: The errno of that; 0 for none.

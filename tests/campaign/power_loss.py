@@ -1,8 +1,8 @@
 """The loss of power at a change of the file system: what a disk may then hold, and the same command again.
 
 A program's changes are replayed on a model of a disk. Names of a folder last once the folder was synced, the
-content of a file once the file was; what was not may be there or not. From a killed program's folder and the
-log of its changes, these disks are made:
+content of a file once the file was; what was not may be there or not. From the folder of a program that was
+stopped, and the log of its changes, these disks are made:
 
     empty, cut, zeros      all names are there; a file that was not synced is empty, half there, or of zeros
     undone                 no change of a name in a folder that was not synced is there
@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.campaign.findings import Finding, Trial, broken_card, state
+from tests.campaign.findings import Trial
 from tests.campaign.interception import Change, Fault
-from tests.campaign.kills import Case, Straight, again, cases, refusal, straight, told
+from tests.campaign.kills import Case, Left, Straight, cases, refusal, steps, straight, told
 from tests.campaign.stages import Bench
 
 SHORT_STEP, STEP = 20, 1  # of the changes, each how many-th is tried
@@ -215,30 +214,17 @@ def trials(bench: Bench, name: str, short: bool = False) -> Iterator[Trial]:
 
 
 def _losses(bench: Bench, case: Case, run: Straight, step: int) -> Iterator[Trial]:
-    seen: dict[str, tuple[Finding, ...]] = {}
-    left = bench.folder / "bench" / "lost"
-    for number in range(step, len(run.changes) + 1, step):
-        fault = Fault(change=number, signal=signal.SIGKILL)
-        bench.read(case.stage, case.state)
-        bench.begin(case.stage, case.begin)
-        disk = Disk.of(bench.out)
-        killed = bench.run(case.stage, case.more, fault=fault)
-        disk.replay(killed.changes)
-        saved = bench.folder / "bench" / "scratch" / "saved"
-        for way, _ in list(_each(disk, bench, saved, left)):
-            held = left.with_name(f"lost-{way.replace('/', '_')}")
-            shutil.rmtree(bench.out, ignore_errors=True)
-            held.rename(bench.out)
-            digest = state(bench.out)
-            if digest not in seen:
-                broken = broken_card(bench.out) if case.begin is None else []
-                seen[digest] = (*broken, *again(bench, case, run))
-            yield Trial("power loss", case.name, f"{told(run, fault)}: {way}", seen[digest])
-
-
-def _each(disk: Disk, bench: Bench, saved: Path, left: Path) -> Iterator[tuple[str, Path]]:
-    """Each disk in a folder of its own, since trials remove what they are made from."""
-    for way, folder in disks(disk, bench.out, saved, left):
-        held = left.with_name(f"lost-{way.replace('/', '_')}")
-        shutil.rmtree(held, ignore_errors=True)
-        yield way, folder.rename(held)
+    left, tried = Left(bench, case, run), []
+    disk, made = Disk(bench.out, Folder(), {}), 0
+    target = bench.folder / "bench" / "lost"
+    for number, program in enumerate(steps(bench, case), start=1):
+        if number == 1:
+            disk = Disk.of(bench.out)
+        changes = program.changes()
+        disk.replay(changes[made:])
+        made = len(changes)
+        if number % step == 0:
+            for way, folder in disks(disk, bench.out, program.scratch / "saved", target):
+                tried.append((f"{told(run, Fault(change=number))}: {way}", left.keep(folder)))
+    for name, digest in tried:
+        yield Trial("power loss", case.name, name, left.findings(digest, whole=case.begin is None))

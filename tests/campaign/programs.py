@@ -135,12 +135,19 @@ class Program:
             os.killpg(self.pid, signal.SIGKILL)
         if self._code is None:
             self._peak_kb = os.wait4(self.pid, 0)[2].ru_maxrss
-        log = changes(self.scratch / "changes")
-        return Ended(self._code, self.told(), log, orphans, self._peak_kb // 1024)
+        return Ended(self._code, self.told(), self.changes(), orphans, self._peak_kb // 1024)
 
     def stopped(self, timeout_s: float = TIMEOUT_S) -> bool:
         """Wait until it has stopped, by SIGSTOP; False if it has ended before."""
         return self._poll(timeout_s, os.WNOHANG | os.WUNTRACED)
+
+    def go_on(self) -> None:
+        """Let it go on after a stop."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def changes(self) -> list[Change]:
+        """The changes that it has made so far."""
+        return changes(self.scratch / "changes")
 
     def told(self) -> str:
         """What it has written so far."""
@@ -156,7 +163,7 @@ class Program:
             if pid:
                 self._code, self._peak_kb = os.waitstatus_to_exitcode(status), usage.ru_maxrss
             else:
-                time.sleep(0.005)
+                time.sleep(0.001)
         return False
 
     def _members(self) -> list[int]:

@@ -1,7 +1,7 @@
 /* Sees every change that a process makes below one folder, whichever library makes it.
 
    Loaded by LD_PRELOAD and idle until `campaign_arm` is called. Then, before a change is made, it is counted, and
-   before the change of a chosen number the process gets a signal. Writes are counted apart: when the signal comes
+   before the change of a chosen number, or before each if that is -1, the process gets a signal. Writes are counted apart: when the signal comes
    in a write, half of it has been done. After a change it is logged: operation, inode, size, path, second path, with tabs between, one line each.
    Once `full_after` bytes were written, everything that needs space fails with `full_errno`. Forked children
    share the count. Not seen: system calls made without the C library, as safetensors' last rename is, writes by
@@ -65,12 +65,15 @@ static int watched(const char *path) {
 }
 
 static void hit(void) {
-  kill(leader, signal_number);
+  /* A stop that is sent to the process may reach it when this thread has already made the change. */
+  if (signal_number == SIGSTOP && getpid() == leader) raise(SIGSTOP);
+  else kill(leader, signal_number);
   if (signal_number == SIGKILL) { kill(getpid(), SIGKILL); for (;;) pause(); }
 }
 
 static void before(void) {
-  if (__atomic_add_fetch(&shared->changes, 1, __ATOMIC_SEQ_CST) == signal_at) hit();
+  long number = __atomic_add_fetch(&shared->changes, 1, __ATOMIC_SEQ_CST);
+  if (signal_at == -1 || number == signal_at) hit();
 }
 
 static void note(const char *what, const char *path, const char *other) {
