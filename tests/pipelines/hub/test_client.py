@@ -231,11 +231,10 @@ def test_waits_that_servers_ask_for(
 
 
 @pytest.mark.parametrize("trial", [True], indirect=True, ids=["second push"])
-@pytest.mark.parametrize("value", ["301", "86400", "9" * 30, "9" * 5000, date(40_000)])
-def test_a_wait_that_is_too_long_is_told_and_not_waited(
-    trial: Trial, waits: list[float], value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipelines.hub.client.time", lambda: NOW.timestamp())
+@pytest.mark.parametrize("value", ["301", "86400", "9" * 30, "9" * 5000, "a date"])
+def test_a_wait_that_is_too_long_is_told_and_not_waited(trial: Trial, waits: list[float], value: str) -> None:
+    if value == "a date":  # the stand-in tells its own time as well
+        value = format_datetime(datetime.now(UTC) + timedelta(seconds=40_000), usegmt=True)
     for call in trial.calls:
         trial.start()
         trial.hub.faults = [Fault(call, times=1000, status=429, headers={"Retry-After": value})]
