@@ -15,14 +15,18 @@ from augment.audio.voice_sources import CORPUS
 from augment.checkpoints import STABLE_DIFFUSION, VOICE_CONVERTER
 from augment.classic.settings import ClassicSettings, Track
 from augment.settings import AugmentConfig
+from augment.video.methods import METHODS
 from augment.video.settings import VideoSettings
 from pipelines import provenance
+from pipelines.errors import UsageError, listed
 from pipelines.row import digest, row_seed, variant_id
 from pipelines.runner import Task, task_key
 from pipelines.store import StoreReader
 
 # The checkpoints that `model: embedded` stands for.
 EMBEDDED = {VideoSettings: STABLE_DIFFUSION, AudioSettings: VOICE_CONVERTER}
+# The corpora of drawn heads, as the embedded video model was trained on.
+DRAWN = ("puppets",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +79,34 @@ class Attempt:
         return Task(variant.id, key, self, digest(variant.source_id))
 
 
+def check_embedded(reader: StoreReader, config: AugmentConfig) -> None:
+    """Refuse clips that the embedded video model would ruin, unless the settings allow it.
+
+    Raises:
+        UsageError: If it is to edit clips of a corpus that is not drawn.
+    """
+    video = config.video
+    if video.model != "embedded" or video.allow_embedded or not (video.variants or config.both):
+        return
+    rows = reader.table.select(["split", "kind", "corpus", "has_video", "has_audio"]).to_pylist()
+    edited = [
+        str(row["corpus"])
+        for row in rows
+        if row["split"] == "train" and row["kind"] == "original" and row["has_video"]
+        if video.variants or row["has_audio"]  # `both` needs both tracks
+    ]
+    filmed = [corpus for corpus in edited if corpus not in DRAWN]
+    if filmed:
+        corpora = listed(sorted(set(filmed)))
+        raise UsageError(
+            "augment.video.model: got embedded, which knows drawn heads only and ruins faces of people, and"
+            f" {len(filmed)} of {len(edited)} training clips are not drawn (corpus {corpora}); name a"
+            f" checkpoint such as {METHODS[video.method].checkpoint}, make no such variants"
+            " (augment.video.variants 0, augment.both 0), or give --augment.video.allow_embedded true to edit"
+            " them all the same"
+        )
+
+
 def plan(reader: StoreReader, config: AugmentConfig, seed: int) -> list[Variant]:
     """The variants of the training clips of a store, clip by clip."""
     variants = []
@@ -120,5 +152,5 @@ def settings(section: VideoSettings | AudioSettings | ClassicSettings) -> dict[s
     if isinstance(section, ClassicSettings):
         return section.used()
     folders = [EMBEDDED[type(section)] if model == "embedded" else Path(model) for model in section.models()]
-    weights = [provenance.folder_digest(folder) if folder.is_dir() else None for folder in folders]
+    weights = [provenance.weights_digest(folder) if folder.is_dir() else None for folder in folders]
     return section.used() | {"weights": weights}

@@ -19,7 +19,7 @@ from augment.audio import variants as audio_variants
 from augment.audio.voice_bank import VoiceBank
 from augment.classic import audio as classic_audio
 from augment.classic import video as classic_video
-from augment.planning import Attempt, Variant, plan
+from augment.planning import Attempt, Variant, check_embedded, plan
 from augment.settings import AugmentConfig
 from augment.video import variants as video_variants
 from pipelines import provenance
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pipelines.settings import Invocation
 
 CLASSIC = {"video": classic_video.make_variant, "audio": classic_audio.make_variant}
+CLASSIC_ON = {"device": "cpu", "precision": "float32"}  # whatever device the models run on
 States = dict[str, retries.State]
 """The state of each variant, by id."""
 
@@ -47,7 +48,7 @@ class MakeVariants:
 
         self.config, self.bank = config, bank
         self.device = pick(config.device)
-        set_determinism(self.device)
+        set_determinism()
         self.versions = provenance.versions()
 
     def __call__(self, batch: Sequence[tuple[Row, Attempt]]) -> list[Row]:
@@ -64,7 +65,8 @@ class MakeVariants:
 
     def _make(self, track: str, row: Row, attempt: Attempt) -> tuple[bytes, dict[str, Any]]:
         if attempt.variant.kind == "classic":
-            return CLASSIC[track](self.config.classic, row, attempt.seed, attempt.strength)
+            encoded, made_by = CLASSIC[track](self.config.classic, row, attempt.seed, attempt.strength)
+            return encoded, made_by | CLASSIC_ON
         if track == "audio":
             return self._audio(row, attempt.seed)
         return self._video(row, attempt.seed, attempt.strength)
@@ -85,16 +87,15 @@ class MakeVariants:
         return made | {"generator": json.dumps(details, ensure_ascii=False, sort_keys=True)}
 
 
-def set_determinism(device: str) -> None:
+def set_determinism() -> None:
     """Make results independent of the number of threads, and silence the libraries' progress bars."""
     import diffusers
     import torch
     import transformers
 
-    if device == "cpu":
-        # With more threads, sums are computed in another order and their last bits change. Start more
-        # processes instead.
-        torch.set_num_threads(1)
+    # With more threads, sums are computed in another order and their last bits change. Start more processes
+    # instead. This is also for GPUs, next to which classic variants and resampling are computed.
+    torch.set_num_threads(1)
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
         library.utils.logging.set_verbosity_error()
@@ -108,12 +109,14 @@ def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:
         Rows per split; empty in all processes but the first.
 
     Raises:
+        UsageError: If the embedded video model would ruin the clips.
         StageFailed: If too many variants, or all of them, failed.
         RunError: If the scores were not made from the current store.
     """
     config, reader = invocation.config, StoreReader(invocation.data)
     if invocation.data.resolve() == invocation.out.resolve():
         raise UsageError(f"--out: {invocation.out} is the store that is read; name another folder")
+    check_embedded(reader, config)
     variants = plan(reader, config, invocation.seed)
     states = retries.stored_states(variants, invocation.out, config)
     judged = _judge(invocation, variants, states)

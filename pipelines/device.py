@@ -102,6 +102,13 @@ def check_bfloat16(key: str, device: str, instead: str) -> None:
         raise UsageError(f"{key}, and {device} ({name}) does not compute in bfloat16; take {instead}")
 
 
+def described(device: str) -> str:
+    """A device, as returned by `pick`, for the record: of a GPU the name, and not the number."""
+    import torch
+
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device
+
+
 def summing_dtype(device: str | torch.device) -> torch.dtype:
     """The dtype for long sums on a device: float64, or float32 on MPS, which has no float64."""
     import torch

@@ -240,7 +240,7 @@ def read_corpus(config: ImportConfig, puppets: Path, seed: int) -> Corpus:
     from pipelines.corpora import folder, readers
 
     if config.path is None:
-        return folder.read(_make_puppets(puppets, config.clips, seed), name="puppets")
+        return folder.read(_make_puppets(puppets, config.clips, seed))
     src = Path(config.path)
     options: dict[str, Any] = {"strict": config.strict}
     if config.name == "mustard":
@@ -289,14 +289,12 @@ def original(clip: Clip, **media_columns: Any) -> Row:
 
 def _make_puppets(folder: Path, clips: int, seed: int) -> Path:
     """The table of a puppet corpus, which is generated unless it was with the same settings."""
-    from pipelines.atomic import write_json
+    from pipelines.corpora.folder import PUPPETS
     from pipelines.puppets.corpus import write_corpus
 
-    record, settings = folder / "puppets.json", {"clips": clips, "seed": seed}
+    record, settings = folder / PUPPETS, {"clips": clips, "seed": seed}
     if not record.exists() or json.loads(record.read_text(encoding="utf-8")) != settings:
-        record.unlink(missing_ok=True)
         write_corpus(folder, **settings)
-        write_json(record, settings)  # last: it marks the corpus as complete
     return folder / "label.csv"
 
 

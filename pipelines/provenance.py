@@ -1,4 +1,4 @@
-"""The record of how a store was made, in its `settings.json`, so that it can be made again."""
+"""The record of how a store and its rows were made, so that they can be made again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import platform
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from pipelines.settings import Invocation
 
 PACKAGES = (
-    "daq-msa", "torch", "torchaudio", "transformers", "diffusers", "peft", "accelerate", "datasets", "av",
-    "decord2", "numpy",
+    "daq-msa", "torch", "torchaudio", "torchvision", "transformers", "diffusers", "peft", "accelerate",
+    "datasets", "av", "decord2", "numpy", "pillow", "swift-f0", "facenet-pytorch",
 )  # fmt: skip
+# Files of which a model on the Hub has at least one: a pipeline, any other model, Chatterbox.
+_HUB_FILES = ("model_index.json", "config.json", "s3gen.safetensors")
 
 
 def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
@@ -39,6 +42,40 @@ def folder_digest(folder: Path) -> str:
             with path.open("rb") as file:
                 digests[_name(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
     return digest(digests)
+
+
+@cache
+def weights_digest(folder: Path) -> str:
+    """`folder_digest` of weights that this process loads, which are gigabytes: computed once."""
+    return folder_digest(folder)
+
+
+def weights(name: str | Path, revision: str | None = None) -> dict[str, str]:
+    """What identifies the weights of a model that this process has loaded.
+
+    Args:
+        name: Its folder, or its Hub id.
+        revision: Of the Hub id; None for the default branch.
+
+    Returns:
+        `sha256` of the folder; or `commit`, which the revision stands for in the cache that Hub models are
+        loaded from; or nothing if it is not there.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(name).is_dir():
+        return {"sha256": weights_digest(Path(name))}
+    cached = (try_to_load_from_cache(str(name), file, revision=revision) for file in _HUB_FILES)
+    return next(({"commit": Path(file).parent.name} for file in cached if isinstance(file, str)), {})
+
+
+def cached_weights(folder: Path) -> dict[str, dict[str, str]]:
+    """As `weights`, by Hub id, for a program that keeps the models that it loads in a folder of its own."""
+    made = {}
+    for branch in sorted(folder.rglob("models--*/refs/main")):
+        name = branch.parents[1].name.removeprefix("models--").replace("--", "/")
+        made[name] = {"commit": branch.read_text(encoding="utf-8").strip()}
+    return made
 
 
 def _name(path: Path) -> str:

@@ -4,36 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 from pipelines.row import QUALITIES, Row, effective_size
 from score import label_probability
-from score.calibrate import Calibration, calibrate
+from score.calibrate import GOOD, Anchors, Calibration, Pairs, calibrate
 from score.media.clip import FEATURE_SIZES
 from score.predictor import Copies, Predictor, cross_fit, of_track
 from score.signals.catalogue import JUDGED, MODALITIES, SIGNALS, Modality, column, judged
-from score.weights import newness, quantiles, weights
+from score.weights import anchored, newness, quantiles, weights
 
 logger = logging.getLogger(__name__)
 
+Scale = Literal["anchored", "ranks"]
+Ruined = Literal["keep", "drop"]
 AGREEMENTS: dict[str, Modality] = {f"{modality}_agreement": modality for modality in MODALITIES}
 """The signals that a predictor computes: of the video, of the audio, and of both."""
 THRESHOLDS = tuple(round(0.1 * tenths, 1) for tenths in range(1, 10))
 """Qualities for which `weights.json` has the share of variants below."""
-_GOOD: dict[Modality, tuple[str, ...]] = {
-    "video": ("encoded_again",),
-    "audio": ("another_voice",),
-    "cross": ("encoded_again", "another_voice"),
-}
-_CORRUPTED = ("corrupted", "spoiled")  # the second is the case's name in results of 0.1.0
-_MISMATCHED: dict[Modality, tuple[str, ...]] = {
-    "video": ("mismatched_video",),
-    "audio": ("mismatched_audio",),
-    "cross": ("mismatched_video", "mismatched_audio"),
-}
 
 
 @dataclass(frozen=True)
@@ -66,10 +57,7 @@ class Judgement:
     calibration: Calibration
     predictors: dict[str, dict[str, float]]
     """Figures of each predictor that could be fitted, by its signal."""
-    good: dict[str, list[float]]
-    """Raw values of the good pairs, by signal."""
-    bad: dict[str, list[float]]
-    """The same for the bad pairs."""
+    pairs: Pairs
 
 
 def judge(
@@ -95,7 +83,7 @@ def judge(
     originals = [at for at in measured if rows[at]["kind"] == "original"]
     fits = {name: _fit(rows, measured, originals, name, folds) for name in AGREEMENTS}
     predictors = {name: fit for name, fit in fits.items() if not isinstance(fit, str)}
-    good, bad = _pairs(rows, measured, originals, predictors)
+    pairs = _pairs(rows, measured, originals, predictors)
     for name, predictor in predictors.items():
         _set_agreement(rows, measured, originals, variants, name, predictor)
     missing = {name: fit for name, fit in fits.items() if isinstance(fit, str)}
@@ -104,8 +92,8 @@ def judge(
         name: {"correlation": each.correlation, "spread": each.spread, "folds": len(each.models)}
         for name, each in predictors.items()
     }
-    calibration = calibrate(good, bad, missing | dict(unavailable or {}), unasked)
-    return Judgement(variants, calibration, report, good, bad)
+    calibration = calibrate(*pairs.by_signal(), missing | dict(unavailable or {}), unasked)
+    return Judgement(variants, calibration, report, pairs)
 
 
 def _fit(
@@ -126,7 +114,7 @@ def _fit(
         (of, case)
         for of, at in enumerate(originals)
         for case in measured[at]["cases"]
-        if case["case"] in _GOOD[modality]
+        if case["case"] in GOOD[modality]
     ]
     copies = Copies(_features((case for _, case in made), modality), np.array([of for of, _ in made], int))
     groups = [rows[at]["group"] for at in originals]
@@ -178,38 +166,59 @@ def _set_label_change(rows: list[Row], variants: Variants, labels: dict[str, flo
 def weigh(
     variants: Variants,
     calibration: Calibration,
+    anchors: Anchors,
     *,
+    scale: Scale,
+    ruined: Ruined,
     low: float,
     high: float,
     gamma: float,
     floor: float,
-    novelty: float = 0.0,
+    novelty: float,
 ) -> tuple[dict[int, Row], dict[str, Any]]:
-    """Compute qualities and weights; the arguments are the settings of the same names.
+    """Compute qualities and weights; the keyword arguments are the settings of the same names.
 
-    A variant without any signal gets no quality and the smallest weight.
+    A variant without any signal gets no quality and the smallest weight. One of lower quality than the bad
+    anchor is ruined.
+
+    Args:
+        variants: What to weigh.
+        calibration: The anchors of the signals that count.
+        anchors: The qualities of bad and of good pairs.
 
     Returns:
         By position, the `score_*` and `quality*` columns and `weight`; and the summary for `weights.json`.
     """
     qualities = calibration.qualities(variants.signals, variants.kinds)
-    known = np.isfinite(qualities["quality"])
+    quality = qualities["quality"]
+    known, is_ruined = np.isfinite(quality), quality < anchors.bad
     ids = [variants.ids[index] for index in np.flatnonzero(known)]
     weight = np.full(len(known), floor**gamma)
-    weight[known] = weights(
-        qualities["quality"][known], low=low, high=high, gamma=gamma, floor=floor, ids=ids
-    )
+    if scale == "ranks":
+        weight[known] = weights(quality[known], low=low, high=high, gamma=gamma, floor=floor, ids=ids)
+    else:
+        ends = {"bad": anchors.bad, "good": anchors.good}
+        weight[known] = anchored(quality[known], **ends, gamma=gamma, floor=floor, ids=ids)
     if novelty:
         new = [variants.signals[name] for name, signal in SIGNALS.items() if signal.direction == "none"]
         weight *= newness(new, low=low, high=high, floor=floor) ** novelty
-    columns = {column(name): values for name, values in variants.signals.items()} | qualities
-    rows = {
+    if ruined == "drop":
+        weight[is_ruined] = 0.0
+    summary: dict[str, Any] = {"scale": scale, "low": low, "high": high, "gamma": gamma, "floor": floor}
+    summary |= {"novelty": novelty, "anchors": asdict(anchors)}
+    summary |= _summary(variants, quality[known], weight, summary)
+    summary["ruined"] = [variants.ids[index] for index in np.flatnonzero(is_ruined)]
+    return _rows(variants, qualities, weight), summary
+
+
+def _rows(variants: Variants, qualities: Mapping[str, np.ndarray], weight: np.ndarray) -> dict[int, Row]:
+    """The variants' columns by position; NaN becomes null."""
+    columns = {column(name): values for name, values in variants.signals.items()} | dict(qualities)
+    return {
         at: {name: float(each[index]) if np.isfinite(each[index]) else None for name, each in columns.items()}
         | {"weight": float(weight[index])}
         for index, at in enumerate(variants.positions)
     }
-    settings = {"low": low, "high": high, "gamma": gamma, "floor": floor, "novelty": novelty}
-    return rows, settings | _summary(variants, qualities["quality"][known], weight, settings)
 
 
 def unscored() -> Row:
@@ -218,13 +227,15 @@ def unscored() -> Row:
 
 
 def _summary(
-    variants: Variants, qualities: np.ndarray, weight: np.ndarray, settings: dict[str, float]
+    variants: Variants, qualities: np.ndarray, weight: np.ndarray, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     kinds = np.array(variants.kinds)
     least = settings["floor"] ** settings["gamma"]
     summary: dict[str, Any] = {"variants": len(weight), "without_quality": len(weight) - len(qualities)}
     if len(qualities):
-        q_low, q_high = quantiles(qualities, low=settings["low"], high=settings["high"])
+        q_low, q_high = settings["anchors"]["bad"], settings["anchors"]["good"]
+        if settings["scale"] == "ranks":
+            q_low, q_high = quantiles(qualities, low=settings["low"], high=settings["high"])
         below = {f"{threshold:g}": float((qualities < threshold).mean()) for threshold in THRESHOLDS}
         summary |= {"q_low": q_low, "q_high": q_high, "share_below_quality": below}
     if len(weight):
@@ -240,23 +251,19 @@ def _summary(
 
 def _pairs(
     rows: list[Row], measured: Mapping[int, Row], originals: list[int], predictors: Mapping[str, Predictor]
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Raw values of good and of bad pairs, by signal."""
-    good: dict[str, list[float]] = {name: [] for name in SIGNALS}
-    bad: dict[str, list[float]] = {name: [] for name in SIGNALS}
+) -> Pairs:
+    """The pairs made from originals, with the agreement of each predictor's values."""
+    cases, values = [], []
     for at in originals:
         for case in measured[at]["cases"]:
-            values = dict.fromkeys(SIGNALS, float("nan")) | dict(case["signals"])
+            signals = dict.fromkeys(SIGNALS, float("nan")) | dict(case["signals"])
             for name, predictor in predictors.items():
                 made, source = (_features([each], AGREEMENTS[name]) for each in (case, measured[at]))
-                values[name] = float(predictor.agreement(made, source, [rows[at]["group"]])[0])
-            for name, signal in SIGNALS.items():
-                bad_cases = _CORRUPTED if signal.bad == "corrupted" else _MISMATCHED[signal.modality]
-                if case["case"] in _GOOD[signal.modality]:
-                    good[name].append(values[name])
-                elif case["case"] in bad_cases:
-                    bad[name].append(values[name])
-    return good, bad
+                signals[name] = float(predictor.agreement(made, source, [rows[at]["group"]])[0])
+            cases.append(case["case"])
+            values.append(signals)
+    columns = {name: [_number(each[name]) for each in values] for name in SIGNALS}
+    return Pairs(cases, {name: np.array(each, dtype=np.float64) for name, each in columns.items()})
 
 
 def _features(measured: Iterable[Row], modality: Modality) -> np.ndarray:

@@ -1,18 +1,23 @@
 """From raw signals to qualities, calibrated on the corpus' own clips.
 
-Harmless changes of originals are the good pairs: the video encoded again, the audio in another voice
-(`score.voice_perturbation`; encoded again, without loss, it would be a copy). Mismatched or corrupted
-clips are the bad pairs. For each signal, the anchor `good` is the 10 % quantile of the good pairs, the
-anchor `bad` the median of the bad ones. With d = max(0, (good - s) / (good - bad)),
+Harmless changes of originals are the good pairs: the video encoded again, or with another look
+(`score.picture_perturbation`), the audio in another voice (`score.voice_perturbation`; encoded again,
+without loss, it would be a copy). Mismatched or corrupted clips are the bad pairs. For each signal, the
+anchor `good` is the 10 % quantile of the good pairs, the anchor `bad` the median of the bad ones. With
+d = max(0, (good - s) / (good - bad)),
 
     quality = 1 / (1 + 9 d²)
 
-which is 1 at `good`, 0.1 at `bad`, and falls further beyond it, but never to 0, so that one bad
-signal does not outweigh all others. The quality of a modality is the geometric mean of its signals'
-qualities, and `quality` that of the modalities that apply. Within a track, a signal that another clip
-may have as good a value of (no flicker, the same sentiment by chance) counts at most as much as the
-other signals: it can lower a quality but not raise it. The choice of pairs and the curve are ours; the
-geometric mean over modalities is our reading of the method.
+which is 1 at `good`, 0.1 at `bad`, and falls further beyond it, but never to 0. The quality of a modality
+is the harmonic mean of its signals' qualities, which is this curve at the root mean square of their d. It
+is a soft minimum: one signal of five with d = 2 makes it 0.12 (a geometric mean would be 0.49), while
+a d of 0.2, within a signal's noise, makes it 0.93 (a minimum would be 0.74). Within a track, a signal that
+another clip may have as good a value of (no flicker, the same sentiment by chance) counts as at most the
+quality of the other signals: it can lower a quality but not raise it.
+
+`quality` is the smallest of the modalities that apply: a variant is no better than its worst part. Damage
+to one track lowers it as much whatever was done to the other, and a mouth that follows the audio says
+nothing good of a face that is not there. The choice of pairs, the curve, the mean and the minimum are ours.
 """
 
 from __future__ import annotations
@@ -25,19 +30,42 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipelines.atomic import write_json
+from pipelines.atomic import read_json_lines, write_json, write_json_lines
 from pipelines.errors import RunError
 from score.signals.catalogue import JUDGED, MODALITIES, SIGNALS, Modality, Signal
 
 FILE = "calibration.json"
+PAIRS_FILE = "pairs.jsonl"
+"""A line for each pair: its `case` and its signals by name, without those that it does not have. It lets a
+store be weighed again by other signals."""
 MIN_PAIRS = 5
 """Good pairs, and bad pairs, needed to find anchors on a corpus."""
 GOOD_QUANTILE, BAD_QUANTILE = 0.1, 0.5
 BAD_QUANTILE_OF_CHANCE = 0.25
 """For signals that bad pairs may have a good value of by chance: only those that clearly differ count."""
 QUALITY_AT_BAD = 0.1
+WHOLE_BAD_QUANTILE = 0.9
+"""Of the qualities of whole bad pairs: nine in ten are at most that good."""
 MIN_GAP = 0.05
 """Anchors that are closer do not tell good from bad."""
+DEFAULT_SCALE = (QUALITY_AT_BAD, 1.0)
+"""Bad and good quality if a corpus has too few pairs: what a signal has at its own anchors."""
+
+GOOD: dict[Modality, tuple[str, ...]] = {
+    "video": ("encoded_again", "another_look"),
+    "audio": ("another_voice",),
+    "cross": ("encoded_again", "another_look", "another_voice"),
+}
+"""The cases that are good pairs of a signal, by its modality."""
+CHANGED: dict[Modality, tuple[str, ...]] = {"video": ("another_look",), "audio": ("another_voice",)}
+"""Those that are more than a copy: encoded again, a track is better than any variant can be."""
+MISMATCHED: dict[Modality, tuple[str, ...]] = {
+    "video": ("mismatched_video",),
+    "audio": ("mismatched_audio",),
+    "cross": ("mismatched_video", "mismatched_audio"),
+}
+TRACKS: tuple[Modality, ...] = ("video", "audio")
+CORRUPTED = ("corrupted", "spoiled")  # the second is the case's name in results of 0.1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +113,7 @@ class Calibration:
             applies = np.array([modality in JUDGED[kind] for kind in kinds], dtype=bool)
             quality = self._within(modality, signals, len(kinds))
             qualities[f"quality_{modality}"] = np.where(applies, quality, np.nan)
-        qualities["quality"] = _geometric_mean(list(qualities.values()), len(kinds))
+        qualities["quality"] = np.fmin.reduce(list(qualities.values()))
         return qualities
 
     def _within(self, modality: Modality, signals: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
@@ -97,15 +125,61 @@ class Calibration:
         }
         vetoes = [name for name in own if SIGNALS[name].veto_only]
         if modality != "cross":  # its other signals measure the mouth, and not whose clip it is
-            others = _geometric_mean([own[name] for name in own if name not in vetoes], rows)
+            others = _harmonic_mean([own[name] for name in own if name not in vetoes], rows)
             ceiling = np.where(np.isfinite(others), others, 1.0)
             own |= {name: np.minimum(own[name], ceiling) for name in vetoes}
-        return _geometric_mean(list(own.values()), rows)
+        return _harmonic_mean(list(own.values()), rows)
 
     def save(self, directory: Path, **details: Any) -> None:
         """Write it beside the store, with details about how it was made."""
         signals = {name: asdict(anchors) for name, anchors in self.signals.items()}
         write_json(directory / FILE, {"signals": signals, "left_out": self.left_out, **details})
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of a corpus."""
+
+    cases: list[str]
+    signals: dict[str, np.ndarray]
+    """Raw values by the signal's name, (n,); NaN where one does not apply or could not be computed."""
+
+    def by_signal(self) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+        """Raw values of the good pairs and of the bad ones, by signal."""
+        good, bad = {}, {}
+        for name, signal in SIGNALS.items():
+            ruined = CORRUPTED if signal.bad == "corrupted" else MISMATCHED[signal.modality]
+            good[name] = self.signals[name][self._are(GOOD[signal.modality])].tolist()
+            bad[name] = self.signals[name][self._are(ruined)].tolist()
+        return good, bad
+
+    def scale(self, calibration: Calibration) -> Anchors:
+        """The qualities between which a weight rises, from those of whole pairs.
+
+        A pair is judged as a variant of the track that was changed, by all its signals together; a
+        corrupted clip as two, one for each track. Clips that were only encoded again do not count.
+        """
+        good = [self._qualities(calibration, track, CHANGED[track]) for track in TRACKS]
+        bad = [self._qualities(calibration, track, (*MISMATCHED[track], *CORRUPTED)) for track in TRACKS]
+        return scale_anchors(np.concatenate(good), np.concatenate(bad))
+
+    def _qualities(self, calibration: Calibration, track: Modality, cases: Sequence[str]) -> np.ndarray:
+        """Qualities of the pairs of these cases as variants of the kind that is named like the track."""
+        chosen = self._are(cases)
+        signals = {name: values[chosen] for name, values in self.signals.items()}
+        return calibration.qualities(signals, [track] * int(chosen.sum()))["quality"]
+
+    def _are(self, cases: Sequence[str]) -> np.ndarray:
+        return np.isin(np.array(self.cases, dtype=str), cases)
+
+    def save(self, directory: Path) -> None:
+        """Write them beside a store."""
+        lines = []
+        for index, case in enumerate(self.cases):
+            values = {name: float(each[index]) for name, each in self.signals.items()}
+            known = {name: value for name, value in values.items() if np.isfinite(value)}
+            lines.append({"case": case} | known)
+        write_json_lines(directory / PAIRS_FILE, lines)
 
 
 def load(directory: Path) -> Calibration:
@@ -125,6 +199,22 @@ def load(directory: Path) -> Calibration:
         raise RunError(
             f"{path}: no calibration ({error}); score the store again, without --reweigh"
         ) from error
+
+
+def load_pairs(directory: Path) -> Pairs:
+    """Read the pairs beside a store; none beside a store of 0.1.0.
+
+    Raises:
+        RunError: If the file is malformed.
+    """
+    path = directory / PAIRS_FILE
+    lines = read_json_lines(path)
+    try:
+        cases = [line["case"] for line in lines]
+        signals = {name: [line.get(name, np.nan) for line in lines] for name in SIGNALS}
+        return Pairs(cases, {name: np.array(each, dtype=np.float64) for name, each in signals.items()})
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: no pairs ({error}); score the store again, without --reweigh") from error
 
 
 def calibrate(
@@ -157,6 +247,26 @@ def calibrate(
     return Calibration(signals=used, left_out=left_out)
 
 
+def scale_anchors(good: np.ndarray, bad: np.ndarray) -> Anchors:
+    """The qualities between which a weight rises from the smallest to 1.
+
+    Args:
+        good: Qualities of good pairs, each judged by all its signals, (n,); NaN are ignored.
+        bad: The same for bad pairs, (m,).
+
+    Returns:
+        Their quantiles; `DEFAULT_SCALE` if there are too few pairs or they cannot be told apart.
+    """
+    good, bad = _finite(good), _finite(bad)
+    counts = {"good_pairs": len(good), "bad_pairs": len(bad)}
+    if min(len(good), len(bad)) >= MIN_PAIRS:
+        high, low = float(np.quantile(good, GOOD_QUANTILE)), float(np.quantile(bad, WHOLE_BAD_QUANTILE))
+        if high - low >= MIN_GAP:
+            return Anchors(bad=low, good=high, **counts, basis="corpus")
+    low, high = DEFAULT_SCALE
+    return Anchors(bad=low, good=high, **counts, basis="default")
+
+
 def _anchors(signal: Signal, good: np.ndarray, bad: np.ndarray) -> Anchors | str:
     counts = {"good_pairs": len(good), "bad_pairs": len(bad)}
     if signal.bad == "neither" or min(len(good), len(bad)) < MIN_PAIRS:
@@ -171,17 +281,16 @@ def _anchors(signal: Signal, good: np.ndarray, bad: np.ndarray) -> Anchors | str
     return Anchors(bad=low, good=high, **counts, basis="corpus")
 
 
-def _finite(values: Sequence[float]) -> np.ndarray:
+def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
     return array[np.isfinite(array)]
 
 
-def _geometric_mean(qualities: list[np.ndarray], rows: int) -> np.ndarray:
-    """Geometric mean of the qualities that are not NaN, (rows,); NaN where all are."""
+def _harmonic_mean(qualities: list[np.ndarray], rows: int) -> np.ndarray:
+    """Harmonic mean of the qualities that are not NaN, (rows,); NaN where all are."""
+    mean = np.full(rows, np.nan)
     if not qualities:
-        return np.full(rows, np.nan)
-    stacked = np.stack(qualities)
-    present = np.isfinite(stacked)
-    logs = np.where(present, np.log(np.where(present, stacked, 1.0)), 0.0).sum(axis=0)
-    counts = present.sum(axis=0)
-    return np.where(counts > 0, np.exp(logs / np.maximum(counts, 1)), np.nan)
+        return mean
+    reciprocals = 1 / np.stack(qualities)  # qualities are above 0
+    counts = np.isfinite(reciprocals).sum(axis=0)
+    return np.divide(counts, np.nansum(reciprocals, axis=0), out=mean, where=counts > 0)

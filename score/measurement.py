@@ -21,10 +21,12 @@ from pipelines.media import MediaError, encode_video, read_video
 from pipelines.row import Row, row_seed
 from pipelines.runner import Stage, Task
 from pipelines.store_files.parquet import parsing, read_table
+from score.media.alignment import aligned
 from score.media.audio import SAMPLING_RATE, AudioTrack
 from score.media.clip import Clip, analysis_fps, decode_audio, decode_video, video_track
 from score.media.video import MAX_SIDE, MODEL_SIDE, Pixels, VideoTrack, resized
 from score.models.feature_extractors import VIDEO_MODELS, FeatureExtractors
+from score.picture_perturbation import another_look
 from score.signals.catalogue import SIGNALS, Modality, column, judged, measure
 from score.voice_perturbation import another_voice
 
@@ -36,7 +38,7 @@ logger = logging.getLogger(__name__)
 FILE = "measures.parquet"
 """The results of all measured rows, beside the store, which holds the signals alone. A run that adds
 variants measures those and takes the other rows' results from here."""
-VERSION = 6
+VERSION = 7
 """Version of how clips are decoded and pairs made. Raising it measures all rows again; a changed signal has
 a version of its own."""
 CACHED = 4  # decoded clips that are kept: the variants of a source follow each other
@@ -102,7 +104,7 @@ class ScoreVariants:
         cases = [
             {
                 "case": name,
-                "signals": list(measure(made, clip, modalities, self._feature_extractors).items()),
+                "signals": list(measure(*matched(made, clip), modalities, self._feature_extractors).items()),
                 "features": made.features.tolist(),
             }
             for name, made, modalities in pairs
@@ -122,7 +124,7 @@ class ScoreVariants:
                     )
         source_clip = self._clip(source)
         clip = _decode_variant(row, source, source_clip, max_side=self._max_side)
-        return _result(measure(clip, source_clip, modalities, self._feature_extractors), clip, [])
+        return _result(measure(*matched(clip, source_clip), modalities, self._feature_extractors), clip, [])
 
     def _clip(self, row: Row) -> Clip:
         """An original, decoded once for all its variants."""
@@ -142,9 +144,11 @@ class ScoreVariants:
             # Through the encoder that every row goes through, at nearly its own size.
             fps, size = clip.video.fps, clip.video.frames.shape[1:3]
             large = read_video(row["video"]["bytes"], fps=fps, max_side=REENCODED_SIDE)
-            small = read_video(encode_video(large.frames, large.fps), fps=fps, max_side=self._max_side)
-            again = resized(video_track(small.frames, fps, max_side=self._max_side), *size)
-            yield "encoded_again", Clip(again, clip.audio), ("video", "cross")
+            looks = {"encoded_again": large.frames, "another_look": another_look(large.frames, seed)}
+            for name, frames in looks.items():
+                small = read_video(encode_video(frames, large.fps), fps=fps, max_side=self._max_side)
+                again = resized(video_track(small.frames, fps, max_side=self._max_side), *size)
+                yield name, Clip(again, clip.audio), ("video", "cross")
         if clip.audio is not None:
             voice = replace(clip.audio, samples=another_voice(clip.audio.samples, seed))
             yield "another_voice", Clip(clip.video, voice), ("audio", "cross")
@@ -158,6 +162,16 @@ class ScoreVariants:
             yield "mismatched_video", Clip(other, clip.audio), ("video", "cross")
         if clip.audio is not None and partner.audio is not None:
             yield "mismatched_audio", Clip(clip.video, partner.audio), ("audio", "cross")
+
+
+def matched(variant: Clip, source: Clip) -> tuple[Clip, Clip]:
+    """A variant and its source with what both pictures show at the same place."""
+    if variant.video is None or source.video is None or variant.video is source.video:
+        return variant, source
+    videos = aligned(variant.video, source.video)
+    if videos[0] is variant.video:
+        return variant, source
+    return Clip(videos[0], variant.audio), Clip(videos[1], source.audio)
 
 
 def _result(signals: dict[str, float], clip: Clip, cases: list[dict[str, Any]]) -> Row:

@@ -56,7 +56,7 @@ def plot_calibration(
 def plot_weights(
     path: Path, qualities: np.ndarray, weights: np.ndarray, kinds: list[str], summary: Mapping[str, Any]
 ) -> None:
-    """Draw the distribution of the qualities by kind, the weights over them, and the two quantiles.
+    """Draw the distribution of the qualities by kind, the weights over them, and the ends of their scale.
 
     Qualities (NaN if unknown), weights and kinds are of the variants, (n,); `summary` is `weights.json`.
     """

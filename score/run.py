@@ -2,10 +2,10 @@
 
     measure     each training row, in parts that resume (`score.measurement`)
     judge       from signals to qualities on this corpus (`score.aggregation`, `score.calibrate`)
-    weigh       from qualities to weights (`score.weights`)
+    weigh       from qualities to weights (`score.weights`), on a scale of the corpus' own
 
 Rows of valid and test are passed on unchanged and are neither decoded nor measured. Beside the store:
-`calibration.json` and `weights.json`, each with a figure, and `measures.parquet`.
+`calibration.json` and `weights.json`, each with a figure, `pairs.jsonl` and `measures.parquet`.
 `python -m score --help` lists the settings.
 """
 
@@ -29,7 +29,7 @@ from pipelines.runner import Stage, Task
 from pipelines.running.folder_lock import alone_in_its_folder
 from pipelines.store import StoreReader, committed_generation, made_by
 from score import calibrate, label_probability, measurement, planning, plots
-from score.aggregation import Variants, judge, unscored, weigh
+from score.aggregation import Ruined, Scale, Variants, judge, unscored, weigh
 from score.models import loading
 from score.models.settings import ModelSettings
 from score.signals.catalogue import SIGNALS, WEIGHED, column, of_models
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH = 8
+WEIGHING = ("scale", "ruined", "low", "high", "gamma", "floor", "novelty")
+"""The settings of `weigh`."""
 SCORES = [column(name) for name in SIGNALS]
 
 
@@ -48,10 +50,16 @@ SCORES = [column(name) for name in SIGNALS]
 class ScoreConfig:
     """Stage 1b: a reliability weight for each variant."""
 
+    scale: Scale = "anchored"
+    """`anchored`: weight 1 is for the quality of harmless changes of the corpus' own clips, and the smallest
+    for that of mismatched and corrupted ones. `ranks`: for the variants' own quantiles `low` and `high`."""
+    ruined: Ruined = "keep"
+    """What becomes of variants worse than mismatched and corrupted clips, which weights.json lists: `keep`
+    gives them the smallest weight, `drop` weight 0, so that training leaves them out."""
     low: float = 0.1
-    """Qualities up to this quantile of the variants' get the smallest weight; in [0, 1)."""
+    """Of `ranks`: qualities up to this quantile of the variants' get the smallest weight; in [0, 1)."""
     high: float = 0.9
-    """Qualities from this quantile on get weight 1; in (low, 1]."""
+    """Of `ranks`: qualities from this quantile on get weight 1; in (low, 1]. Both also scale novelty."""
     gamma: float = 1.0
     """Exponent of the weight, above 0: above 1, variants of medium quality count less, below 1 more."""
     floor: float = 0.1
@@ -136,12 +144,13 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
         labels=labels,
     )
     judgement.calibration.save(invocation.out, predictors=judgement.predictors)
+    judgement.pairs.save(invocation.out)
     plots.plot_calibration(
-        invocation.out / "calibration.svg", judgement.calibration, judgement.good, judgement.bad
+        invocation.out / "calibration.svg", judgement.calibration, *judgement.pairs.by_signal()
     )
     for name, reason in judgement.calibration.left_out.items():
         logger.warning("the signal %s is left out: %s", name, reason)
-    columns = _weigh(invocation, judgement.variants, judgement.calibration)
+    columns = _weigh(invocation, judgement.variants, judgement.calibration, judgement.pairs)
     rejected = {task.payload.row for task in tasks} - set(measured)
     kept = [index for index in range(len(rows)) if index not in rejected]
     inputs, before = committed_generation(invocation.data), made_by(invocation.data)
@@ -165,9 +174,13 @@ def reweigh(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
         raise RunError(f"{out}: has no scores; score the store first, without --reweigh")
     if lacking:
         logger.warning("%s was scored without %s; score it again to have them", out, ", ".join(lacking))
+    if not (out / calibrate.PAIRS_FILE).exists():
+        logger.warning(
+            "%s was scored without %s; score it again to have a scale of its own", out, calibrate.PAIRS_FILE
+        )
     rows = reader.table.to_pylist()
     variants = Variants.of(rows, range(len(rows)), dict(enumerate(rows)))
-    columns = _weigh(invocation, variants, calibrate.load(out))
+    columns = _weigh(invocation, variants, calibrate.load(out), calibrate.load_pairs(out))
     tasks = [Task(row_id, key) for key, row_id in committed_tasks(out).items()]
     tasks += [Task(failure["id"], failure["key"]) for failure in read_json_lines(out / "failures.jsonl")]
     before, kept = made_by(out), range(len(rows))
@@ -179,17 +192,36 @@ def _stage(invocation: Invocation[ScoreConfig]) -> Stage:
 
 
 def _weigh(
-    invocation: Invocation[ScoreConfig], variants: Variants, calibration: calibrate.Calibration
+    invocation: Invocation[ScoreConfig],
+    variants: Variants,
+    calibration: calibrate.Calibration,
+    pairs: calibrate.Pairs,
 ) -> dict[int, Row]:
     config, counted = invocation.config, calibration.of(invocation.config.counted())
-    settings = {name: getattr(config, name) for name in ("low", "high", "gamma", "floor", "novelty")}
-    columns, summary = weigh(variants, counted, **settings)
+    anchors = pairs.scale(counted)
+    if anchors.basis == "default":
+        logger.warning(
+            "weights are on the default scale, from a quality of %g to %g: found %d good and %d bad pairs of"
+            " clips, wanted at least %d of each that differ in quality",
+            anchors.bad, anchors.good, anchors.good_pairs, anchors.bad_pairs, calibrate.MIN_PAIRS,
+        )  # fmt: skip
+    settings = {name: getattr(config, name) for name in WEIGHING}
+    columns, summary = weigh(variants, counted, anchors, **settings)
     summary["signals"] = list(counted.signals)
     if summary["without_quality"]:
         logger.warning(
             "%d variants have no quality and the smallest weight: they have no signal",
             summary["without_quality"],
         )
+    if summary["ruined"]:
+        left_out = {
+            "drop": "they have weight 0",
+            "keep": "they have the smallest weight; score.ruined: drop leaves them out of training",
+        }
+        logger.warning(
+            "%d variants are worse than mismatched and corrupted clips (weights.json lists them): %s",
+            len(summary["ruined"]), left_out[config.ruined],
+        )  # fmt: skip
     write_json(invocation.out / "weights.json", summary)
     qualities, weight = (
         np.array([row[name] for row in columns.values()], dtype=np.float64) for name in ("quality", "weight")
@@ -228,6 +260,27 @@ def _commit(
     total = reader.table.num_rows
     print(
         f"score: {total} rows in, {len(kept)} out, {len(columns)} of them variants with a weight,"
-        f" {total - len(kept)} rejected (see {invocation.out / 'failures.jsonl'})"
+        f" {total - len(kept)} rejected (see {invocation.out / 'failures.jsonl'})",
+        flush=True,
     )
+    _warn_of_ruined_video(reader, columns)
     return counts
+
+
+def _warn_of_ruined_video(reader: StoreReader, columns: Mapping[int, Row]) -> None:
+    """Warn if half of the generated video variants are worse than what the calibration calls bad."""
+    kinds = reader.table["kind"].to_pylist()
+    qualities = [
+        row["quality_video"]
+        for index, row in columns.items()
+        if kinds[index] in ("video", "both") and row["quality_video"] is not None
+    ]
+    middle = float(np.median(qualities)) if qualities else 1.0
+    if middle < calibrate.QUALITY_AT_BAD:
+        logger.warning(
+            "the median quality_video of %d video variants is %.2g, below the %g of another clip's video: the"
+            " generator ruins these clips. Look at them (daq-msa report), set augment.video.model to a"
+            " checkpoint for such clips (embedded knows drawn heads only), or leave them out"
+            " (score.ruined: drop, or finetune.kinds)",
+            len(qualities), middle, calibrate.QUALITY_AT_BAD,
+        )  # fmt: skip

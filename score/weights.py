@@ -2,8 +2,11 @@
 
     w = clip((q - q_low) / (q_high - q_low), floor, 1) ** gamma
 
-q_low and q_high are quantiles of the qualities of a training split's variants. Originals have
-weight 1. Adaptive weights for variants are published (DaQ-MSA, arXiv 2601.06870); the formula is ours.
+On the anchored scale, q_low and q_high are qualities of pairs of known quality, made from the corpus' own
+originals (`score.calibrate`): a variant's weight depends on no other variant, so that variants that are all
+good all weigh about 1, and variants that are all bad weigh the least. On the scale of ranks, they are
+quantiles of the qualities of a training split's variants. Originals have weight 1. Adaptive weights for
+variants are published (DaQ-MSA, arXiv 2601.06870); the formula and both scales are ours.
 """
 
 from __future__ import annotations
@@ -17,6 +20,35 @@ NO_SPREAD = 1e-6
 _NAMED = 5  # most rows that a message names
 
 
+def anchored(
+    qualities: Sequence[float] | np.ndarray,
+    *,
+    bad: float,
+    good: float,
+    gamma: float,
+    floor: float,
+    ids: Sequence[str] | None = None,
+) -> np.ndarray:
+    """The weights of variants with these qualities, on a scale that does not depend on them.
+
+    Args:
+        qualities: In [0, 1], shape (n,).
+        bad: Qualities up to this one get the smallest weight.
+        good: Qualities from this one on get weight 1; above `bad`.
+        gamma: Exponent, above 0: below 1 it raises medium weights, above 1 it lowers them.
+        floor: The smallest value before the exponent, in [0, 1]; the smallest weight is floor ** gamma.
+        ids: Ids of the rows for messages; by default their positions.
+
+    Returns:
+        Weights in [floor ** gamma, 1], float64 (n,).
+
+    Raises:
+        ValueError: If a quality is NaN or out of [0, 1].
+    """
+    assert bad < good, f"{bad} and {good} are no scale"
+    return _between(_checked(qualities, ids), bad, good, floor) ** gamma
+
+
 def weights(
     qualities: Sequence[float] | np.ndarray,
     *,
@@ -26,7 +58,7 @@ def weights(
     floor: float,
     ids: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """The weights of variants with these qualities.
+    """The weights of variants with these qualities, on the scale of their ranks.
 
     Args:
         qualities: In [0, 1], shape (n,).
@@ -44,15 +76,19 @@ def weights(
         ValueError: If a setting is out of its range, or a quality is NaN or out of [0, 1].
     """
     check_settings(low=low, high=high, gamma=gamma, floor=floor)
+    quality = _checked(qualities, ids)
+    return between_quantiles(quality, low=low, high=high, floor=floor) ** gamma if len(quality) else quality
+
+
+def _checked(qualities: Sequence[float] | np.ndarray, ids: Sequence[str] | None) -> np.ndarray:
+    """The qualities as float64 (n,), if all are in [0, 1]."""
     quality = np.asarray(qualities, dtype=np.float64)
     bad = np.flatnonzero(~((quality >= 0) & (quality <= 1)))
     if len(bad):
         named = [f"{ids[i] if ids is not None else f'row {i}'} ({quality[i]:g})" for i in bad[:_NAMED]]
         more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
         raise ValueError(f"qualities: wanted numbers in [0, 1], found {', '.join(named)}{more}")
-    if len(quality) == 0:
-        return quality
-    return between_quantiles(quality, low=low, high=high, floor=floor) ** gamma
+    return quality
 
 
 def newness(novelties: Sequence[np.ndarray], *, low: float, high: float, floor: float) -> np.ndarray:
@@ -86,7 +122,12 @@ def between_quantiles(values: np.ndarray, *, low: float, high: float, floor: flo
     at_low, at_high = quantiles(values, low=low, high=high)
     if at_high - at_low < NO_SPREAD:
         return np.where(values >= at_low - NO_SPREAD, 1.0, floor)
-    return np.clip((values - at_low) / (at_high - at_low), floor, 1.0)
+    return _between(values, at_low, at_high, floor)
+
+
+def _between(values: np.ndarray, low: float, high: float, floor: float) -> np.ndarray:
+    """Values (n,) scaled linearly from [`low`, `high`] to [0, 1] and clipped to [`floor`, 1]."""
+    return np.clip((values - low) / (high - low), floor, 1.0)
 
 
 def quantiles(qualities: np.ndarray, *, low: float, high: float) -> tuple[float, float]:

@@ -112,7 +112,7 @@ def test_real_clips_go_through_every_stage(shared: Path, tmp_path: Path) -> None
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         f"seed: 1\ncorpus: {{name: mosi, path: {shared / 'media' / 'grid_corpus'}, fps: 5, max_side: 96}}\n"
-        "augment: {video: {steps: 2}, audio: {steps: 2}}\nfinetune: {epochs: 1}\n"
+        "augment: {video: {steps: 2, allow_embedded: true}, audio: {steps: 2}}\nfinetune: {epochs: 1}\n"
     )
     said = command("run", "--config", recipe, "--work", tmp_path / "work")
     assert "11 rows read, 11 done, 0 rejected" in said

@@ -38,6 +38,7 @@ class Chatterbox:
     def __init__(self, settings: AudioSettings, device: str) -> None:
         self.device = device
         self.model = load(settings.chatterbox.folder, device)
+        self.weights = {"model": provenance.weights(settings.chatterbox.folder or MODEL)}
         self.watermark = _set_watermark(self.model, keep=settings.chatterbox.watermark == "keep")
 
     def __call__(
@@ -63,7 +64,8 @@ class Chatterbox:
             made = self.model.generate(str(paths[0]), target_voice_path=str(paths[1]))
         samples = made.detach().float().cpu().numpy().reshape(-1)  # (1, samples) -> (samples,)
         output = waveform.checked_output("Chatterbox", samples, self.model.sr, source, sampling_rate)
-        details = {"method": "chatterbox", "model": MODEL, "watermark": self.watermark}
+        details: dict[str, Any] = {"method": "chatterbox", "model": MODEL, "watermark": self.watermark}
+        details |= {"weights": self.weights, "precision": "float32"}
         return output, details | {"program": provenance.versions(PACKAGES)}
 
 

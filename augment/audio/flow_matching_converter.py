@@ -8,6 +8,7 @@ import numpy as np
 
 from augment.audio.settings import FLOW_MATCHING, AudioSettings
 from augment.checkpoints import VOICE_CONVERTER
+from pipelines import provenance
 from pipelines.pretrained import Pretrained
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class FlowMatching:
     def __init__(self, settings: AudioSettings, device: str) -> None:
         self.settings = settings
         self.pipeline = load_converter(settings.model, settings.revision, device)
+        self.weights = {"model": provenance.weights(_path(settings.model), settings.revision)}
 
     def __call__(
         self,
@@ -46,6 +48,7 @@ class FlowMatching:
             generator=torch.Generator().manual_seed(seed),
         )
         details = {name: getattr(settings, name) for name in FLOW_MATCHING}
+        details |= {"weights": self.weights, "precision": "float32"}
         return made, details | {"method": "voice_conversion", "pitch_shift_octaves": pitch_shift}
 
 
@@ -65,7 +68,6 @@ def load_converter(
     """
     from augment.voice_conversion import VoiceConversionPipeline
 
-    path = str(VOICE_CONVERTER) if model == "embedded" else model
     source = Pretrained(
         setting=setting,
         name=model,
@@ -73,6 +75,12 @@ def load_converter(
         advice="take embedded, a directory or a Hub id of one",
     )
     with source.explained():
-        pipeline = VoiceConversionPipeline.from_pretrained(path, revision=revision, use_safetensors=True)
+        pipeline = VoiceConversionPipeline.from_pretrained(
+            _path(model), revision=revision, use_safetensors=True
+        )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+def _path(model: str) -> str:
+    return str(VOICE_CONVERTER) if model == "embedded" else model

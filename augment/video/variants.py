@@ -15,8 +15,8 @@ from augment.video.framing import Box, around_faces, chosen_frames, pasted, show
 from augment.video.methods import METHODS
 from augment.video.settings import VideoSettings
 from augment.video.styles import styles_for
-from pipelines import media
-from pipelines.device import check_bfloat16, has_bfloat16
+from pipelines import media, provenance
+from pipelines.device import check_bfloat16, described, has_bfloat16
 from pipelines.errors import RowError, UsageError
 
 
@@ -54,6 +54,7 @@ class VideoVariants:
             from augment.video.captioner import Captioner
 
             self.caption = Captioner(settings.captioner, settings.captioner_revision, device)
+        self.weights, self.device = loaded_weights(settings), described(device)  # now that all are loaded
         for name, style in self.styles.items():
             try:
                 self.editor.check(style, settings.source_prompt)
@@ -132,8 +133,21 @@ class VideoVariants:
             "source_prompt": source.prompt,
             "style": name,
             "prompt": self.styles[name].prompt(source.prompt),
+            "weights": self.weights,
+            "device": self.device,
             "precision": self.editor.precision,
         }
+
+
+def loaded_weights(settings: VideoSettings) -> dict[str, dict[str, str]]:
+    """What identifies the weights of the models that were loaded, by the setting that names each."""
+    model = STABLE_DIFFUSION if settings.model == "embedded" else settings.model
+    weights = {"model": provenance.weights(model, settings.revision)}
+    if settings.captioner:
+        weights["captioner"] = provenance.weights(settings.captioner, settings.captioner_revision)
+    if METHODS[settings.method].motion_adapter:
+        weights["motion_adapter"] = provenance.weights(settings.video_to_video.motion_adapter)
+    return weights
 
 
 def make_editor(settings: VideoSettings, device: str) -> Editor:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from benchmarks.scorer.corpora import Corpus
 from benchmarks.scorer.corruptions import Corruption
 from benchmarks.scorer.partners import Partners
+from pipelines import pitch
 from pipelines.media import encode_audio, encode_video, read_audio, read_video
 from pipelines.provenance import versions
 from pipelines.row import Row, digest, media, provenance, row_seed, variant_id
@@ -18,27 +19,43 @@ from pipelines.store import StoreReader, commit, committed_generation
 
 
 def write_corrupted(
-    data: Path,
+    corpus: Corpus,
     out: Path,
     corruptions: Mapping[str, Corruption],
     *,
+    corrupted: int | None,
     seed: int,
-    puppets_seed: int | None,
     command: str,
 ) -> int:
-    """Write a store's training originals, each followed by its variants; returns the number of variants."""
-    reader = StoreReader(data)
+    """Write a corpus' training originals, each followed by its variants; returns the number of variants.
+
+    Args:
+        corpus: The corpus.
+        out: The new store.
+        corruptions: How to corrupt.
+        corrupted: How many of the originals, drawn by digest of the id, have variants; None for all.
+        seed: Seed of all random draws.
+        command: For the records.
+    """
+    reader = StoreReader(corpus.store)
     rows = reader.table.select(["id", "split", "kind"]).to_pylist()
     ids = [row["id"] for row in rows if row["split"] == "train" and row["kind"] == "original"]
+    chosen = {*sorted(ids, key=digest)[:corrupted]}
     config = {name: {"severities": each.severities, "unit": each.unit} for name, each in corruptions.items()}
     settings = {
         "stage": "benchmark", "title": "Clips with known corruptions", "command": command, "seed": seed,
         "description": "Training clips, and variants of them that are worse, or no worse, by known amounts.",
-        "config": config, "inputs": committed_generation(data), "versions": versions(),
+        "config": config, "inputs": committed_generation(corpus.store), "versions": versions(),
     }  # fmt: skip
-    partners = Partners(reader, puppets_seed=puppets_seed)
-    made = (each for row in reader.rows(ids) for each in (row, *variants(row, corruptions, partners, seed)))
-    return commit(out, made, generation=digest(settings), settings=settings)["train"] - len(ids)
+    partners = Partners(reader, puppets_seed=corpus.puppets_seed, moods=corpus.moods)
+
+    def made() -> Iterator[Row]:
+        for row in reader.rows(ids):
+            yield row
+            if row["id"] in chosen:
+                yield from variants(row, corruptions, partners, seed)
+
+    return commit(out, made(), generation=digest(settings), settings=settings)["train"] - len(ids)
 
 
 def variants(row: Row, corruptions: Mapping[str, Corruption], partners: Partners, seed: int) -> Iterator[Row]:
@@ -47,10 +64,11 @@ def variants(row: Row, corruptions: Mapping[str, Corruption], partners: Partners
     Their kind is `both` if the clip has both tracks, so that the unchanged track is scored too.
     """
     kind = "both" if row["video"] and row["audio"] else None
-    decoded: dict[str, Any] = {}
+    decoded: dict[str, np.ndarray] = {}
+    rates: dict[str, float] = {"audio": pitch.SAMPLING_RATE}
     if row["video"]:
         clip = read_video(row["video"]["bytes"])
-        decoded["video"] = clip.frames
+        decoded["video"], rates["video"] = clip.frames, clip.fps
     if row["audio"]:
         decoded["audio"] = read_audio(row["audio"]["bytes"])
     cases = [(name, each, severity) for name, each in corruptions.items() for severity in each.severities]
@@ -63,7 +81,8 @@ def variants(row: Row, corruptions: Mapping[str, Corruption], partners: Partners
             continue
         made_id = variant_id(row["id"], kind or track, number)
         rng = np.random.default_rng(row_seed(seed, made_id))
-        changed = corruption.change(decoded[track], severity, rng, *others)
+        amount = severity * (rates[track] if corruption.unit == "s" else 1)
+        changed = corruption.change(decoded[track], amount, rng, *others)
         encoded = encode_video(changed, clip.fps) if track == "video" else encode_audio(changed)
         made = {"method": "corrupted", "corruption": name, "severity": severity, "seed": seed}
         yield row | {

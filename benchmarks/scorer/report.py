@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,12 +18,14 @@ from pipelines.store import StoreReader
 from score.plots import KINDS
 from score.signals.catalogue import SIGNALS, column
 
-CONTROLS: dict[Track, tuple[str, str]] = {
-    "video": ("encoded again", "colours changed"),
-    "audio": ("sound encoded again", "pitch moved"),
-}
-"""By track, two harmless changes that corrupted variants should score below; the first changes nothing."""
+COPIES: dict[Track, str] = {"video": "encoded again", "audio": "sound encoded again"}
+"""By track, the change that changes nothing."""
 OTHER: dict[Track, Track] = {"video": "audio", "audio": "video"}
+OVERALL = "overall"
+"""Name of what `quality` would be if only the corrupted track had been replaced: the smaller of the
+track's quality and `quality_cross`. (`quality` counts the other, unchanged track, too.)"""
+LEAST_TAU, LEAST_AREA, LEAST_MEDIAN = 0.8, 0.9, 0.8
+"""What a verdict takes: of a corruption at its middle severity, and of a harmless change's every severity."""
 
 
 class ScoredVariants:
@@ -36,7 +38,9 @@ class ScoredVariants:
         self.clips = {row_id: at for at, row_id in enumerate(originals)}
         self.rows: dict[tuple[str, float], list[Row]] = {}
         for row in (row for row in rows if row["kind"] != "original"):
-            self.rows.setdefault(itemgetter("corruption", "severity")(provenance(row)), []).append(row)
+            key = itemgetter("corruption", "severity")(provenance(row))
+            row[OVERALL] = _overall(row, f"quality_{corruptions[key[0]].track}")
+            self.rows.setdefault(key, []).append(row)
 
     def values(self, name: str, key: str) -> np.ndarray:
         """A column of a corruption's variants, (severities, clips); NaN where there is none."""
@@ -48,6 +52,20 @@ class ScoredVariants:
                     values[at, self.clips[row["source_id"]]] = row[key]
         return values
 
+    def areas(self, name: str, key: str) -> list[float | None]:
+        """The area of a column at each severity of a corruption against the harmless changes of its track.
+
+        Each harmless change counts the same, at all its severities: the area is the mean of those against
+        each of them.
+        """
+        track = self.corruptions[name].track
+        against = [
+            self.values(other, key)
+            for other, corruption in self.corruptions.items()
+            if corruption.harmless and corruption.track == track
+        ]
+        return [_mean(area(better.ravel(), worse) for better in against) for worse in self.values(name, key)]
+
     def middle(self, name: str, key: str) -> np.ndarray:
         """A column at a corruption's middle severity, (clips,)."""
         return self.values(name, key)[len(self.corruptions[name].severities) // 2]
@@ -58,6 +76,7 @@ class ScoredVariants:
         track, own = corruption.track, f"quality_{corruption.track}"
         quality, cross = self.values(name, own), self.values(name, "quality_cross")
         other = self.values(name, f"quality_{OTHER[track]}")
+        overall = self.values(name, OVERALL)
         severities = [
             {
                 "severity": severity,
@@ -66,6 +85,7 @@ class ScoredVariants:
                 "quality_10": _quantile(quality[at], 0.1),
                 "quality_90": _quantile(quality[at], 0.9),
                 "quality_cross": _quantile(cross[at], 0.5),
+                OVERALL: _quantile(overall[at], 0.5),
             }
             for at, severity in enumerate(corruption.severities)
         ]
@@ -76,21 +96,23 @@ class ScoredVariants:
         }  # fmt: skip
         if corruption.harmless:
             return figures
-        unchanged, changed = CONTROLS[track]
         signals = {
-            signal: {
-                "tau": tau(self.values(name, column(signal)).T),
-                "area": area(self.middle(unchanged, column(signal)), self.middle(name, column(signal))),
-            }
+            signal: self.measures(name, column(signal))
             for signal, known in SIGNALS.items()
             if known.direction != "none" and known.modality in (track, "cross")
         }
-        return figures | {
-            "tau": tau(quality.T),
-            "area": area(self.middle(unchanged, own), self.middle(name, own)),
-            "area_harmless": area(self.middle(changed, own), self.middle(name, own)),
+        return {
+            **figures,
+            **self.measures(name, own),
+            "area_copy": area(self.middle(COPIES[track], own), self.middle(name, own)),
+            OVERALL: self.measures(name, OVERALL),
             "signals": signals,
         }
+
+    def measures(self, name: str, key: str) -> dict[str, Any]:
+        """`tau` of a column over the severities, its `areas` and the middle severity's `area`."""
+        areas = self.areas(name, key)
+        return {"tau": tau(self.values(name, key).T), "areas": areas, "area": areas[len(areas) // 2]}
 
 
 def summarise(scored: Path, corruptions: Mapping[str, Corruption] = CORRUPTIONS) -> dict[str, Any]:
@@ -99,13 +121,41 @@ def summarise(scored: Path, corruptions: Mapping[str, Corruption] = CORRUPTIONS)
     Returns:
         By corruption its `track`, `unit` and whether it is `harmless`; `severities`: for each its value,
         the number of `rows`, the median, 10 % and 90 % quantile of `quality` (of the corrupted track), and
-        the median of `quality_cross`; and `other`, the largest distance of the other track's quality from
-        1. If it is not harmless also `tau`, the middle severity's `area` against the control that changes
-        nothing and `area_harmless` against the middle severity of the one that does, and `signals`: `tau`
-        and `area` of each signal on its own.
+        the medians of `quality_cross` and `overall`; and `other`, the largest distance of the other track's
+        quality from 1. If it is not harmless also `tau`, `areas` and `area` of `quality`, of `overall`, and
+        in `signals` of each signal on its own (`ScoredVariants.measures`), and `area_copy`, the middle
+        severity's area against the change that changes nothing.
     """
     variants = ScoredVariants(scored, corruptions)
     return {name: variants.summary(name) for name in corruptions}
+
+
+def verdict(corruptions: Mapping[str, Any], quality: Literal["track", "overall"]) -> dict[str, Any]:
+    """Which corruptions are told from harmless changes, and which harmless changes are left alone.
+
+    Args:
+        corruptions: As `summarise` returns them.
+        quality: The track's quality, or `overall`.
+
+    Returns:
+        `harmful`, the number of corruptions that clips have; `missed`, those whose tau or area is too
+        small; `harmless`, and `blamed`: those with too small a median at some severity.
+    """
+    used = {name: each for name, each in corruptions.items() if each["severities"][0]["rows"]}
+    harmful = {name: each for name, each in used.items() if not each["harmless"]}
+    missed = []
+    for name, each in harmful.items():
+        measured = each if quality == "track" else each[OVERALL]
+        if (measured["tau"] or 0) < LEAST_TAU or (measured["area"] or 0) < LEAST_AREA:
+            missed.append(name)
+    harmless = {name: each["severities"] for name, each in used.items() if each["harmless"]}
+    key = "quality" if quality == "track" else OVERALL
+    blamed = [
+        name
+        for name, each in harmless.items()
+        if min(at[key] or 0 for at in each if at["rows"]) < LEAST_MEDIAN
+    ]
+    return {"harmful": len(harmful), "missed": missed, "harmless": len(harmless), "blamed": blamed}
 
 
 def tau(values: np.ndarray) -> float | None:
@@ -140,7 +190,7 @@ def area(better: np.ndarray, worse: np.ndarray) -> float | None:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """The report as two tables: one line per corruption; and tau and area of each signal on its own."""
+    """The report: its verdicts, a table with a line per corruption, and one of each signal on its own."""
     known = [f"{each['correlation']:.2f} ({name})" for name, each in report["predictors"].items()]
     summary = (
         f"`{report['command']}`: {report['clips']} training clips of {report['mean_duration_s']:.1f} s,"
@@ -149,18 +199,37 @@ def markdown(report: Mapping[str, Any]) -> str:
         f" second of processor time, and"
         f" {report['reweighed_rows_per_processor_second']:.0f} rows weighed again."
     )
-    head = ("corruption", "severities", "clips", "quality", "quality_cross", "other", "tau", "area")
+    names = {"track": "the track's quality", OVERALL: "the overall quality"}
+    verdicts = "\n".join(f"- By {names[name]}, {_sentence(each)}" for name, each in report["verdict"].items())
+    head = ("corruption", "severities", "clips", "quality", "tau", "area", "area, copy", "quality_cross")
     used = {name: each for name, each in report["corruptions"].items() if each["severities"][0]["rows"]}
-    corruptions = table((*head, "area, harmless"), [_cells(name, each) for name, each in used.items()])
-    return f"{summary}\n\n{corruptions}\n\n{_signal_table(report['corruptions'])}\n"
+    lines = [_cells(name, each) for name, each in used.items()]
+    corruptions = table((*head, OVERALL, "tau", "area", "other"), lines)
+    return f"{summary}\n\n{verdicts}\n\n{corruptions}\n\n{_signal_table(report['corruptions'])}\n"
+
+
+def _sentence(found: Mapping[str, Any]) -> str:
+    told, alone = (
+        found[count] - len(found[failed]) for count, failed in (("harmful", "missed"), ("harmless", "blamed"))
+    )
+    return (
+        f"{told} of {found['harmful']} harmful corruptions have a tau of {LEAST_TAU} and an area of"
+        f" {LEAST_AREA} at the middle severity (not: {', '.join(found['missed']) or 'none'}), and {alone} of"
+        f" {found['harmless']} harmless changes medians of {LEAST_MEDIAN} (not:"
+        f" {', '.join(found['blamed']) or 'none'})."
+    )
 
 
 def _cells(name: str, figures: Mapping[str, Any]) -> list[str]:
-    severities = figures["severities"]
-    medians = [" · ".join(_number(each[key]) for each in severities) for key in ("quality", "quality_cross")]
-    measures = [_number(figures.get(key)) for key in ("other", "tau", "area", "area_harmless")]
+    severities, overall = figures["severities"], figures.get(OVERALL, {})
     values = " · ".join(f"{each['severity']:g}" for each in severities)
-    return [name, f"{values} {figures['unit']}", f"{severities[0]['rows']}", *medians, *measures]
+    quality, cross, whole = (
+        " · ".join(_number(each[key]) for each in severities) for key in ("quality", "quality_cross", OVERALL)
+    )
+    areas, whole_areas = (" · ".join(map(_number, each.get("areas", ()))) for each in (figures, overall))
+    own = [quality, _number(figures.get("tau")), areas, _number(figures.get("area_copy"))]
+    together = [cross, whole, _number(overall.get("tau")), whole_areas, _number(figures["other"])]
+    return [name, f"{values} {figures['unit']}", f"{severities[0]['rows']}", *own, *together]
 
 
 def _signal_table(corruptions: Mapping[str, Any]) -> str:
@@ -206,6 +275,16 @@ def plot_benchmark(path: Path, report: Mapping[str, Any]) -> None:
             ax.set_title(f"{name}: {ending}", fontsize=9)
         if panels:
             axes[0].legend(fontsize=7, loc="lower left")
+
+
+def _overall(row: Row, own: str) -> float | None:
+    qualities = [row[key] for key in (own, "quality_cross") if row[key] is not None]
+    return min(qualities, default=None)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _quantile(values: np.ndarray, q: float) -> float | None:

@@ -1,8 +1,11 @@
 """Sensitivity of the scorer: clips with corruptions of known severity, scored as any store is.
 
-    python -m benchmarks.scorer.sensitivity --out DIR [--clips 96 | --data STORE] [--seed 0]
+    python -m benchmarks.scorer.sensitivity --out DIR [--clips 96] [--corrupted N] [--seed 0]
+    python -m benchmarks.scorer.sensitivity --out DIR --faces FOLDER
+    python -m benchmarks.scorer.sensitivity --out DIR --voices CSV [--clips 96]
+    python -m benchmarks.scorer.sensitivity --out DIR --data STORE
 
-    DIR/originals   a store of puppets, unless --data names a store
+    DIR/originals   the clips: puppets, talking faces or acted voices (`benchmarks.scorer.corpora`)
     DIR/corrupted   each training clip, and a variant for each corruption and severity
                     (`benchmarks.scorer.corruptions`)
     DIR/scored      the same store scored by `score.run` with default settings
@@ -23,32 +26,33 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.commands import import_puppets, write_report
+from benchmarks.commands import require_at_least, write_report
+from benchmarks.scorer.corpora import Corpus, faces, puppets, voices
 from benchmarks.scorer.corruptions import CORRUPTIONS, Corruption
 from benchmarks.scorer.dataset import write_corrupted
-from benchmarks.scorer.report import markdown, plot_benchmark, summarise
+from benchmarks.scorer.report import markdown, plot_benchmark, summarise, verdict
 from pipelines.errors import UsageError, call
 from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
 
 
 def run(
-    data: Path,
+    corpus: Corpus,
     out: Path,
     *,
     seed: int,
-    puppets_seed: int | None = None,
+    corrupted: int | None = None,
     corruptions: Mapping[str, Corruption] = CORRUPTIONS,
     command: str = "",
 ) -> dict[str, Any]:
-    """Corrupt the training clips of a store, score them, and write and print the report.
+    """Corrupt the training clips of a corpus, score them, and write and print the report.
 
     Args:
-        data: The store.
+        corpus: The corpus.
         out: The folder of `corrupted`, `scored` and the report's three files.
         seed: Seed of all random draws.
-        puppets_seed: Seed of the store's puppets, which are then drawn again with another valence.
-        corruptions: How to corrupt; with `CONTROLS` of each track.
+        corrupted: How many clips to corrupt; the others still calibrate the scorer. None for all.
+        corruptions: How to corrupt; with `COPIES` of each track.
         command: For the records.
 
     Returns:
@@ -58,7 +62,7 @@ def run(
     from score.run import run as score
 
     store = out / "corrupted"
-    made = write_corrupted(data, store, corruptions, seed=seed, puppets_seed=puppets_seed, command=command)
+    made = write_corrupted(corpus, store, corruptions, corrupted=corrupted, seed=seed, command=command)
     argv = ["--data", str(store), "--out", str(out / "scored"), "--seed", str(seed)]
     invocation = parse_stage(ScoreConfig, "score", argv, prog="python -m score")
     # Processor time, so that other programs on the machine do not change the figures.
@@ -82,6 +86,7 @@ def run(
         "predictors": calibration["predictors"],
         "left_out": calibration["left_out"],
         "corruptions": summary,
+        "verdict": {name: verdict(summary, name) for name in ("track", "overall")},
     }
     write_report(out, report, markdown(report))
     plot_benchmark(out / "benchmark.svg", report)
@@ -93,19 +98,38 @@ def main(argv: list[str]) -> None:
     prog = "python -m benchmarks.scorer.sensitivity"
     parser = argparse.ArgumentParser(prog=prog, description="Scores clips with known corruptions.")
     parser.add_argument("--out", type=Path, required=True, help="a new or an empty folder")
-    parser.add_argument("--clips", type=int, default=96, help="puppets over all splits (default: 96)")
-    parser.add_argument("--data", type=Path, help="a store of clips to corrupt instead of puppets")
+    parser.add_argument("--clips", type=int, default=96, help="puppets or voices (default: 96)")
+    parser.add_argument("--corrupted", type=int, help="clips to corrupt (default: all of the training split)")
     parser.add_argument("--seed", type=int, default=0, help="of all random draws (default: 0)")
+    corpus = parser.add_mutually_exclusive_group()
+    corpus.add_argument("--faces", type=Path, metavar="FOLDER", help="label.csv, and clips in Raw/VIDEO")
+    corpus.add_argument(
+        "--voices", type=Path, metavar="CSV", help="a table of voices with the column emotion"
+    )
+    corpus.add_argument("--data", type=Path, metavar="STORE", help="a store")
     options = parser.parse_args(argv)
+    if options.corrupted is not None:
+        require_at_least(options, corrupted=1)
     if options.out.exists() and any(options.out.iterdir()):
         raise UsageError(f"--out: {options.out} is not empty, and speed is that of a whole run; name another")
     run(
-        options.data or import_puppets(options.out / "originals", clips=options.clips, seed=options.seed),
+        _corpus(options, options.out / "originals"),
         options.out,
         seed=options.seed,
-        puppets_seed=None if options.data else options.seed,
+        corrupted=options.corrupted,
         command=f"{prog} {shlex.join(argv)}",
     )
+
+
+def _corpus(options: argparse.Namespace, originals: Path) -> Corpus:
+    """The corpus that the options name; puppets if they name none."""
+    if options.data:
+        return Corpus(options.data)
+    if options.faces:
+        return faces(options.faces, originals)
+    if options.voices:
+        return voices(options.voices, originals, clips=options.clips)
+    return puppets(originals, clips=options.clips, seed=options.seed)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ id              optional; default: the path without its suffix, or without a pat
 label_text, label_audio, label_video    optional, on the same scale
 language        optional, such as en
 scale           optional; default: mosi [-3, 3]
+
+A folder that `pipelines.puppets` wrote holds its record, `puppets.json`: its clips are of the corpus
+`puppets`, whose heads are drawn, and all others of `folder`.
 """
 
 from __future__ import annotations
@@ -25,14 +28,15 @@ logger = logging.getLogger(__name__)
 LAYOUT = "a CSV whose column path names the clips, relative to its own folder"
 REQUIRED = ("text", "label", "split", "group")
 DEFAULT_SCALE = "mosi"
+PUPPETS = "puppets.json"
 
 
-def read(src: Path, *, name: str = "folder", strict: bool = False) -> Corpus:
+def read(src: Path, *, name: str | None = None, strict: bool = False) -> Corpus:
     """Read a CSV and find its clips.
 
     Args:
         src: The CSV.
-        name: The corpus' name, the first part of its ids.
+        name: The corpus' name, the first part of its ids; None for `puppets` or `folder`.
         strict: Refuse the table for a single bad line.
 
     Raises:
@@ -42,6 +46,7 @@ def read(src: Path, *, name: str = "folder", strict: bool = False) -> Corpus:
         raise CorpusError(f"{src}: is a folder; name the CSV with path, {', '.join(REQUIRED)}")
     errors = ParseErrors(src)
     lines = read_table(errors, REQUIRED)
+    name = name or ("puppets" if (src.parent / PUPPETS).is_file() else "folder")
     if lines and "path" not in lines[0].values:
         logger.warning("%s: has no column path, so its %d rows are of text only", src, len(lines))
     clips, bad = errors.clips(

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 # Files beside the data files; the card makes a folder a store, the others may be missing.
 RECORDS = (
-    "README.md", "settings.json", "calibration.json", "calibration.svg", "weights.json", "weights.svg",
-    "failures.jsonl",
+    "README.md", "settings.json", "calibration.json", "calibration.svg", "pairs.jsonl", "weights.json",
+    "weights.svg", "failures.jsonl",
 )  # fmt: skip
 _OURS = re.compile(rf"data/[^/]+\.parquet|{'|'.join(map(re.escape, RECORDS))}")
 

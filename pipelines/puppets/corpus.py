@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pipelines import media, row
+from pipelines.atomic import write_json
+from pipelines.corpora.folder import PUPPETS
 from pipelines.puppets.face import Look, draw_clip, random_look
 from pipelines.puppets.script import SpeakerPool, sentence
 from pipelines.puppets.voice import Voice, mouth_opening, random_voice, speak
@@ -149,7 +151,9 @@ def plan(clips: int, train_speakers: int | None = None) -> list[Part]:
 def write_corpus(
     out: Path, *, clips: int, seed: int, train_speakers: int | None = None, workers: int = 2
 ) -> int:
-    """Make a corpus in a folder: `label.csv` and `clips/*.mkv`; returns the number of clips.
+    """Make a corpus in a folder; returns the number of clips.
+
+    It holds `clips/*.mkv`, `label.csv`, and `puppets.json` with the arguments that the clips depend on.
 
     Args:
         out: The folder; made if missing.
@@ -162,10 +166,14 @@ def write_corpus(
         ValueError: If `clips` or `train_speakers` is too small.
     """
     parts = plan(clips, train_speakers)
+    record = {"clips": clips, "seed": seed}
+    if train_speakers is not None:
+        record["train_speakers"] = train_speakers
     (out / "clips").mkdir(parents=True, exist_ok=True)
     table = out / "label.csv"
-    # The table comes last, so that a folder with one is complete.
-    table.unlink(missing_ok=True)
+    # They come last, so that a folder with them is complete.
+    for path in (out / PUPPETS, table):
+        path.unlink(missing_ok=True)
     write = partial(_write_clip, out, seed)
     if workers <= 1:
         lines = [*map(write, parts)]
@@ -176,6 +184,7 @@ def write_corpus(
         writer = csv.DictWriter(file, lines[0])
         writer.writeheader()
         writer.writerows(lines)
+    write_json(out / PUPPETS, record)
     return len(lines)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from score.media.audio import AudioTrack
+from score.media.audio import SAMPLING_RATE, AudioTrack
 from score.similarity import concordance, pearson
 
 MIN_VOICED = 6
@@ -52,6 +52,11 @@ def articulation(variant: AudioTrack, source: AudioTrack) -> float:
     length = min(len(variant.bands), len(source.bands))
     a, b = (track.bands[:length] - track.bands[:length].mean(axis=0) for track in (variant, source))
     return pearson(a, b)
+
+
+def length(variant: AudioTrack, source: AudioTrack) -> float:
+    """Minus the difference of the durations in s, in (-inf, 0]; 0 if unchanged."""
+    return -abs(len(variant.samples) - len(source.samples)) / SAMPLING_RATE
 
 
 def clarity(variant: AudioTrack, source: AudioTrack) -> float:

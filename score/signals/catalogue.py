@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from pipelines.row import MEDIA, Row, provenance
 from score.media.clip import Clip
 from score.models.feature_extractors import FeatureExtractors, extract
-from score.signals import audio, face, pretrained, sync, video
+from score.signals import activity, audio, face, pretrained, sync, video
 
 Modality = Literal["video", "audio", "cross"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -76,12 +76,15 @@ SIGNALS: dict[str, Signal] = {
     "video_flicker": Signal("video", video.flicker, bad="corrupted", default_anchors=(0.3, 0.97)),
     "video_structure": Signal("video", video.structure, default_anchors=(0.3, 0.97)),
     "video_motion": Signal("video", video.motion, default_anchors=(0.0, 0.97)),
+    "video_activity": Signal("video", activity.activity, bad="corrupted", default_anchors=(0.4, 0.9)),
+    "video_length": Signal("video", activity.length, bad="neither", default_anchors=(-0.4, -0.1)),
     "video_sharpness": Signal("video", video.sharpness, bad="corrupted", default_anchors=(0.3, 0.97)),
     "video_agreement": Signal("video", None, chance=True),
     "video_novelty": Signal("video", video.novelty, direction="none"),
     "audio_pitch": Signal("audio", audio.pitch, default_anchors=(0.0, 0.99)),
     "audio_energy": Signal("audio", audio.energy, default_anchors=(0.1, 0.99)),
     "audio_articulation": Signal("audio", audio.articulation, default_anchors=(0.1, 0.99)),
+    "audio_length": Signal("audio", audio.length, bad="neither", default_anchors=(-0.4, -0.1)),
     "audio_clarity": Signal("audio", audio.clarity, bad="corrupted", default_anchors=(-22, -4)),
     "audio_agreement": Signal("audio", None, chance=True),
     "audio_novelty": Signal("audio", audio.novelty, direction="none"),

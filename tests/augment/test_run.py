@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from augment.__main__ import main
-from augment.planning import settings
+from augment.planning import check_embedded, settings
 from augment.settings import AugmentConfig
+from augment.video.settings import VideoSettings
 from pipelines import media
 from pipelines.errors import UsageError
 from pipelines.row import media as in_row
@@ -232,6 +233,7 @@ def test_what_no_variant_depends_on_redoes_none(
     assert told("--augment.video.fatezero.latents", str(tmp_path)) == told()
     assert told("--augment.video.video_to_video.strength", "0.9") == told()
     assert told("--augment.video.variants", "7") == told()
+    assert told("--augment.video.allow_embedded", "true") == told()
     assert told("--augment.video.fatezero.own_frame", "false") != told()
 
 
@@ -253,6 +255,42 @@ def test_two_processes_give_the_rows_that_one_gives(
 ) -> None:
     processes.run_two("augment", arguments(originals, tmp_path / "store", models, "--augment.both", "1"))
     assert rows_of(tmp_path / "store") == rows_of(augmented)
+
+
+def test_the_embedded_model_edits_no_faces_of_people_unless_it_is_told_to(
+    originals: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "store"
+    refusal = (
+        r"augment\.video\.model: got embedded, .*, and 3 of 3 training clips are not drawn \(corpus tiny\);"
+        r" name a checkpoint such as stable-diffusion.*allow_embedded true"
+    )
+    with pytest.raises(UsageError, match=refusal):
+        main(arguments(originals, out, []))
+    assert [*out.glob("*")] == []
+    quick = ("--augment.video.steps", "1", "--augment.video.size", "16", "--augment.audio.variants", "0")
+    main(arguments(originals, out, [*quick, "--augment.video.allow_embedded", "true"]))
+    assert "c/speaker0/0#video-0" in rows_of(out)
+
+
+def test_drawn_heads_are_told_from_filmed_ones_row_by_row(tmp_path: Path) -> None:
+    drawn, filmed = tiny.row(0, corpus="puppets"), tiny.row(1, corpus="mosi")
+    silent = tiny.row(2, corpus="mosi", audio=None)
+    unused = [tiny.row(3, corpus="mosi", video=None), tiny.row(4, "test", corpus="mosi")]
+
+    def check(*rows: dict[str, Any], both: int = 0, **video: Any) -> None:
+        store = tiny.store(tmp_path / str(len([*tmp_path.iterdir()])), [*rows, *unused])
+        check_embedded(StoreReader(store), AugmentConfig(video=VideoSettings(**video), both=both))
+
+    check(drawn)
+    with pytest.raises(UsageError, match=r"1 of 2 training clips are not drawn \(corpus mosi\)"):
+        check(drawn, filmed)
+    check(drawn, filmed, allow_embedded=True)
+    check(drawn, filmed, model="somebody/a-checkpoint")
+    check(drawn, filmed, variants=0)
+    check(drawn, silent, variants=0, both=1)  # a clip without audio has no variant of both
+    with pytest.raises(UsageError, match="1 of 2 training clips"):
+        check(drawn, filmed, silent, variants=0, both=1)
 
 
 def test_its_own_store_and_a_missing_model_are_refused(

@@ -17,6 +17,7 @@ from pipelines.decoding.container import File, _tag_decoding
 from pipelines.decoding.orientation import Orientation
 from pipelines.decoding.pictures import trusted_decord
 from pipelines.decoding.scan import scan
+from pipelines.encoding import Codec
 from pipelines.media import (
     MediaError,
     encode_audio,
@@ -209,6 +210,17 @@ def test_sound_survives_encoding_to_the_bit() -> None:
     assert encoded == encode_audio(samples) == encode_audio(decoded)
     assert decoded.shape == samples.shape
     assert np.abs(decoded - samples).max() <= 1 / 32768
+
+
+def test_another_codec_takes_the_bit_rate_that_it_is_given() -> None:
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 32_000).astype(np.float32)
+    for rate in (16_000, 64_000):
+        codec = Codec(encoder="libopus", form="ogg", options={}, bit_rate=rate)
+        encoded = encode_audio(samples, codec=codec)
+        assert probe(encoded).format == "ogg"
+        assert 8 * len(encoded) / 2 == pytest.approx(rate, rel=0.25)
+    coarse = Codec(encoder="libx264", form="mp4", options={"crf": "45"})
+    assert len(encode_video(numbered(20), 25, coarse)) < len(encode_video(numbered(20), 25))
 
 
 def test_muxed_clips_hold_picture_and_sound(clip: bytes) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pipelines.errors import RunError
-from score.calibrate import MIN_PAIRS, Anchors, Calibration, calibrate, load
-from score.signals.catalogue import SIGNALS
+from score.calibrate import MIN_PAIRS, Anchors, Calibration, calibrate, load, scale_anchors
+from score.signals.catalogue import JUDGED, MODALITIES, SIGNALS
 
 WEIGHED = [name for name, signal in SIGNALS.items() if signal.direction == "higher"]
 
@@ -63,26 +63,86 @@ def test_few_pairs_give_default_anchors_and_no_telling_apart_leaves_out() -> Non
     assert not {"audio_pitch", "cross_sync"} & set(alike.signals)
 
 
-def test_qualities_are_geometric_means_over_what_applies() -> None:
+def raw(*qualities: float) -> np.ndarray:
+    """Raw values of these qualities under `anchors()`; NaN stays NaN."""
+    return 1 - np.sqrt((1 / np.array(qualities) - 1) / 9)
+
+
+def test_a_modality_has_the_harmonic_mean_of_its_signals_and_the_whole_the_worst_modality() -> None:
     calibration = Calibration(
         signals={name: anchors() for name in ("video_motion", "video_flicker", "audio_pitch", "cross_sync")},
         left_out={},
     )
-    half, tenth = 1 - np.sqrt(1 / 9), 0.0  # values of quality 0.5 and 0.1
     signals = {
-        "video_motion": np.array([half, 1, half, np.nan]),
-        "video_flicker": np.array([tenth, 1, np.nan, np.nan]),
-        "audio_pitch": np.array([half, half, tenth, tenth]),
-        "cross_sync": np.array([1, 1, half, np.nan]),
+        "video_motion": raw(0.5, 1, 0.5, np.nan),
+        "video_flicker": raw(0.1, 1, np.nan, np.nan),
+        "audio_pitch": raw(0.5, 0.5, 0.1, 0.1),
+        "cross_sync": raw(1, 1, 0.5, np.nan),
     }
     found = calibration.qualities(signals, ["video", "audio", "both", "video"])
-    assert found["quality_video"][0] == pytest.approx(np.sqrt(0.5 * 0.1))
+    assert found["quality_video"][0] == found["quality"][0] == pytest.approx(2 / (1 / 0.5 + 1 / 0.1))
     assert np.isnan(found["quality_audio"][0])
-    assert found["quality"][0] == pytest.approx(np.sqrt(np.sqrt(0.05)))
     assert np.isnan(found["quality_video"][1])
-    assert found["quality"][1] == pytest.approx(np.sqrt(0.5))
-    assert found["quality"][2] == pytest.approx((0.5 * 0.1 * 0.5) ** (1 / 3))
+    assert found["quality"][1] == pytest.approx(0.5)
+    assert found["quality"][2] == pytest.approx(0.1)
     assert np.isnan(found["quality"][3])
+
+
+def test_the_quality_of_a_modality_is_the_curve_at_the_root_mean_square_of_the_distances() -> None:
+    names = ("video_motion", "video_structure", "video_content")
+    calibration = Calibration(signals={name: anchors() for name in names}, left_out={})
+    values = np.random.default_rng(0).uniform(-2, 1.2, (3, 50))
+    found = calibration.qualities(dict(zip(names, values, strict=True)), ["video"] * 50)["quality"]
+    distance = np.sqrt((np.maximum(1 - values, 0) ** 2).mean(axis=0))
+    np.testing.assert_allclose(found, anchors().quality(1 - distance))
+
+
+def test_one_ruined_signal_is_not_outvoted_and_the_noise_of_one_hardly_counts() -> None:
+    names = [name for name in WEIGHED if name.startswith("audio_")]
+    calibration = Calibration(signals={name: anchors() for name in names}, left_out={})
+    signals = {name: np.array([1.0, 1.0]) for name in names} | {"audio_pitch": np.array([-2.0, 0.8])}
+    ruined, noisy = calibration.qualities(signals, ["audio", "audio"])["quality"]
+    assert ruined < 0.15
+    assert noisy > 0.9
+
+
+def random_signals(rows: int, seed: int) -> dict[str, np.ndarray]:
+    """Values from beyond the good anchor of `anchors()` to far below the bad one, a fifth of them missing."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: np.where(rng.uniform(size=rows) < 0.2, np.nan, rng.uniform(-2, 1.5, rows)) for name in WEIGHED
+    }
+
+
+EVERY = Calibration(signals={name: anchors() for name in WEIGHED}, left_out={})
+
+
+@pytest.mark.parametrize("kind", JUDGED)
+def test_no_quality_falls_when_a_signal_rises(kind: str) -> None:
+    signals, rng = random_signals(200, seed=1), np.random.default_rng(2)
+    before = EVERY.qualities(signals, [kind] * 200)
+    for name in WEIGHED:
+        after = EVERY.qualities(signals | {name: signals[name] + rng.uniform(0, 2, 200)}, [kind] * 200)
+        for quality, values in before.items():
+            np.testing.assert_array_equal(np.isnan(values), np.isnan(after[quality]))
+            assert (np.nan_to_num(after[quality] - values) >= -1e-12).all(), (name, quality)
+
+
+def test_no_whole_is_better_than_its_worst_part() -> None:
+    signals = random_signals(500, seed=3)
+    found = {kind: EVERY.qualities(signals, [kind] * 500) for kind in JUDGED}
+    both = found["both"]
+    # A clip with both tracks changed is as good as its worse half, with what goes for both.
+    halves = np.fmin(found["video"]["quality"], found["audio"]["quality"])
+    np.testing.assert_array_equal(both["quality"], halves)
+    for modality in MODALITIES:
+        parts = both[f"quality_{modality}"]
+        assert (both["quality"] <= np.where(np.isnan(parts), 1, parts)).all()
+    # How well the tracks fit says nothing good of them.
+    fitting = signals | {name: np.ones(500) for name in WEIGHED if name.startswith("cross_")}
+    tracks = np.fmin(both["quality_video"], both["quality_audio"])
+    known = np.isfinite(tracks)
+    np.testing.assert_array_equal(EVERY.qualities(fitting, ["both"] * 500)["quality"][known], tracks[known])
 
 
 def test_what_another_clip_may_have_speaks_against_a_variant_and_not_for_it() -> None:
@@ -94,18 +154,26 @@ def test_what_another_clip_may_have_speaks_against_a_variant_and_not_for_it() ->
     }  # fmt: skip
     assert not any(SIGNALS[name].veto_only for name in ("video_motion", "audio_pitch", "cross_sync"))
     calibration = Calibration(signals={name: anchors() for name in names}, left_out={})
-    half, tenth = 1 - np.sqrt(1 / 9), 0.0
     signals = {
-        "video_motion": np.array([half, 1.0]),
-        "video_agreement": np.array([1.0, half]),
-        "audio_agreement": np.array([half, half]),
-        "cross_sync": np.array([tenth, 1.0]),
-        "cross_agreement": np.array([1.0, half]),
+        "video_motion": raw(0.5, 1),
+        "video_agreement": raw(1, 0.5),
+        "audio_agreement": raw(0.5, 0.5),
+        "cross_sync": raw(0.1, 1),
+        "cross_agreement": raw(1, 0.5),
     }
     found = calibration.qualities(signals, ["both", "both"])
-    assert found["quality_video"] == pytest.approx([0.5, np.sqrt(0.5)])  # no better than the motion; worse
+    assert found["quality_video"] == pytest.approx([0.5, 2 / 3])  # no better than the motion; worse
     assert found["quality_audio"] == pytest.approx([0.5, 0.5])  # alone it says what it says
-    assert found["quality_cross"] == pytest.approx([np.sqrt(0.1), np.sqrt(0.5)])
+    assert found["quality_cross"] == pytest.approx([2 / 11, 2 / 3])
+
+
+def test_the_scale_of_weights_has_the_quantiles_of_the_pairs_or_the_defaults() -> None:
+    good, bad = np.linspace(0.8, 1.0, 11), np.linspace(0.0, 0.5, 11)
+    found = scale_anchors(np.append(good, np.nan), bad)
+    assert (found.bad, found.good) == pytest.approx((0.45, 0.82))
+    assert (found.good_pairs, found.bad_pairs, found.basis) == (11, 11, "corpus")
+    few, alike = scale_anchors(good[: MIN_PAIRS - 1], bad), scale_anchors(good, good)
+    assert {(each.bad, each.good, each.basis) for each in (few, alike)} == {(0.1, 1.0, "default")}
 
 
 def test_saved_and_loaded_is_equal(tmp_path: Path) -> None:

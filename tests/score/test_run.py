@@ -23,8 +23,10 @@ from pipelines.store_files.checksums import read_sealed, write_sealed
 from score import calibrate, measurement
 from score.__main__ import FLAGS, main
 from score.measurement import Comparison
+from score.picture_perturbation import another_look
 from score.run import SCORES, ScoreConfig, reweigh, run
 from score.signals.catalogue import JUDGED
+from score.voice_perturbation import another_voice
 from tests import processes
 from tests.pipelines.older_stores import as_before
 from tests.score.clips import FPS, blurred, noisy, original, restyled, variant, with_noise, write_store
@@ -103,6 +105,24 @@ def test_the_store_has_every_row_with_its_columns_and_weights_in_range(rows: lis
                 assert (row[f"quality_{modality}"] is not None) == (modality in JUDGED[row["kind"]])
 
 
+@pytest.mark.parametrize(("number", "ruined"), [(0, False), (1, True)])
+def test_ruined_video_ends_the_stage_with_a_warning(
+    rows: list[Row], number: int, ruined: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = [row for row in rows if row["kind"] == "original" or row["id"].endswith(f"-{number}")]
+    made = score(write_store(tmp_path / "in", kept), tmp_path / "out")
+    qualities = [row["quality_video"] for row in made.values() if row["kind"] in ("video", "both")]
+    told = [record.getMessage() for record in caplog.records if "median quality_video" in record.message]
+    assert (np.median(qualities) < calibrate.QUALITY_AT_BAD) == ruined
+    if ruined:
+        assert caplog.records[-1].getMessage() == told[0]
+        assert told[0].startswith(f"the median quality_video of {len(qualities)} video variants is 0.0")
+        assert "below the 0.1 of another clip's video" in told[0]
+        assert "set augment.video.model to a checkpoint for such clips" in told[0]
+    else:
+        assert told == []
+
+
 def test_a_classic_row_is_judged_by_the_tracks_that_it_replaced(rows: list[Row], tmp_path: Path) -> None:
     originals = [row for row in rows if row["kind"] == "original" and row["split"] == "train"][:6]
     source = originals[0]
@@ -141,9 +161,74 @@ def test_a_good_variant_weighs_more_than_a_bad_one(scored: Path) -> None:
         for row_id, weight in weights.items()
         if row_id.endswith("-0")
     }
-    # The least is 0.24: a predictor fitted on 18 clips takes one change of colours for a change of mood.
-    assert min(margins.values()) > 0.2, margins
-    assert np.mean([*margins.values()]) > 0.6
+    # The least is near 0: a predictor fitted on 18 clips takes one change of colours for a change of mood.
+    assert min(margins.values()) > 0, margins
+    assert np.mean([*margins.values()]) > 0.5
+
+
+def harmless(row: Row) -> list[Row]:
+    """A variant of each kind, changed in no other way than the good pairs, with other seeds."""
+    seed = int(row["id"][-3:])
+    frames, samples = decoded(row)
+    look = encode_video(another_look(frames, seed), FPS)
+    voice = encode_audio(another_voice(samples, seed))
+    tracks = {"video": {"video": look}, "audio": {"audio": voice}, "both": {"video": look, "audio": voice}}
+    return [variant(row, kind, 2, **made) for kind, made in tracks.items()]
+
+
+def test_all_good_variants_weigh_much_all_bad_ones_little_and_neither_depends_on_the_other(
+    rows: list[Row], tmp_path: Path
+) -> None:
+    originals = [row for row in rows if row["kind"] == "original" and row["split"] == "train"]
+    made = {
+        "good": [each for row in originals[:8] for each in harmless(row)],
+        "bad": [row for row in rows if row["id"].endswith("-1")],
+    }
+    made["mixed"] = made["good"] + made["bad"]
+    # Predictors that are fitted on 18 clips take some harmless changes for a change of mood.
+    options = ["--score.disabled_signals", "[video_agreement, audio_agreement, cross_agreement]"]
+    options += ["--score.calibration_clips", str(TRAIN)]
+    weights = {}
+    for name, variants in made.items():
+        data = write_store(tmp_path / f"{name}_in", [*originals, *variants])
+        found = score(data, tmp_path / name, *options)
+        weights[name] = {row["id"]: found[row["id"]]["weight"] for row in variants}
+    assert weights["mixed"] == weights["good"] | weights["bad"]
+    good, bad = (np.mean([*weights[name].values()]) for name in ("good", "bad"))
+    assert good > 0.9
+    assert bad < 0.15
+    reweigh(asked(tmp_path / "good", tmp_path / "good", *options, "--reweigh", "--score.scale", "ranks"))
+    ranks = {row["id"]: row["weight"] for row in StoreReader(tmp_path / "good").rows()}
+    assert np.mean([ranks[row_id] for row_id in weights["good"]]) < good
+
+
+def test_a_variant_of_both_tracks_is_as_good_as_its_worse_half(scored: Path) -> None:
+    found = {row["id"]: row for row in StoreReader(scored).rows()}
+    for row in (row for row in found.values() if row["kind"] == "both"):
+        parts = [row[f"quality_{modality}"] for modality in ("video", "audio", "cross")]
+        assert row["quality"] == min(part for part in parts if part is not None)
+        for half in ("video", "audio"):  # its track is the same as in the variant of it alone
+            alone = found[row["id"].replace("both", half)]
+            assert row[f"quality_{half}"] == alone[f"quality_{half}"]
+
+
+def test_ruined_variants_are_listed_and_left_out_on_request(
+    store: Path, scored: Path, tmp_path: Path
+) -> None:
+    summary = json.loads((scored / "weights.json").read_text())
+    before = {row["id"]: row for row in StoreReader(scored).rows()}
+    ruined = {
+        row_id
+        for row_id, row in before.items()
+        if row["quality"] is not None and row["quality"] < summary["anchors"]["bad"]
+    }
+    assert ruined
+    assert set(summary["ruined"]) == ruined
+    assert [before[row_id]["weight"] for row_id in ruined] == pytest.approx([0.1] * len(ruined))
+    dropped = score(store, tmp_path, "--score.ruined", "drop")
+    assert json.loads((tmp_path / "weights.json").read_text())["ruined"] == summary["ruined"]
+    for row_id, row in before.items():
+        assert dropped[row_id]["weight"] == (0 if row_id in ruined else row["weight"])
 
 
 def test_media_labels_and_words_pass_through_unchanged(rows: list[Row], scored: Path) -> None:
@@ -158,7 +243,9 @@ def test_records_beside_the_store_tell_what_was_found(scored: Path) -> None:
     assert calibration["predictors"]["cross_agreement"]["correlation"] > 0.3
     assert calibration["signals"]["video_structure"]["basis"] == "corpus"
     summary = json.loads((scored / "weights.json").read_text())
-    assert (summary["variants"], summary["without_quality"]) == (24, 0)
+    assert (summary["variants"], summary["without_quality"], summary["scale"]) == (24, 0, "anchored")
+    assert summary["anchors"]["basis"] == "corpus"
+    assert (summary["q_low"], summary["q_high"]) == (summary["anchors"]["bad"], summary["anchors"]["good"])
     assert set(summary["mean_weight"]) == {"video", "audio", "both"}
     assert 1 < summary["effective_size"] < 24
 
@@ -239,10 +326,16 @@ def test_killed_and_started_again_gives_the_rows_of_a_straight_run(
     assert list(StoreReader(tmp_path).rows()) == list(StoreReader(scored).rows())
 
 
+@pytest.mark.parametrize(
+    "new",
+    [
+        ("--score.gamma", "2", "--score.floor", "0.3", "--score.ruined", "drop"),
+        ("--score.scale", "ranks", "--score.high", "0.7", "--score.novelty", "0.5"),
+    ],
+)
 def test_weighing_again_equals_scoring_with_the_new_settings_and_decodes_nothing(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new: tuple[str, ...], store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new = ("--score.gamma", "2", "--score.floor", "0.3", "--score.high", "0.7", "--score.novelty", "0.5")
     straight = score(store, tmp_path / "straight", *new)
     before = score(store, tmp_path / "out")
 
@@ -282,7 +375,9 @@ def test_a_store_of_before_a_signal_came_to_be_is_weighed_again(
         assert all(row[name] == whole[row["id"]][name] for name in same.get(row["kind"], ()))
 
 
-def test_a_store_of_0_1_0_is_weighed_and_calibrated_again(store: Path, scored: Path, tmp_path: Path) -> None:
+def test_a_store_of_0_1_0_is_weighed_and_calibrated_again(
+    store: Path, scored: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     copy = shutil.copytree(scored, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
     calibration = (copy / "calibration.json").read_text()
     (copy / "calibration.json").write_text(calibration.replace('"basis": "corpus"', '"basis": "usual"', 1))
@@ -294,9 +389,14 @@ def test_a_store_of_0_1_0_is_weighed_and_calibrated_again(store: Path, scored: P
         case["case"] = "spoiled"
     old = pyarrow.Table.from_pylist(measured, schema=table.schema)
     pyarrow.parquet.write_table(old, copy / measurement.FILE)
+    (copy / calibrate.PAIRS_FILE).unlink()
     before = list(StoreReader(scored).rows())
     reweigh(asked(copy, copy, "--reweigh"))
-    assert list(StoreReader(copy).rows()) == before
+    assert "was scored without pairs.jsonl; score it again to have a scale of its own" in caplog.text
+    assert "weights are on the default scale, from a quality of 0.1 to 1: found 0 good" in caplog.text
+    for row, wanted in zip(StoreReader(copy).rows(), before, strict=True):
+        assert row["quality"] == wanted["quality"]
+        assert row["weight"] == pytest.approx(wanted["weight"], abs=0.1)
     assert list(score(store, copy).values()) == before
     assert (copy / "calibration.json").read_text() == calibration
 
@@ -450,6 +550,7 @@ def test_variants_outside_train_and_the_own_store_are_refused(
     ("option", "value", "message"),
     [
         ("floor", "2", r"score\.floor: 2 is not in \[0, 1\]"),
+        ("scale", "rank", r"score\.scale.*anchored"),
         ("novelty", "-1", r"score\.novelty: -1 is not 0 or more"),
         ("folds", "1", r"score\.folds: 1 is not 2 or more"),
         ("calibration_clips", "-1", r"score\.calibration_clips: -1 is negative"),

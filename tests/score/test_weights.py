@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from pipelines.row import effective_size
-from score.weights import newness, weights
+from score.weights import anchored, newness, weights
 
+SCALE = {"bad": 0.1, "good": 0.9, "gamma": 1.0, "floor": 0.1}
 USUAL = {"low": 0.1, "high": 0.9, "gamma": 1.0, "floor": 0.1}
 
 
@@ -24,6 +25,24 @@ def test_monotone_and_between_the_least_weight_and_one() -> None:
     assert (np.diff(found[np.argsort(quality)]) >= 0).all()
     assert found.min() == pytest.approx(0.05**0.7)
     assert found.max() == 1.0
+
+
+def test_anchored_weights_equal_the_closed_form_and_depend_on_no_other_variant() -> None:
+    quality = np.random.default_rng(0).uniform(size=100)
+    found = anchored(quality, bad=0.2, good=0.7, gamma=2.0, floor=0.3)
+    np.testing.assert_allclose(found, [max(0.3, min(1.0, (q - 0.2) / 0.5)) ** 2 for q in quality], rtol=1e-12)
+    assert (np.diff(found[np.argsort(quality)]) >= 0).all()
+    alone = [anchored([q], bad=0.2, good=0.7, gamma=2.0, floor=0.3)[0] for q in quality]
+    np.testing.assert_array_equal(found, alone)
+
+
+def test_all_good_weigh_much_and_all_bad_little_where_ranks_spread_them() -> None:
+    rng = np.random.default_rng(1)
+    good, bad = rng.uniform(0.85, 1, 100), rng.uniform(0.02, 0.15, 100)
+    assert anchored(good, **SCALE).mean() > 0.9
+    assert anchored(bad, **SCALE).mean() < 0.15
+    assert 0.4 < anchored([*good, *bad], **SCALE).mean() < 0.6
+    assert weights(good, **USUAL).mean() == pytest.approx(weights(bad, **USUAL).mean(), abs=0.05)
 
 
 def test_depends_on_neither_order_nor_an_affine_change_of_the_qualities() -> None:
@@ -46,6 +65,8 @@ def test_refuses_what_is_no_quality_and_names_the_rows() -> None:
         weights([0.1, np.nan, 0.3, 1.2], **USUAL, ids=["a", "b", "c", "d"])
     with pytest.raises(ValueError, match=r"row 0 \(nan\), .* and 3 more$"):
         weights([np.nan] * 8, **USUAL)
+    with pytest.raises(ValueError, match=r"found row 1 \(-0.1\)$"):
+        anchored([0.1, -0.1], **SCALE)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""Classic variants: the same change in all frames, within the settings, and little of it."""
+"""Classic variants: the same change in all frames, within the settings, and little of it; bounded memory."""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from augment.classic.settings import ClassicSettings
 from augment.classic.video import changed, draw_changes, make_variant
+from benchmarks.measurement import in_new_process, peak_bytes, reset_peak
 from pipelines import media
 
 NOTHING: dict[str, Any] = {
@@ -69,6 +71,42 @@ def test_a_variant_keeps_frames_rate_and_size_and_stands_still() -> None:
         media.read_video(source["video"]["bytes"]).frames, **{key: details[key] for key in NOTHING}
     )
     assert media.encode_video(again, 12.5) == made
+
+
+def moving(length: int, height: int, width: int) -> dict[str, Any]:
+    """A row of a clip whose colours and brightness change from frame to frame."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    light = [np.sin((rows + 3 * number) / 5) + np.cos((columns - number) / 7) for number in range(length)]
+    frames = np.stack([np.stack([each, each[::-1], -each], axis=-1) for each in light])
+    encoded = media.encode_video(np.round(127 + 60 * frames).astype(np.uint8), 25.0)
+    return {"id": "x", "video": {"bytes": encoded}}
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (90, 122), (180, 320)])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_frame_is_changed_as_it_is_among_all_others(height: int, width: int, seed: int) -> None:
+    source = moving(9, height, width)
+    made, details = make_variant(ClassicSettings(), source, seed)
+    frames = media.read_video(source["video"]["bytes"]).frames
+    together = changed(frames, **{key: details[key] for key in NOTHING})
+    assert len(np.unique(together.reshape(9, -1), axis=0)) == 9
+    assert made == media.encode_video(together, 25.0)
+
+
+def peak_of_a_variant(length: int) -> int:
+    """Bytes that a variant of a clip of 320 x 180 pixels takes above what this process has."""
+    source = moving(length, 180, 320)
+    make_variant(ClassicSettings(), moving(1, 16, 16), 1)  # loads the libraries
+    before = reset_peak("cpu")
+    make_variant(ClassicSettings(), source, 1)
+    return peak_bytes("cpu") - before
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_longer_clip_takes_no_more_memory_than_its_frames_do() -> None:
+    short, long = 60, 180  # both fill the encoder's buffers
+    peaks = [in_new_process(peak_of_a_variant, length, smaller="clips") for length in (short, long)]
+    assert peaks[1] - peaks[0] < (long - short) * 180 * 320 * 3
 
 
 def test_what_is_drawn_stays_within_the_settings() -> None:

@@ -7,14 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from transformers import (
-    BertTokenizerFast,
-    BlipConfig,
-    BlipForConditionalGeneration,
-    BlipImageProcessor,
-    BlipProcessor,
-)
 
 from augment.video.captioner import Captioner
 from augment.video.settings import VideoSettings
@@ -22,49 +14,15 @@ from augment.video.variants import VideoVariants
 from pipelines import media
 from pipelines.errors import UsageError
 from pipelines.puppets import face
-from tests import tiny_diffusion
+from tests import tiny_captioner, tiny_diffusion
+from tests.tiny_captioner import WORDS
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "a", "person", "talking", "man", "woman", "."]
 DETECTOR = importlib.util.find_spec("facenet_pytorch") is not None
 
 
 @pytest.fixture(scope="module")
 def captioner(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny BLIP with random weights."""
-    folder = tmp_path_factory.mktemp("blip")
-    torch.manual_seed(3)
-    places = {
-        name: WORDS.index(word) for name, word in (("pad", "[PAD]"), ("bos", "[DEC]"), ("sep", "[SEP]"))
-    }
-    config = BlipConfig(
-        text_config={
-            "vocab_size": len(WORDS),
-            "hidden_size": 16,
-            "encoder_hidden_size": 16,
-            "intermediate_size": 32,
-            "projection_dim": 16,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "max_position_embeddings": 32,
-            "pad_token_id": places["pad"],
-            "bos_token_id": places["bos"],
-            "sep_token_id": places["sep"],
-            "eos_token_id": places["sep"],
-        },
-        vision_config={
-            "hidden_size": 16,
-            "intermediate_size": 32,
-            "projection_dim": 16,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "image_size": 32,
-            "patch_size": 8,
-        },
-    )
-    BlipForConditionalGeneration(config).save_pretrained(folder)
-    tokenizer = BertTokenizerFast(vocab={word: place for place, word in enumerate(WORDS)})
-    BlipProcessor(BlipImageProcessor(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
-    return folder
+    return tiny_captioner.captioner(tmp_path_factory.mktemp("blip"))
 
 
 def row(seed: int = 0, frames: int = 5) -> dict[str, object]:

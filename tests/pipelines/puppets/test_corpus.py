@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from pipelines import media
+from pipelines.corpora import folder
+from pipelines.importing import ImportConfig, read_corpus
 from pipelines.puppets.__main__ import main
 from pipelines.puppets.corpus import Valences, label, make_clip, person, plan, valences
 
@@ -83,6 +85,20 @@ def test_a_corpus_on_disk(tmp_path: Path) -> None:
         assert (info.width, info.height) == (64, 64)
         assert 0.5 < info.duration_s < 5
         assert -3 <= float(row["label_video"]) <= 3
+
+
+def test_puppets_are_known_as_such_however_they_are_imported(tmp_path: Path) -> None:
+    written, made = tmp_path / "written", tmp_path / "made"
+    main(["--out", str(written), "--clips", "8", "--seed", "3", "--workers", "1"])
+    generated = read_corpus(ImportConfig(clips=8), made, seed=3)
+    found = folder.read(written / "label.csv")
+    assert {clip.corpus for clip in found.clips} == {"puppets"}
+    assert [clip.id for clip in found.clips] == [clip.id for clip in generated.clips]
+    times = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
+    read_corpus(ImportConfig(clips=8), made, seed=3)
+    assert {path: path.stat().st_mtime_ns for path in made.rglob("*")} == times
+    (tmp_path / "label.csv").write_bytes((written / "label.csv").read_bytes())
+    assert {clip.corpus for clip in folder.read(tmp_path / "label.csv").clips} == {"folder"}
 
 
 def test_too_few_clips_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""A harmless change of a clip's picture, for calibration: other colours, cropped, now and then mirrored.
+
+What such a change costs a signal is what no variant is blamed for. Its strength is ours: about what is done
+to pictures in training (Krizhevsky et al. 2012 crop, mirror, and change colours).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from score.media.video import VideoTrack, resized
+
+MOST_CUT = 0.12
+"""Share of each side that is cut away at most."""
+LEAST_CUT = 0.04
+MOST_COLOUR = 0.2
+"""By how much the factor of a colour and the exponent of the brightness differ from 1 at most."""
+
+
+def another_look(frames: np.ndarray, seed: int) -> np.ndarray:
+    """Frames cropped and resized back, in other colours, mirrored for half of the seeds.
+
+    Args:
+        frames: uint8 RGB (F, H, W, 3).
+        seed: Of what is drawn; the same for all frames.
+    """
+    rng = np.random.default_rng(seed)
+    height, width = frames.shape[1:3]
+    cut = rng.uniform(LEAST_CUT, MOST_CUT)
+    kept = [max(8, round((1 - cut) * side)) for side in (height, width)]
+    top, left = (
+        int(rng.integers(0, side - own + 1)) for side, own in zip((height, width), kept, strict=True)
+    )
+    part = frames[:, top : top + kept[0], left : left + kept[1]]
+    if rng.random() < 0.5:
+        part = part[:, :, ::-1]
+    shape = 1 + rng.uniform(-MOST_COLOUR, MOST_COLOUR)
+    factors = (1 + rng.uniform(-MOST_COLOUR, 0)) * (1 + rng.uniform(-MOST_COLOUR / 2, MOST_COLOUR / 2, 3))
+    levels = np.arange(256) / 255
+    table = np.clip(np.round(255 * levels[:, None] ** shape * factors), 0, 255).astype(np.uint8)  # (256, 3)
+    coloured = np.stack([table[part[..., channel], channel] for channel in range(3)], axis=-1)
+    return resized(VideoTrack(np.ascontiguousarray(coloured), 1.0), height, width).frames
