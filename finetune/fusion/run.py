@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finetune.fusion.features.arrays import FeatureSet, from_pickle
+from finetune.fusion.features.arrays import FeatureSet
 from finetune.fusion.features.extract import from_store
 from finetune.fusion.features.file import SUFFIX, from_file
+from finetune.fusion.features.mmsa_pickle import from_pickle
 from finetune.fusion.network import FusionNetwork, Inputs
 from finetune.fusion.run_folder import CHECKPOINT, CLAIM, SEED, SUMMARY, claimed, finished
 from finetune.fusion.settings import FusionConfig, NetworkSettings

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from pipelines.row import MEDIA, Row, provenance
 from score.media.clip import Clip
 from score.models.feature_extractors import FeatureExtractors, extract
-from score.signals import activity, audio, face, pretrained, sync, video
+from score.signals import activity, audio, pretrained, pretrained_face, sync, video
 
 Modality = Literal["video", "audio", "cross"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -91,9 +91,13 @@ SIGNALS: dict[str, Signal] = {
     "cross_sync": Signal("cross", sync.measure, default_anchors=(-0.7, 0.0)),
     "cross_agreement": Signal("cross", None, chance=True),
     "video_content": Signal("video", pretrained.content, default_anchors=(0.7, 0.97), model="image"),
-    "video_face": Signal("video", face.presence, bad="neither", default_anchors=(0.5, 0.9), model="face"),
-    "video_landmarks": Signal("video", face.head_motion, default_anchors=(0.1, 0.65), model="face"),
-    "video_mouth": Signal("video", face.mouth_motion, default_anchors=(0.3, 0.75), model="face"),
+    "video_face": Signal(
+        "video", pretrained_face.presence, bad="neither", default_anchors=(0.5, 0.9), model="face"
+    ),
+    "video_landmarks": Signal(
+        "video", pretrained_face.head_motion, default_anchors=(0.1, 0.65), model="face"
+    ),
+    "video_mouth": Signal("video", pretrained_face.mouth_motion, default_anchors=(0.3, 0.75), model="face"),
     "video_expression": Signal(
         "video", pretrained.expression, chance=True, default_anchors=(0.5, 0.95), model="expression"
     ),

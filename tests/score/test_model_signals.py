@@ -13,7 +13,7 @@ from score.media.video import VideoTrack
 from score.models.faces import FaceFinder, crop
 from score.models.feature_extractors import extract
 from score.models.quality import HOP, WINDOW, WORST, SpeechQuality, windowed
-from score.signals import face, pretrained
+from score.signals import pretrained, pretrained_face
 from score.signals.catalogue import measure
 from score.similarity import agreement
 from tests.score.clips import voice, with_noise
@@ -28,7 +28,7 @@ OF_FACES = ("video_face", "video_landmarks", "video_mouth")
 
 def faces(variant: Clip, source: Clip) -> dict[str, float]:
     extract({"face": FaceFinder(Detector())}, "face", (variant, source))
-    measures = (face.presence, face.head_motion, face.mouth_motion)
+    measures = (pretrained_face.presence, pretrained_face.head_motion, pretrained_face.mouth_motion)
     return dict(zip(OF_FACES, (of(variant.video, source.video) for of in measures), strict=True))
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from finetune.fusion.features.arrays import Split, checked, count_not_finite, read_pickle
+from finetune.fusion.features.arrays import Split, checked, count_not_finite
 from finetune.fusion.features.file import checked_out, named, write
+from finetune.fusion.features.mmsa_pickle import arrays_of
 from pipelines.errors import call
 from pipelines.row import SCALES
 
@@ -44,7 +45,7 @@ def convert(source: Path, out: Path, scale: str | None = None) -> str:
         FeatureError: If it has another layout, or a label is missing or not on the scale.
     """
     checked_out(out)
-    splits, own_scale = read_pickle(source, None)
+    splits, own_scale = arrays_of(source, None)
     checked(str(source), splits, scale or own_scale)
     about = {"made_by": "daq-msa convert", "source": named(source)}
     write(out, splits, scale=scale or own_scale, about=about)

@@ -18,14 +18,7 @@ from typing import Any
 import numpy as np
 
 from finetune.fusion.features import file
-from finetune.fusion.features.arrays import (
-    FeatureError,
-    FeatureSet,
-    Sequences,
-    Split,
-    check_labels,
-    checked,
-)
+from finetune.fusion.features.arrays import FeatureError, FeatureSet, Sequences, Split, check_labels, checked
 from finetune.fusion.features.encoders import BUILT_IN, Encoder, load_encoders
 from finetune.fusion.features.file import Failures
 from finetune.fusion.settings import ExtractSettings, FusionConfig

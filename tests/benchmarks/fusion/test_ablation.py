@@ -19,7 +19,7 @@ from benchmarks.fusion import ablation, ablation_report
 from benchmarks.fusion.modality_drop import predicted_without, subsets
 from benchmarks.fusion.significance import group_of, over_rows, over_seeds, paired_t, two_sided
 from finetune.fusion.__main__ import main as train
-from finetune.fusion.features.arrays import from_pickle
+from finetune.fusion.features.mmsa_pickle import from_pickle
 from finetune.fusion.run import load
 from finetune.msa_metrics import DEFINITIONS, measured
 from pipelines.errors import RunError, UsageError

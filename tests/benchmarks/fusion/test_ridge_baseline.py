@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.fusion import ridge_baseline
 from finetune.fusion.features import convert
-from finetune.fusion.features.arrays import from_pickle
+from finetune.fusion.features.mmsa_pickle import from_pickle
 from tests.finetune.fusion.made import mmsa_content, write
 
 

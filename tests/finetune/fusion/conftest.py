@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune.fusion.features.arrays import FeatureSet, from_pickle
+from finetune.fusion.features.arrays import FeatureSet
+from finetune.fusion.features.mmsa_pickle import from_pickle
 from tests.finetune.fusion.made import mmsa_content, write
 
 

@@ -13,8 +13,9 @@ import torch
 import yaml
 
 from finetune.fusion.__main__ import main
-from finetune.fusion.features.arrays import FeatureError, from_pickle
+from finetune.fusion.features.arrays import FeatureError
 from finetune.fusion.features.convert import convert
+from finetune.fusion.features.mmsa_pickle import from_pickle
 from finetune.fusion.run import load
 from finetune.fusion.total_loss import batch_of
 from finetune.msa_metrics import DEFINITIONS, measured

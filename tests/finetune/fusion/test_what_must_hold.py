@@ -11,7 +11,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from finetune.fusion.features.arrays import FeatureSet, from_pickle
+from finetune.fusion.features.arrays import FeatureSet
+from finetune.fusion.features.mmsa_pickle import from_pickle
 from finetune.fusion.settings import (
     BalanceSettings,
     Balancing,

@@ -15,8 +15,9 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from finetune.fusion.features import convert
-from finetune.fusion.features.arrays import FeatureError, from_pickle
+from finetune.fusion.features.arrays import FeatureError
 from finetune.fusion.features.file import METADATA_KEY, from_file, read
+from finetune.fusion.features.mmsa_pickle import from_pickle
 from finetune.objective import WeightError
 from pipelines.errors import UsageError
 from pipelines.running.machine_faults import MachineFault

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from finetune.fusion.features import convert
-from finetune.fusion.features.arrays import FeatureError, from_pickle
+from finetune.fusion.features.arrays import FeatureError
+from finetune.fusion.features.mmsa_pickle import from_pickle
 from tests.finetune.fusion.made import mmsa_content, write
 
 ALL = ("text", "audio", "video")
