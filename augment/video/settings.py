@@ -101,7 +101,7 @@ class VideoSettings:
             raise ValueError(
                 f"model: 'embedded' is no checkpoint for {self.method}; name one, such as {method.checkpoint}"
             )
-        noised = method.section == "video_to_video" and method.has_strength
+        noised = method.pipeline and method.has_strength  # an editor of its own may read no strength
         if noised and self.steps * self.video_to_video.strength < 1:
             raise ValueError(
                 f"video_to_video.strength: {self.video_to_video.strength} of {self.steps} steps is less than"
