@@ -28,10 +28,14 @@ def tokenizer(*, length: int = 16) -> CLIPTokenizer:
 
 
 def stable_diffusion(
-    directory: Path, *, prediction_type: str = "epsilon", addition_embed_type: str | None = None
+    directory: Path,
+    *,
+    seed: int = 0,
+    prediction_type: str = "epsilon",
+    addition_embed_type: str | None = None,
 ) -> Path:
     """Save a checkpoint; returns the directory. Frames of 32 x 32 pixels are 8 x 8 latents."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     words = tokenizer()
     text = CLIPTextConfig(
         vocab_size=len(words),

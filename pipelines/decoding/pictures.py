@@ -3,7 +3,8 @@
 decord reads MP4, MKV and WebM whose frame times it reports as the container states them, from the first
 frame on (after a jump it may return a neighbour of the frame asked for), where the container neither turns
 nor crops frames. PyAV reads every other file (from MPEG program and transport streams decord returns wrong
-frames), and all of them where decord is not installed.
+frames), and all of them where decord is not installed. PyAV also reads long clips: a thread of decord decodes
+ahead of the reader, all frames if that one is slow.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     import decord
 
 _DECORD_IMPORT = threading.Lock()
+AHEAD_BYTES = 128 * 2**20
+"""Frames of a clip that decord reads take at most this much."""
 
 
 def read(file: File, scan: Scan, shown: np.ndarray, width: int, height: int) -> Iterator[np.ndarray]:
@@ -75,6 +78,8 @@ def trusted_decord(file: File, scan: Scan, width: int, height: int) -> decord.Vi
     if scan.info.format not in (MP4, MATROSKA) or not scan.by_packets:
         return None
     if scan.orientation != UPRIGHT or scan.crop != UNCROPPED:
+        return None
+    if 3 * width * height * len(scan.times) > AHEAD_BYTES:
         return None
     decord = _decord()
     if decord is None:

@@ -50,7 +50,7 @@ def clip() -> dict[str, Any]:
 def test_a_hub_model_is_recorded_by_the_commit_that_was_loaded(cache: Path, tmp_path: Path) -> None:
     folders = {commit: tmp_path / commit[0] for commit in (FIRST, SECOND)}
     tiny_diffusion.stable_diffusion(folders[FIRST])
-    tiny_diffusion.stable_diffusion(folders[SECOND], prediction_type="v_prediction")
+    tiny_diffusion.stable_diffusion(folders[SECOND], seed=1)
     hub_cache.put(cache, NAME, FIRST, folders[FIRST], branch="v1")
     hub_cache.put(cache, NAME, SECOND, folders[SECOND])
     made = {}

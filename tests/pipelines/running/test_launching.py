@@ -85,3 +85,23 @@ def test_ctrl_c_in_a_terminal_reaches_all_and_each_stops_once(tmp_path: Path) ->
     assert run.returncode == 1
     assert said.count("error: stopped; the same command goes on") == 2
     assert "Traceback" not in said
+
+
+# Both signals have come before Python runs the handler of the first.
+AT_ONCE = """
+import signal, threading
+from pipelines.errors import call
+def main(argv):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.pthread_kill(threading.main_thread().ident, number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])
+call(main)
+"""
+
+
+def test_two_signals_at_once_are_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ONCE], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "error: stopped; the same command goes on\n")
