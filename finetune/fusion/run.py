@@ -135,6 +135,8 @@ def _train_seed(
 
     accelerator = make_accelerator(config.training, folder)
     if agreed(lambda: finished(folder)):
+        if accelerator.is_main_process:
+            remove_state(folder / CHECKPOINT)  # a kill may have left it
         return
     if accelerator.is_main_process:
         write_json(folder / CLAIM, {"fingerprint": fingerprint})

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.atomic import DamagedFile, replacing, sync_folder, write_json
+from pipelines.atomic import DamagedFile, replacing, sweep, sync_folder, temporary_for, write_json
 from pipelines.device import share
 from pipelines.errors import RunError, reason
 from pipelines.running.machine_faults import machine_fault
@@ -65,7 +65,7 @@ def settle(folder: Path, names: Iterable[str]) -> None:
 
     safetensors makes its files readable to their owner only.
     """
-    probe = folder / f".{os.getpid()}.tmp"
+    probe = temporary_for(folder / MARKER)  # one that a kill leaves is swept like any other
     probe.touch()
     mode = probe.stat().st_mode
     probe.unlink()
@@ -94,6 +94,7 @@ def seal(folder: Path, *, names: Iterable[str] | None = None, **about: Any) -> N
         **about: What else the marker says.
     """
     (folder / MARKER).unlink(missing_ok=True)
+    sweep(folder, MARKER)
     if names is None:
         names = settle_tree(folder)
     else:

@@ -104,6 +104,22 @@ def test_files_of_a_finished_run_are_made_again(
     load(out)
 
 
+def test_what_a_kill_left_beside_a_finished_seed_is_removed(
+    command: list[str], straight: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(straight, out)
+    left = [
+        f"seed-1/{name}" for name in ("checkpoint.pt", "checkpoint-before.pt", ".whole.json.999999999.tmp")
+    ]
+    for name in (*left, ".whole.json.999999999.tmp"):
+        (out / name).write_bytes(b"left")
+    before = {path.relative_to(straight): path.read_bytes() for path in straight.rglob("seed-*/*")}
+    main([*command, str(out)])
+    assert not any((out / name).exists() for name in (*left, ".whole.json.999999999.tmp"))
+    assert {path.relative_to(out): path.read_bytes() for path in out.rglob("seed-*/*")} == before
+
+
 @pytest.mark.parametrize("broken", [False, True])
 def test_other_settings_replace_only_what_they_are_told_to(
     interrupted: Path, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: bool
