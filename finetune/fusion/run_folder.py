@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from pipelines.durable.checkpoints import MARKER, read_json_object, whole
 from pipelines.errors import RunError, UsageError
 from pipelines.row import digest
 from pipelines.store import committed_generation, is_store
+from pipelines.store_files.checksums import write_sealed
 
 if TYPE_CHECKING:
     from pipelines.settings import Invocation
@@ -63,6 +65,15 @@ def _claim(out: Path, fingerprint: str, *, overwrite: bool) -> None:
         shutil.rmtree(seed)
     for name in (MARKER, *SUMMARY):
         (out / name).unlink(missing_ok=True)
+
+
+def claim(seed: Path, fingerprint: str) -> None:
+    """Say in a seed's folder what its result depends on, unless it is said there."""
+    content = {"fingerprint": fingerprint}
+    with suppress(DamagedFile):
+        if read_json_object(seed / CLAIM) == content:
+            return
+    write_sealed(seed / CLAIM, content)
 
 
 def _claim_of_seeds(seeds: Sequence[Path]) -> str | None:

@@ -27,13 +27,14 @@ from finetune.model.adapters import adapted, fresh_head
 from finetune.model.loading import BaseModel, load_base
 from finetune.model.regressor import ADAPTER_FILE, HEAD_FILE, SentimentModel
 from finetune.settings import FinetuneConfig
-from pipelines.atomic import DamagedFile, sync_folder, write_json, write_text
+from pipelines.atomic import DamagedFile, sync_folder, write_text
 from pipelines.device import check_bfloat16, has_bfloat16, pick
 from pipelines.durable.checkpoints import fingerprints, read_json_object, settle, verify
 from pipelines.errors import RunError, UsageError, reason
 from pipelines.row import SCALES, SPLITS
 from pipelines.settings import RENAMED
 from pipelines.store import StoreReader, committed_generation, made_by
+from pipelines.store_files.checksums import write_sealed
 
 RECORD = "model.json"
 WEIGHTS = (ADAPTER_FILE, HEAD_FILE)
@@ -142,7 +143,7 @@ def write_record(directory: Path, record: dict[str, Any], names: Iterable[str]) 
     """
     names = sorted(names)
     settle(directory, names)
-    write_json(directory / RECORD, record | {"files": fingerprints(directory, names)})
+    write_sealed(directory / RECORD, record | {"files": fingerprints(directory, names)})
     sync_folder(directory)
 
 
@@ -151,7 +152,7 @@ def vouch_again(directory: Path, names: Iterable[str]) -> None:
     record = read_json_object(directory / RECORD)
     if "files" in record:  # not from earlier versions
         settle(directory, names)
-        write_json(directory / RECORD, record | {"files": record["files"] | fingerprints(directory, names)})
+        write_sealed(directory / RECORD, record | {"files": record["files"] | fingerprints(directory, names)})
         sync_folder(directory)
 
 

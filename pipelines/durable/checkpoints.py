@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.atomic import DamagedFile, replacing, sweep, sync_folder, temporary_for, write_json
+from pipelines.atomic import DamagedFile, replacing, sweep, sync_folder, temporary_for
 from pipelines.device import share
 from pipelines.errors import RunError, reason
 from pipelines.running.machine_faults import machine_fault
+from pipelines.store_files.checksums import unsealed, write_sealed
 
 MARKER = "whole.json"
 """Written last into a checkpoint: without it the checkpoint is incomplete."""
@@ -65,7 +66,8 @@ def settle(folder: Path, names: Iterable[str]) -> None:
 
     safetensors makes its files readable to their owner only.
     """
-    probe = temporary_for(folder / MARKER)  # one that a kill leaves is swept like any other
+    sweep(folder, MARKER)
+    probe = temporary_for(folder / MARKER)
     probe.touch()
     mode = probe.stat().st_mode
     probe.unlink()
@@ -78,6 +80,7 @@ def settle(folder: Path, names: Iterable[str]) -> None:
 
 def settle_tree(folder: Path) -> list[str]:
     """As `settle`, all files in a folder and in those inside it; returns their names."""
+    sweep(folder, MARKER)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     settle(folder, names)
     for inner in (path for path in folder.rglob("*") if path.is_dir()):
@@ -94,31 +97,27 @@ def seal(folder: Path, *, names: Iterable[str] | None = None, **about: Any) -> N
         **about: What else the marker says.
     """
     (folder / MARKER).unlink(missing_ok=True)
-    sweep(folder, MARKER)
     if names is None:
         names = settle_tree(folder)
     else:
         names = sorted(names)
         settle(folder, names)
-    write_json(folder / MARKER, about | {"files": fingerprints(folder, names)})
+    write_sealed(folder / MARKER, about | {"files": fingerprints(folder, names)})
     sync_folder(folder.parent)
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """The object in a JSON file, without its digest if it has one.
 
     Raises:
-        DamagedFile: If the file is missing, or holds no JSON object.
+        DamagedFile: If the file is missing, or holds no JSON object or another one than was written.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return unsealed(json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise DamagedFile(f"{path} is missing") from error
     except ValueError as error:  # no UTF-8, or no JSON
         raise DamagedFile(f"{path} is broken ({reason(error)})") from error
-    if not isinstance(value, dict):
-        raise DamagedFile(f"{path} is broken (it holds no JSON object)")
-    return value
 
 
 def whole(folder: Path) -> dict[str, Any]:

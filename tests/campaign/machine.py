@@ -1,7 +1,7 @@
 """Faults of the machine: a full disk, a broken one, one that cannot be written, no memory, no handles.
 
-Each ends the run with exit code 1 and one line, decides nothing about any row, and leaves the same command to
-go on once it is mended.
+Each ends the run with one line and exit code 1, or 2 if another `--out` is asked for, decides nothing about any
+row, and leaves the same command to go on once it is mended.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def _limits(bench: Bench, case: Case, run: Straight, short: bool) -> Iterator[Tr
         told = f"{handles} open files"
         yield _trial(bench, case, run, told, prepare=lambda count=handles: _limit_handles(count))
     if os.getuid() == 0 and not short:
-        yield _trial(bench, case, run, "a folder that may not be written", prepare=_become_nobody)
+        told = "a folder that may not be written"
+        yield _trial(bench, case, run, told, prepare=_become_nobody, code=2)  # another --out is asked for
 
 
 def _trial(
@@ -62,18 +63,19 @@ def _trial(
     told: str,
     fault: Fault = UNDISTURBED,
     prepare: Callable[[], None] | None = None,
+    code: int = 1,
 ) -> Trial:
     bench.read(case.stage, case.state)
     bench.begin(case.stage, case.begin)
     ended = bench.run(case.stage, case.more, fault=fault, prepare=prepare)
-    findings = _of_fault(ended) + broken_card(bench.out)
+    findings = _of_fault(ended, code) + broken_card(bench.out)
     return Trial("machine", case.name, told, (*findings, *again(bench, case, run)))
 
 
-def _of_fault(ended: Ended) -> list[Finding]:
-    """A run that ended well had enough; any other ends with one line that begins with `error:`."""
-    findings = of_end(ended, 1) if ended.code else of_end(ended)
-    if ended.code == 1 and not last_line(ended.told).startswith("error:"):
+def _of_fault(ended: Ended, code: int) -> list[Finding]:
+    """A run that ended well had enough; any other ends with this code and a line that says `error:`."""
+    findings = of_end(ended, code) if ended.code else of_end(ended)
+    if ended.code == code and not last_line(ended.told).startswith("error:"):
         findings.append(Finding("wrong", f"no line says what the machine lacks: {last_line(ended.told)}"))
     return findings
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from finetune import evaluation, merging, prediction
 from finetune.__main__ import main
+from pipelines.durable.checkpoints import read_json_object
 from pipelines.errors import RunError, UsageError
 from tests import tiny
 from tests.damage import files_limited_to
@@ -59,7 +60,7 @@ def use(request: pytest.FixtureRequest, store: Path, tmp_path: Path) -> Command:
 
 def unvouched(model: Path) -> None:
     """Make `model.json` one of an earlier version, which says nothing about other files."""
-    record = json.loads((model / "model.json").read_text())
+    record = read_json_object(model / "model.json")
     del record["files"]
     (model / "model.json").write_text(json.dumps(record))
 
@@ -73,7 +74,7 @@ def record_of(content: bytes) -> Command:
 
 def record_with(**changes: Any) -> Command:
     def change(model: Path) -> None:
-        record = json.loads((model / "model.json").read_text()) | changes
+        record = read_json_object(model / "model.json") | changes
         (model / "model.json").write_text(json.dumps(record))
 
     return change
@@ -102,7 +103,7 @@ def head_of_another_model(model: Path) -> None:
 BREAKAGES: dict[str, tuple[Command, str]] = {
     "no json": (record_of(b"{"), r"model\.json is broken"),
     "no utf-8": (record_of(b"\xff{}"), r"model\.json is broken"),
-    "a list": (record_of(b"[]"), r"it holds no JSON object"),
+    "a list": (record_of(b"[]"), r"it is no JSON object"),
     "no settings": (record_of(b"{}"), r"lacks config, scale, seed"),
     "strange scale": (record_with(scale="metres"), r"has the scale 'metres'"),
     "strange setting": (record_with(config={"tempo": 3}), r"has settings that this version does not know"),

@@ -18,8 +18,10 @@ from safetensors.torch import load_file
 from finetune import evaluation
 from finetune.__main__ import main
 from finetune.training.resuming import newest_complete_checkpoint
+from pipelines.durable.checkpoints import read_json_object
 from pipelines.errors import UsageError
 from pipelines.store import committed_generation
+from pipelines.store_files.checksums import write_sealed
 from tests import processes, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,7 +235,7 @@ def test_other_settings_are_refused(
 def test_another_number_of_processes_is_refused(store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
     """Before the model is loaded: the checkpoint tells."""
     whole = _checkpoint(store, tiny_thinker, tmp_path, 4) / "whole.json"
-    whole.write_text(json.dumps(json.loads(whole.read_text()) | {"ranks": 2}))
+    write_sealed(whole, read_json_object(whole) | {"ranks": 2})
     before = losses(tmp_path)
     wanted = r"checkpoint-4 was written by 2 process\(es\), and 1 were started; go on with `accelerate"
     with pytest.raises(UsageError, match=wanted):

@@ -15,6 +15,7 @@ from finetune.fusion.settings import TrainingSettings
 from finetune.fusion.tracking import make_accelerator
 from finetune.model.saved_model import base_dtype, dtype_description
 from finetune.settings import FinetuneConfig
+from pipelines.durable.checkpoints import read_json_object
 from pipelines.errors import UsageError
 from tests import tiny
 from tests.gpus import pretend_gpus
@@ -95,7 +96,7 @@ def test_a_model_that_was_trained_with_flash_attention_is_opened_without(
     arguments = ["--finetune.model", model, "--finetune.epochs", "1", "--finetune.device", "cpu"]
     main(["--data", str(store), "--out", str(out), *arguments])
     before = _metrics(out)
-    record = json.loads((out / "model.json").read_text())
+    record = read_json_object(out / "model.json")
     record["config"]["attention"] = "flash_attention_2"
     (out / "model.json").write_text(json.dumps(record))
     evaluation.main(["--model", str(out), "--data", str(store), "--device", "cpu"])

@@ -59,6 +59,14 @@ def test_a_changed_byte_is_found(tmp_path: Path) -> None:
         whole(path.parent)
 
 
+def test_a_bit_of_a_marker_that_changed_is_found(tmp_path: Path) -> None:
+    checkpoint = made(tmp_path, 9)
+    marker = (checkpoint / MARKER).read_bytes()
+    (checkpoint / MARKER).write_bytes(marker.replace(b'"step": 9', b'"step": 8'))
+    with pytest.raises(DamagedFile, match="sha256"):
+        whole(checkpoint)
+
+
 def test_a_file_that_cannot_be_read_is_not_taken_for_a_broken_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
