@@ -1,7 +1,7 @@
 """Faults of the machine: a full disk, a broken one, one that cannot be written, no memory, no handles.
 
-Each ends the run with one line and exit code 1, or 2 if another `--out` is asked for, decides nothing about any
-row, and leaves the same command to go on once it is mended.
+Each ends the run with one line and exit code 1, or 2 if another `--out` is asked for. It decides nothing
+about any row, and the same command goes on once it is mended.
 """
 
 from __future__ import annotations
