@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 FILE = "measures.parquet"
 """The results of all measured rows, beside the store, which holds the signals alone. A run that adds
 variants measures those and takes the other rows' results from here."""
-VERSION = 7
+VERSION = 8
 """Version of how clips are decoded and pairs made. Raising it measures all rows again; a changed signal has
 a version of its own."""
 CACHED = 4  # decoded clips that are kept: the variants of a source follow each other
@@ -101,15 +101,13 @@ class ScoreVariants:
     def _original(self, comparison: Comparison[Row]) -> Row:
         clip = self._clip(comparison.row)
         pairs = self._pairs(comparison.row, comparison.partner, clip) if comparison.partner else ()
-        cases = [
-            {
-                "case": name,
-                "signals": list(measure(*matched(made, clip), modalities, self._feature_extractors).items()),
-                "features": made.features.tolist(),
-            }
-            for name, made, modalities in pairs
-        ]
-        return _result(dict.fromkeys(SIGNALS, float("nan")), clip, cases)
+        cases = []
+        for name, made, modalities in pairs:
+            shown = matched(made, clip)
+            signals = measure(*shown, modalities, self._feature_extractors)
+            features = _features(*shown, clip).tolist()
+            cases.append({"case": name, "signals": list(signals.items()), "features": features})
+        return _result(dict.fromkeys(SIGNALS, float("nan")), clip.features, cases)
 
     def _variant(self, comparison: Comparison[Row]) -> Row:
         row, source = comparison.row, comparison.source
@@ -124,7 +122,9 @@ class ScoreVariants:
                     )
         source_clip = self._clip(source)
         clip = _decode_variant(row, source, source_clip, max_side=self._max_side)
-        return _result(measure(*matched(clip, source_clip), modalities, self._feature_extractors), clip, [])
+        shown = matched(clip, source_clip)
+        signals = measure(*shown, modalities, self._feature_extractors)
+        return _result(signals, _features(*shown, source_clip), [])
 
     def _clip(self, row: Row) -> Clip:
         """An original, decoded once for all its variants."""
@@ -174,10 +174,23 @@ def matched(variant: Clip, source: Clip) -> tuple[Clip, Clip]:
     return Clip(videos[0], variant.audio), Clip(videos[1], source.audio)
 
 
-def _result(signals: dict[str, float], clip: Clip, cases: list[dict[str, Any]]) -> Row:
+def _features(variant: Clip, shown: Clip, source: Clip) -> np.ndarray:
+    """The source's pooled features and what a variant changes in them.
+
+    Args:
+        variant: The variant, with what both pictures show.
+        shown: The source, with what both pictures show.
+        source: The source as a whole.
+    """
+    changed = variant.features if shown is source else source.features + (variant.features - shown.features)
+    # A track that the source alone lacks has nothing to be compared with.
+    return np.where(np.isfinite(changed), changed, variant.features)
+
+
+def _result(signals: dict[str, float], features: np.ndarray, cases: list[dict[str, Any]]) -> Row:
     """What is stored of a measured row; NaN becomes null."""
     scores = {column(name): None if np.isnan(value) else value for name, value in signals.items()}
-    return scores | {"features": clip.features.tolist(), "cases": cases}
+    return scores | {"features": features.tolist(), "cases": cases}
 
 
 def collect(stage: Stage, tasks: Sequence[Task]) -> dict[int, Row]:

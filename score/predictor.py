@@ -3,10 +3,14 @@
 Ridge regression from pooled features (`Clip.features`) to the label, fitted on originals of the
 training split only, in k folds by group: a clip and its variants are predicted by the model that was
 fitted without their group. It is never fitted on what it scores.
+
+It is fitted within groups: on what the features and the label of a clip differ by from the means of its
+group. How people differ from each other then does not count, as it does not between a variant and its source.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,11 +23,14 @@ from score.media.clip import FEATURE_SIZES
 from score.signals.catalogue import Modality
 
 PENALTIES = tuple(float(10.0**power) for power in range(-2, 5))
-"""Ridge penalties for features whose squares sum to about 1 per modality; the best is chosen per fold."""
+"""Ridge penalties for features whose squares sum to about 1 per modality; one is chosen per fold."""
+TOLERATED = 0.05
+"""Share of the labels' variance by which the error may exceed the smallest: variants lie farther out than any
+original, and a larger penalty is surer there."""
 LEAST_KEPT = 1e-3
 """Added to 1 - leverage, which is 0 for a row that alone determines its own prediction."""
-FARTHEST = 3.0
-"""Features are clipped to this many standard deviations over the originals."""
+FARTHEST = 6.0
+"""Differences of features are clipped to this many standard deviations within a group."""
 MIN_ORIGINALS, MIN_GROUPS = 16, 3
 """Fewest labelled originals, and groups, to fit a predictor on."""
 MIN_CORRELATION = 0.2
@@ -32,22 +39,20 @@ MIN_CORRELATION = 0.2
 
 @dataclass(frozen=True)
 class Ridge:
-    """A fitted linear model."""
+    """A fitted linear model of differences."""
 
-    mean: np.ndarray
     scale: np.ndarray
     coefficients: np.ndarray
-    intercept: float
 
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """Predicted labels of features (n, d), (n,); features of a missing track (NaN) count as average.
+    def predict(self, differences: np.ndarray) -> np.ndarray:
+        """By how much labels differ, (n,), for differences of features (n, d); NaN, a missing track, is none.
 
-        Features are clipped to `FARTHEST` deviations: a band that is missing altogether counts no more
-        than one that is as weak as in any original.
+        Each is clipped to `FARTHEST` deviations: a band that is missing altogether counts no more than one
+        that is as weak as in any original.
         """
-        x = _standardised(features, self.mean, self.scale)
+        x = np.nan_to_num(differences.astype(np.float64) / self.scale, nan=0.0)
         farthest = FARTHEST / np.sqrt(np.repeat(FEATURE_SIZES, FEATURE_SIZES))
-        return np.clip(x, -farthest, farthest) @ self.coefficients + self.intercept
+        return np.asarray(np.clip(x, -farthest, farthest) @ self.coefficients)
 
 
 @dataclass(frozen=True)
@@ -60,26 +65,26 @@ class Predictor:
     spread: float
     """Standard deviation of the out-of-fold predictions of originals, on the label's scale."""
     correlation: float
-    """Pearson correlation of the out-of-fold predictions with the labels."""
+    """Pearson correlation of the out-of-fold predictions with the labels, both relative to their group."""
 
-    def predict(self, features: np.ndarray, groups: Sequence[str]) -> np.ndarray:
-        """Predicted labels of features (n, d), each by the model fitted without its group, (n,).
+    def predict(self, differences: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+        """By how much labels differ, (n,), for differences of features (n, d) within these groups.
 
         NaN for a group without a fold: none of its clips has the track.
         """
-        predictions = np.full(len(features), np.nan)
+        predictions = np.full(len(differences), np.nan)
         folds = np.array([self.fold_of.get(group, -1) for group in groups], dtype=int)
         for fold, model in enumerate(self.models):
             if (folds == fold).any():
-                predictions[folds == fold] = model.predict(features[folds == fold])
+                predictions[folds == fold] = model.predict(differences[folds == fold])
         return predictions
 
     def agreement(self, variants: np.ndarray, sources: np.ndarray, groups: Sequence[str]) -> np.ndarray:
-        """Negative distance of the predictions for variants and their sources, in units of `spread`, (n,).
+        """Negative distance of the labels predicted for variants and sources, in units of `spread`, (n,).
 
         In (-inf, 0]; 0 for equal predictions.
         """
-        return -np.abs(self.predict(variants, groups) - self.predict(sources, groups)) / self.spread
+        return -np.abs(self.predict(variants - sources, groups)) / self.spread
 
 
 def of_track(features: np.ndarray, modality: Modality) -> np.ndarray:
@@ -129,25 +134,63 @@ def cross_fit(
             f"{usable} labelled originals of {len(fold_of)} groups, a predictor needs {MIN_ORIGINALS}"
             f" of {MIN_GROUPS}"
         )
+    means = _Means.of(features, labels, groups)
+    features, targets = features - means.features, labels - means.labels
     of_row = np.array([fold_of[group] for group in groups])
     models = []
     clips, x = np.arange(len(labels)), features
     if copies is not None:
-        clips, x = np.concatenate([clips, copies.of]), np.concatenate([x, copies.features])
+        clips = np.concatenate([clips, copies.of])
+        x = np.concatenate([x, copies.features - means.features[copies.of]])
     for fold in range(max(fold_of.values()) + 1):
         used = (labelled & (of_row != fold))[clips]
-        models.append(fit(x[used], labels[clips[used]], clips[used]))
+        models.append(fit(x[used], targets[clips[used]], clips[used]))
     predicted = Predictor(tuple(models), fold_of, 1.0, 0.0).predict(features, groups)[labelled]
+    targets = targets[labelled]
     spread = float(predicted.std())
-    if spread < 1e-6 or labels[labelled].std() < 1e-6:
+    if spread < 1e-6 or targets.std() < 1e-6:
         return "the labels of the originals, or what is predicted for them, do not differ"
-    correlation = float(np.corrcoef(predicted, labels[labelled])[0, 1])
+    correlation = float(np.corrcoef(predicted, targets)[0, 1])
     if correlation < MIN_CORRELATION:
         return (
             f"its predictions for clips that it has not seen correlate {correlation:.2f} with the labels,"
             f" wanted {MIN_CORRELATION:g}"
         )
     return Predictor(tuple(models), fold_of, spread, correlation)
+
+
+class _Means(NamedTuple):
+    """What each original is relative to: the means of the labelled ones of its group.
+
+    If too few have another one in their group, they are relative to the means of all.
+    """
+
+    features: np.ndarray
+    """(n, d); NaN where no clip of the group has the track."""
+    labels: np.ndarray
+    """(n,)."""
+
+    @classmethod
+    def of(cls, features: np.ndarray, labels: np.ndarray, groups: Sequence[str]) -> _Means:
+        labelled = np.isfinite(labels)
+        sizes = Counter(group for group, known in zip(groups, labelled, strict=True) if known)
+        if sum(size for size in sizes.values() if size > 1) < MIN_ORIGINALS:
+            groups = [""] * len(labels)
+        own = np.array(groups)
+        of_features, of_labels = np.full_like(features, np.nan), np.full_like(labels, np.nan)
+        for group in set(groups):
+            mine = own == group
+            of_features[mine] = _mean(features[mine & labelled])
+            of_labels[mine] = _mean(labels[mine & labelled][:, None])[0]
+        return cls(of_features, of_labels)
+
+
+def _mean(rows: np.ndarray) -> np.ndarray:
+    """Mean over the rows (n, d) that are not NaN, (d,); NaN where all are."""
+    present = np.isfinite(rows)
+    counts = present.sum(axis=0)
+    sums = np.where(present, rows, 0.0).sum(axis=0)
+    return np.divide(sums, counts, out=np.full(rows.shape[1], np.nan), where=counts > 0)
 
 
 def assign_folds(groups: Sequence[str], folds: int) -> dict[str, int]:
@@ -157,36 +200,35 @@ def assign_folds(groups: Sequence[str], folds: int) -> dict[str, int]:
 
 
 def fit(features: np.ndarray, labels: np.ndarray, clips: np.ndarray) -> Ridge:
-    """Ridge regression with the penalty of the smallest error on clips that are left out with their copies.
+    """Ridge regression with the largest penalty of about the smallest error.
+
+    The error is that on clips that are left out with their copies; `TOLERATED` says what about means.
 
     Args:
-        features: (n, d); NaN for a missing track.
-        labels: (n,).
+        features: Relative to the means of the groups, (n, d); NaN for a missing track.
+        labels: Relative to the means of the groups, (n,).
         clips: The clip of each row, (n,), the same for a clip and its copies.
     """
-    mean, scale = _moments(features)
-    x = _standardised(features, mean, scale)
+    scale = _scale(features)
+    x = np.nan_to_num(features / scale, nan=0.0)
     left_out = [np.flatnonzero(clips == clip) for clip in np.unique(clips)]
     rows = Decomposed(x, labels)
-    penalty = min(PENALTIES, key=lambda each: rows.left_out_error(each, left_out, LEAST_KEPT))
-    return Ridge(mean, scale, *rows.fit(penalty))
+    errors = {each: rows.left_out_error(each, left_out, LEAST_KEPT) for each in PENALTIES}
+    most = min(errors.values()) + TOLERATED * float(labels.var())
+    penalty = max(each for each, error in errors.items() if error <= most)
+    coefficients, _ = rows.fit(penalty)  # the intercept is that of equal clips, 0
+    return Ridge(scale, coefficients)
 
 
-def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and scale of each feature, (d,), over the rows that have it.
+def _scale(features: np.ndarray) -> np.ndarray:
+    """Scale of each feature, (d,), over the rows that have it.
 
     The video's features share one scale, since cells that are empty in all originals would otherwise
     amplify any noise there. Each modality has the same total variance, whatever its number of features.
     """
     present = np.isfinite(features)
     counts = np.maximum(present.sum(axis=0), 1)
-    mean = np.where(present, features, 0.0).sum(axis=0) / counts
-    deviation = np.sqrt((np.where(present, features - mean, 0.0) ** 2).sum(axis=0) / counts)
+    deviation = np.sqrt((np.where(present, features, 0.0) ** 2).sum(axis=0) / counts)
     cells, numbers = FEATURE_SIZES
     deviation[:cells] = np.sqrt((deviation[:cells] ** 2).mean())
-    scale = np.maximum(deviation, 1e-6) * np.sqrt(np.repeat(FEATURE_SIZES, (cells, numbers)))
-    return mean, scale
-
-
-def _standardised(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    return np.nan_to_num((features.astype(np.float64) - mean) / scale, nan=0.0)
+    return np.maximum(deviation, 1e-6) * np.sqrt(np.repeat(FEATURE_SIZES, (cells, numbers)))

@@ -120,7 +120,7 @@ def redrawn(row: Row, track: Track, share: float, seed: int) -> np.ndarray:
     """A puppet's track with its valence moved towards the farther end by a share of the distance."""
     from pipelines.puppets import corpus
 
-    part = corpus.Part(id=_puppet(row), split="train", speaker=row["group"], speaker_pool="train")
+    part = corpus.Part(id=puppet(row), split="train", speaker=row["group"], speaker_pool="train")
     valence = row[f"label_{track}"] / 3
     end = -1.0 if valence > 0 else 1.0
     moved: dict[str, Any] = {track: valence + share * (end - valence)}
@@ -137,11 +137,11 @@ def double(row: Row, track: Track, seed: int) -> np.ndarray:
 
     own, other = (corpus.person(name, "train", seed) for name in (row["group"], f"double of {row['group']}"))
     who = replace(own, look=other.look) if track == "video" else replace(own, voice=other.voice)
-    rng = np.random.default_rng(row_seed(seed, _puppet(row)))
+    rng = np.random.default_rng(row_seed(seed, puppet(row)))
     clip = corpus.make_clip(who, corpus.valences(rng), rng)
     return clip.frames if track == "video" else clip.samples
 
 
-def _puppet(row: Row) -> str:
+def puppet(row: Row) -> str:
     """A puppet's id in its corpus, which its random draws depend on."""
     return row["id"].removeprefix(f"{row['corpus']}/")

@@ -1,17 +1,19 @@
 """Whether quality follows how little a puppet's sentiment changed, by probes that the scorer does not use.
 
-    python -m benchmarks.scorer.sentiment SCORED [SCORED ...]
+    python -m benchmarks.scorer.sentiment SCORED [SCORED ...] [--seed N]
 
-`benchmarks.valence_probe` estimates the valence of each variant in scored stores of puppets, and of its
-source; it was fitted on puppets that are in no corpus. The table has, by track and by what made the
-variants, Spearman's correlation of quality with the negative distance of the two valences, and its 95 %
-bootstrap interval over clips. For variants of both tracks, the distance is the mean over the tracks that
+The valence of each variant in scored stores of puppets, and of its source, is estimated: that of a face by
+drawing the puppet again (`benchmarks.scorer.redrawn_faces`), that of a voice by a probe that was fitted on
+puppets that are in no corpus (`benchmarks.valence_probe`). The table has, by track and by what made the
+variants, Spearman's correlation of quality and weight with the negative distance of the two valences, and its
+95 % bootstrap interval over clips. For variants of both tracks, the distance is the mean over the tracks that
 differ from the source's.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,13 +21,15 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.commands import table as markdown_table
-from benchmarks.valence_probe import FaceProbe, VoiceProbe
+from benchmarks.scorer.redrawn_faces import RedrawnFaces
+from benchmarks.valence_probe import VoiceProbe
 from pipelines.errors import RunError, call
 from pipelines.media import read_audio, read_video
 from pipelines.row import Row, provenance
-from pipelines.store import StoreReader
+from pipelines.store import SETTINGS, StoreReader
 
 RESAMPLES = 300
+Probe = Callable[[Row, np.ndarray], float]
 MIN_VARIANTS = 8
 """Fewest variants for which a correlation is printed."""
 
@@ -41,13 +45,14 @@ class Change(NamedTuple):
     quality: float
     own: float
     """Quality of the tracks that differ from the source's, without `quality_cross`."""
+    weight: float
 
 
 class CachedProbes:
     """Estimates the valence of tracks; a source's only once."""
 
-    def __init__(self, probes: Mapping[str, Callable[[np.ndarray], float]]) -> None:
-        """`probes` estimate the valence of a decoded track, by the track's name."""
+    def __init__(self, probes: Mapping[str, Probe]) -> None:
+        """`probes` estimate the valence of a row's decoded track, by the track's name."""
         self._probes = probes
         self._sources: dict[tuple[str, str], float] = {}
 
@@ -60,13 +65,8 @@ class CachedProbes:
 
     def _valence(self, row: Row, track: str) -> float:
         encoded = row[track]["bytes"]
-        return self._probes[track](read_video(encoded).frames if track == "video" else read_audio(encoded))
-
-
-def recoloured(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Frames with other colours, brightness and contrast, to make the probe robust to them."""
-    mixed = frames @ rng.dirichlet(np.ones(3), 3).astype(np.float32).T
-    return (0.15 + 0.75 * np.clip(mixed, 0, 1) ** rng.uniform(0.6, 1.6)).astype(np.float32)
+        decoded = read_video(encoded).frames if track == "video" else read_audio(encoded)
+        return self._probes[track](row, decoded)
 
 
 def changes(store: Path, probes: CachedProbes) -> Iterator[Change]:
@@ -104,6 +104,7 @@ def _change(row: Row, source: Row, tracks: Sequence[str], probes: CachedProbes) 
         distance=float(np.mean([probes.distance(row, source, track) for track in tracks])),
         quality=row["quality"],
         own=float(np.prod(own) ** (1 / len(own))),
+        weight=row["weight"],
     )
 
 
@@ -140,13 +141,13 @@ def table(variants: Sequence[Change]) -> str:
         groups += [(maker, [each for each in of_kind if each.made_by == maker]) for maker in makers]
         rows += [_cells(kind, name, group) for name, group in groups if len(group) >= MIN_VARIANTS]
     head = "track | made by | variants | change: 10, 50, 90 % | Spearman, quality of the track | quality"
-    return markdown_table(head.split(" | "), rows)
+    return markdown_table([*head.split(" | "), "weight"], rows)
 
 
 def _cells(kind: str, name: str, group: Sequence[Change]) -> list[str]:
     quantiles = np.quantile([each.distance for each in group], (0.1, 0.5, 0.9))
     cells = [kind, name, str(len(group)), " · ".join(f"{each:.2f}" for each in quantiles)]
-    for key in ("own", "quality"):
+    for key in ("own", "quality", "weight"):
         low, high = interval(group, key)
         cells.append(f"{_correlation(group, key):.2f} ({low:.2f} to {high:.2f})")
     return cells
@@ -156,9 +157,16 @@ def main(argv: list[str]) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scorer.sentiment", description=__doc__)
     parser.add_argument("stores", type=Path, nargs="+", help="scored stores of puppets")
-    stores = parser.parse_args(argv).stores
-    probes = CachedProbes({"video": FaceProbe([recoloured]), "audio": VoiceProbe()})
-    print(table([each for store in stores for each in changes(store, probes)]))
+    parser.add_argument("--seed", type=int, help="of the puppets (default: that of each store)")
+    options = parser.parse_args(argv)
+    voices = VoiceProbe()
+    found: list[Change] = []
+    for store in options.stores:
+        own = json.loads((store / SETTINGS).read_text(encoding="utf-8"))["seed"]
+        faces = RedrawnFaces(own if options.seed is None else options.seed)
+        probes = CachedProbes({"video": faces, "audio": lambda _, samples: voices(samples)})
+        found += changes(store, probes)
+    print(table(found))
 
 
 if __name__ == "__main__":

@@ -2,15 +2,19 @@
 
 The outlines of the two, averaged over the clip, are correlated at every shift and at each of a list of zooms,
 over the area that both show (Padfield 2012, "Masked object registration in the Fourier domain", for two
-rectangles). What is compared then lies half-way between the two, so that both were interpolated once and
-neither is blurred more than the other. Rotation is not looked for.
+rectangles). The same is done for parts of the clip, in case the camera moves. What is compared then lies
+half-way between the two, so that both were interpolated once and neither is blurred more than the other.
+Rotation is not looked for.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,14 +25,25 @@ COARSE_SIDE, FINE_SIDE = 48, 128
 ZOOMS = tuple(float(zoom) for zoom in np.geomspace(0.8, 1.3, 21))
 """Zooms that are tried first; the second search tries `FINE_ZOOMS` times the best of them."""
 FINE_ZOOMS = (0.988, 0.994, 1.0, 1.006, 1.012)
+DRIFTS = tuple(float(zoom) for zoom in np.geomspace(0.88, 1.14, 13))
+"""Zooms of a clip's beginning and of its end that are tried, relative to that of the whole."""
 LEAST_SHARED = 0.6
 """Share of the smaller picture that both must show."""
-UNMOVED = 0.97
+UNMOVED = 0.995
 """Correlation of the outlines as they are, from which on nothing is looked for."""
 LEFT_OVER = 0.6
-"""A placement is taken if it leaves at most this share of what the outlines as they are lack to 1."""
+"""A place is taken if it leaves at most this share of what the outlines lack to a correlation of 1 without
+it."""
 NEAR = 0.004
 """A zoom or shift below this, half a pixel in 128, is none."""
+DRIFTING = 0.025
+"""Zooms or shifts of beginning and end that differ by less are one."""
+PARTS = 5
+"""Parts of a clip whose camera moves, each with a placement of its own."""
+MARGIN = 0.02
+"""Share of what both show that is left out at each side, where a picture's border may be mixed in."""
+MIN_FRAMES = 12
+"""Fewest frames of a clip whose camera may be seen to move."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +66,27 @@ class Placement:
         return not self.mirrored and moved < NEAR
 
 
+@dataclass(frozen=True)
+class Course:
+    """Placements at some moments of a clip; between them, the placement changes evenly."""
+
+    placements: tuple[Placement, ...]
+    moments: tuple[float, ...] = (0.0,)
+    """When each holds, as a share of the clip's frames; ascending."""
+
+    def over(self, frames: int) -> list[Placement]:
+        """The placement in each of a clip's frames; before the first moment and after the last, as there."""
+        at = (np.arange(frames) + 0.5) / frames
+        zoom, right, down = (
+            np.interp(at, self.moments, [getattr(each, name) for each in self.placements])
+            for name in ("zoom", "right", "down")
+        )
+        return [
+            replace(self.placements[0], zoom=float(zoom[n]), right=float(right[n]), down=float(down[n]))
+            for n in range(frames)
+        ]
+
+
 def aligned(variant: VideoTrack, source: VideoTrack) -> tuple[VideoTrack, VideoTrack]:
     """Both tracks with what both show at the same place; as they are if that is so already.
 
@@ -58,78 +94,122 @@ def aligned(variant: VideoTrack, source: VideoTrack) -> tuple[VideoTrack, VideoT
         variant: Frames of the source's size.
         source: The source.
     """
-    placement = found(variant, source)
-    if placement.is_none:
+    course = found(variant, source)
+    if all(placement.is_none for placement in course.placements):
         return variant, source
-    return shown(variant, placement, of_source=False), shown(source, placement, of_source=True)
+    return shown(variant, course, of_source=False), shown(source, course, of_source=True)
 
 
-def found(variant: VideoTrack, source: VideoTrack) -> Placement:
+def found(variant: VideoTrack, source: VideoTrack) -> Course:
     """Where the variant shows the source's picture; nothing moved unless another place is clearly better."""
-    coarse = _outlines(variant, COARSE_SIDE), _outlines(source, COARSE_SIDE)
-    as_they_are = _correlation(*coarse)
-    if as_they_are >= UNMOVED:
-        return Placement()
-    candidates = [
-        _best(image, coarse[1], ZOOMS, mirrored=mirrored)
-        for mirrored, image in ((False, coarse[0]), (True, coarse[0][:, ::-1]))
+    fine = _Outlines.of(variant, source, FINE_SIDE)
+    if fine.agreement(Placement()) >= UNMOVED:
+        return Course((Placement(),))
+    coarse = _Outlines.of(variant, source, COARSE_SIDE)
+    place = max((coarse.best(ZOOMS, mirrored=mirrored) for mirrored in (False, True)), key=coarse.agreement)
+    if coarse.clearly_better(place, Placement()):
+        place = fine.best((place.zoom * factor for factor in FINE_ZOOMS), mirrored=place.mirrored)
+    if not fine.clearly_better(place, Placement()):
+        place = Placement()
+    return _course(variant, source, place)
+
+
+def _course(variant: VideoTrack, source: VideoTrack, place: Placement) -> Course:
+    """Placements of a clip's parts, if those of its beginning and end differ and fit better than `place`."""
+    frames = min(len(variant), len(source))
+    if frames < MIN_FRAMES:
+        return Course((place,))
+    cuts = [round(part * frames / PARTS) for part in range(PARTS + 1)]
+    parts = [slice(start, end) for start, end in itertools.pairwise(cuts)]
+    pairs = [_Outlines.of(variant, source, COARSE_SIDE, part) for part in (parts[0], parts[-1])]
+    tried = [place.zoom * factor for factor in DRIFTS]
+    start, end = (pair.best(tried, mirrored=place.mirrored) for pair in pairs)
+    still = (
+        max(abs(end.zoom - start.zoom), abs(end.right - start.right), abs(end.down - start.down)) < DRIFTING
+    )
+    if still or not (pairs[0].clearly_better(start, place) and pairs[1].clearly_better(end, place)):
+        return Course((place,))
+    zooms = np.linspace(start.zoom, end.zoom, PARTS)
+    placements = [
+        _Outlines.of(variant, source, FINE_SIDE, part).best(
+            [zoom * factor for factor in FINE_ZOOMS], mirrored=place.mirrored
+        )
+        for zoom, part in zip(zooms, parts, strict=True)
     ]
-    agreement, placement = max(candidates, key=lambda each: each[0])
-    if 1 - agreement > LEFT_OVER * (1 - as_they_are):
-        return Placement()
-    fine = _outlines(variant, FINE_SIDE), _outlines(source, FINE_SIDE)
-    image = fine[0][:, ::-1] if placement.mirrored else fine[0]
-    zooms = tuple(placement.zoom * factor for factor in FINE_ZOOMS)
-    return _best(image, fine[1], zooms, mirrored=placement.mirrored)[1]
+    middles = [(part.start + part.stop) / 2 / frames for part in parts]
+    ends = [_extrapolated(placements[0], placements[1]), _extrapolated(placements[-1], placements[-2])]
+    return Course((ends[0], *placements, ends[1]), (0.0, *middles, 1.0))
 
 
-def shown(track: VideoTrack, placement: Placement, *, of_source: bool) -> VideoTrack:
+def _extrapolated(own: Placement, its: Placement) -> Placement:
+    """The placement half a part beyond one of the first or of the last, given the one beside it."""
+    zoom, right, down = (
+        1.5 * getattr(own, name) - 0.5 * getattr(its, name) for name in ("zoom", "right", "down")
+    )
+    return replace(own, zoom=zoom, right=right, down=down)
+
+
+def shown(track: VideoTrack, course: Course, *, of_source: bool) -> VideoTrack:
     """The part of a track that both show, half-way between the places that it has in source and variant."""
     pixels = track.pixels
     if pixels is not None:
-        pixels = Pixels(_half_way(pixels.frames, placement, of_source), pixels.fps)
-    return replace(track, frames=_half_way(track.frames, placement, of_source), pixels=pixels)
+        pixels = Pixels(_shown(pixels.frames, course, of_source), pixels.fps)
+    return replace(track, frames=_shown(track.frames, course, of_source), pixels=pixels)
 
 
-def _outlines(track: VideoTrack, side: int) -> np.ndarray:
-    """Mean outlines of a clip, float32 (h, w), at most `side` pixels on the longer side."""
-    import torch
+class _Outlines(NamedTuple):
+    """Mean outlines of the two clips, float32 (h, w)."""
 
-    edges = torch.from_numpy(track.edges.mean(axis=0))[None, None]
-    factor = side / max(edges.shape[2:])
-    if factor < 1:
-        size = [max(8, round(length * factor)) for length in edges.shape[2:]]
-        edges = torch.nn.functional.interpolate(edges, size, mode="bilinear", antialias=True)
-    return np.asarray(edges[0, 0].numpy(), dtype=np.float32)
+    variant: np.ndarray
+    source: np.ndarray
+
+    @classmethod
+    def of(cls, variant: VideoTrack, source: VideoTrack, side: int, part: slice = slice(None)) -> _Outlines:
+        """Of a part of their frames, at most `side` pixels on the longer side."""
+        means = (np.pad(track.edges[part].mean(axis=0), 1, mode="edge") for track in (variant, source))
+        return cls(*(_small(image, side) for image in means))
+
+    def best(self, zooms: Iterable[float], *, mirrored: bool) -> Placement:
+        """The placement with the highest correlation, over all shifts and these zooms."""
+        height, width = self.source.shape
+        image = self.variant[:, ::-1] if mirrored else self.variant
+        found = []
+        for zoom in zooms:
+            size = [max(8, round(length * zoom)) for length in self.source.shape]
+            agreement, down, right = _best_shift(image, _resized(self.source, size))
+            found.append((agreement, zoom, right / width, down / height))
+        _, zoom, right, down = max(found)
+        return Placement(mirrored=mirrored, zoom=zoom, right=right, down=down)
+
+    def agreement(self, placement: Placement) -> float:
+        """Correlation of the two over the area that both show, if the source's picture is at this place."""
+        course = Course((placement,))
+        a, b = (
+            _shown(image[None, ..., None], course, of_source)
+            for image, of_source in ((self.variant, False), (self.source, True))
+        )
+        a, b = a - a.mean(), b - b.mean()
+        return float((a * b).sum() / max(np.sqrt((a * a).sum() * (b * b).sum()), 1e-9))
+
+    def clearly_better(self, one: Placement, other: Placement) -> bool:
+        """Whether a placement fits much better than another."""
+        return 1 - self.agreement(one) <= LEFT_OVER * (1 - self.agreement(other))
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    return float((a * b).sum() / max(np.sqrt((a * a).sum() * (b * b).sum()), 1e-9))
-
-
-def _best(
-    image: np.ndarray, source: np.ndarray, zooms: tuple[float, ...], *, mirrored: bool
-) -> tuple[float, Placement]:
-    """The placement of the source in an image with the highest correlation, and that."""
-    height, width = source.shape
-    best = (-1.0, Placement(mirrored=mirrored))
-    for zoom in zooms:
-        agreement, down, right = _best_shift(image, _zoomed(source, zoom))
-        if agreement > best[0]:
-            placement = Placement(mirrored=mirrored, zoom=zoom, right=right / width, down=down / height)
-            best = (agreement, placement)
-    return best
-
-
-def _zoomed(image: np.ndarray, zoom: float) -> np.ndarray:
-    import torch
-
-    size = [max(8, round(length * zoom)) for length in image.shape]
-    tensor = torch.from_numpy(image)[None, None]
-    return np.asarray(
-        torch.nn.functional.interpolate(tensor, size, mode="bilinear", antialias=True)[0, 0].numpy()
+def _small(image: np.ndarray, side: int) -> np.ndarray:
+    factor = side / max(image.shape)
+    return (
+        _resized(image, [max(8, round(length * factor)) for length in image.shape]) if factor < 1 else image
     )
+
+
+def _resized(image: np.ndarray, size: list[int]) -> np.ndarray:
+    import torch
+
+    resized = torch.nn.functional.interpolate(
+        torch.from_numpy(image)[None, None], size, mode="bilinear", antialias=True
+    )
+    return np.asarray(resized[0, 0].numpy(), dtype=np.float32)
 
 
 def _best_shift(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
@@ -182,33 +262,48 @@ def _fast(length: int) -> int:
         length += 1
 
 
-def _half_way(frames: np.ndarray, placement: Placement, of_source: bool) -> np.ndarray:
-    """Frames (F, H, W, 3) as `shown` has them.
+def _shown(frames: np.ndarray, course: Course, of_source: bool) -> np.ndarray:
+    """Images (F, H, W, C) as `shown` has them, of their own type.
 
-    With m = √zoom s + c and v = √zoom m + c, c = shift / (1 + √zoom), the picture at m is half-way between s
-    in the source and v in the variant.
+    A point s of the source is at v = zoom s + shift of the variant; s runs over what both show in all frames,
+    in steps of 1 / √zoom of a pixel, half-way between a pixel of the source and one of the variant.
     """
     import torch
 
-    root = math.sqrt(placement.zoom)
-    height, width = frames.shape[1:3]
-    grids = []
-    for shift, length in ((placement.down, height), (placement.right, width)):
-        offset = shift / (1 + root)
-        # Where both 0 <= s <= 1 and 0 <= v <= 1.
-        low, high = max(offset, -offset / root), min(root + offset, (1 - offset) / root)
-        count = max(8, round(length * (high - low)))
-        middle = low + (np.arange(count) + 0.5) / count * (high - low)
-        grids.append((middle - offset) / root if of_source else root * middle + offset)
-    if placement.mirrored and not of_source:
-        frames = frames[:, :, ::-1]
-    down, right = (torch.from_numpy(2 * grid - 1).float() for grid in grids)
-    grid = torch.stack(torch.meshgrid(right, down, indexing="xy"), dim=-1)
-    made = np.empty((len(frames), len(down), len(right), 3), dtype=np.uint8)
-    for index, frame in enumerate(frames):
+    placements = course.over(len(frames))
+    rows, columns = (
+        _points(length, placements, side)
+        for length, side in zip(frames.shape[1:3], ("down", "right"), strict=True)
+    )
+    made = np.empty((len(frames), len(rows), len(columns), frames.shape[3]), dtype=frames.dtype)
+    for index, (frame, placement) in enumerate(zip(frames, placements, strict=True)):
+        if of_source:
+            placement = Placement()
+        elif placement.mirrored:
+            frame = frame[:, ::-1]
+        grid = torch.stack(
+            torch.meshgrid(
+                torch.from_numpy(2 * (placement.zoom * columns + placement.right) - 1).float(),
+                torch.from_numpy(2 * (placement.zoom * rows + placement.down) - 1).float(),
+                indexing="xy",
+            ),
+            dim=-1,
+        )
         image = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float()
         sampled = torch.nn.functional.grid_sample(
             image, grid[None], mode="bilinear", padding_mode="border", align_corners=False
         )
-        made[index] = sampled[0].round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+        sampled = sampled[0].permute(1, 2, 0)
+        made[index] = sampled.round().clamp(0, 255).byte() if frames.dtype == np.uint8 else sampled
     return made
+
+
+def _points(length: int, placements: Sequence[Placement], side: str) -> np.ndarray:
+    """Coordinates in the source along a side, as shares of it, of what both show in all frames."""
+    zooms = np.array([placement.zoom for placement in placements])
+    shifts = np.array([getattr(placement, side) for placement in placements])
+    low, high = max(0.0, (-shifts / zooms).max()), min(1.0, ((1 - shifts) / zooms).min())
+    margin = MARGIN * (high - low)
+    low, high = low + margin, high - margin
+    count = max(8, round(length * math.sqrt(zooms.mean()) * (high - low)))
+    return low + (np.arange(count) + 0.5) / count * (high - low)

@@ -11,12 +11,12 @@ import numpy as np
 
 from pipelines import media
 from score.media.audio import FEATURE_BANDS, SAMPLING_RATE, AudioTrack
-from score.media.video import FEATURE_CELLS, MAX_FPS, MAX_SIDE, ORIENTATIONS, Pixels, VideoTrack
+from score.media.video import FEATURES, MAX_FPS, MAX_SIDE, Pixels, VideoTrack
 from score.similarity import FLAT
 
 MOUTH_CELLS = 16
 """How many cells of the video's grid are taken for the mouth."""
-FEATURE_SIZES = (FEATURE_CELLS**2 * ORIENTATIONS, 2 * FEATURE_BANDS + 7)
+FEATURE_SIZES = (FEATURES, 2 * FEATURE_BANDS + 7)
 """Length of the pooled features of the video and of the audio."""
 
 

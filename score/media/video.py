@@ -14,8 +14,8 @@ MAX_SIDE = 128
 """Most pixels of the longer side."""
 CELLS = 16
 """Cells per side of the grid of trajectories."""
-FEATURE_CELLS, ORIENTATIONS = 8, 4
-"""Cells per side, and bins of edge directions in [0, π), of the pooled features."""
+FEATURES = 3 * CELLS**2
+"""Length of the pooled features."""
 MODEL_SIDE = 512
 """Most pixels of the longer side for pre-trained models of video."""
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
@@ -78,18 +78,18 @@ class VideoTrack:
 
     @cached_property
     def features(self) -> np.ndarray:
-        """Place and direction of the clip's outlines, float32 (8 * 8 * 4,).
+        """Strength and direction of the outlines in each cell, float32 (3 * CELLS * CELLS,).
 
-        Gradient lengths of the clip's mean frame by cell and direction, as a vector of length 1.
-        Overall brightness and contrast do not count, and averaging removes most noise.
+        With a gradient of length r and angle θ: the means over time of √r, √r cos 2θ and √r sin 2θ, where the
+        mean square of √r over the frame is 1. An outline's sign, and the overall contrast, do not count.
         """
-        down, right = gradient(self.luma.mean(axis=0, keepdims=True))
-        angle, length = np.arctan2(down, right) % np.pi, np.hypot(down, right)
-        direction = np.minimum((angle * (ORIENTATIONS / np.pi)).astype(int), ORIENTATIONS - 1)
-        bins = (np.where(direction == index, length, 0) for index in range(ORIENTATIONS))
-        cells = [pooled(lengths, FEATURE_CELLS) for lengths in bins]
-        vector = np.stack(cells, axis=-1).ravel()
-        return (vector / max(float(np.linalg.norm(vector)), 1e-6)).astype(np.float32)
+        down, right = gradient(self.luma)
+        strength = np.sqrt(np.hypot(down, right))
+        strength /= np.maximum(np.sqrt((strength * strength).mean(axis=(1, 2), keepdims=True)), 1e-3)
+        angle = 2 * np.arctan2(down, right)
+        parts = (strength, strength * np.cos(angle), strength * np.sin(angle))
+        cells = [pooled(part, CELLS).mean(axis=0).ravel() for part in parts]
+        return np.concatenate(cells).astype(np.float32)
 
 
 def gradient(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,13 +10,13 @@ import pytest
 
 from benchmarks.commands import import_puppets
 from benchmarks.scorer.partners import redrawn
-from benchmarks.scorer.sentiment import CachedProbes, Change, changes, recoloured, spearman, table
-from benchmarks.valence_probe import FaceProbe
+from benchmarks.scorer.redrawn_faces import RedrawnFaces
+from benchmarks.scorer.sentiment import CachedProbes, Change, changes, spearman, table
 from pipelines.errors import RunError
-from pipelines.media import encode_video
+from pipelines.media import encode_video, read_video
 from pipelines.row import QUALITIES, Row
 from pipelines.store import StoreReader
-from tests.score.clips import original, variant, write_store
+from tests.score.clips import original, restyled, variant, write_store
 
 SHARES = (0.0, 0.3, 0.6, 1.0)
 
@@ -50,26 +50,43 @@ def puppets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_moods_that_move_farther_are_read_as_farther(puppets: Path) -> None:
-    probes = CachedProbes({"video": FaceProbe([recoloured], images=1200)})
+    probes = CachedProbes({"video": RedrawnFaces(2)})
     found = list(changes(puppets, probes))
     assert len(found) == 4 * len(SHARES)
     assert {(each.made_by, each.kind) for each in found} == {("redrawn", "video")}
     by_share = np.array([each.distance for each in found]).reshape(4, len(SHARES)).mean(axis=0)
     assert np.all(np.diff(by_share) > 0)
-    assert by_share[0] < 0.15
+    assert by_share[0] < 0.02
     assert spearman(*np.array([(each.quality, each.distance) for each in found]).T) > 0.6
+
+
+def test_a_style_does_not_change_the_mood_of_a_face(puppets: Path) -> None:
+    probe = RedrawnFaces(2)
+    for row in StoreReader(puppets).rows():
+        if row["kind"] == "original":
+            frames = read_video(row["video"]["bytes"]).frames
+            assert probe(row, restyled(frames)) == pytest.approx(row["label_video"] / 3, abs=0.1)
+
+
+def test_puppets_of_another_seed_are_not_compared(puppets: Path) -> None:
+    probe = RedrawnFaces(3)
+    rows = [row for row in StoreReader(puppets).rows() if row["kind"] == "original"]
+    with pytest.raises(RunError, match="is not what the seed 3 draws"):
+        for row in rows:
+            probe(row, read_video(row["video"]["bytes"]).frames)
 
 
 def test_the_table_has_the_groups_that_are_large_enough() -> None:
     rng = np.random.default_rng(0)
     distances = rng.uniform(0, 1, 40)
     good = [
-        Change("fatezero", "video", f"c{at % 9}", d, 1 - d, rng.uniform()) for at, d in enumerate(distances)
+        Change("fatezero", "video", f"c{at % 9}", d, 1 - d, rng.uniform(), d)
+        for at, d in enumerate(distances)
     ]
-    few = [Change("sdedit", "video", "c0", 0.1, 0.5, 0.5)]
+    few = [Change("sdedit", "video", "c0", 0.1, 0.5, 0.5, 0.5)]
     lines = table(good + few).splitlines()[2:]
     assert [line.split(" | ")[1:3] for line in lines] == [["all", "41"], ["fatezero", "40"]]
-    assert lines[1].endswith("| 1.00 (1.00 to 1.00) |")
+    assert lines[1].endswith("| 1.00 (1.00 to 1.00) | -1.00 (-1.00 to -1.00) |")
 
 
 def test_other_clips_than_puppets_and_stores_without_scores_are_refused(

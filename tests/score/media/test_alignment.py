@@ -63,7 +63,7 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_real_picture_is_found_again_and_compared_there(real: np.ndarray, name: str) -> None:
     source, variant = track(real), track(CHANGES[name](real))
-    assert found(variant, source).mirrored == name.startswith("mirrored")
+    assert found(variant, source).placements[0].mirrored == name.startswith("mirrored")
     before, after = (variant, source), aligned(variant, source)
     assert after[0].frames.shape == after[1].frames.shape
     for signal in (video.structure, video.motion, activity.activity):
@@ -72,7 +72,7 @@ def test_a_real_picture_is_found_again_and_compared_there(real: np.ndarray, name
 
 
 def test_the_place_is_what_the_crop_says(real: np.ndarray) -> None:
-    placement = found(track(cropped(real, 0.1, 0.2, 0.7)), track(real))
+    placement = found(track(cropped(real, 0.1, 0.2, 0.7)), track(real)).placements[0]
     assert placement.zoom == pytest.approx(1 / 0.9, abs=0.01)
     assert placement.right == pytest.approx(-0.02 / 0.9, abs=0.01)
     assert placement.down == pytest.approx(-0.07 / 0.9, abs=0.01)
