@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
@@ -72,11 +72,11 @@ class Course:
 
     placements: tuple[Placement, ...]
     moments: tuple[float, ...] = (0.0,)
-    """When each holds, as a share of the clip's frames; ascending."""
+    """When each holds, in frames from the clip's start; ascending."""
 
     def over(self, frames: int) -> list[Placement]:
         """The placement in each of a clip's frames; before the first moment and after the last, as there."""
-        at = (np.arange(frames) + 0.5) / frames
+        at = np.arange(frames) + 0.5
         zoom, right, down = (
             np.interp(at, self.moments, [getattr(each, name) for each in self.placements])
             for name in ("zoom", "right", "down")
@@ -136,9 +136,9 @@ def _course(variant: VideoTrack, source: VideoTrack, place: Placement) -> Course
         )
         for zoom, part in zip(zooms, parts, strict=True)
     ]
-    middles = [(part.start + part.stop) / 2 / frames for part in parts]
+    middles = [(part.start + part.stop) / 2 for part in parts]
     ends = [_extrapolated(placements[0], placements[1]), _extrapolated(placements[-1], placements[-2])]
-    return Course((ends[0], *placements, ends[1]), (0.0, *middles, 1.0))
+    return Course((ends[0], *placements, ends[1]), (0.0, *middles, float(frames)))
 
 
 def _extrapolated(own: Placement, its: Placement) -> Placement:
@@ -272,7 +272,7 @@ def _shown(frames: np.ndarray, course: Course, of_source: bool) -> np.ndarray:
 
     placements = course.over(len(frames))
     rows, columns = (
-        _points(length, placements, side)
+        _points(length, course, side)
         for length, side in zip(frames.shape[1:3], ("down", "right"), strict=True)
     )
     made = np.empty((len(frames), len(rows), len(columns), frames.shape[3]), dtype=frames.dtype)
@@ -298,10 +298,10 @@ def _shown(frames: np.ndarray, course: Course, of_source: bool) -> np.ndarray:
     return made
 
 
-def _points(length: int, placements: Sequence[Placement], side: str) -> np.ndarray:
-    """Coordinates in the source along a side, as shares of it, of what both show in all frames."""
-    zooms = np.array([placement.zoom for placement in placements])
-    shifts = np.array([getattr(placement, side) for placement in placements])
+def _points(length: int, course: Course, side: str) -> np.ndarray:
+    """Coordinates in the source along a side, as shares of it, of what both show all the time."""
+    zooms = np.array([placement.zoom for placement in course.placements])
+    shifts = np.array([getattr(placement, side) for placement in course.placements])
     low, high = max(0.0, (-shifts / zooms).max()), min(1.0, ((1 - shifts) / zooms).min())
     margin = MARGIN * (high - low)
     low, high = low + margin, high - margin

@@ -78,6 +78,25 @@ def test_the_place_is_what_the_crop_says(real: np.ndarray) -> None:
     assert placement.down == pytest.approx(-0.07 / 0.9, abs=0.01)
 
 
+def nearer(frames: np.ndarray, share: float) -> np.ndarray:
+    """A camera that comes nearer: the last frame is cropped by a share."""
+    return np.concatenate(
+        [
+            cropped(frame[None], share * number / len(frames), 0.5, 0.5) if number else frame[None]
+            for number, frame in enumerate(frames)
+        ]
+    )
+
+
+@pytest.mark.parametrize("missing", [0, 3])
+def test_a_camera_that_comes_nearer_is_followed(real: np.ndarray, missing: int) -> None:
+    source, variant = track(real), track(nearer(real, 0.15)[: len(real) - missing])
+    before, after = (variant, source), aligned(variant, source)
+    assert after[0].frames.shape[1:] == after[1].frames.shape[1:]
+    assert video.structure(*after) > 0.9
+    assert video.motion(*after) > video.motion(*before) + 0.2
+
+
 @pytest.mark.parametrize("change", [lambda frames: frames, restyled], ids=["a copy", "a style"])
 def test_what_did_not_move_is_left_as_it_is(drawn: np.ndarray, change: object) -> None:
     source, variant = track(drawn), track(change(drawn))  # type: ignore[operator]
