@@ -20,6 +20,7 @@ from finetune.inputs.batch import collate
 from finetune.model.regressor import SentimentModel
 from finetune.model.saved_model import open_model
 from pipelines import provenance
+from pipelines.durable.checkpoints import read_json_object
 from pipelines.errors import UsageError
 from pipelines.store import StoreReader
 from tests import processes, tiny
@@ -121,7 +122,7 @@ def test_it_never_asks_the_hub(tiny_thinker: Path, store: Path, tmp_path: Path) 
     finetune(
         ["--data", str(store), "--out", str(tmp_path / "trained"), "--finetune.model", str(tiny_thinker)]
     )
-    record = json.loads((tmp_path / "trained" / "model.json").read_text())
+    record = read_json_object(tmp_path / "trained" / "model.json")
     record["config"]["model"] = "tiny/thinker"
     (tmp_path / "trained" / "model.json").write_text(json.dumps(record))
     code = (

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from pipelines.durable.checkpoints import read_json_object
 from tests.campaign.findings import Finding, Trial, contents, last_line, of_end, of_escapes
 from tests.campaign.hostile.files import GOOD, HEAD, MEDIA, PICKLES, RECIPES, TABLES, write_corpus
 from tests.campaign.programs import Ended
@@ -133,7 +134,7 @@ def _base(make: Callable[[Path, str], None]) -> Callable[[Path, str], None]:
     def spoil(model: Path, canary: str) -> None:
         base = model / "base"
         shutil.copytree(model.parent / "inputs" / "read" / "thinker", base)
-        record = json.loads((model / "model.json").read_text())
+        record = read_json_object(model / "model.json")  # without its digest, as whoever made it would
         record["config"]["model"] = str(base)
         (model / "model.json").write_text(json.dumps(record))
         make(base, canary)

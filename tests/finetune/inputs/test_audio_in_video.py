@@ -22,6 +22,7 @@ from finetune.settings import FinetuneConfig
 from finetune.tower_cache.cache import TowerCache
 from finetune.tower_cache.frozen_towers import FrozenTowers
 from pipelines import media
+from pipelines.durable.checkpoints import read_json_object
 from pipelines.errors import UsageError
 from pipelines.row import Row
 from pipelines.row import media as in_row
@@ -330,7 +331,7 @@ def test_a_record_that_says_nothing_of_it_was_made_without(trained: Path, tiny_t
     """Of whatever model: one that of itself is read with sound among frames, too."""
     from finetune.model.saved_model import open_model
 
-    record = json.loads((trained / "among" / "model.json").read_text())
+    record = read_json_object(trained / "among" / "model.json")
     del record["config"]["audio_in_video"]
     record["config"]["readout"] = record["config"].pop("head")  # its name in version 0.1.0
     (trained / "among" / "model.json").write_text(json.dumps(record))

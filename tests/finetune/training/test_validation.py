@@ -16,9 +16,9 @@ from finetune.msa_metrics import DEFINITIONS
 from finetune.settings import BestBy, FinetuneConfig
 from finetune.training.trainer import WeightedTrainer
 from finetune.training.validation import metric_names
-from pipelines.atomic import write_json
 from pipelines.durable.checkpoints import MARKER
 from pipelines.errors import UsageError
+from pipelines.store_files.checksums import write_sealed
 from tests import tiny
 
 FILES = ("adapter_model.safetensors", "head.safetensors")
@@ -150,10 +150,10 @@ def test_killed_in_writing_a_checkpoint_the_one_before_is_still_there(
     def die(path: Path, content: dict[str, int]) -> None:
         if content["step"] == 12:
             raise KeyboardInterrupt
-        write_json(path, content)
+        write_sealed(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.durable.checkpoints.write_json", die)
+        patch.setattr("pipelines.durable.checkpoints.write_sealed", die)
         with pytest.raises(KeyboardInterrupt):
             main(arguments(store, tiny_thinker, tmp_path))
     whole = sorted(path.parent.name for path in tmp_path.glob(f"checkpoints/*/{MARKER}"))
