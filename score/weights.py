@@ -35,9 +35,7 @@ def anchored(
         qualities: In [0, 1], shape (n,).
         bad: Qualities up to this one get the smallest weight.
         good: Qualities from this one on get weight 1; above `bad`.
-        gamma: Exponent, above 0: below 1 it raises medium weights, above 1 it lowers them.
-        floor: The smallest value before the exponent, in [0, 1]; the smallest weight is floor ** gamma.
-        ids: Ids of the rows for messages; by default their positions.
+        gamma, floor, ids: As for `weights`.
 
     Returns:
         Weights in [floor ** gamma, 1], float64 (n,).

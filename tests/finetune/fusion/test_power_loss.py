@@ -115,6 +115,7 @@ def test_what_a_kill_left_beside_a_finished_seed_is_removed(
     for name in (*left, ".whole.json.999999999.tmp"):
         (out / name).write_bytes(b"left")
     before = {path.relative_to(straight): path.read_bytes() for path in straight.rglob("seed-*/*")}
+    (out / "seed-1" / "claim.json").write_text("{}")
     main([*command, str(out)])
     assert not any((out / name).exists() for name in (*left, ".whole.json.999999999.tmp"))
     assert {path.relative_to(out): path.read_bytes() for path in out.rglob("seed-*/*")} == before
