@@ -30,7 +30,7 @@ from finetune.fusion.features.extract import from_store
 from finetune.fusion.features.file import SUFFIX, from_file
 from finetune.fusion.features.mmsa_pickle import from_pickle
 from finetune.fusion.network import FusionNetwork, Inputs
-from finetune.fusion.run_folder import CHECKPOINT, SEED, SUMMARY, claim, claimed, finished
+from finetune.fusion.run_folder import CHECKPOINT, SEED, SUMMARY, claim, claimed, finished, vouch
 from finetune.fusion.settings import FusionConfig, NetworkSettings
 from finetune.fusion.tracking import PROJECT, flat, make_accelerator
 from finetune.fusion.training import Trained, Trainer, inputs_of, make_network, train
@@ -138,6 +138,7 @@ def _train_seed(
         if accelerator.is_main_process:
             remove_state(folder / CHECKPOINT)  # a kill may have left it
             claim(folder, fingerprint)
+            vouch(folder)
         return
     if accelerator.is_main_process:
         claim(folder, fingerprint)

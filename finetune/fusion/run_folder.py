@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from finetune.fusion.settings import FusionConfig
 from finetune.training.agreement import agreed
 from pipelines.atomic import DamagedFile
-from pipelines.durable.checkpoints import MARKER, read_json_object, whole
+from pipelines.durable.checkpoints import MARKER, read_json_object, seal, whole
 from pipelines.errors import RunError, UsageError
 from pipelines.row import digest
 from pipelines.store import committed_generation, is_store
@@ -106,7 +106,8 @@ def data_digest(data: Path) -> str:
 def finished(folder: Path) -> bool:
     """Whether a seed's training has ended, and its files are as they were written.
 
-    Seeds of earlier versions have no marker, and no checkpoint once they have ended.
+    Seeds of earlier versions have no marker, and no checkpoint once they have ended. So it is with one whose
+    marker alone is lost.
     """
     if not (folder / MARKER).exists() and not (folder / CHECKPOINT).exists():
         return (folder / "metrics.json").is_file()
@@ -117,3 +118,9 @@ def finished(folder: Path) -> bool:
             print(f"fusion: {error}; the seed is trained again", flush=True)
         return False
     return True
+
+
+def vouch(folder: Path) -> None:
+    """Write the marker of a finished seed that has none."""
+    if not (folder / MARKER).exists():
+        seal(folder, names=[name for name in SEED if (folder / name).is_file()])

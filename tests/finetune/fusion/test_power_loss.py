@@ -65,6 +65,7 @@ CASES = [("seed-2/checkpoint.pt", kind) for kind in KINDS]
 CASES += [(f"seed-1/{name}", KINDS[n % 4]) for n, name in enumerate((*OF_SEED, "whole.json"))]
 CASES += [("config.json", kind) for kind in KINDS] + [
     ("failures.jsonl", "zeros"),
+    ("seed-1/whole.json", "missing"),
     ("seed-2/claim.json", "cut"),
 ]
 
@@ -85,6 +86,8 @@ def test_whatever_is_left_of_a_file_the_run_ends_the_same(
     said = capsys.readouterr().out
     for result in RESULTS:
         assert (out / result).read_bytes() == (straight / result).read_bytes()
+    seeds = [{path.relative_to(each) for path in each.glob("seed-*/*")} for each in (out, straight)]
+    assert seeds[0] == seeds[1]
     silent = ("seed-2/checkpoint.pt-missing", "seed-1/whole.json-missing")
     if "-".join(case) not in silent and name not in ("failures.jsonl", "seed-2/claim.json"):
         assert sum(str(out / name) in line for line in said.splitlines()) == 1
