@@ -21,6 +21,7 @@ from pipelines.atomic import read_json_lines
 from pipelines.errors import RunError
 from pipelines.finished_tasks import committed, committed_tasks
 from pipelines.store import StoreReader, committed_generation, is_store, made_by
+from pipelines.untrusted.plain_json import parsed_json
 
 Try = dict[str, Any]
 """`attempt`, `seed`, `strength`, `quality` (None if it has none), and `error` if it failed."""
@@ -68,13 +69,13 @@ def stored_states(variants: Sequence[Variant], out: Path, config: AugmentConfig)
 
 def read_state(generator: str) -> State:
     """The state of a variant, from its row's `generator`."""
-    details = json.loads(generator)
+    details = parsed_json(generator)
     return State(attempt=details.get("attempt", 0), tries=tuple(details.get("tries", ())))
 
 
 def with_tries(generator: str, tries: tuple[Try, ...]) -> str:
     """The `generator` of a finished attempt, with the other attempts added."""
-    details = json.loads(generator)
+    details = parsed_json(generator)
     attempt = details.pop("attempt", 0)
     details.pop("tries", None)  # left over if the attempt was read back from an earlier row
     if tries:

@@ -55,7 +55,7 @@ def evaluate(options: argparse.Namespace) -> None:
     if share().rank:
         return
     metrics = metrics_of(rows, predictions)
-    known = _metrics(out / "metrics.json", options.overwrite)
+    known = _metrics(out, options.overwrite)
     known[options.split] = known.get(options.split, {}) | {"after": metrics}
     write_json(out / "metrics.json", known)
     write_predictions(out / "predictions.parquet", rows, predictions)
@@ -96,9 +96,12 @@ def _check_loss(out: Path, options: argparse.Namespace, rows: list[dict[str, Any
         raise UsageError(f"--out: {lost}; --overwrite replaces it, or write elsewhere with --out DIR")
 
 
-def _metrics(path: Path, overwrite: bool) -> dict[str, Any]:
-    """The metrics of other splits that are there; a broken file is replaced only if that was asked for."""
-    if not path.exists():
+def _metrics(out: Path, overwrite: bool) -> dict[str, Any]:
+    """The metrics of other splits; a broken file, or a lost one, is replaced only if that was asked for."""
+    from finetune.model.saved_model import vouched
+
+    path = out / "metrics.json"
+    if not path.exists() and path.name not in vouched(out):
         return {}
     try:
         return read_json_object(path)

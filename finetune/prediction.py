@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.decoding.utf8 import is_utf8
 from pipelines.errors import RunError, UsageError, call
 from pipelines.row import SCALES, Row
+from pipelines.untrusted.plain_json import parsed_json
 
 if TYPE_CHECKING:
     from finetune.inputs.chat_encoder import ChatEncoder
@@ -112,7 +113,7 @@ def rate(model: Any, encoder: ChatEncoder, row: Row) -> dict[str, Any]:
         "frames": 0 if frames is None else len(frames),
         "sound_s": 0.0 if samples is None else len(samples) / SAMPLING_RATE,
         "text": row["text"] if "text" in encoder.modalities and row["text"] else None,
-        "notes": json.loads(row["generator"] or "{}").get("notes", []),
+        "notes": parsed_json(row["generator"] or "{}").get("notes", []),
     }
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import RunError
+from pipelines.untrusted.plain_json import parsed_json
 
 if TYPE_CHECKING:
     import pyarrow
@@ -177,7 +178,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     values = []
     for number, line in json_lines(path):
         try:
-            value = json.loads(line)
+            value = parsed_json(line)
         except ValueError as error:
             raise DamagedFile(f"{path}: line {number} is damaged: it is no JSON ({error})") from error
         if not isinstance(value, dict):

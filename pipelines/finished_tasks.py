@@ -9,7 +9,6 @@ only. What turns out to be damaged is left out with a warning, and its tasks are
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -33,6 +32,7 @@ from pipelines.store_files.checksums import (
 )
 from pipelines.store_files.parquet import parsing, read_table
 from pipelines.store_files.shards import open_shards
+from pipelines.untrusted.plain_json import parsed_json
 
 if TYPE_CHECKING:
     import pyarrow
@@ -322,6 +322,6 @@ def _unless_damaged(path: Path, read: Callable[[Path], Result]) -> Result | None
 def _listed_failures(path: Path) -> Iterator[Failure]:
     for number, line in json_lines(path):
         try:
-            yield Failure(**unsealed(json.loads(line)))
+            yield Failure(**unsealed(parsed_json(line)))
         except (ValueError, TypeError) as error:
             logger.warning("%s: line %d is damaged (%s); its row is tried again", path, number, error)

@@ -26,6 +26,7 @@ from pipelines.errors import RowError, call
 from pipelines.media_types import MediaError
 from pipelines.row import Row, arrow_schema, media, new_row
 from pipelines.running.folder_lock import alone_in_its_folder
+from pipelines.untrusted.plain_json import parsed_json
 
 if TYPE_CHECKING:
     from pipelines.corpora.table import Clip, Corpus
@@ -293,7 +294,7 @@ def _make_puppets(folder: Path, clips: int, seed: int) -> Path:
     from pipelines.puppets.corpus import write_corpus
 
     record, settings = folder / PUPPETS, {"clips": clips, "seed": seed}
-    if not record.exists() or json.loads(record.read_text(encoding="utf-8")) != settings:
+    if not record.exists() or parsed_json(record.read_text(encoding="utf-8")) != settings:
         write_corpus(folder, **settings)
     return folder / "label.csv"
 

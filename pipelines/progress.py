@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from pipelines.atomic import write_json
 from pipelines.device import Share
+from pipelines.untrusted.plain_json import parsed_json
 
 INTERVAL_S = 1.0  # between two updates of status.json
 
@@ -109,7 +109,7 @@ class Progress:
         for rank in range(1, self.share.processes) if self.share.rank == 0 else ():
             # Missing until that process has started; a damaged one is soon written again.
             with suppress(FileNotFoundError, ValueError, TypeError):
-                tallies[rank] = Tally(**json.loads(self._file(rank).read_text(encoding="utf-8")))
+                tallies[rank] = Tally(**parsed_json(self._file(rank).read_text(encoding="utf-8")))
         return sum(tallies.values(), start=Tally(0, 0, 0))
 
     def _file(self, rank: int) -> Path:

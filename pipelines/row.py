@@ -11,6 +11,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from pipelines.untrusted.plain_json import parsed_json
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -109,4 +111,4 @@ def row_seed(seed: int, row_id: str) -> int:
 
 def provenance(row: Mapping[str, Any]) -> dict[str, Any]:
     """How a row was made: its column `generator`, decoded from JSON."""
-    return json.loads(row["generator"]) if row["generator"] else {}
+    return parsed_json(row["generator"]) if row["generator"] else {}

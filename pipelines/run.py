@@ -8,7 +8,6 @@ itself, so an interrupted run is continued by the same command.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pipelines.running.folder_lock import holder
 from pipelines.running.launching import launch
 from pipelines.settings import SECTIONS, read_recipe
 from pipelines.store import committed_generation, made_by
+from pipelines.untrusted.plain_json import parsed_json
 
 # Options of every stage that processes rows, beside those of its section.
 FOR_ALL = ("seed", "max-failures", "retry-failed", "overwrite")
@@ -76,7 +76,7 @@ def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
             _make_again(work, start_stage)
     report = ["--out", str(work / "report"), "--model", str(work / "model")]
     start("report", ["-m", "pipelines", "report", str(work / "scored"), *report])
-    print(_table(json.loads((work / "model" / "metrics.json").read_text(encoding="utf-8"))))
+    print(_table(parsed_json((work / "model" / "metrics.json").read_text(encoding="utf-8"))))
 
 
 def _make_again(work: Path, start_stage: Callable[..., None]) -> None:
@@ -120,7 +120,7 @@ def print_status(directory: Path) -> None:
 
 
 def _status_line(path: Path) -> str:
-    status = json.loads(path.read_text(encoding="utf-8"))
+    status = parsed_json(path.read_text(encoding="utf-8"))
     state, end = status["state"], status["expected_end"] if status["left"] else None
     if state == "running" and holder(path.parent) is None:
         state, end = "killed", None

@@ -22,7 +22,6 @@ nothing good of a face that is not there. The choice of pairs, the curve, the me
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ import numpy as np
 
 from pipelines.atomic import read_json_lines, write_json, write_json_lines
 from pipelines.errors import RunError
+from pipelines.untrusted.plain_json import parsed_json
 from score.signals.catalogue import JUDGED, MODALITIES, SIGNALS, Modality, Signal
 
 FILE = "calibration.json"
@@ -190,7 +190,7 @@ def load(directory: Path) -> Calibration:
     """
     path = directory / FILE
     try:
-        read = json.loads(path.read_text(encoding="utf-8"))
+        read = parsed_json(path.read_text(encoding="utf-8"))
         signals = {name: Anchors(**anchors) for name, anchors in read["signals"].items() if name in SIGNALS}
         return Calibration(signals=signals, left_out=read["left_out"])
     except FileNotFoundError as error:

@@ -76,6 +76,19 @@ def test_no_module_and_no_function_is_long() -> None:
 CLOCKS = {"now", "today", "time", "time_ns", "monotonic", "perf_counter", "getpid", "uuid4"}
 
 
+def test_json_is_parsed_where_any_depth_is_an_error() -> None:
+    own = {  # what they made themselves, or have no other module to import
+        "augment/audio/seed_vc_worker.py",
+        "augment/training/diffusion/model.py",
+        "finetune/thinker/architecture.py",
+        "finetune/training/run_folder.py",
+        "pipelines/store_files/checksums.py",
+        "pipelines/untrusted/plain_json.py",
+    }
+    parsing = {file.relative_to(ROOT).as_posix() for file in FILES if "json.loads(" in file.read_text()}
+    assert {name for name in parsing if not name.startswith("benchmarks/")} == own
+
+
 def test_no_test_reads_a_clock_before_it_runs() -> None:
     """Processes that share the tests collect them one after another, and must find the same ones."""
     read = []

@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.untrusted.plain_json import parsed_json
+
 STDERR_BYTES = 2_000  # of the end of stderr, searched for the last line
 ENDING_S = 1.0  # how long a program that closed its stdout may take to end
 
@@ -90,7 +92,7 @@ class JsonProcess:
             killed = f"gave no answer within {timeout_s:g} s and was killed"
             raise ProcessFailed(killed if late.is_set() else self._cause_of_death())
         try:
-            answer = json.loads(line)
+            answer = parsed_json(line)
         except json.JSONDecodeError:
             answer = None
         if not isinstance(answer, dict) or answer.get("id") != self._questions:

@@ -17,7 +17,6 @@ train the same network, each on its share of a step's clips, and the first one w
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -44,6 +43,7 @@ from pipelines.provenance import record
 from pipelines.running.folder_lock import alone_in_its_folder
 from pipelines.running.outputs import check_output
 from pipelines.store_files.parquet import read_table
+from pipelines.untrusted.plain_json import parsed_json
 
 if TYPE_CHECKING:
     from pipelines.settings import Invocation
@@ -206,7 +206,7 @@ def _write_predictions(path: Path, seed: int, trained: Trained, features: Featur
 
 
 def _read(out: Path, seed: int) -> dict[str, Any]:
-    return json.loads((out / f"seed-{seed}" / "metrics.json").read_text(encoding="utf-8"))
+    return parsed_json((out / f"seed-{seed}" / "metrics.json").read_text(encoding="utf-8"))
 
 
 def _summarise(out: Path, config: FusionConfig, features: FeatureSet, failed: int) -> dict[str, Any]:

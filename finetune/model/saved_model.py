@@ -147,6 +147,12 @@ def write_record(directory: Path, record: dict[str, Any], names: Iterable[str]) 
     sync_folder(directory)
 
 
+def vouched(directory: Path) -> frozenset[str]:
+    """Names of the files that `model.json` vouches for; none where there is no model."""
+    path = directory / RECORD
+    return frozenset(read_json_object(path).get("files", {}) if path.exists() else ())
+
+
 def vouch_again(directory: Path, names: Iterable[str]) -> None:
     """Let `model.json` vouch for files that were written anew after it."""
     record = read_json_object(directory / RECORD)

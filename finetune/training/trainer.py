@@ -8,7 +8,6 @@ head and are complete once their marker is there.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from finetune.training.training_log import TrainingLog
 from pipelines.atomic import write_json
 from pipelines.durable.checkpoints import seal, writing
 from pipelines.row import KINDS
+from pipelines.untrusted.plain_json import parsed_json
 
 CONFLICT = "conflict.json"
 """In a checkpoint, the averaged norms by modality."""
@@ -107,7 +107,7 @@ class WeightedTrainer(Trainer):
             if self.milestones.patience_is_spent(state):  # it was killed between its last step and its end
                 self.args.num_train_epochs = state.global_step // steps_per_epoch(state)
             if self.conflict:
-                self.conflict.averages = json.loads((checkpoint / CONFLICT).read_text(encoding="utf-8"))
+                self.conflict.averages = parsed_json((checkpoint / CONFLICT).read_text(encoding="utf-8"))
         try:
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except BaseException:

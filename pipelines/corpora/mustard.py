@@ -10,7 +10,6 @@ one speaker-independent split, which tests on Friends and trains on the other se
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from pipelines.decoding.source_file import is_missing, opened
 from pipelines.errors import reason
 from pipelines.media_types import MediaError
 from pipelines.untrusted import pickles
+from pipelines.untrusted.plain_json import parsed_json
 
 LAYOUT = "sarcasm_data.json, split_indices.p and the clips as utterances_final/<id>.*"
 KEYS = ("utterance", "speaker", "show", "sarcasm")
@@ -85,11 +85,11 @@ def _clip(line: Line, split: str, folder: Path, folders: ClipFolders, errors: Pa
 
 def _entries(path: Path) -> list[Line]:
     try:
-        pairs = json.loads(text_of(path), object_pairs_hook=list)
+        pairs = parsed_json(text_of(path), object_pairs_hook=list)
         if not isinstance(pairs, list) or not pairs or not all(isinstance(pair, tuple) for pair in pairs):
             raise CorpusError(f"{path}: holds no mapping of ids to entries")
         return [Line(key, _values(entry)) for key, entry in pairs]
-    except (ValueError, RecursionError) as error:  # also a number of too many digits
+    except ValueError as error:  # also a number of too many digits
         raise CorpusError(f"{path}: is no JSON in UTF-8 ({reason(error)})") from error
 
 

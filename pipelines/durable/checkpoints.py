@@ -9,7 +9,6 @@ before it stays beside it.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +21,7 @@ from pipelines.device import share
 from pipelines.errors import RunError, reason
 from pipelines.running.machine_faults import machine_fault
 from pipelines.store_files.checksums import unsealed, write_sealed
+from pipelines.untrusted.plain_json import parsed_json
 
 MARKER = "whole.json"
 """Written last into a checkpoint: without it the checkpoint is incomplete."""
@@ -113,7 +113,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         DamagedFile: If the file is missing, or holds no JSON object or another one than was written.
     """
     try:
-        return unsealed(json.loads(path.read_text(encoding="utf-8")))
+        return unsealed(parsed_json(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise DamagedFile(f"{path} is missing") from error
     except ValueError as error:  # no UTF-8, or no JSON

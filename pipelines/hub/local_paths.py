@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.atomic import strict_json
 from pipelines.errors import RunError
 from pipelines.store_files.parquet import open_file, read_group
+from pipelines.untrusted.plain_json import parsed_json
 
 if TYPE_CHECKING:
     import pyarrow
@@ -113,7 +114,7 @@ def clean_record(path: Path) -> bytes:
 
 
 def _clean_json(text: str, indent: int | None = None) -> str:
-    value = json.loads(text)
+    value = parsed_json(text)
     made = cleaned(value)
     if made == value:
         return text
@@ -180,7 +181,7 @@ def _clean_generator(text: str | None) -> str | None:
     if text is None:
         return None
     try:
-        value = json.loads(text)
+        value = parsed_json(text)
     except ValueError:
         return without_paths(text)
     made = cleaned(value)

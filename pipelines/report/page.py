@@ -16,6 +16,7 @@ from typing import Any
 from pipelines.atomic import replacing
 from pipelines.report.clips import MediaFolder, families, select
 from pipelines.report.summary import BINS, summarize
+from pipelines.running.folder_lock import FolderLock
 from pipelines.store import StoreReader
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -36,22 +37,24 @@ def write_report(store: Path, out: Path, *, model: Path | None = None, limit: in
 
     Raises:
         StoreError: If there is no store.
-        RunError: If the model has no metrics.
+        UsageError: If nothing can be written in `out`.
+        RunError: If the model has no metrics, or another run writes in `out`.
     """
     reader = StoreReader(store)
     summary = summarize(reader, model)
     chosen = select(reader, limit)
-    media = MediaFolder(out)
-    parts = _render(
-        summary=summary,
-        families=families(reader, chosen, media),
-        shown=len(chosen),
-        shown_variants=sum(len(rows) - 1 for rows in chosen),
-        bins=BINS,
-    )
-    with replacing(out / "index.html") as temporary, temporary.open("w", encoding="utf-8") as page:
-        page.writelines(parts)
-    media.sweep()
+    with FolderLock(out):
+        media = MediaFolder(out)
+        parts = _render(
+            summary=summary,
+            families=families(reader, chosen, media),
+            shown=len(chosen),
+            shown_variants=sum(len(rows) - 1 for rows in chosen),
+            bins=BINS,
+        )
+        with replacing(out / "index.html") as temporary, temporary.open("w", encoding="utf-8") as page:
+            page.writelines(parts)
+        media.sweep()
     return out / "index.html"
 
 

@@ -13,6 +13,7 @@ from pipelines.atomic import read_json_lines
 from pipelines.errors import RunError
 from pipelines.row import KINDS, SPLITS, Row, effective_size
 from pipelines.store import StoreReader, made_by
+from pipelines.untrusted.plain_json import parsed_json
 
 BINS = 20  # of the weights' histogram, over [0, 1]
 FAILURES_SHOWN = 50
@@ -118,7 +119,7 @@ def read_metrics(model: Path) -> dict[str, dict[str, float]]:
     """
     path = model / "metrics.json"
     try:
-        columns = _columns(json.loads(path.read_text(encoding="utf-8")))
+        columns = _columns(parsed_json(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise RunError(
             f"{path}: missing; `daq-msa evaluate --model {model} --data STORE` writes it"

@@ -29,6 +29,7 @@ from pipelines.errors import RunError, UsageError, reason
 from pipelines.running.machine_faults import refuse_fault
 from pipelines.running.outputs import check_output
 from pipelines.settings import Invocation
+from pipelines.untrusted.plain_json import parsed_json
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +180,7 @@ def _lock(file: int) -> bool:
 
 def _holder(file: int) -> Holder | None:
     try:
-        return Holder(**json.loads(os.pread(file, 4096, 0)))
+        return Holder(**parsed_json(os.pread(file, 4096, 0)))
     except (ValueError, TypeError):
         return None  # new, or its run was killed before it had written its name
 

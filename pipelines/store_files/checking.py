@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from pipelines.store_files.card import CARD, DamagedStore, is_store, read_card
 from pipelines.store_files.checksums import read_sealed, unsealed, verify
 from pipelines.store_files.parquet import parsing, read_table
 from pipelines.store_files.shards import open_shard, open_shards
+from pipelines.untrusted.plain_json import parsed_json
 
 STATUS = "status.json"
 SETTINGS = "settings.json"
@@ -121,7 +121,7 @@ def _rows(store: Path) -> int | str:
 
 def _read_json(path: Path) -> None:
     try:
-        json.loads(path.read_bytes())
+        parsed_json(path.read_bytes())
     except ValueError as error:
         raise DamagedFile(f"{path}: damaged: {error}") from error
 
@@ -131,7 +131,7 @@ def _read_failures(path: Path) -> None:
         raise FileNotFoundError(path)
     for number, line in json_lines(path):
         try:
-            unsealed(json.loads(line))
+            unsealed(parsed_json(line))
         except ValueError as error:
             raise DamagedFile(f"{path}: line {number} is damaged: {error}") from error
 

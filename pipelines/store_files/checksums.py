@@ -16,6 +16,7 @@ from typing import Any
 
 from pipelines.atomic import DamagedFile, publish, strict_json, write_json
 from pipelines.row import digest
+from pipelines.untrusted.plain_json import parsed_json
 
 KEY = "sha256"
 DIGITS = 16
@@ -53,7 +54,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
         DamagedFile: If it is not what was written.
     """
     try:
-        return unsealed(json.loads(path.read_bytes()))
+        return unsealed(parsed_json(path.read_bytes()))
     except ValueError as error:
         raise DamagedFile(f"{path}: damaged: {error}") from error
 

@@ -103,6 +103,7 @@ def head_of_another_model(model: Path) -> None:
 BREAKAGES: dict[str, tuple[Command, str]] = {
     "no json": (record_of(b"{"), r"model\.json is broken"),
     "no utf-8": (record_of(b"\xff{}"), r"model\.json is broken"),
+    "nested": (record_of(b"[" * 100_000), r"model\.json is broken"),
     "a list": (record_of(b"[]"), r"it is no JSON object"),
     "no settings": (record_of(b"{}"), r"lacks config, scale, seed"),
     "strange scale": (record_with(scale="metres"), r"has the scale 'metres'"),

@@ -83,7 +83,7 @@ def test_a_merged_model_is_evaluated_like_any_other(trained: Path, merged: Path,
     known = json.loads((trained / "metrics.json").read_text())["test"]
     assert json.loads((copy / "metrics.json").read_text())["test"] == known
     (copy / "metrics.json").unlink()
-    evaluation.main(["--model", str(copy), "--data", str(store)])
+    evaluation.main(["--model", str(copy), "--data", str(store), "--overwrite"])
     found = json.loads((copy / "metrics.json").read_text())["test"]["after"]
     assert found == pytest.approx(known["after"], abs=1e-4)
 

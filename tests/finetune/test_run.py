@@ -100,7 +100,10 @@ def test_a_saved_model_rates_as_the_trained_one(straight: Path, store: Path, tmp
     copy = Path(shutil.copytree(straight, tmp_path / "copy"))
     known = json.loads((copy / "metrics.json").read_text())["test"]["after"]
     (copy / "metrics.json").unlink()
-    evaluation.main(["--model", str(copy), "--data", str(store), "--batch_size", "3"])
+    command = ["--model", str(copy), "--data", str(store), "--batch_size", "3"]
+    with pytest.raises(UsageError, match=r"metrics.json is missing; --overwrite replaces it"):
+        evaluation.main(command)  # it held more than is evaluated
+    evaluation.main([*command, "--overwrite"])
     assert json.loads((copy / "metrics.json").read_text())["test"]["after"] == pytest.approx(known)
 
 

@@ -22,7 +22,9 @@ from pipelines.report.page import duration, number, write_report
 from pipelines.report.pictures import SPECTROGRAM_SIZE, spectrogram, strip
 from pipelines.report.summary import flat, read_metrics
 from pipelines.row import digest, media, new_row, variant_id
+from pipelines.running.folder_lock import NAME, FolderBusy
 from pipelines.store import StoreError, StoreReader, commit
+from tests.pipelines.running.test_folder_lock import held_by_another
 
 HOSTILE = (
     """</script><script>alert("x")</script><img src=x onerror=alert(1)> & 'quoted' {{ 7 * 7 }} <|im_end|>"""
@@ -207,6 +209,13 @@ def test_metrics_that_cannot_be_shown(tmp_path: Path, content: str | None, messa
         (tmp_path / "metrics.json").write_text(content)
     with pytest.raises(RunError, match=message):
         read_metrics(tmp_path)
+
+
+def test_two_reports_at_once_do_not_share_a_folder(store: Path, tmp_path: Path) -> None:
+    with held_by_another(tmp_path), pytest.raises(FolderBusy):
+        write_report(store, tmp_path, limit=1)
+    assert write_report(store, tmp_path, limit=1).parent == tmp_path
+    assert not (tmp_path / NAME).exists()
 
 
 def test_no_store(tmp_path: Path) -> None:

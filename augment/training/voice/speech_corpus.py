@@ -7,7 +7,6 @@ speech, and training reads only that.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from augment.voice_conversion.mel import HOP, SAMPLING_RATE, frame_count, log_me
 from pipelines import media
 from pipelines.atomic import write_json, write_json_lines
 from pipelines.errors import UsageError
+from pipelines.untrusted.plain_json import parsed_json
 
 HELD_OUT = 0.1  # share of the speakers, or of a single speaker's files, that is not trained on
 # A speaker's only recording must be long enough for a stretch and a prompt beside it.
@@ -226,7 +226,7 @@ def split(folder: Path, seed: int, setting: str = "speech") -> tuple[Recordings,
     Raises:
         UsageError: If there are too few for both.
     """
-    stored = json.loads((folder / "sounds.json").read_text(encoding="utf-8"))
+    stored = parsed_json((folder / "sounds.json").read_text(encoding="utf-8"))
     recordings = [Recording(**each) for each in stored]
     speakers = sorted({recording.speaker for recording in recordings})
     key = "speaker" if len(speakers) > 1 else "name"

@@ -35,6 +35,7 @@ from pipelines.provenance import versions
 from pipelines.row import MODALITIES, SCALES, SPLITS
 from pipelines.running.machine_faults import refuse_fault
 from pipelines.store_files.checksums import sealed, unsealed
+from pipelines.untrusted.plain_json import parsed_json
 
 SUFFIX = ".safetensors"
 METADATA_KEY = "daq_msa_features"
@@ -165,8 +166,8 @@ def _metadata(path: str, metadata: Mapping[str, str] | None) -> dict[str, Any]:
             " feature file by `daq-msa convert` or `python -m finetune.fusion.features.extract`"
         )
     try:
-        content = unsealed(json.loads((metadata or {})[METADATA_KEY]))
-    except (ValueError, RecursionError) as error:
+        content = unsealed(parsed_json((metadata or {})[METADATA_KEY]))
+    except ValueError as error:
         raise FeatureError(f"{path}: {METADATA_KEY} in its metadata is damaged ({error})") from error
     if content.get("version") != VERSION:
         found = repr(content.get("version"))[: arrays.SHOWN]
