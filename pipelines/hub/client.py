@@ -26,6 +26,8 @@ from pipelines.running.machine_faults import refuse_fault
 TRIES = 6
 LONGEST_WAIT_S = 300.0
 """The Hub counts requests in windows of five minutes, so a longer wait is not for its limits."""
+DISPENSABLE = ("/api/agent-harnesses",)
+"""Calls of huggingface_hub 2 without whose answer it goes on; they are tried once."""
 SILENCE_S = 120.0
 """A connection without a byte for so long is taken for a dropped one."""
 
@@ -51,14 +53,16 @@ class _Patient:
         """As `httpx.Client.request`.
 
         Raises:
-            _GaveUp: If it was tried `TRIES` times, or is to be tried again after `LONGEST_WAIT_S` only.
+            _GaveUp: If it was tried `TRIES` times, or once what is `DISPENSABLE`, or is to be tried again after
+                `LONGEST_WAIT_S` only.
         """
         if not isinstance(options.get("timeout"), int | float | httpx.Timeout):  # none is for ever
             options["timeout"] = httpx.Timeout(SILENCE_S)
         name = f"{method} {httpx.URL(str(url)).path}"
         files = [options[key] for key in ("data", "content") if hasattr(options.get(key), "seek")]
         starts = [file.tell() for file in files]
-        for attempt in range(1, TRIES + 1):
+        tries = 1 if name.endswith(DISPENSABLE) else TRIES
+        for attempt in range(1, tries + 1):
             for file, start in zip(files, starts, strict=True):
                 file.seek(start)
             asked = 0.0
@@ -71,9 +75,9 @@ class _Patient:
                 if not _is_passing(response):
                     return response
                 fault, asked = f"{name}: HTTP {response.status_code}", wait_asked(response.headers)
-            if attempt < TRIES:
+            if attempt < tries:
                 self._wait(fault, max(asked, 2.0 ** (attempt - 1)), attempt)
-        raise _GaveUp(f"{fault}, {TRIES} times")
+        raise _GaveUp(f"{fault}, {tries} times")
 
     def _wait(self, fault: str, wait_s: float, attempt: int) -> None:
         if wait_s > LONGEST_WAIT_S:

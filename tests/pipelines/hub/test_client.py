@@ -395,6 +395,7 @@ def test_what_the_client_asks_for_its_statistics_ends_no_push(
     monkeypatch.setattr("huggingface_hub.utils._detect_agent._registry", None, raising=False)
     here.faults = [Fault("harnesses", times=1000, status=503)]
     assert push(make_store(tmp_path / "store"), REPO, token=TOKEN, say=lambda _: None)
+    assert waits == []
 
 
 def test_an_answer_that_the_client_has_kept_ends_no_push(
