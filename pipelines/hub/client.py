@@ -53,8 +53,8 @@ class _Patient:
         """As `httpx.Client.request`.
 
         Raises:
-            _GaveUp: If it was tried `TRIES` times, or once what is `DISPENSABLE`, or is to be tried again after
-                `LONGEST_WAIT_S` only.
+            _GaveUp: If it was tried `TRIES` times (once, if it is `DISPENSABLE`), or is to be tried again
+                after `LONGEST_WAIT_S` only.
         """
         if not isinstance(options.get("timeout"), int | float | httpx.Timeout):  # none is for ever
             options["timeout"] = httpx.Timeout(SILENCE_S)
