@@ -38,7 +38,8 @@ OF_STAGES: dict[str, Callable[..., Iterator[Trial]]] = {
 ALONE: dict[str, Callable[..., Iterator[Trial]]] = {"push": hub.trials, "hostile": inputs.trials}
 KINDS = (*OF_STAGES, *ALONE)
 LONGEST = ("finetune", "finetune.fusion", "import")
-"""Stages whose trials take longest. Begun last, they would keep one process busy, the others idle."""
+"""Stages whose trials take longest. Begun last, they would keep one process busy, the others idle. So would
+pushes, which spend their time waiting and begin first."""
 
 
 def main(argv: list[str]) -> int:
@@ -71,8 +72,8 @@ def _all(out: Path, planned: list[tuple[str, str]], short: bool, jobs: int) -> l
     """
     fork = get_context("fork")  # they have imported what the programs import
     left = fork.SimpleQueue()
-    longest_first = sorted(range(len(planned)), key=lambda number: planned[number][1] not in LONGEST)
-    for number in [*longest_first, *[None] * jobs]:
+    order = sorted(planned, key=lambda each: (each[0] != "push", each[1] not in LONGEST))
+    for number in [*map(planned.index, order), *[None] * jobs]:
         left.put(number)
     files = [out / f"job-{job}" / "trials.jsonl" for job in range(jobs)]
     workers = [fork.Process(target=_work, args=(file, left, planned, short)) for file in files]
