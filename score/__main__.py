@@ -10,10 +10,12 @@ FLAGS = {"reweigh": "compute weights again from signals stored at --out; decodes
 
 def main(argv: list[str]) -> None:
     from pipelines.settings import parse_stage
-    from score.run import ScoreConfig, reweigh, run
+    from score.settings import ScoreConfig
 
     needs = ("out",) if "--reweigh" in argv else ("data", "out")
     invocation = parse_stage(ScoreConfig, "score", argv, prog="python -m score", flags=FLAGS, needs=needs)
+    from score.run import reweigh, run  # after the parsing: --help does not wait for numpy
+
     (reweigh if invocation.flags["reweigh"] else run)(invocation)
 
 

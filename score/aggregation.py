@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +14,12 @@ from score import label_probability
 from score.calibrate import GOOD, Anchors, Calibration, Pairs, calibrate
 from score.media.clip import FEATURE_SIZES
 from score.predictor import Copies, Predictor, cross_fit, of_track
+from score.settings import Ruined, Scale
 from score.signals.catalogue import JUDGED, MODALITIES, SIGNALS, Modality, column, judged
 from score.weights import anchored, newness, quantiles, weights
 
 logger = logging.getLogger(__name__)
 
-Scale = Literal["anchored", "ranks"]
-Ruined = Literal["keep", "drop"]
 AGREEMENTS: dict[str, Modality] = {f"{modality}_agreement": modality for modality in MODALITIES}
 """The signals that a predictor computes: of the video, of the audio, and of both."""
 THRESHOLDS = tuple(round(0.1 * tenths, 1) for tenths in range(1, 10))

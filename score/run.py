@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +28,10 @@ from pipelines.runner import Stage, Task
 from pipelines.running.folder_lock import alone_in_its_folder
 from pipelines.store import StoreReader, committed_generation, made_by
 from score import calibrate, label_probability, measurement, planning, plots
-from score.aggregation import Ruined, Scale, Variants, judge, unscored, weigh
+from score.aggregation import Variants, judge, unscored, weigh
 from score.models import loading
-from score.models.settings import ModelSettings
-from score.signals.catalogue import SIGNALS, WEIGHED, column, of_models
-from score.weights import check_settings
+from score.settings import ScoreConfig
+from score.signals.catalogue import SIGNALS, column, of_models
 
 if TYPE_CHECKING:
     from pipelines.settings import Invocation
@@ -44,61 +42,6 @@ BATCH = 8
 WEIGHING = ("scale", "ruined", "low", "high", "gamma", "floor", "novelty")
 """The settings of `weigh`."""
 SCORES = [column(name) for name in SIGNALS]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreConfig:
-    """Stage 1b: a reliability weight for each variant."""
-
-    scale: Scale = "anchored"
-    """`anchored`: weight 1 is for the quality of harmless changes of the corpus' own clips, and the smallest
-    for that of mismatched and corrupted ones. `ranks`: for the variants' own quantiles `low` and `high`."""
-    ruined: Ruined = "keep"
-    """What becomes of variants worse than mismatched and corrupted clips, which weights.json lists: `keep`
-    gives them the smallest weight, `drop` weight 0, so that training leaves them out."""
-    low: float = 0.1
-    """Of `ranks`: qualities up to this quantile of the variants' get the smallest weight; in [0, 1)."""
-    high: float = 0.9
-    """Of `ranks`: qualities from this quantile on get weight 1; in (low, 1]. Both also scale novelty."""
-    gamma: float = 1.0
-    """Exponent of the weight, above 0: above 1, variants of medium quality count less, below 1 more."""
-    floor: float = 0.1
-    """Smallest weight before the exponent, in [0, 1]."""
-    novelty: float = 0.0
-    """Exponent of a factor for the novelty of a variant, 0 or more; 0 ignores novelty."""
-    calibration_clips: int = 64
-    """Number of training originals to make good and bad pairs from, 0 or more; spread over the corpus."""
-    folds: int = 5
-    """Cross-validation folds of the label predictor, 2 or more, split by group."""
-    signals: tuple[str, ...] | None = None
-    """Signals that count towards the quality, by name (docs/scoring.md lists them); null for all.
-    All are measured and stored, so that --reweigh can choose others."""
-    disabled_signals: tuple[str, ...] = ()
-    """Signals that do not count, by name."""
-    label_probability: str | None = None
-    """A Parquet file with `id` and `log_probability`, for `cross_label`: the probability of each row's label
-    under a frozen multimodal model, as python -m finetune.label_probability writes it."""
-    models: ModelSettings = field(default_factory=ModelSettings)
-
-    def __post_init__(self) -> None:
-        check_settings(low=self.low, high=self.high, gamma=self.gamma, floor=self.floor)
-        if not 0 <= self.novelty < float("inf"):
-            raise ValueError(f"novelty: {self.novelty:g} is not 0 or more and finite")
-        if self.calibration_clips < 0:
-            raise ValueError(f"calibration_clips: {self.calibration_clips} is negative; take 0 or more")
-        if self.folds < 2:
-            raise ValueError(f"folds: {self.folds} is not 2 or more")
-        for key in ("signals", "disabled_signals"):
-            unknown = [name for name in getattr(self, key) or () if name not in WEIGHED]
-            if unknown:
-                raise ValueError(f"{key}: got {', '.join(unknown)}; takes {', '.join(WEIGHED)}")
-        if not self.counted():
-            raise ValueError("disabled_signals: no signal is left that counts; disable fewer")
-
-    def counted(self) -> list[str]:
-        """The signals that count, if available."""
-        chosen = WEIGHED if self.signals is None else self.signals
-        return [name for name in chosen if name not in self.disabled_signals]
 
 
 @alone_in_its_folder

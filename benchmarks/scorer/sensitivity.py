@@ -58,8 +58,9 @@ def run(
     Returns:
         The content of `benchmark.json`.
     """
-    from score.run import ScoreConfig, reweigh
+    from score.run import reweigh
     from score.run import run as score
+    from score.settings import ScoreConfig
 
     store = out / "corrupted"
     made = write_corrupted(corpus, store, corruptions, corrupted=corrupted, seed=seed, command=command)

@@ -11,8 +11,8 @@ import numpy as np
 
 from pipelines import media
 from score.media.audio import FEATURE_BANDS, SAMPLING_RATE, AudioTrack
+from score.media.similarity import FLAT
 from score.media.video import FEATURES, MAX_FPS, MAX_SIDE, Pixels, VideoTrack
-from score.similarity import FLAT
 
 MOUTH_CELLS = 16
 """How many cells of the video's grid are taken for the mouth."""

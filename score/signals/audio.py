@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from score.media.audio import SAMPLING_RATE, AudioTrack
-from score.similarity import concordance, pearson
+from score.media.similarity import concordance, pearson
 
 MIN_VOICED = 6
 """Fewest voiced frames of 16 ms in the source."""

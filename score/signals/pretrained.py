@@ -8,8 +8,8 @@ import numpy as np
 
 from pipelines.word_errors import units
 from score.media.audio import AudioTrack
+from score.media.similarity import agreement
 from score.media.video import VideoTrack
-from score.similarity import agreement
 
 UNDERSTOOD = 0.5
 """Largest error rate of the source; above it the recogniser does not understand it well enough."""

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from score.media.similarity import pearson
 from score.media.video import VideoTrack
 from score.models.faces import Faces
-from score.similarity import pearson
 
 MIN_FACES = 5
 """Fewest frames of the source with a face."""

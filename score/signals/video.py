@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from score.media.similarity import smoothed
 from score.media.video import VideoTrack, pooled
-from score.similarity import smoothed
 
 RESTING = 0.005
 """Added to the change, in deviations of the brightness: less than this is not visible."""

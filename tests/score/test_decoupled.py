@@ -13,7 +13,8 @@ from pipelines.media import encode_audio, encode_video, read_audio, read_video
 from pipelines.row import Row
 from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
-from score.run import ScoreConfig, run
+from score.run import run
+from score.settings import ScoreConfig
 from tests.score.clips import FPS, original, restyled, variant, with_noise, write_store
 
 TRAINED = ("finetune", "augment", "peft", "transformers.models.qwen2_5_omni")

@@ -15,7 +15,8 @@ from pipelines.media import encode_audio, read_audio
 from pipelines.row import Row
 from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
-from score.run import ScoreConfig, reweigh, run
+from score.run import reweigh, run
+from score.settings import ScoreConfig
 from tests.score.clips import original, variant, with_noise, write_store
 
 

@@ -9,13 +9,13 @@ from pipelines.word_errors import units
 from score.calibrate import calibrate
 from score.media.audio import AudioTrack
 from score.media.clip import Clip
+from score.media.similarity import agreement
 from score.media.video import VideoTrack
 from score.models.faces import FaceFinder, crop
 from score.models.feature_extractors import extract
 from score.models.quality import HOP, WINDOW, WORST, SpeechQuality, windowed
 from score.signals import pretrained, pretrained_face
 from score.signals.catalogue import measure
-from score.similarity import agreement
 from tests.score.clips import voice, with_noise
 from tests.score.detector import Detector, picture, seen
 

@@ -23,7 +23,8 @@ from score.measurement import Comparison
 from score.media.clip import Clip, analysis_fps, decode_video
 from score.media.video import MAX_SIDE, MODEL_SIDE, Pixels
 from score.models import loading
-from score.run import SCORES, ScoreConfig, run
+from score.run import SCORES, run
+from score.settings import ScoreConfig
 from score.signals.catalogue import SIGNALS, Signal, column, measure, of_models
 from tests import tiny_observers
 from tests.score.clips import FPS, blurred, original, restyled, variant, with_noise, write_store

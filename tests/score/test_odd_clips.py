@@ -11,7 +11,8 @@ from pipelines.media import encode_audio, encode_video, read_audio, read_video
 from pipelines.row import Row, media, new_row
 from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
-from score.run import SCORES, ScoreConfig, run
+from score.run import SCORES, run
+from score.settings import ScoreConfig
 from tests.score.clips import FPS, blurred, face, original, variant, voice, with_noise, write_store
 
 SECONDS, SIDE = 2.0, 96

@@ -24,7 +24,8 @@ from score import calibrate, measurement
 from score.__main__ import FLAGS, main
 from score.measurement import Comparison
 from score.picture_perturbation import another_look
-from score.run import SCORES, ScoreConfig, reweigh, run
+from score.run import SCORES, reweigh, run
+from score.settings import ScoreConfig
 from score.signals.catalogue import JUDGED
 from score.voice_perturbation import another_voice
 from tests import processes

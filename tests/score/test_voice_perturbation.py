@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines import pitch
-from score.similarity import pearson
+from score.media.similarity import pearson
 from score.voice_perturbation import OCTAVES, another_voice
 from tests.score.clips import voice
 
