@@ -58,8 +58,6 @@ class Signal:
     bad: Bad = "mismatched"
     chance: bool = False
     """Whether unrelated clips may have a good value by chance."""
-    mood: bool = False
-    """Whether it tells the mood, not how well a clip is made; `score.aggregation` says how much it counts."""
     default_anchors: tuple[float, float] | None = None
     """Bad and good value if a corpus has too few clips to find its own; None leaves the signal out there."""
     version: int = 1
@@ -71,7 +69,7 @@ class Signal:
     @property
     def veto_only(self) -> bool:
         """Whether another clip may have as good a value, so that it can lower a quality but not raise it."""
-        return (self.chance or self.bad != "mismatched") and not self.mood
+        return self.chance or self.bad != "mismatched"
 
 
 SIGNALS: dict[str, Signal] = {
@@ -81,16 +79,17 @@ SIGNALS: dict[str, Signal] = {
     "video_activity": Signal("video", activity.activity, bad="corrupted", default_anchors=(0.4, 0.9)),
     "video_length": Signal("video", activity.length, bad="neither", default_anchors=(-0.4, -0.1)),
     "video_sharpness": Signal("video", video.sharpness, bad="corrupted", default_anchors=(0.3, 0.97)),
-    "video_agreement": Signal("video", None, chance=True, mood=True),
+    "video_agreement": Signal("video", None, chance=True),
     "video_novelty": Signal("video", video.novelty, direction="none"),
     "audio_pitch": Signal("audio", audio.pitch, default_anchors=(0.0, 0.99)),
     "audio_energy": Signal("audio", audio.energy, default_anchors=(0.1, 0.99)),
     "audio_articulation": Signal("audio", audio.articulation, default_anchors=(0.1, 0.99)),
     "audio_length": Signal("audio", audio.length, bad="neither", default_anchors=(-0.4, -0.1)),
     "audio_clarity": Signal("audio", audio.clarity, bad="corrupted", default_anchors=(-22, -4)),
-    "audio_agreement": Signal("audio", None, chance=True, mood=True),
+    "audio_agreement": Signal("audio", None, chance=True),
     "audio_novelty": Signal("audio", audio.novelty, direction="none"),
     "cross_sync": Signal("cross", sync.measure, default_anchors=(-0.7, 0.0)),
+    "cross_agreement": Signal("cross", None, chance=True),
     "video_content": Signal("video", pretrained.content, default_anchors=(0.7, 0.97), model="image"),
     "video_face": Signal(
         "video", pretrained_face.presence, bad="neither", default_anchors=(0.5, 0.9), model="face"

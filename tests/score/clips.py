@@ -161,6 +161,7 @@ RANGES = {
     "audio_agreement": (float("-inf"), 0),
     "audio_novelty": (0, float("inf")),
     "cross_sync": (-2, 2),
+    "cross_agreement": (float("-inf"), 0),
     "video_content": (-1, 1),
     "video_face": (0, 1),
     "video_landmarks": (-1, 1),
