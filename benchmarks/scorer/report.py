@@ -201,12 +201,10 @@ def markdown(report: Mapping[str, Any]) -> str:
     )
     names = {"track": "the track's quality", OVERALL: "the overall quality"}
     verdicts = "\n".join(f"- By {names[name]}, {_sentence(each)}" for name, each in report["verdict"].items())
-    head = ("corruption", "severities", "clips", "quality", "tau", "area", "quality_cross")
+    head = ("corruption", "severities", "clips", "quality", "tau", "area", "area, copy", "quality_cross")
     used = {name: each for name, each in report["corruptions"].items() if each["severities"][0]["rows"]}
     lines = [_cells(name, each) for name, each in used.items()]
-    corruptions = table((*head, OVERALL, "tau", "area"), lines)
-    moved = max((each["other"] for each in used.values() if each["other"] is not None), default=0.0)
-    verdicts += f"\n- The quality of the track that was not changed is at most {moved:.2f} below 1."
+    corruptions = table((*head, OVERALL, "tau", "area", "other"), lines)
     return f"{summary}\n\n{verdicts}\n\n{corruptions}\n\n{_signal_table(report['corruptions'])}\n"
 
 
@@ -228,9 +226,10 @@ def _cells(name: str, figures: Mapping[str, Any]) -> list[str]:
     quality, cross, whole = (
         " · ".join(_number(each[key]) for each in severities) for key in ("quality", "quality_cross", OVERALL)
     )
-    own, together = ([_number(each.get(key)) for key in ("tau", "area")] for each in (figures, overall))
-    clips = f"{severities[0]['rows']}"
-    return [name, f"{values} {figures['unit']}", clips, quality, *own, cross, whole, *together]
+    areas, whole_areas = (" · ".join(map(_number, each.get("areas", ()))) for each in (figures, overall))
+    own = [quality, _number(figures.get("tau")), areas, _number(figures.get("area_copy"))]
+    together = [cross, whole, _number(overall.get("tau")), whole_areas, _number(figures["other"])]
+    return [name, f"{values} {figures['unit']}", f"{severities[0]['rows']}", *own, *together]
 
 
 def _signal_table(corruptions: Mapping[str, Any]) -> str:

@@ -18,10 +18,8 @@ WINDOW = 400
 """Samples of a window for loudness and spectrum: 25 ms."""
 BANDS = 24
 """Mel bands from 60 Hz to 7.6 kHz."""
-FEATURES = 12
-"""Length of the pooled features."""
-LARGEST_CHANGE = 0.2
-"""Octaves from frame to frame beyond which a change of the pitch is the tracker's error."""
+FEATURE_BANDS = 18
+"""The bands below 4 kHz, used by the pooled features: a muffled voice has the same sentiment."""
 DYNAMICS_DB = 50.0
 """Loudness further below the clip's loudest moment counts as silence."""
 _SILENT = 1e-4  # amplitude; below this a clip is silent
@@ -76,21 +74,22 @@ class AudioTrack:
 
     @cached_property
     def features(self) -> np.ndarray:
-        """Pooled features of the prosody, float32 (FEATURES,): how it is said, and not by whom.
+        """Pooled features of the speaking style, float32 (2 * FEATURE_BANDS + 7,).
 
-        Of the pitch in octaves: mean, deviation, distances from its median to the 10 % and to the 90 %
-        quantile and between its quartiles, mean change from frame to frame, rise over the clip. Share of
-        voiced frames. Of the loudness in dB: deviation, mean change from frame to frame. Loudness peaks per
-        second, duration in seconds. The spectrum, which differs most from voice to voice, is left out.
+        Mean spectrum and its deviation, mean, deviation and range of the pitch, share of voiced
+        frames, deviation of the loudness, loudness peaks per second, duration in seconds.
         """
-        return np.concatenate([_melody(self.pitch), self._rhythm()]).astype(np.float32)
-
-    def _rhythm(self) -> np.ndarray:
+        voiced = self.pitch[np.isfinite(self.pitch)]
+        pitch = (0,) * 3
+        if len(voiced):
+            pitch = (voiced.mean(), voiced.std(), np.ptp(np.quantile(voiced, (0.1, 0.9))))
         smooth = np.convolve(self.energy, np.hanning(17) / np.hanning(17).sum(), "same")
         beats = ((smooth[1:-1] > smooth[:-2]) & (smooth[1:-1] >= smooth[2:]) & (smooth[1:-1] > -25)).sum()
         duration_s = len(self.samples) / SAMPLING_RATE
-        changes = np.abs(np.diff(self.energy)).mean() if len(self.energy) > 1 else 0.0
-        return np.array([self.energy.std(), changes, beats / duration_s, duration_s])
+        rhythm = (len(voiced) / len(self.pitch), self.energy.std(), beats / duration_s, duration_s)
+        bands = self.bands[:, :FEATURE_BANDS]
+        loud = bands[self.energy > -30].mean(axis=0)
+        return np.concatenate([loud - loud.mean(), bands.std(axis=0), pitch, rhythm]).astype(np.float32)
 
     def energy_at(self, fps: float, length: int) -> np.ndarray:
         """Mean loudness during each of `length` video frames, (n,) with n at most `length`."""
@@ -98,25 +97,6 @@ class AudioTrack:
         bounds = bounds[bounds <= len(self.energy)]
         sums = np.concatenate([[0.0], np.cumsum(self.energy)])
         return np.diff(sums[bounds]) / np.maximum(np.diff(bounds), 1)
-
-
-def _melody(pitch: np.ndarray) -> np.ndarray:
-    """What `AudioTrack.features` has of the pitch, (8,); zeros if no frame is voiced."""
-    at = np.flatnonzero(np.isfinite(pitch))
-    voiced = pitch[at]
-    if not len(voiced):
-        return np.zeros(8)
-    low, lower, middle, upper, high = np.quantile(voiced, (0.1, 0.25, 0.5, 0.75, 0.9))
-    changes = np.diff(pitch)
-    changes = np.abs(changes[np.isfinite(changes)])
-    # Pitch trackers jump by octaves.
-    change = np.minimum(changes, LARGEST_CHANGE).mean() if len(changes) else 0.0
-    time = at / len(pitch) - (at / len(pitch)).mean()
-    rise = (time * voiced).sum() / max(float((time * time).sum()), 1e-6)
-    share = len(voiced) / len(pitch)
-    return np.array(
-        [voiced.mean(), voiced.std(), middle - low, high - middle, upper - lower, change, rise, share]
-    )
 
 
 def _frames(samples: np.ndarray, window: int) -> np.ndarray:
