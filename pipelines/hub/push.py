@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.errors import UsageError, listed
-from pipelines.hub.client import PushError, patience, told
 from pipelines.hub.local_paths import clean_record, clean_shard
+from pipelines.hub.request_retries import PushError, patience, told
 from pipelines.hub.terms import check_store
 from pipelines.store import StoreReader, shards
 

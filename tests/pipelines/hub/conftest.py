@@ -89,5 +89,5 @@ def here(hub: StandInHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds of each wait, which takes no time."""
     made: list[float] = []
-    monkeypatch.setattr("pipelines.hub.client.sleep", made.append)
+    monkeypatch.setattr("pipelines.hub.request_retries.sleep", made.append)
     return made

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.hub.client import LONGEST_WAIT_S, TRIES, PushError, told, wait_asked
 from pipelines.hub.push import push
+from pipelines.hub.request_retries import LONGEST_WAIT_S, TRIES, PushError, told, wait_asked
 from pipelines.row import digest
 from pipelines.store import commit
 from tests.hub_server import Fault, Repository, StandInHub, Stored
@@ -133,7 +133,7 @@ def test_every_call_is_tried_again(trial: Trial, waits: list[float], fault: Faul
 def test_a_silent_call_is_tried_again(
     trial: Trial, waits: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.hub.client.SILENCE_S", 0.3)
+    monkeypatch.setattr("pipelines.hub.request_retries.SILENCE_S", 0.3)
     for call in trial.calls:
         trial.start()
         trial.hub.faults = [Fault(call, delay_s=1.0)]
@@ -226,7 +226,7 @@ def test_waits_that_servers_ask_for(
     from huggingface_hub.utils import httpx
 
     encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    monkeypatch.setattr("pipelines.hub.client.time", lambda: NOW.timestamp())
+    monkeypatch.setattr("pipelines.hub.request_retries.time", lambda: NOW.timestamp())
     assert least <= max(0.0, wait_asked(httpx.Headers(encoded))) <= most
 
 
