@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,16 +15,13 @@ from score.calibrate import GOOD, Anchors, Calibration, Pairs, calibrate
 from score.media.clip import FEATURE_SIZES
 from score.predictor import Copies, Predictor, cross_fit, of_track
 from score.settings import Ruined, Scale
-from score.signals.catalogue import JUDGED, SIGNALS, Modality, column, judged
+from score.signals.catalogue import JUDGED, MODALITIES, SIGNALS, Modality, column, judged
 from score.weights import anchored, newness, quantiles, weights
 
 logger = logging.getLogger(__name__)
 
-AGREEMENTS: dict[str, Modality] = {"video_agreement": "video", "audio_agreement": "audio"}
-"""The signals that a predictor computes, and the track that it is fitted on."""
-MOOD_WEIGHT = 8.0
-"""How often the d² of an agreement is added to that of a track if its predictor explains all of the label's
-variance; less by the share that it does not explain."""
+AGREEMENTS: dict[str, Modality] = {f"{modality}_agreement": modality for modality in MODALITIES}
+"""The signals that a predictor computes: of the video, of the audio, and of both."""
 THRESHOLDS = tuple(round(0.1 * tenths, 1) for tenths in range(1, 10))
 """Qualities for which `weights.json` has the share of variants below."""
 
@@ -95,8 +92,7 @@ def judge(
         for name, each in predictors.items()
     }
     calibration = calibrate(*pairs.by_signal(), missing | dict(unavailable or {}), unasked)
-    signal_weights = {name: MOOD_WEIGHT * each.correlation**2 for name, each in predictors.items()}
-    return Judgement(variants, replace(calibration, signal_weights=signal_weights), report, pairs)
+    return Judgement(variants, calibration, report, pairs)
 
 
 def _fit(

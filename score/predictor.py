@@ -87,11 +87,13 @@ class Predictor:
         return -np.abs(self.predict(variants - sources, groups)) / self.spread
 
 
-def of_track(features: np.ndarray, track: Modality) -> np.ndarray:
-    """Features (n, d) with the other track's set to NaN."""
+def of_track(features: np.ndarray, modality: Modality) -> np.ndarray:
+    """Features (n, d) with the other track's set to NaN; all of them for `cross`."""
+    if modality == "cross":
+        return features
     cells = FEATURE_SIZES[0]
     kept = features.copy()
-    kept[:, slice(cells, None) if track == "video" else slice(cells)] = np.nan
+    kept[:, slice(cells, None) if modality == "video" else slice(cells)] = np.nan
     return kept
 
 

@@ -1,7 +1,4 @@
-"""Which part of a track a corruption touches: one piece of it, or places all over it.
-
-For equal random draws, a larger share contains a smaller one.
-"""
+"""Which part of a track a corruption touches: one piece of it, or places all over it."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import numpy as np
 def piece(length: int, share: float, least: int, rng: np.random.Generator) -> slice:
     """A random piece with a share of a track, of at least `least` samples or frames."""
     long = min(length, max(least, round(share * length)))
-    start = round(rng.random() * (length - long))
+    start = int(rng.integers(0, length - long + 1))
     return slice(start, start + long)
 
 

@@ -58,14 +58,17 @@ def test_the_scale_is_of_whole_pairs_each_judged_as_a_variant_of_the_track_that_
     many = made({name: np.tile(each, 5).tolist() for name, each in PAIRS.signals.items()}, 5 * CASES)
     scale = many.scale(Calibration(signals=anchors, left_out={}))
 
-    def quality(*distances: float, mouth: float = 0.0) -> float:
-        return float(1 / (1 + 9 * (np.sqrt(np.mean(np.square(distances))) + mouth) ** 2))
+    def quality(*distances: float) -> float:
+        return float(1 / (1 + 9 * np.mean(np.square(distances))))
 
-    good = [quality(0.1, 0.3), quality(0.2, mouth=0.1)]  # and not what was only encoded again
+    good = [
+        quality(0.1, 0.3),
+        quality(0.2),
+    ]  # and not what was only encoded again
     bad = [quality(0.1, 0.8), quality(0.3), quality(0.2, 0.7), quality(0.4)]  # corrupted: one of each track
-    bad += [quality(0.9, mouth=1), quality(1, mouth=0.8)]  # another's sharp video is no better
-    assert scale.good == pytest.approx(np.quantile(5 * good, 0.15))
-    assert scale.bad == pytest.approx(np.quantile(5 * bad, 0.75))
+    bad += [quality(1), quality(1)]  # another's video fits no better than it is alike
+    assert scale.good == pytest.approx(np.quantile(5 * good, 0.1))
+    assert scale.bad == pytest.approx(np.quantile(5 * bad, 0.9))
     assert (scale.good_pairs, scale.bad_pairs, scale.basis) == (10, 30, "corpus")
 
 

@@ -190,7 +190,7 @@ def test_of_a_track_the_features_of_the_other_are_missing() -> None:
     assert np.isnan(of_track(features, "video")[:, cells:]).all()
     assert np.isnan(of_track(features, "audio")[:, :cells]).all()
     np.testing.assert_array_equal(of_track(features, "video")[:, :cells], features[:, :cells])
-    np.testing.assert_array_equal(of_track(features, "audio")[:, cells:], features[:, cells:])
+    np.testing.assert_array_equal(of_track(features, "cross"), features)
 
 
 def test_says_why_there_is_none() -> None:
