@@ -16,7 +16,6 @@ from safetensors.numpy import load_file
 from tests.campaign.programs import Ended
 
 FAULTS = ("lost", "wrong", "hang", "traceback", "rubbish", "executed")
-ABORTED = ", aborted by the C library"  # ends the name of a trial in which no handler could run
 # What says when, how fast and by whom a file was made differs between any two runs.
 TIMES = {
     "updated", "rows_per_second", "expected_end", "seconds", "time", "steps_per_second", "train_runtime",

@@ -11,7 +11,7 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 
-from tests.campaign.findings import ABORTED, Finding, Trial, broken_card, last_line, of_end
+from tests.campaign.findings import Finding, Trial, broken_card, last_line, of_end
 from tests.campaign.interception import UNDISTURBED, Fault
 from tests.campaign.kills import Case, Straight, again, cases, straight
 from tests.campaign.programs import Ended
@@ -22,10 +22,6 @@ ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 MEMORY = (64, 128, 256, 512)  # MiB above what the process has at its start
 HANDLES = (8, 16, 32)  # above those that it has open
 NOBODY = 65534
-ABORT_CODE = 127
-ABORT = "cannot allocate memory for thread-local data: ABORT"
-"""What glibc writes before it ends a program whose memory ends while a thread first uses a library. No
-handler of the program runs then, so it is a kill; the table counts these ends."""
 
 
 def trials(bench: Bench, name: str, short: bool = False) -> Iterator[Trial]:
@@ -72,10 +68,8 @@ def _trial(
     bench.read(case.stage, case.state)
     bench.begin(case.stage, case.begin)
     ended = bench.run(case.stage, case.more, fault=fault, prepare=prepare)
-    aborted = ended.code == ABORT_CODE and last_line(ended.told) == ABORT
-    findings = of_end(ended, ABORT_CODE) if aborted else _of_fault(ended, code)
-    name = f"{told}{ABORTED}" if aborted else told
-    return Trial("machine", case.name, name, (*findings, *broken_card(bench.out), *again(bench, case, run)))
+    findings = _of_fault(ended, code) + broken_card(bench.out)
+    return Trial("machine", case.name, told, (*findings, *again(bench, case, run)))
 
 
 def _of_fault(ended: Ended, code: int) -> list[Finding]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tests.campaign.findings import ABORTED, FAULTS, Trial
+from tests.campaign.findings import FAULTS, Trial
 
 BEGIN, END = "<!-- campaign: begin -->", "<!-- campaign: end -->"
 EXAMPLES = 3  # trials that a finding is shown with
@@ -17,21 +17,15 @@ _NAMES = re.compile(r"\.\d+\.tmp|[0-9a-f]{12,}|\.tmp\w{6}")
 
 
 def markdown(trials: Sequence[Trial]) -> str:
-    """A row for each kind of trial and what it is of: trials, and those with each fault.
-
-    Below it, how many runs the C library aborted: kills that were not planned.
-    """
+    """A row for each kind of trial and what it is of: trials, and those with each fault."""
     rows: dict[tuple[str, str], list[Trial]] = {}
     for trial in trials:
         rows.setdefault((trial.kind, trial.of.partition(",")[0]), []).append(trial)
-    aborted = sum(ABORTED in trial.name for trial in trials)
     lines = [
         f"| trial | of | trials | {' | '.join(FAULTS)} |",
         f"|---|---|---{'|---' * len(FAULTS)}|",
         *(f"| {kind} | {of} | {_cells(own)} |" for (kind, of), own in rows.items()),
         f"| **all** | | {_cells(trials)} |",
-        "",
-        f"Runs that the C library aborted for want of memory: {aborted}.",
     ]
     return "\n".join(lines)
 

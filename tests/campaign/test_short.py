@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaign.findings import ABORTED, Finding, Trial
+from tests.campaign.findings import Finding, Trial
 from tests.campaign.interception import Change, compiler
 from tests.campaign.power_loss import SPOILT, Disk, disks
 from tests.campaign.programs import ROOT
@@ -87,9 +87,6 @@ def test_the_table_counts_trials_by_their_faults(tmp_path: Path) -> None:
     twice = (Finding("lost", "a"), Finding("lost", "b"), Finding("rubbish", "c"))
     trials = [Trial("kill", "score, fresh", "x", twice), Trial("kill", "score, finished", "y")]
     assert "| kill | score | 2 | 1 | 0 | 0 | 0 | 1 | 0 |" in markdown(trials)
-    assert markdown(trials).endswith("for want of memory: 0.")
-    aborted = Trial("machine", "score, fresh", f"128 MiB of memory{ABORTED}")
-    assert markdown([*trials, aborted]).endswith("for want of memory: 1.")
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     write(tmp_path, trials, page)
