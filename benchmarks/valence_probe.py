@@ -1,7 +1,8 @@
 """Probes that estimate the valence of any puppet's face or voice, to evaluate other models with.
 
 Both are ridge regressions on puppets of the speaker pool `studio`, whose valence is known and who are in
-no corpus. They share neither features nor clips with the scorer or any trained model.
+no corpus. They share no clips with the scorer or any trained model. Both the voice's probe and the scorer's
+predictor look at the range of the pitch, by which a puppet's mood is heard.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,15 @@ from score.calibrate import GOOD, Anchors, Calibration, Pairs, calibrate
 from score.media.clip import FEATURE_SIZES
 from score.predictor import Copies, Predictor, cross_fit, of_track
 from score.settings import Ruined, Scale
-from score.signals.catalogue import JUDGED, MODALITIES, SIGNALS, Modality, column, judged
+from score.signals.catalogue import JUDGED, SIGNALS, Modality, column, judged
 from score.weights import anchored, newness, quantiles, weights
 
 logger = logging.getLogger(__name__)
 
-AGREEMENTS: dict[str, Modality] = {f"{modality}_agreement": modality for modality in MODALITIES}
-"""The signals that a predictor computes: of the video, of the audio, and of both."""
+AGREEMENTS: dict[str, Modality] = {"video_agreement": "video", "audio_agreement": "audio"}
+"""The signals that a predictor computes, and the track that it is fitted on."""
+MOST_MOOD = 8.0
+"""How often the d² of an agreement is added to that of a track at most."""
 THRESHOLDS = tuple(round(0.1 * tenths, 1) for tenths in range(1, 10))
 """Qualities for which `weights.json` has the share of variants below."""
 
@@ -92,7 +94,18 @@ def judge(
         for name, each in predictors.items()
     }
     calibration = calibrate(*pairs.by_signal(), missing | dict(unavailable or {}), unasked)
-    return Judgement(variants, calibration, report, pairs)
+    signal_weights = {name: _mood_weight(each) for name, each in predictors.items()}
+    return Judgement(variants, replace(calibration, signal_weights=signal_weights), report, pairs)
+
+
+def _mood_weight(predictor: Predictor) -> float:
+    """How often its agreement's d² is added to that of a track, in [0, `MOST_MOOD`].
+
+    The square of the variance of the label that it explains over that which it leaves, in clips that it has
+    not seen: one that tells a tenth of the variance says hardly anything. Formula ours.
+    """
+    explained = predictor.correlation**2
+    return min(MOST_MOOD, (explained / max(1 - explained, 1e-6)) ** 2)
 
 
 def _fit(

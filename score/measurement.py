@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 FILE = "measures.parquet"
 """The results of all measured rows, beside the store, which holds the signals alone. A run that adds
 variants measures those and takes the other rows' results from here."""
-VERSION = 8
+VERSION = 10
 """Version of how clips are decoded and pairs made. Raising it measures all rows again; a changed signal has
 a version of its own."""
 CACHED = 4  # decoded clips that are kept: the variants of a source follow each other

@@ -1,4 +1,4 @@
-"""A harmless change of a clip's picture, for calibration: other colours, cropped, now and then mirrored.
+"""A harmless change of a clip's picture, for calibration: other colours, cropped or shrunk, or mirrored too.
 
 What such a change costs a signal is what no variant is blamed for. Its strength is ours: about what is done
 to pictures in training (Krizhevsky et al. 2012 crop, mirror, and change colours).
@@ -10,7 +10,7 @@ import numpy as np
 
 from score.media.video import VideoTrack, resized
 
-MOST_CUT = 0.12
+MOST_CUT = 0.15
 """Share of each side that is cut away at most."""
 LEAST_CUT = 0.04
 MOST_COLOUR = 0.2
@@ -18,7 +18,7 @@ MOST_COLOUR = 0.2
 
 
 def another_look(frames: np.ndarray, seed: int) -> np.ndarray:
-    """Frames cropped and resized back, in other colours, mirrored for half of the seeds.
+    """Frames in other colours, cropped and enlarged or shrunk into a black frame; half of them mirrored.
 
     Args:
         frames: uint8 RGB (F, H, W, 3).
@@ -31,12 +31,23 @@ def another_look(frames: np.ndarray, seed: int) -> np.ndarray:
     top, left = (
         int(rng.integers(0, side - own + 1)) for side, own in zip((height, width), kept, strict=True)
     )
-    part = frames[:, top : top + kept[0], left : left + kept[1]]
-    if rng.random() < 0.5:
-        part = part[:, :, ::-1]
+    part = (slice(None), slice(top, top + kept[0]), slice(left, left + kept[1]))
+    mirrored, shrunk = rng.random(2) < 0.5
+    coloured = _recoloured(frames[:, :, ::-1] if mirrored else frames, rng)
+    if not shrunk:
+        return _resized(coloured[part], [height, width])
+    made = np.zeros_like(frames)
+    made[part] = _resized(coloured, kept)
+    return made
+
+
+def _recoloured(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     shape = 1 + rng.uniform(-MOST_COLOUR, MOST_COLOUR)
     factors = (1 + rng.uniform(-MOST_COLOUR, 0)) * (1 + rng.uniform(-MOST_COLOUR / 2, MOST_COLOUR / 2, 3))
     levels = np.arange(256) / 255
     table = np.clip(np.round(255 * levels[:, None] ** shape * factors), 0, 255).astype(np.uint8)  # (256, 3)
-    coloured = np.stack([table[part[..., channel], channel] for channel in range(3)], axis=-1)
-    return resized(VideoTrack(np.ascontiguousarray(coloured), 1.0), height, width).frames
+    return np.stack([table[frames[..., channel], channel] for channel in range(3)], axis=-1)
+
+
+def _resized(frames: np.ndarray, size: list[int]) -> np.ndarray:
+    return resized(VideoTrack(np.ascontiguousarray(frames), 1.0), *size).frames

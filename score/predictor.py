@@ -30,7 +30,13 @@ original, and a larger penalty is surer there."""
 LEAST_KEPT = 1e-3
 """Added to 1 - leverage, which is 0 for a row that alone determines its own prediction."""
 FARTHEST = 6.0
-"""Differences of features are clipped to this many standard deviations within a group."""
+"""Differences of features are clipped to this many standard deviations within a group: a band that is missing
+altogether counts no more than one that is as weak as in any original."""
+NEAR: dict[Modality, float] = {"video": FARTHEST, "audio": 0.5}
+"""Up to how many of these deviations a difference counts in full."""
+BEYOND = 0.2
+"""How much of it counts beyond that. A converted voice is farther from its source, above all in the height of
+the pitch, than a mood takes one person: that is another voice and hardly another mood."""
 MIN_ORIGINALS, MIN_GROUPS = 16, 3
 """Fewest labelled originals, and groups, to fit a predictor on."""
 MIN_CORRELATION = 0.2
@@ -43,16 +49,19 @@ class Ridge:
 
     scale: np.ndarray
     coefficients: np.ndarray
+    deviations: np.ndarray
+    """Of the features of originals within their groups, (d,)."""
 
     def predict(self, differences: np.ndarray) -> np.ndarray:
         """By how much labels differ, (n,), for differences of features (n, d); NaN, a missing track, is none.
 
-        Each is clipped to `FARTHEST` deviations: a band that is missing altogether counts no more than one
-        that is as weak as in any original.
+        What lies beyond `NEAR` deviations counts by `BEYOND`, and what lies beyond `FARTHEST` does not count.
         """
-        x = np.nan_to_num(differences.astype(np.float64) / self.scale, nan=0.0)
-        farthest = FARTHEST / np.sqrt(np.repeat(FEATURE_SIZES, FEATURE_SIZES))
-        return np.asarray(np.clip(x, -farthest, farthest) @ self.coefficients)
+        x = np.clip(differences.astype(np.float64) / self.deviations, -FARTHEST, FARTHEST)
+        limit = np.repeat([*NEAR.values()], FEATURE_SIZES)
+        near = np.clip(x, -limit, limit)
+        counted = (near + BEYOND * (x - near)) * self.deviations
+        return np.asarray(np.nan_to_num(counted / self.scale, nan=0.0) @ self.coefficients)
 
 
 @dataclass(frozen=True)
@@ -87,13 +96,11 @@ class Predictor:
         return -np.abs(self.predict(variants - sources, groups)) / self.spread
 
 
-def of_track(features: np.ndarray, modality: Modality) -> np.ndarray:
-    """Features (n, d) with the other track's set to NaN; all of them for `cross`."""
-    if modality == "cross":
-        return features
+def of_track(features: np.ndarray, track: Modality) -> np.ndarray:
+    """Features (n, d) with the other track's set to NaN."""
     cells = FEATURE_SIZES[0]
     kept = features.copy()
-    kept[:, slice(cells, None) if modality == "video" else slice(cells)] = np.nan
+    kept[:, slice(cells, None) if track == "video" else slice(cells)] = np.nan
     return kept
 
 
@@ -143,8 +150,9 @@ def cross_fit(
         clips = np.concatenate([clips, copies.of])
         x = np.concatenate([x, copies.features - means.features[copies.of]])
     for fold in range(max(fold_of.values()) + 1):
-        used = (labelled & (of_row != fold))[clips]
-        models.append(fit(x[used], targets[clips[used]], clips[used]))
+        known = labelled & (of_row != fold)
+        used = known[clips]
+        models.append(fit(x[used], targets[clips[used]], clips[used], _deviations(features[known])))
     predicted = Predictor(tuple(models), fold_of, 1.0, 0.0).predict(features, groups)[labelled]
     targets = targets[labelled]
     spread = float(predicted.std())
@@ -199,7 +207,7 @@ def assign_folds(groups: Sequence[str], folds: int) -> dict[str, int]:
     return {group: index % min(folds, len(ordered)) for index, group in enumerate(ordered)}
 
 
-def fit(features: np.ndarray, labels: np.ndarray, clips: np.ndarray) -> Ridge:
+def fit(features: np.ndarray, labels: np.ndarray, clips: np.ndarray, deviations: np.ndarray) -> Ridge:
     """Ridge regression with the largest penalty of about the smallest error.
 
     The error is that on clips that are left out with their copies; `TOLERATED` says what about means.
@@ -208,6 +216,7 @@ def fit(features: np.ndarray, labels: np.ndarray, clips: np.ndarray) -> Ridge:
         features: Relative to the means of the groups, (n, d); NaN for a missing track.
         labels: Relative to the means of the groups, (n,).
         clips: The clip of each row, (n,), the same for a clip and its copies.
+        deviations: Of the features of originals within their groups, (d,).
     """
     scale = _scale(features)
     x = np.nan_to_num(features / scale, nan=0.0)
@@ -217,18 +226,23 @@ def fit(features: np.ndarray, labels: np.ndarray, clips: np.ndarray) -> Ridge:
     most = min(errors.values()) + TOLERATED * float(labels.var())
     penalty = max(each for each, error in errors.items() if error <= most)
     coefficients, _ = rows.fit(penalty)  # the intercept is that of equal clips, 0
-    return Ridge(scale, coefficients)
+    return Ridge(scale, coefficients, deviations)
 
 
 def _scale(features: np.ndarray) -> np.ndarray:
-    """Scale of each feature, (d,), over the rows that have it.
+    """Scale of each feature, (d,). Each modality has the same total variance, of however many features."""
+    return _deviations(features) * np.sqrt(np.repeat(FEATURE_SIZES, FEATURE_SIZES))
 
-    The video's features share one scale, since cells that are empty in all originals would otherwise
-    amplify any noise there. Each modality has the same total variance, whatever its number of features.
+
+def _deviations(features: np.ndarray) -> np.ndarray:
+    """Root mean square of each feature, (d,), over the rows that have it.
+
+    The video's features share one, since cells that are empty in all originals would otherwise amplify any
+    noise there.
     """
     present = np.isfinite(features)
     counts = np.maximum(present.sum(axis=0), 1)
     deviation = np.sqrt((np.where(present, features, 0.0) ** 2).sum(axis=0) / counts)
-    cells, numbers = FEATURE_SIZES
+    cells = FEATURE_SIZES[0]
     deviation[:cells] = np.sqrt((deviation[:cells] ** 2).mean())
-    return np.maximum(deviation, 1e-6) * np.sqrt(np.repeat(FEATURE_SIZES, (cells, numbers)))
+    return np.maximum(deviation, 1e-6)

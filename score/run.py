@@ -141,6 +141,8 @@ def _weigh(
     pairs: calibrate.Pairs,
 ) -> dict[int, Row]:
     config, counted = invocation.config, calibration.of(invocation.config.counted())
+    if config.signal_weights == "equal":
+        counted = counted.equally_weighted()
     anchors = pairs.scale(counted)
     if anchors.basis == "default":
         logger.warning(

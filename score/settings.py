@@ -40,6 +40,9 @@ class ScoreConfig:
     All are measured and stored, so that --reweigh can choose others."""
     disabled_signals: tuple[str, ...] = ()
     """Signals that do not count, by name."""
+    signal_weights: Literal["fitted", "equal"] = "fitted"
+    """`fitted`: an agreement counts the more, the better its predictor tells the labels of this corpus' clips
+    that it has not seen (calibration.json has the weights). `equal`: every signal counts the same."""
     label_probability: str | None = None
     """A Parquet file with `id` and `log_probability`, for `cross_label`: the probability of each row's label
     under a frozen multimodal model, as python -m finetune.label_probability writes it."""

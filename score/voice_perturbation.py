@@ -13,8 +13,8 @@ import numpy as np
 
 from pipelines import pitch
 
-OCTAVES = 0.25
-"""Largest shift of the pitch, up or down."""
+OCTAVES = 0.6
+"""Largest shift of the pitch, up or down: about from a man's voice to a woman's."""
 FORMANTS = 0.08
 """Largest change of scale of the spectral envelope, as a share."""
 TIMBRE_DB, TIMBRE_KNOTS = 4.0, 6

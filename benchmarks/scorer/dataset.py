@@ -80,7 +80,8 @@ def variants(row: Row, corruptions: Mapping[str, Corruption], partners: Partners
         if any(other is None for other in others):
             continue
         made_id = variant_id(row["id"], kind or track, number)
-        rng = np.random.default_rng(row_seed(seed, made_id))
+        # The same draws at every severity, so that what is touched lightly is also touched severely.
+        rng = np.random.default_rng(row_seed(seed, f"{row['id']} {name}"))
         amount = severity * (rates[track] if corruption.unit == "s" else 1)
         changed = corruption.change(decoded[track], amount, rng, *others)
         encoded = encode_video(changed, clip.fps) if track == "video" else encode_audio(changed)

@@ -131,12 +131,14 @@ def redrawn(row: Row, track: Track, share: float, seed: int) -> np.ndarray:
 def double(row: Row, track: Track, seed: int) -> np.ndarray:
     """A puppet's track with the face, or the voice, of another puppet that is in no corpus.
 
-    Only this track is another's: the face moves its mouth with the clip's own voice.
+    Only this track is another's: the face moves its mouth with the clip's own voice, and the voice speaks as
+    fast and as lively as the clip's own, since a voice that does not is another reading.
     """
     from pipelines.puppets import corpus
 
     own, other = (corpus.person(name, "train", seed) for name in (row["group"], f"double of {row['group']}"))
-    who = replace(own, look=other.look) if track == "video" else replace(own, voice=other.voice)
+    voice = replace(other.voice, pace=own.voice.pace, liveliness=own.voice.liveliness)
+    who = replace(own, look=other.look) if track == "video" else replace(own, voice=voice)
     rng = np.random.default_rng(row_seed(seed, puppet(row)))
     clip = corpus.make_clip(who, corpus.valences(rng), rng)
     return clip.frames if track == "video" else clip.samples

@@ -1,4 +1,7 @@
-"""Which part of a track a corruption touches: one piece of it, or places all over it."""
+"""Which part of a track a corruption touches: one piece of it, or places all over it.
+
+For equal random draws, a larger share contains a smaller one.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 def piece(length: int, share: float, least: int, rng: np.random.Generator) -> slice:
     """A random piece with a share of a track, of at least `least` samples or frames."""
     long = min(length, max(least, round(share * length)))
-    start = int(rng.integers(0, length - long + 1))
+    start = round(rng.random() * (length - long))
     return slice(start, start + long)
 
 

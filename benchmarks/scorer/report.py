@@ -15,6 +15,7 @@ from benchmarks.scorer.partners import Track
 from pipelines.figures import drawn
 from pipelines.row import Row, provenance
 from pipelines.store import StoreReader
+from score.calibrate import of_whole
 from score.plots import KINDS
 from score.signals.catalogue import SIGNALS, column
 
@@ -22,8 +23,8 @@ COPIES: dict[Track, str] = {"video": "encoded again", "audio": "sound encoded ag
 """By track, the change that changes nothing."""
 OTHER: dict[Track, Track] = {"video": "audio", "audio": "video"}
 OVERALL = "overall"
-"""Name of what `quality` would be if only the corrupted track had been replaced: the smaller of the
-track's quality and `quality_cross`. (`quality` counts the other, unchanged track, too.)"""
+"""Name of what `quality` would be if only the corrupted track had been replaced. (`quality` counts the other,
+unchanged track, too.)"""
 LEAST_TAU, LEAST_AREA, LEAST_MEDIAN = 0.8, 0.9, 0.8
 """What a verdict takes: of a corruption at its middle severity, and of a harmless change's every severity."""
 
@@ -56,13 +57,14 @@ class ScoredVariants:
         """The area of a column at each severity of a corruption against the harmless changes of its track.
 
         Each harmless change counts the same, at all its severities: the area is the mean of those against
-        each of them.
+        each of them. Another person who is as good an example of the mood is not among them: that is another
+        recording, and may be worse than a light corruption of the clip's own.
         """
         track = self.corruptions[name].track
         against = [
             self.values(other, key)
             for other, corruption in self.corruptions.items()
-            if corruption.harmless and corruption.track == track
+            if corruption.harmless and not corruption.partner and corruption.track == track
         ]
         return [_mean(area(better.ravel(), worse) for better in against) for worse in self.values(name, key)]
 
@@ -201,10 +203,12 @@ def markdown(report: Mapping[str, Any]) -> str:
     )
     names = {"track": "the track's quality", OVERALL: "the overall quality"}
     verdicts = "\n".join(f"- By {names[name]}, {_sentence(each)}" for name, each in report["verdict"].items())
-    head = ("corruption", "severities", "clips", "quality", "tau", "area", "area, copy", "quality_cross")
+    head = ("corruption", "severities", "clips", "quality", "tau", "area", "quality_cross")
     used = {name: each for name, each in report["corruptions"].items() if each["severities"][0]["rows"]}
     lines = [_cells(name, each) for name, each in used.items()]
-    corruptions = table((*head, OVERALL, "tau", "area", "other"), lines)
+    corruptions = table((*head, OVERALL, "tau", "area"), lines)
+    moved = max((each["other"] for each in used.values() if each["other"] is not None), default=0.0)
+    verdicts += f"\n- The quality of the track that was not changed is at most {moved:.2f} below 1."
     return f"{summary}\n\n{verdicts}\n\n{corruptions}\n\n{_signal_table(report['corruptions'])}\n"
 
 
@@ -226,10 +230,9 @@ def _cells(name: str, figures: Mapping[str, Any]) -> list[str]:
     quality, cross, whole = (
         " · ".join(_number(each[key]) for each in severities) for key in ("quality", "quality_cross", OVERALL)
     )
-    areas, whole_areas = (" · ".join(map(_number, each.get("areas", ()))) for each in (figures, overall))
-    own = [quality, _number(figures.get("tau")), areas, _number(figures.get("area_copy"))]
-    together = [cross, whole, _number(overall.get("tau")), whole_areas, _number(figures["other"])]
-    return [name, f"{values} {figures['unit']}", f"{severities[0]['rows']}", *own, *together]
+    own, together = ([_number(each.get(key)) for key in ("tau", "area")] for each in (figures, overall))
+    clips = f"{severities[0]['rows']}"
+    return [name, f"{values} {figures['unit']}", clips, quality, *own, cross, whole, *together]
 
 
 def _signal_table(corruptions: Mapping[str, Any]) -> str:
@@ -278,8 +281,9 @@ def plot_benchmark(path: Path, report: Mapping[str, Any]) -> None:
 
 
 def _overall(row: Row, own: str) -> float | None:
-    qualities = [row[key] for key in (own, "quality_cross") if row[key] is not None]
-    return min(qualities, default=None)
+    track, cross = (np.array([row[key]], dtype=np.float64) for key in (own, "quality_cross"))
+    quality = float(of_whole([track], cross)[0])
+    return quality if np.isfinite(quality) else None
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

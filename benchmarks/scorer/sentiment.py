@@ -3,11 +3,12 @@
     python -m benchmarks.scorer.sentiment SCORED [SCORED ...] [--seed N]
 
 The valence of each variant in scored stores of puppets, and of its source, is estimated: that of a face by
-drawing the puppet again (`benchmarks.scorer.redrawn_faces`), that of a voice by a probe that was fitted on
+drawing the puppet again (`benchmarks.redrawn_faces`), that of a voice by a probe that was fitted on
 puppets that are in no corpus (`benchmarks.valence_probe`). The table has, by track and by what made the
 variants, Spearman's correlation of quality and weight with the negative distance of the two valences, and its
 95 % bootstrap interval over clips. For variants of both tracks, the distance is the mean over the tracks that
-differ from the source's.
+differ from the source's. `weight, novelty` is the partial rank correlation of weight and novelty for equal
+distances: 0 if a weight does not fall with what is new in a variant that shows its source's mood.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.commands import table as markdown_table
-from benchmarks.scorer.redrawn_faces import RedrawnFaces
+from benchmarks.redrawn_faces import RedrawnFaces
 from benchmarks.valence_probe import VoiceProbe
 from pipelines.errors import RunError, call
 from pipelines.media import read_audio, read_video
@@ -46,6 +47,8 @@ class Change(NamedTuple):
     own: float
     """Quality of the tracks that differ from the source's, without `quality_cross`."""
     weight: float
+    novelty: float
+    """Rank of its novelty among the store's variants, in (0, 1], mean over the tracks that differ."""
 
 
 class CachedProbes:
@@ -83,6 +86,7 @@ def changes(store: Path, probes: CachedProbes) -> Iterator[Change]:
         )
     if reader.table["quality"].null_count == reader.table.num_rows:
         raise RunError(f"{store}: has no qualities; score it first")
+    new = _novelty_ranks(reader)
     sources: dict[str, Row] = {}
     for row in reader.rows():
         if row["kind"] == "original":
@@ -91,21 +95,42 @@ def changes(store: Path, probes: CachedProbes) -> Iterator[Change]:
             source = sources.get(row["source_id"]) or next(iter(reader.rows([row["source_id"]])))
             tracks = [track for track in ("video", "audio") if row[track] and row[track] != source[track]]
             if tracks:
-                yield _change(row, source, tracks, probes)
+                known = [new[track][row["id"]] for track in tracks]
+                novelty = sum(known) / len(known)
+                yield _change(row, source, tracks, probes, novelty)
 
 
-def _change(row: Row, source: Row, tracks: Sequence[str], probes: CachedProbes) -> Change:
-    made = provenance(row)
+def _novelty_ranks(reader: StoreReader) -> dict[str, dict[str, float]]:
+    """Rank of each row's novelty among those of all rows, in (0, 1], by track and id; NaN without one."""
+    import pandas
+
+    found = {}
+    for track in ("video", "audio"):
+        name = f"score_{track}_novelty"
+        values = reader.table[name].to_pylist() if name in reader.scores else [None] * reader.table.num_rows
+        novelty = pandas.Series(values, index=reader.table["id"].to_pylist(), dtype=float)
+        found[track] = novelty.rank(pct=True).to_dict()
+    return found
+
+
+def _change(row: Row, source: Row, tracks: Sequence[str], probes: CachedProbes, novelty: float) -> Change:
     own = [row[f"quality_{track}"] for track in tracks if row[f"quality_{track}"] is not None]
     return Change(
-        made_by=made.get("corruption") or made.get("means") or made["method"],  # `means` in 0.1.0
+        made_by=made_by(row),
         kind=tracks[0] if len(tracks) == 1 else "both",
         source=row["source_id"],
         distance=float(np.mean([probes.distance(row, source, track) for track in tracks])),
         quality=row["quality"],
         own=float(np.prod(own) ** (1 / len(own))),
         weight=row["weight"],
+        novelty=novelty,
     )
+
+
+def made_by(row: Row) -> str:
+    """The corruption or the method that made a variant."""
+    made = provenance(row)
+    return str(made.get("corruption") or made.get("means") or made["method"])  # `means` in 0.1.0
 
 
 def spearman(quality: np.ndarray, distance: np.ndarray) -> float:
@@ -115,20 +140,44 @@ def spearman(quality: np.ndarray, distance: np.ndarray) -> float:
     return float(pandas.DataFrame({"a": quality, "b": -distance}).corr(method="spearman").loc["a", "b"])
 
 
-def interval(group: Sequence[Change], key: str, seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of the correlation over clips."""
+def at_equal_distance(weight: np.ndarray, novelty: np.ndarray, distance: np.ndarray) -> float:
+    """Partial rank correlation of weight and novelty given the distance, in [-1, 1]; NaN if one is constant.
+
+    (r_wn - r_wd r_nd) / √((1 - r_wd²) (1 - r_nd²)), with r Spearman's correlations.
+    """
+    import pandas
+
+    r = pandas.DataFrame({"w": weight, "n": novelty, "d": distance}).corr(method="spearman")
+    wn, wd, nd = (float(r.loc[a, b]) for a, b in ("wn", "wd", "nd"))
+    left = float(np.sqrt((1 - wd**2) * (1 - nd**2)))
+    return (wn - wd * nd) / left if left > 0 else float("nan")
+
+
+def interval(
+    group: Sequence[Change], correlation: Callable[[Sequence[Change]], float], seed: int = 0
+) -> tuple[float, float]:
+    """95 % bootstrap interval of a correlation over clips."""
     rng = np.random.default_rng(seed)
     clips = sorted({each.source for each in group})
     of = {clip: [each for each in group if each.source == clip] for clip in clips}
     correlations = []
     for _ in range(RESAMPLES):
         resample = [each for at in rng.integers(len(clips), size=len(clips)) for each in of[clips[at]]]
-        correlations.append(_correlation(resample, key))
+        correlations.append(correlation(resample))
     return tuple(np.nanquantile(correlations, (0.025, 0.975)))
 
 
-def _correlation(group: Sequence[Change], key: str) -> float:
-    return spearman(*(np.array([getattr(each, name) for each in group]) for name in (key, "distance")))
+def _arrays(group: Sequence[Change], *names: str) -> list[np.ndarray]:
+    return [np.array([getattr(each, name) for each in group]) for name in names]
+
+
+CORRELATIONS: dict[str, Callable[[Sequence[Change]], float]] = {
+    "Spearman, quality of the track": lambda group: spearman(*_arrays(group, "own", "distance")),
+    "quality": lambda group: spearman(*_arrays(group, "quality", "distance")),
+    "weight": lambda group: spearman(*_arrays(group, "weight", "distance")),
+    "weight, novelty": lambda group: at_equal_distance(*_arrays(group, "weight", "novelty", "distance")),
+}
+"""The columns of the table."""
 
 
 def table(variants: Sequence[Change]) -> str:
@@ -140,16 +189,15 @@ def table(variants: Sequence[Change]) -> str:
         groups = [("all", of_kind)] if len(makers) > 1 else []
         groups += [(maker, [each for each in of_kind if each.made_by == maker]) for maker in makers]
         rows += [_cells(kind, name, group) for name, group in groups if len(group) >= MIN_VARIANTS]
-    head = "track | made by | variants | change: 10, 50, 90 % | Spearman, quality of the track | quality"
-    return markdown_table([*head.split(" | "), "weight"], rows)
+    return markdown_table(["track", "made by", "variants", "change: 10, 50, 90 %", *CORRELATIONS], rows)
 
 
 def _cells(kind: str, name: str, group: Sequence[Change]) -> list[str]:
     quantiles = np.quantile([each.distance for each in group], (0.1, 0.5, 0.9))
     cells = [kind, name, str(len(group)), " · ".join(f"{each:.2f}" for each in quantiles)]
-    for key in ("own", "quality", "weight"):
-        low, high = interval(group, key)
-        cells.append(f"{_correlation(group, key):.2f} ({low:.2f} to {high:.2f})")
+    for correlation in CORRELATIONS.values():
+        low, high = interval(group, correlation)
+        cells.append(f"{correlation(group):.2f} ({low:.2f} to {high:.2f})")
     return cells
 
 

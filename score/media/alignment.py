@@ -11,24 +11,24 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 
+from score.media.registration import best_shifts, resized, small
 from score.media.video import Pixels, VideoTrack
 
 COARSE_SIDE, FINE_SIDE = 48, 128
 """Pixels of the longer side of the outlines, for the first and the second search."""
 ZOOMS = tuple(float(zoom) for zoom in np.geomspace(0.8, 1.3, 21))
-"""Zooms that are tried first; the second search tries `FINE_ZOOMS` times the best of them."""
-FINE_ZOOMS = (0.988, 0.994, 1.0, 1.006, 1.012)
+"""Zooms that are tried first."""
+FINE_STEPS = 4
+"""By how many pixels the second search makes the source larger or smaller than the first found it."""
 DRIFTS = tuple(float(zoom) for zoom in np.geomspace(0.88, 1.14, 13))
 """Zooms of a clip's beginning and of its end that are tried, relative to that of the whole."""
-LEAST_SHARED = 0.6
-"""Share of the smaller picture that both must show."""
 UNMOVED = 0.995
 """Correlation of the outlines as they are, from which on nothing is looked for."""
 LEFT_OVER = 0.6
@@ -42,6 +42,8 @@ PARTS = 5
 """Parts of a clip whose camera moves, each with a placement of its own."""
 MARGIN = 0.02
 """Share of what both show that is left out at each side, where a picture's border may be mixed in."""
+CHUNK = 32
+"""Frames that are moved at once."""
 MIN_FRAMES = 12
 """Fewest frames of a clip whose camera may be seen to move."""
 
@@ -106,11 +108,13 @@ def found(variant: VideoTrack, source: VideoTrack) -> Course:
     if fine.agreement(Placement()) >= UNMOVED:
         return Course((Placement(),))
     coarse = _Outlines.of(variant, source, COARSE_SIDE)
-    place = max((coarse.best(ZOOMS, mirrored=mirrored) for mirrored in (False, True)), key=coarse.agreement)
-    if coarse.clearly_better(place, Placement()):
-        place = fine.best((place.zoom * factor for factor in FINE_ZOOMS), mirrored=place.mirrored)
-    if not fine.clearly_better(place, Placement()):
-        place = Placement()
+    straight, mirrored = (coarse.best(ZOOMS, mirrored=mirrored) for mirrored in (False, True))
+    likely = [straight] if coarse.clearly_better(straight, mirrored) else [straight, mirrored]
+    place = Placement()
+    for near in likely:  # a face is much like its mirror image, so the mirrored one must be clearly better
+        other = fine.best_near(near)
+        if fine.clearly_better(other, place):
+            place = other
     return _course(variant, source, place)
 
 
@@ -131,9 +135,7 @@ def _course(variant: VideoTrack, source: VideoTrack, place: Placement) -> Course
         return Course((place,))
     zooms = np.linspace(start.zoom, end.zoom, PARTS)
     placements = [
-        _Outlines.of(variant, source, FINE_SIDE, part).best(
-            [zoom * factor for factor in FINE_ZOOMS], mirrored=place.mirrored
-        )
+        _Outlines.of(variant, source, FINE_SIDE, part).best_near(replace(place, zoom=zoom))
         for zoom, part in zip(zooms, parts, strict=True)
     ]
     middles = [(part.start + part.stop) / 2 for part in parts]
@@ -167,19 +169,47 @@ class _Outlines(NamedTuple):
     def of(cls, variant: VideoTrack, source: VideoTrack, side: int, part: slice = slice(None)) -> _Outlines:
         """Of a part of their frames, at most `side` pixels on the longer side."""
         means = (np.pad(track.edges[part].mean(axis=0), 1, mode="edge") for track in (variant, source))
-        return cls(*(_small(image, side) for image in means))
+        return cls(*(small(image, side) for image in means))
 
     def best(self, zooms: Iterable[float], *, mirrored: bool) -> Placement:
         """The placement with the highest correlation, over all shifts and these zooms."""
+        lengths = sorted({round(max(self.source.shape) * zoom) for zoom in zooms})
+        return max(self._at(lengths, mirrored), key=itemgetter(0))[1]
+
+    def best_near(self, place: Placement) -> Placement:
+        """The placement with the highest agreement, over all shifts and zooms near a placement's."""
+        start = best = round(max(self.source.shape) * place.zoom)
+        found: dict[int, Placement] = {}
+        while True:  # uphill from zoom to zoom
+            near = range(max(best - 1, start - FINE_STEPS), min(best + 1, start + FINE_STEPS) + 1)
+            lengths = [length for length in near if length not in found]
+            placements = [placed for _, placed in self._at(lengths, place.mirrored)]
+            found |= dict(zip(lengths, placements, strict=True))
+            last, best = best, max(found, key=lambda length: self.agreement(found[length]))
+            if best == last:
+                return found[best]
+
+    def _at(self, lengths: Sequence[int], mirrored: bool) -> list[tuple[float, Placement]]:
+        """Where the source fits best with each of these lengths of its longer side, after its correlation."""
         height, width = self.source.shape
+        sizes = [
+            [max(8, round(length * side / max(height, width))) for side in (height, width)]
+            for length in lengths
+        ]
         image = self.variant[:, ::-1] if mirrored else self.variant
-        found = []
-        for zoom in zooms:
-            size = [max(8, round(length * zoom)) for length in self.source.shape]
-            agreement, down, right = _best_shift(image, _resized(self.source, size))
-            found.append((agreement, zoom, right / width, down / height))
-        _, zoom, right, down = max(found)
-        return Placement(mirrored=mirrored, zoom=zoom, right=right, down=down)
+        shifts = best_shifts(image, [resized(self.source, size) for size in sizes]) if sizes else []
+        return [
+            (
+                shift.correlation,
+                Placement(
+                    mirrored=mirrored,
+                    zoom=math.sqrt(size[0] * size[1] / (height * width)),
+                    right=shift.right / width,
+                    down=shift.down / height,
+                ),
+            )
+            for shift, size in zip(shifts, sizes, strict=True)
+        ]
 
     def agreement(self, placement: Placement) -> float:
         """Correlation of the two over the area that both show, if the source's picture is at this place."""
@@ -196,72 +226,6 @@ class _Outlines(NamedTuple):
         return 1 - self.agreement(one) <= LEFT_OVER * (1 - self.agreement(other))
 
 
-def _small(image: np.ndarray, side: int) -> np.ndarray:
-    factor = side / max(image.shape)
-    return (
-        _resized(image, [max(8, round(length * factor)) for length in image.shape]) if factor < 1 else image
-    )
-
-
-def _resized(image: np.ndarray, size: list[int]) -> np.ndarray:
-    import torch
-
-    resized = torch.nn.functional.interpolate(
-        torch.from_numpy(image)[None, None], size, mode="bilinear", antialias=True
-    )
-    return np.asarray(resized[0, 0].numpy(), dtype=np.float32)
-
-
-def _best_shift(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
-    """The highest correlation of two images over their common area, and b's shift in a: down and right."""
-    padded = tuple(_fast(x + y - 1) for x, y in zip(a.shape, b.shape, strict=True))
-    spectra = [np.fft.rfft2(each, padded) for each in (np.ones_like(a), a, a * a)]
-    others = [np.conj(np.fft.rfft2(each, padded)) for each in (np.ones_like(b), b, b * b)]
-
-    def summed(of_a: int, of_b: int) -> np.ndarray:
-        return np.asarray(np.fft.irfft2(spectra[of_a] * others[of_b], padded))
-
-    count = np.maximum(summed(0, 0), 1.0)
-    sum_a, sum_b = summed(1, 0), summed(0, 1)
-    covariance = summed(1, 1) - sum_a * sum_b / count
-    spread_a, spread_b = summed(2, 0) - sum_a**2 / count, summed(0, 2) - sum_b**2 / count
-    spread = np.sqrt(np.maximum(spread_a, 1e-6) * np.maximum(spread_b, 1e-6))
-    shared = count >= LEAST_SHARED * min(a.size, b.size)
-    correlation = np.where(shared, covariance / spread, -1.0)
-    at = np.unravel_index(int(correlation.argmax()), padded)
-    down, right = (_peak(correlation, at, axis) for axis in (0, 1))
-    return float(correlation[at]), down, right
-
-
-def _peak(values: np.ndarray, at: tuple[np.intp, ...], axis: int) -> float:
-    """The place of a maximum along an axis, by a parabola through its neighbours; signed."""
-    length = values.shape[axis]
-    index = int(at[axis])
-
-    def beside(step: int) -> float:
-        place = list(at)
-        place[axis] = np.intp((index + step) % length)
-        return float(values[tuple(place)])
-
-    before, here, behind = beside(-1), beside(0), beside(1)
-    bend = before - 2 * here + behind
-    shift = 0.5 * (before - behind) / bend if min(before, behind) > -1 and bend < 0 else 0.0
-    return index + shift - (length if index > length // 2 else 0)
-
-
-@cache
-def _fast(length: int) -> int:
-    """The next length whose transform is fast: with no prime factor above 5."""
-    while True:
-        left = length
-        for prime in (2, 3, 5):
-            while left % prime == 0:
-                left //= prime
-        if left == 1:
-            return length
-        length += 1
-
-
 def _shown(frames: np.ndarray, course: Course, of_source: bool) -> np.ndarray:
     """Images (F, H, W, C) as `shown` has them, of their own type.
 
@@ -276,25 +240,22 @@ def _shown(frames: np.ndarray, course: Course, of_source: bool) -> np.ndarray:
         for length, side in zip(frames.shape[1:3], ("down", "right"), strict=True)
     )
     made = np.empty((len(frames), len(rows), len(columns), frames.shape[3]), dtype=frames.dtype)
-    for index, (frame, placement) in enumerate(zip(frames, placements, strict=True)):
-        if of_source:
-            placement = Placement()
-        elif placement.mirrored:
-            frame = frame[:, ::-1]
-        grid = torch.stack(
-            torch.meshgrid(
-                torch.from_numpy(2 * (placement.zoom * columns + placement.right) - 1).float(),
-                torch.from_numpy(2 * (placement.zoom * rows + placement.down) - 1).float(),
-                indexing="xy",
-            ),
-            dim=-1,
-        )
-        image = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float()
+    mirrored = course.placements[0].mirrored and not of_source
+    zoom, right, down = (
+        torch.tensor([getattr(Placement() if of_source else each, name) for each in placements])[:, None]
+        for name in ("zoom", "right", "down")
+    )
+    across = 2 * (zoom * torch.from_numpy(columns).float() + right) - 1  # (F, w)
+    along = 2 * (zoom * torch.from_numpy(rows).float() + down) - 1  # (F, h)
+    for start in range(0, len(frames), CHUNK):
+        part = slice(start, start + CHUNK)
+        images = torch.from_numpy(frames[part]).permute(0, 3, 1, 2).float()
+        x, y = across[part, None, :], along[part, :, None]
+        grid = torch.stack(torch.broadcast_tensors(x, y), dim=-1)
         sampled = torch.nn.functional.grid_sample(
-            image, grid[None], mode="bilinear", padding_mode="border", align_corners=False
-        )
-        sampled = sampled[0].permute(1, 2, 0)
-        made[index] = sampled.round().clamp(0, 255).byte() if frames.dtype == np.uint8 else sampled
+            images.flip(3) if mirrored else images, grid, padding_mode="border", align_corners=False
+        ).permute(0, 2, 3, 1)
+        made[part] = sampled.round().clamp(0, 255).byte() if frames.dtype == np.uint8 else sampled
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,8 +19,15 @@ WINDOW = 400
 """Samples of a window for loudness and spectrum: 25 ms."""
 BANDS = 24
 """Mel bands from 60 Hz to 7.6 kHz."""
-FEATURE_BANDS = 18
-"""The bands below 4 kHz, used by the pooled features: a muffled voice has the same sentiment."""
+FEATURES = 9
+"""Length of the pooled features."""
+STEP = 5
+"""Frames of 16 ms over which a change of the pitch is taken: longer than the tracker's jitter, within a
+syllable."""
+LARGEST_CHANGE = 0.5
+"""Octaves over `STEP` frames beyond which a change of the pitch is the tracker's error."""
+LEAST_OCTAVES = 0.01
+"""Ranges of the pitch that are far below this are none."""
 DYNAMICS_DB = 50.0
 """Loudness further below the clip's loudest moment counts as silence."""
 _SILENT = 1e-4  # amplitude; below this a clip is silent
@@ -74,22 +82,23 @@ class AudioTrack:
 
     @cached_property
     def features(self) -> np.ndarray:
-        """Pooled features of the speaking style, float32 (2 * FEATURE_BANDS + 7,).
+        """Pooled features of the prosody, float32 (FEATURES,): how it is said, and not by whom.
 
-        Mean spectrum and its deviation, mean, deviation and range of the pitch, share of voiced
-        frames, deviation of the loudness, loudness peaks per second, duration in seconds.
+        Of the pitch in octaves: mean, range from the 10 % to the 90 % quantile, range between the quartiles,
+        mean change over `STEP` frames. Share of voiced frames. Of the loudness in dB: deviation, mean change
+        from frame to frame. Loudness peaks per second, duration in seconds. All but the mean and the share
+        are logarithms to base 2, since voices differ in them by factors. Ranges are of quantiles, which a
+        tracker that jumps by octaves does not move. The spectrum, which differs most from voice to voice, is
+        left out.
         """
-        voiced = self.pitch[np.isfinite(self.pitch)]
-        pitch = (0,) * 3
-        if len(voiced):
-            pitch = (voiced.mean(), voiced.std(), np.ptp(np.quantile(voiced, (0.1, 0.9))))
+        return np.concatenate([_melody(self.pitch), self._rhythm()]).astype(np.float32)
+
+    def _rhythm(self) -> np.ndarray:
         smooth = np.convolve(self.energy, np.hanning(17) / np.hanning(17).sum(), "same")
         beats = ((smooth[1:-1] > smooth[:-2]) & (smooth[1:-1] >= smooth[2:]) & (smooth[1:-1] > -25)).sum()
         duration_s = len(self.samples) / SAMPLING_RATE
-        rhythm = (len(voiced) / len(self.pitch), self.energy.std(), beats / duration_s, duration_s)
-        bands = self.bands[:, :FEATURE_BANDS]
-        loud = bands[self.energy > -30].mean(axis=0)
-        return np.concatenate([loud - loud.mean(), bands.std(axis=0), pitch, rhythm]).astype(np.float32)
+        changes = np.abs(np.diff(self.energy)).mean() if len(self.energy) > 1 else 0.0
+        return _logarithms([self.energy.std(), changes, max(beats, 1) / duration_s, duration_s], 0.1)
 
     def energy_at(self, fps: float, length: int) -> np.ndarray:
         """Mean loudness during each of `length` video frames, (n,) with n at most `length`."""
@@ -97,6 +106,24 @@ class AudioTrack:
         bounds = bounds[bounds <= len(self.energy)]
         sums = np.concatenate([[0.0], np.cumsum(self.energy)])
         return np.diff(sums[bounds]) / np.maximum(np.diff(bounds), 1)
+
+
+def _melody(pitch: np.ndarray) -> np.ndarray:
+    """What `AudioTrack.features` has of the pitch, (5,); as of a monotone if no frame is voiced."""
+    voiced = pitch[np.isfinite(pitch)]
+    if not len(voiced):
+        return np.array([0.0, *_logarithms([0.0, 0.0, 0.0]), 0.0])
+    low, lower, upper, high = np.quantile(voiced, (0.1, 0.25, 0.75, 0.9))
+    changes = pitch[STEP:] - pitch[:-STEP]
+    changes = np.minimum(np.abs(changes[np.isfinite(changes)]), LARGEST_CHANGE)
+    change = changes.mean() if len(changes) else 0.0
+    share = len(voiced) / len(pitch)
+    return np.array([voiced.mean(), *_logarithms([high - low, upper - lower, change]), share])
+
+
+def _logarithms(values: Sequence[float], least: float = LEAST_OCTAVES) -> np.ndarray:
+    """Logarithms to base 2; what is far below `least` counts as `least`."""
+    return np.log2(np.asarray(values, dtype=np.float64) + least)
 
 
 def _frames(samples: np.ndarray, window: int) -> np.ndarray:

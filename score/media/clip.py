@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipelines import media
-from score.media.audio import FEATURE_BANDS, SAMPLING_RATE, AudioTrack
+from score.media.audio import FEATURES as AUDIO_FEATURES
+from score.media.audio import SAMPLING_RATE, AudioTrack
 from score.media.similarity import FLAT
-from score.media.video import FEATURES, MAX_FPS, MAX_SIDE, Pixels, VideoTrack
+from score.media.video import FEATURES as VIDEO_FEATURES
+from score.media.video import MAX_FPS, MAX_SIDE, Pixels, VideoTrack
 
 MOUTH_CELLS = 16
 """How many cells of the video's grid are taken for the mouth."""
-FEATURE_SIZES = (FEATURES, 2 * FEATURE_BANDS + 7)
+FEATURE_SIZES = (VIDEO_FEATURES, AUDIO_FEATURES)
 """Length of the pooled features of the video and of the audio."""
 
 

@@ -14,6 +14,8 @@ MAX_SIDE = 128
 """Most pixels of the longer side."""
 CELLS = 16
 """Cells per side of the grid of trajectories."""
+RESTING = 0.02
+"""A change of brightness from frame to frame, in deviations of the clip's, that is no motion but noise."""
 FEATURES = 3 * CELLS**2
 """Length of the pooled features."""
 MODEL_SIDE = 512
@@ -75,6 +77,14 @@ class VideoTrack:
         """Mean brightness of each cell minus that of the frame, float32 (F, CELLS * CELLS)."""
         cells = pooled(self.luma, CELLS).reshape(len(self), -1)
         return cells - cells.mean(axis=1, keepdims=True)
+
+    @cached_property
+    def moving(self) -> np.ndarray:
+        """What moves in each cell from each frame to the next, float32 (F - 1, CELLS, CELLS).
+
+        The absolute change of its brightness beyond `RESTING`, in deviations of the clip's brightness.
+        """
+        return np.maximum(np.abs(np.diff(pooled(self.normalised, CELLS), axis=0)) - RESTING, 0.0)
 
     @cached_property
     def features(self) -> np.ndarray:

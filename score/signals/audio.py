@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from score.media.audio import SAMPLING_RATE, AudioTrack
-from score.media.similarity import concordance, pearson
+from score.media.audio import AudioTrack
+from score.media.similarity import concordance, pearson, smoothed
 
 MIN_VOICED = 6
 """Fewest voiced frames of 16 ms in the source."""
@@ -15,6 +15,12 @@ NEAR_PEAK = 0.97
 """Share of the peak amplitude; clipped audio has many samples above it."""
 FEW = 1e-3
 """Share of samples near the peak that is not noticeable: unclipped speech has about 1e-4."""
+MOMENT = 10
+"""Frames of 10 ms over which a change of the loudness is averaged."""
+LOST_DB = 20.0
+"""A change of the loudness that is larger counts as this: the moment is lost either way."""
+FLOOR_DB = -40.0
+"""Loudness below this, relative to the clip's loudest moment, is silence."""
 QUIET, LOUD = 0.1, 0.95
 """Quantiles over time that define the range of a band."""
 
@@ -54,9 +60,17 @@ def articulation(variant: AudioTrack, source: AudioTrack) -> float:
     return pearson(a, b)
 
 
-def length(variant: AudioTrack, source: AudioTrack) -> float:
-    """Minus the difference of the durations in s, in (-inf, 0]; 0 if unchanged."""
-    return -abs(len(variant.samples) - len(source.samples)) / SAMPLING_RATE
+def dropouts(variant: AudioTrack, source: AudioTrack) -> float:
+    """Minus the largest change of the loudness over any `MOMENT` frames, in dB; 0 if unchanged.
+
+    The change is the mean absolute one, of loudness above `FLOOR_DB`, relative to the median change, and at
+    most `LOST_DB`. Lost packets, holes, echoes and other words show in their worst moment and hardly in a
+    mean over the clip. Formula ours.
+    """
+    length = min(len(variant.energy), len(source.energy))
+    a, b = (np.maximum(track.energy[:length], FLOOR_DB) for track in (variant, source))
+    change = np.minimum(np.abs(a - b - np.median(a - b)), LOST_DB)
+    return -float(smoothed(change, MOMENT).max())
 
 
 def clarity(variant: AudioTrack, source: AudioTrack) -> float:

@@ -11,8 +11,9 @@ from typing import Any, Literal, get_args
 
 from pipelines.row import MEDIA, Row, provenance
 from score.media.clip import Clip
+from score.media.delay import same_moments_of_audio, same_moments_of_video
 from score.models.feature_extractors import FeatureExtractors, extract
-from score.signals import activity, audio, pretrained, pretrained_face, sync, video
+from score.signals import activity, audio, pretrained, pretrained_face, sync, timing, video
 
 Modality = Literal["video", "audio", "cross"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -58,6 +59,11 @@ class Signal:
     bad: Bad = "mismatched"
     chance: bool = False
     """Whether unrelated clips may have a good value by chance."""
+    mood: bool = False
+    """Whether it tells the mood, not how well a clip is made; `score.aggregation` says how much it counts."""
+    whole: bool = False
+    """Whether it compares the tracks from end to end; others, those of models aside, compare the moments that
+    both have."""
     default_anchors: tuple[float, float] | None = None
     """Bad and good value if a corpus has too few clips to find its own; None leaves the signal out there."""
     version: int = 1
@@ -69,7 +75,7 @@ class Signal:
     @property
     def veto_only(self) -> bool:
         """Whether another clip may have as good a value, so that it can lower a quality but not raise it."""
-        return self.chance or self.bad != "mismatched"
+        return (self.chance or self.bad != "mismatched") and not self.mood
 
 
 SIGNALS: dict[str, Signal] = {
@@ -77,19 +83,29 @@ SIGNALS: dict[str, Signal] = {
     "video_structure": Signal("video", video.structure, default_anchors=(0.3, 0.97)),
     "video_motion": Signal("video", video.motion, default_anchors=(0.0, 0.97)),
     "video_activity": Signal("video", activity.activity, bad="corrupted", default_anchors=(0.4, 0.9)),
-    "video_length": Signal("video", activity.length, bad="neither", default_anchors=(-0.4, -0.1)),
+    "video_length": Signal(
+        "video", timing.length_of_video, bad="neither", whole=True, default_anchors=(-0.3, -0.1)
+    ),
+    "video_delay": Signal(
+        "video", timing.delay_of_video, bad="neither", whole=True, default_anchors=(-0.2, -0.04)
+    ),
     "video_sharpness": Signal("video", video.sharpness, bad="corrupted", default_anchors=(0.3, 0.97)),
-    "video_agreement": Signal("video", None, chance=True),
+    "video_agreement": Signal("video", None, chance=True, mood=True),
     "video_novelty": Signal("video", video.novelty, direction="none"),
     "audio_pitch": Signal("audio", audio.pitch, default_anchors=(0.0, 0.99)),
     "audio_energy": Signal("audio", audio.energy, default_anchors=(0.1, 0.99)),
     "audio_articulation": Signal("audio", audio.articulation, default_anchors=(0.1, 0.99)),
-    "audio_length": Signal("audio", audio.length, bad="neither", default_anchors=(-0.4, -0.1)),
+    "audio_dropouts": Signal("audio", audio.dropouts, bad="corrupted", default_anchors=(-17, -8)),
+    "audio_length": Signal(
+        "audio", timing.length_of_audio, bad="neither", whole=True, default_anchors=(-0.3, -0.1)
+    ),
+    "audio_delay": Signal(
+        "audio", timing.delay_of_audio, bad="neither", whole=True, default_anchors=(-0.2, -0.04)
+    ),
     "audio_clarity": Signal("audio", audio.clarity, bad="corrupted", default_anchors=(-22, -4)),
-    "audio_agreement": Signal("audio", None, chance=True),
+    "audio_agreement": Signal("audio", None, chance=True, mood=True),
     "audio_novelty": Signal("audio", audio.novelty, direction="none"),
     "cross_sync": Signal("cross", sync.measure, default_anchors=(-0.7, 0.0)),
-    "cross_agreement": Signal("cross", None, chance=True),
     "video_content": Signal("video", pretrained.content, default_anchors=(0.7, 0.97), model="image"),
     "video_face": Signal(
         "video", pretrained_face.presence, bad="neither", default_anchors=(0.5, 0.9), model="face"
@@ -113,6 +129,11 @@ SIGNALS: dict[str, Signal] = {
 }
 
 
+SAME_MOMENTS: dict[str, Callable[[Any, Any], tuple[Any, Any]]] = {
+    "video": same_moments_of_video,
+    "audio": same_moments_of_audio,
+}
+"""Takes a track of variant and source, and gives what signals compare moment by moment."""
 WEIGHED = [name for name, signal in SIGNALS.items() if signal.direction != "none"]
 """The signals that are part of a quality."""
 
@@ -151,14 +172,18 @@ def measure(
         feature_extractors: The available pre-trained models; signals of others are NaN.
     """
     values = dict.fromkeys(SIGNALS, float("nan"))
-    for name, signal in SIGNALS.items():
-        if signal.measure is None or signal.modality not in modalities:
-            continue
-        compared = _compared(variant, source, signal.modality)
+    for modality in modalities:
+        compared = _compared(variant, source, modality)
         if compared is None:
             continue
-        if signal.model is None or extract(feature_extractors or {}, signal.model, (variant, source)):
-            values[name] = signal.measure(*compared)
+        same_moments = SAME_MOMENTS[modality](*compared) if modality in SAME_MOMENTS else compared
+        for name, signal in SIGNALS.items():
+            if signal.measure is None or signal.modality != modality:
+                continue
+            if signal.model is None:
+                values[name] = signal.measure(*(compared if signal.whole else same_moments))
+            elif extract(feature_extractors or {}, signal.model, (variant, source)):
+                values[name] = signal.measure(*compared)
     return values
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from score.media.similarity import smoothed
-from score.media.video import VideoTrack, pooled
+from score.media.video import CELLS, VideoTrack, pooled
 
-RESTING = 0.005
-"""Added to the change, in deviations of the brightness: less than this is not visible."""
-CELLS = 32
-"""Cells per side over which brightness is averaged."""
+RESTING = 0.01
+"""Added to the change, in deviations of the brightness: less than this is hardly visible."""
 SMOOTHED = 5
 """Frames over which the change is averaged."""
 MIN_FRAMES = 5

@@ -62,7 +62,9 @@ def face(seed: int, mouth: np.ndarray, *, smile: float = 0.0) -> np.ndarray:
         at = x - 0.5 - sway[index]
         frames[index] = colours[0] * (0.7 + 0.3 * y[..., None])
         frames[index][(at / 0.3) ** 2 + ((y - 0.55) / 0.38) ** 2 < 1] = colours[1]
-        frames[index][((at / 0.32) ** 2 + ((y - 0.5) / 0.42) ** 2 < 1) & (y < 0.3)] = colours[2]
+        # It falls lower on one side: what a face has that its mirror image has not.
+        fringe = y < 0.3 + 0.1 * (at > 0.1)
+        frames[index][((at / 0.32) ** 2 + ((y - 0.5) / 0.42) ** 2 < 1) & fringe] = colours[2]
         for side in (-0.12, 0.12):
             frames[index][((at - side) / 0.05) ** 2 + ((y - 0.45) / 0.03) ** 2 < 1] = 20
         lips = 0.75 - smile * 4 * at**2
@@ -150,18 +152,20 @@ RANGES = {
     "video_motion": (-1, 1),
     "video_activity": (0, 1),
     "video_length": (float("-inf"), 0),
+    "video_delay": (-0.5, 0),
     "video_sharpness": (0, 1),
     "video_agreement": (float("-inf"), 0),
     "video_novelty": (0, 1),
     "audio_pitch": (-1, 1),
     "audio_energy": (-1, 1),
     "audio_articulation": (-1, 1),
+    "audio_dropouts": (float("-inf"), 0),
     "audio_length": (float("-inf"), 0),
+    "audio_delay": (-0.5, 0),
     "audio_clarity": (float("-inf"), 0),
     "audio_agreement": (float("-inf"), 0),
     "audio_novelty": (0, float("inf")),
     "cross_sync": (-2, 2),
-    "cross_agreement": (float("-inf"), 0),
     "video_content": (-1, 1),
     "video_face": (0, 1),
     "video_landmarks": (-1, 1),

@@ -1,4 +1,4 @@
-"""The signals of what moves where and when, and of lengths."""
+"""The signal of what moves where and when."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from pipelines import media
 from score.media.video import MAX_SIDE, VideoTrack
-from score.signals.activity import activity, length
+from score.signals.activity import activity
 from tests.score.clips import restyled, talking
 
 FPS = 25.0
@@ -45,7 +45,6 @@ RUINED = {
     "each frame eight times": lambda frames: held(frames, 8),
     "smear": lambda frames: smeared(frames, 9),
     "the mouth stands still": mouth_still,
-    "three frames late": lambda frames: frames[np.maximum(np.arange(len(frames)) - 3, 0)],
 }
 HARMLESS = {
     "other colours": restyled,
@@ -53,7 +52,6 @@ HARMLESS = {
         frames + np.random.default_rng(0).normal(0, 3, frames.shape), 0, 255
     ).astype(np.uint8),
     "encoded again": lambda frames: media.read_video(media.encode_video(frames, FPS)).frames,
-    "one frame late": lambda frames: frames[np.maximum(np.arange(len(frames)) - 1, 0)],
 }
 
 
@@ -73,9 +71,3 @@ def test_a_picture_that_stands_still_has_no_activity() -> None:
     assert moving is not None
     assert np.isnan(activity(moving, still))
     assert activity(VideoTrack(moving.frames[:1].repeat(len(moving), 0), moving.fps), moving) < 0.01
-
-
-def test_the_length_that_is_missing_is_told_in_seconds() -> None:
-    source = VideoTrack(np.zeros((50, 8, 8, 3), dtype=np.uint8), FPS)
-    assert length(VideoTrack(source.frames[:40], FPS), source) == pytest.approx(-0.4)
-    assert length(source, source) == 0

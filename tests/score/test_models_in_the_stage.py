@@ -124,7 +124,7 @@ def test_anchors_come_from_the_corpus_pairs(store: Path, models: dict[str, str],
     scored(store, tmp_path, image=models["image"])
     told = calibration(tmp_path)
     found = told["signals"]["video_content"]
-    assert (found["good_pairs"], found["bad_pairs"], found["basis"]) == (2 * PAIRED, PAIRED, "corpus")
+    assert (found["good_pairs"], found["bad_pairs"], found["basis"]) == (PAIRED, PAIRED, "corpus")
     assert found["bad"] < found["good"] - 0.05
 
 

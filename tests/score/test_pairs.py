@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.atomic import DamagedFile
 from pipelines.errors import RunError
-from score.calibrate import PAIRS_FILE, Anchors, Calibration, Pairs, load_pairs
+from score.calibrate import MOST, PAIRS_FILE, Anchors, Calibration, Pairs, load_pairs
 from score.signals.catalogue import SIGNALS
 
 NONE = float("nan")
@@ -58,17 +58,14 @@ def test_the_scale_is_of_whole_pairs_each_judged_as_a_variant_of_the_track_that_
     many = made({name: np.tile(each, 5).tolist() for name, each in PAIRS.signals.items()}, 5 * CASES)
     scale = many.scale(Calibration(signals=anchors, left_out={}))
 
-    def quality(*distances: float) -> float:
-        return float(1 / (1 + 9 * np.mean(np.square(distances))))
+    def quality(*distances: float, mouth: float = 0.0) -> float:
+        return float(1 / (1 + 9 * (np.mean(np.square(distances)) + min(mouth, MOST) ** 2)))
 
-    good = [
-        quality(0.1, 0.3),
-        quality(0.2),
-    ]  # and not what was only encoded again
+    good = [quality(0.1, 0.3), quality(0.2, mouth=0.1)]  # and not what was only encoded again
     bad = [quality(0.1, 0.8), quality(0.3), quality(0.2, 0.7), quality(0.4)]  # corrupted: one of each track
-    bad += [quality(1), quality(1)]  # another's video fits no better than it is alike
+    bad += [quality(0.9, mouth=1), quality(1, mouth=0.8)]  # another's sharp video is no better
     assert scale.good == pytest.approx(np.quantile(5 * good, 0.1))
-    assert scale.bad == pytest.approx(np.quantile(5 * bad, 0.9))
+    assert scale.bad == pytest.approx(np.quantile(5 * bad, 0.75))
     assert (scale.good_pairs, scale.bad_pairs, scale.basis) == (10, 30, "corpus")
 
 

@@ -13,6 +13,7 @@ from score.predictor import (
     TOLERATED,
     Copies,
     Predictor,
+    Ridge,
     _scale,
     assign_folds,
     cross_fit,
@@ -61,7 +62,7 @@ def fitted(*args: np.ndarray | list[str]) -> Predictor:
 
 def test_ridge_solves_its_normal_equations_and_leaves_one_out_as_refitting_would() -> None:
     features, labels, clips = with_copies()
-    model = fit(features, labels, clips)
+    model = fit(features, labels, clips, np.ones(SIZE))
     x = features / _scale(features)
     centred, y = x - x.mean(axis=0), labels - labels.mean()
     solutions = [
@@ -185,12 +186,25 @@ def test_what_is_farther_out_than_originals_are_counts_as_the_farthest() -> None
     np.testing.assert_array_equal(predictor.predict(far, groups[:1]), predictor.predict(farther, groups[:1]))
 
 
+def test_of_the_audio_a_difference_beyond_what_a_mood_makes_counts_little() -> None:
+    cells = FEATURE_SIZES[0]
+    model = Ridge(np.ones(SIZE), np.ones(SIZE), np.ones(SIZE))
+    for at, found in (
+        (0, [0.4, 2, 6, 6]),
+        (cells, [0.4, 0.5 + 0.2 * 1.5, 0.5 + 0.2 * 5.5, 0.5 + 0.2 * 5.5]),
+    ):
+        differences = np.full((4, SIZE), np.nan)
+        differences[:, at] = [0.4, 2, 6, 60]
+        assert model.predict(differences) == pytest.approx(found)
+        assert model.predict(-differences) == pytest.approx([-each for each in found])
+
+
 def test_of_a_track_the_features_of_the_other_are_missing() -> None:
     features, cells = data(3)[0], FEATURE_SIZES[0]
     assert np.isnan(of_track(features, "video")[:, cells:]).all()
     assert np.isnan(of_track(features, "audio")[:, :cells]).all()
     np.testing.assert_array_equal(of_track(features, "video")[:, :cells], features[:, :cells])
-    np.testing.assert_array_equal(of_track(features, "cross"), features)
+    np.testing.assert_array_equal(of_track(features, "audio")[:, cells:], features[:, cells:])
 
 
 def test_says_why_there_is_none() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.scorer.audio_faults import overdriven
+from benchmarks.scorer.audio_faults import lost_packets, overdriven
 from benchmarks.scorer.corruptions import CORRUPTIONS
 from benchmarks.scorer.harmless import raised
 from pipelines.media import read_audio, read_video
@@ -28,6 +28,7 @@ from tests.score.clips import (
 )
 
 ALL = ("video", "audio", "cross")
+TIMING = ("video_length", "audio_length", "video_delay", "audio_delay")
 MEASURED = {name: signal for name, signal in SIGNALS.items() if signal.measure and signal.model is None}
 
 
@@ -64,7 +65,7 @@ def falling(values: list[float]) -> bool:
 def test_a_copy_keeps_everything_and_is_not_new(clip: Clip) -> None:
     copy = Clip(VideoTrack(frames(clip).copy(), clip.video.fps), AudioTrack(samples(clip).copy()))
     values = measure(copy, clip, ALL)
-    best = ("audio_clarity", "cross_sync", "video_novelty", "audio_novelty", "video_length", "audio_length")
+    best = ("audio_clarity", "audio_dropouts", "cross_sync", "video_novelty", "audio_novelty", *TIMING)
     for name in MEASURED:
         assert values[name] == pytest.approx(0.0 if name in best else 1.0, abs=1e-5), name
 
@@ -189,6 +190,21 @@ def test_neither_a_gain_nor_another_pitch_costs_clarity(real: Clip) -> None:
     higher = measure(heard(raised(samples(real), 1.3, rng), real), real, ("audio",))["audio_clarity"]
     clipped = measure(heard(overdriven(samples(real), 12, rng), real), real, ("audio",))["audio_clarity"]
     assert clipped < 2 * higher < 0
+
+
+def test_a_single_hole_is_a_dropout_and_a_gain_or_another_pitch_is_none(real: Clip) -> None:
+    def dropouts(made: np.ndarray) -> float:
+        return measure(heard(made, real), real, ("audio",))["audio_dropouts"]
+
+    own = samples(real)
+    loudest = int(np.convolve(own * own, np.ones(1600), "valid").argmax())
+    hole = own.copy()
+    hole[loudest : loudest + 1600] = 0
+    lost = [lost_packets(own, share, np.random.default_rng(1)) for share in (0.1, 0.3, 0.7)]
+    assert dropouts(hole) < -15
+    assert falling([dropouts(own), *map(dropouts, lost)])
+    assert dropouts(0.25 * own) == pytest.approx(0, abs=0.1)
+    assert dropouts(raised(own, 1.3, np.random.default_rng(0))) > -8
 
 
 def test_other_words_are_noticed() -> None:
