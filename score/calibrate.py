@@ -20,8 +20,9 @@ the mean's as `signal_weights` says, and at most as much as that of d = `MOST`. 
 ends there, too.
 
 `quality` is this curve at the sum of the d² of the tracks that were changed and of the mouth: a variant is
-worse than each of its parts, damage to one track adds to that of the other, and a mouth that follows the audio
-says nothing good of a face that is not there. The choice of pairs, the curve, the mean and the sum are ours.
+worse than each of its parts, damage to one track adds to that of the other, and a mouth that follows the
+audio says nothing good of a face that is not there. The choice of pairs, the curve, the mean and the sum are
+ours.
 """
 
 from __future__ import annotations
