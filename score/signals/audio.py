@@ -61,7 +61,7 @@ def articulation(variant: AudioTrack, source: AudioTrack) -> float:
 
 
 def dropouts(variant: AudioTrack, source: AudioTrack) -> float:
-    """Minus the largest change of the loudness over any `MOMENT` frames, in dB; 0 if unchanged.
+    """Minus the largest change of the loudness over `MOMENT` frames, in [-`LOST_DB`, 0] dB; 0 if unchanged.
 
     The change is the mean absolute one, of loudness above `FLOOR_DB`, relative to the median change, and at
     most `LOST_DB`. Lost packets, holes, echoes and other words show in their worst moment and hardly in a

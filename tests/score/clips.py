@@ -159,7 +159,7 @@ RANGES = {
     "audio_pitch": (-1, 1),
     "audio_energy": (-1, 1),
     "audio_articulation": (-1, 1),
-    "audio_dropouts": (float("-inf"), 0),
+    "audio_dropouts": (-20, 0),
     "audio_length": (float("-inf"), 0),
     "audio_delay": (-0.5, 0),
     "audio_clarity": (float("-inf"), 0),
