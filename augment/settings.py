@@ -27,7 +27,7 @@ class RetrySettings:
     sets no limit."""
     strength: float = 1.0
     """Factor on the edit's strength at each further attempt, in (0, 1]; 1 changes the seed only. It has no
-    effect on audio and `wan_vace`, which have no strength."""
+    effect on audio and on video methods that have no strength."""
 
     def __post_init__(self) -> None:
         limits = {

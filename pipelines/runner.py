@@ -143,6 +143,7 @@ class Stage:
         settings: dict[str, Any],
         scores: Iterable[str] = (),
         keep: Collection[str] = (),
+        computed: Any = None,
     ) -> dict[str, int]:
         """Write the store from the finished tasks, and the records of all tasks.
 
@@ -152,6 +153,8 @@ class Stage:
             settings: For `settings.json` and the card.
             scores: Names of the `score_*` columns.
             keep: Keys of results that are not in the store but must stay available.
+            computed: What the rows have besides the tasks' results, as JSON takes it; if that is new, so
+                is the store.
 
         Returns:
             Rows per split.
@@ -168,7 +171,7 @@ class Stage:
                 " give the same command with --retry-failed"
             )
         done = [task.key for task in tasks if self.parts.done(task.key)]
-        generation = digest([done, settings["config"], settings["inputs"]])
+        generation = digest([done, settings["config"], settings["inputs"], computed])
         for key in keep:
             self.parts.hold(key)
         index = [(task.key, task.id) for task in tasks]

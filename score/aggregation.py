@@ -11,9 +11,10 @@ import numpy as np
 
 from pipelines.row import QUALITIES, Row, effective_size
 from score import label_probability
-from score.calibrate import GOOD, Anchors, Calibration, Pairs, calibrate
+from score.calibrate import GOOD, Pairs, calibrate
 from score.media.clip import FEATURE_SIZES
 from score.predictor import Copies, Predictor, cross_fit, of_track
+from score.quality import Anchors, Calibration
 from score.settings import Ruined, Scale
 from score.signals.catalogue import JUDGED, SIGNALS, Modality, column, judged
 from score.weights import anchored, newness, quantiles, weights

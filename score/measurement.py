@@ -26,9 +26,9 @@ from score.media.audio import SAMPLING_RATE, AudioTrack
 from score.media.clip import Clip, analysis_fps, decode_audio, decode_video, video_track
 from score.media.video import MAX_SIDE, MODEL_SIDE, Pixels, VideoTrack, resized
 from score.models.feature_extractors import VIDEO_MODELS, FeatureExtractors
-from score.picture_perturbation import another_look
+from score.perturbation.picture import another_look
+from score.perturbation.voice import another_voice
 from score.signals.catalogue import SIGNALS, Modality, column, judged, measure
-from score.voice_perturbation import another_voice
 
 if TYPE_CHECKING:
     import pyarrow

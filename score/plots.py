@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.figures import BLUE, GREEN, RED, drawn
-from score.calibrate import Calibration
+from score.quality import Calibration
 
 KINDS = {"video": BLUE, "audio": RED, "both": GREEN, "classic": "#999999"}
 FARTHEST = 3.0

@@ -30,6 +30,7 @@ from pipelines.store import StoreReader, committed_generation, made_by
 from score import calibrate, label_probability, measurement, planning, plots
 from score.aggregation import Variants, judge, unscored, weigh
 from score.models import loading
+from score.quality import QUALITY_AT_BAD, Calibration, load_calibration
 from score.settings import ScoreConfig
 from score.signals.catalogue import SIGNALS, column, of_models
 
@@ -123,7 +124,7 @@ def reweigh(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
         )
     rows = reader.table.to_pylist()
     variants = Variants.of(rows, range(len(rows)), dict(enumerate(rows)))
-    columns = _weigh(invocation, variants, calibrate.load(out), calibrate.load_pairs(out))
+    columns = _weigh(invocation, variants, load_calibration(out), calibrate.load_pairs(out))
     tasks = [Task(row_id, key) for key, row_id in committed_tasks(out).items()]
     tasks += [Task(failure["id"], failure["key"]) for failure in read_json_lines(out / "failures.jsonl")]
     before, kept = made_by(out), range(len(rows))
@@ -137,7 +138,7 @@ def _stage(invocation: Invocation[ScoreConfig]) -> Stage:
 def _weigh(
     invocation: Invocation[ScoreConfig],
     variants: Variants,
-    calibration: calibrate.Calibration,
+    calibration: Calibration,
     pairs: calibrate.Pairs,
 ) -> dict[int, Row]:
     config, counted = invocation.config, calibration.of(invocation.config.counted())
@@ -201,7 +202,7 @@ def _commit(
         notes=before.get("notes", ()),
     )
     rows = (reader.row(index) | columns.get(index, unscored()) for index in kept)
-    counts = stage.commit(tasks, rows, settings, SCORES)
+    counts = stage.commit(tasks, rows, settings, SCORES, computed=columns)
     total = reader.table.num_rows
     print(
         f"score: {total} rows in, {len(kept)} out, {len(columns)} of them variants with a weight,"
@@ -221,11 +222,11 @@ def _warn_of_ruined_video(reader: StoreReader, columns: Mapping[int, Row]) -> No
         if kinds[index] in ("video", "both") and row["quality_video"] is not None
     ]
     middle = float(np.median(qualities)) if qualities else 1.0
-    if middle < calibrate.QUALITY_AT_BAD:
+    if middle < QUALITY_AT_BAD:
         logger.warning(
             "the median quality_video of %d video variants is %.2g, below the %g of another clip's video: the"
             " generator ruins these clips. Look at them (daq-msa report), set augment.video.model to a"
             " checkpoint for such clips (embedded knows drawn heads only), or leave them out"
             " (score.ruined: drop, or finetune.kinds)",
-            len(qualities), middle, calibrate.QUALITY_AT_BAD,
+            len(qualities), middle, QUALITY_AT_BAD,
         )  # fmt: skip

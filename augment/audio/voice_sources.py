@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.corpora.bounded_text import CorpusError, lines_of
 from pipelines.corpora.mediafiles import AUDIO_SUFFIXES, is_clip
-from pipelines.corpora.table_file import CorpusError, lines_of
 from pipelines.decoding.container import no_media
 from pipelines.decoding.source_file import is_missing, sha256
 from pipelines.decoding.utf8 import escaped, is_utf8

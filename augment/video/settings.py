@@ -35,7 +35,8 @@ class VideoToVideoSettings:
     """Settings of all other methods, which add noise to a clip, or use it as a condition, and denoise it."""
 
     strength: float = 0.5
-    """Share of the steps, and so of the noise, in (0, 1]; 1 keeps nothing. Not for `wan_vace`."""
+    """Share of the steps, and so of the noise, in (0, 1]; 1 keeps nothing. `augment.video.methods` says which
+    methods have no strength (`has_strength`) and do not read it."""
     guidance_scale: float = 5.0
     """Scale of classifier-free guidance towards the prompt, at least 1."""
     negative_prompt: str = "blurry, distorted"
@@ -84,8 +85,8 @@ class VideoSettings:
     window: int = 14
     """Frames edited together, at least 2; with `fatezero` including the clip's middle frame."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the weights; auto is float16 on CUDA (bfloat16 for `wan`, `wan_vace` and `cogvideox`) and
-    float32 elsewhere."""
+    """Precision of the weights; auto is float32 on a CPU, and on CUDA float16, or bfloat16 for methods whose
+    checkpoints are published in it."""
     compile: bool = False
     """Whether torch compiles the denoising network, with `fatezero` its transformer blocks; for GPUs."""
     fatezero: FateZeroSettings = field(default_factory=FateZeroSettings)

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.scorer.random_parts import piece, places
 from pipelines import pitch
-from score.voice_perturbation import clipped, with_pitch
+from score.perturbation.voice import clipped, with_pitch
 
 PIECE = 1600
 """Samples of one dropped piece of speech: 100 ms."""

@@ -61,7 +61,7 @@ _VIDEO: dict[str, Corruption] = {
         "video", harmless.shifted, (0.02, 0.04, 0.06), "of each side", harmless=True
     ),
     "zoomed": Corruption("video", harmless.zoomed, (0.05, 0.1, 0.15), "of each side", harmless=True),
-    "H.265": Corruption("video", codecs.in_h265, (16, 20, 24), "rate factor", harmless=True),
+    "H.265": Corruption("video", codecs.in_h265, (16, 20, 24, 28), "rate factor", harmless=True),
     "another face, same mood": Corruption(
         "video", video_faults.instead, (1,), "time", harmless=True, partner="double"
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.scorer.video_faults import at_size, grey_levels
-from score.voice_perturbation import clipped, with_pitch
+from score.perturbation.voice import clipped, with_pitch
 
 
 def recoloured(frames: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:

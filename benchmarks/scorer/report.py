@@ -15,8 +15,8 @@ from benchmarks.scorer.partners import Track
 from pipelines.figures import drawn
 from pipelines.row import Row, provenance
 from pipelines.store import StoreReader
-from score.calibrate import of_whole
 from score.plots import KINDS
+from score.quality import of_whole
 from score.signals.catalogue import SIGNALS, column
 
 COPIES: dict[Track, str] = {"video": "encoded again", "audio": "sound encoded again"}

@@ -28,6 +28,7 @@ from pipelines.errors import RunError, call
 from pipelines.media import read_audio, read_video
 from pipelines.row import Row, provenance
 from pipelines.store import SETTINGS, StoreReader
+from score.quality import of_whole
 
 RESAMPLES = 300
 Probe = Callable[[Row, np.ndarray], float]
@@ -121,7 +122,7 @@ def _change(row: Row, source: Row, tracks: Sequence[str], probes: CachedProbes, 
         source=row["source_id"],
         distance=float(np.mean([probes.distance(row, source, track) for track in tracks])),
         quality=row["quality"],
-        own=float(np.prod(own) ** (1 / len(own))),
+        own=float(of_whole([np.array([each]) for each in own], np.array([np.nan]))[0]),
         weight=row["weight"],
         novelty=novelty,
     )

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.corpora.bounded_text import text_of
 from pipelines.corpora.mediafiles import ClipFolders
 from pipelines.corpora.table import Clip, Corpus, CorpusError, Line, ParseErrors
-from pipelines.corpora.table_file import text_of
 from pipelines.decoding.source_file import is_missing, opened
 from pipelines.errors import reason
 from pipelines.media_types import MediaError

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pipelines.corpora.table_file import CorpusError as CorpusError
-from pipelines.corpora.table_file import lines_of
+from pipelines.corpora.bounded_text import CorpusError as CorpusError
+from pipelines.corpora.bounded_text import lines_of
 from pipelines.decoding.utf8 import escaped, is_utf8
 from pipelines.errors import listed
 from pipelines.row import SCALES

@@ -15,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pipelines.decoding.source_file import MAX_BYTES, read_bytes
+from pipelines.decoding import limits
+from pipelines.decoding.source_file import read_bytes
 from pipelines.media_types import MediaError
 from pipelines.running.machine_faults import MachineFault, refuse_fault
 
@@ -34,9 +35,6 @@ FORMATS = (
 )
 # Matroska and WebM are one format to FFmpeg, as are MP4 and QuickTime.
 MP4, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
-MAX_STREAMS = 64
-MAX_LOST = 0.02  # share of a stream's packets or frames that may be beyond decoding
-MAX_PIXELS = 8192 * 8192  # of one frame: 200 MB as RGB
 _STILL_CODECS = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}
 _STILL_FORMATS = ("image2", "_pipe", "gif", "apng", "tty")
 # FFmpeg's own thresholds (dts_delta_threshold): a clock that jumps by more than this has started anew.
@@ -105,8 +103,8 @@ class Container:
         streams = self._container.streams
         if any(still in self.format for still in _STILL_FORMATS):
             raise MediaError(f"{self.name}: is a still picture or a text ({self.format}), wanted a clip")
-        if len(streams) > MAX_STREAMS:
-            raise MediaError(f"{self.name}: has {len(streams)} streams, the limit is {MAX_STREAMS}")
+        if len(streams) > limits.MAX_STREAMS:
+            raise MediaError(f"{self.name}: has {len(streams)} streams, the limit is {limits.MAX_STREAMS}")
         self.video = max(self._decodable(_moving(streams.video)), key=_video_rank, default=None)
         self.audio = max(self._decodable(streams.audio), key=self._audio_rank, default=None)
         if not self._chosen():
@@ -197,7 +195,7 @@ class Container:
             return stream.codec_context.decode(packet)
         except av.error.InvalidDataError:
             # Sound goes on behind a broken packet, such as the tags between two MP3 files that were joined.
-            if stream.type != "audio" or self.lost + 1 > max(1, MAX_LOST * self._heard):
+            if stream.type != "audio" or self.lost + 1 > max(1, limits.MAX_LOST * self._heard):
                 raise
             self.lost += 1
             return []
@@ -258,8 +256,8 @@ def _open(source: Source, name: str) -> Any:
         reason = no_media(source)
         if reason:
             raise MediaError(f"{name}: {reason}")
-        if isinstance(source, bytes) and len(source) > MAX_BYTES:
-            raise MediaError(f"{name}: has {len(source)} bytes, the limit is {MAX_BYTES}")
+        if isinstance(source, bytes) and len(source) > limits.MAX_BYTES:
+            raise MediaError(f"{name}: has {len(source)} bytes, the limit is {limits.MAX_BYTES}")
         file = io.BytesIO(source) if isinstance(source, bytes) else f"file:{source}"
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
         return av.open(file, options=options, **_tag_decoding())

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipelines.decoding.container import MATROSKA, MAX_LOST, MAX_PIXELS, MP4, Container, File, library_errors
+from pipelines.decoding import limits
+from pipelines.decoding.container import MATROSKA, MP4, Container, File, library_errors
 from pipelines.decoding.cropping import UNCROPPED, Crop, stated_crop
 from pipelines.decoding.orientation import UPRIGHT, Orientation
 from pipelines.frame_times import average_rate, frame_gap, is_constant
@@ -103,9 +104,10 @@ def scan(file: File, max_duration_s: float | None) -> Scan:
         )
     if first is None:
         raise MediaError(f"{file.name}: no frame of its video stream can be decoded")
-    if first.width * first.height > MAX_PIXELS:
+    if first.width * first.height > limits.MAX_PIXELS:
         raise MediaError(
-            f"{file.name}: its frames are {first.width}x{first.height}, the limit is {MAX_PIXELS} pixels"
+            f"{file.name}: its frames are {first.width}x{first.height},"
+            f" the limit is {limits.MAX_PIXELS} pixels"
         )
     return _scan_video(file, found, facts, video, first)
 
@@ -212,7 +214,7 @@ def _scan_video(file: File, found: Scan, stream: _Stream, packets: list[_Packet]
 def _check_lost(name: str, times: np.ndarray, stated: np.ndarray) -> None:
     """Refuse a stream of whose frames, from the first that can be decoded on, too many are lost."""
     due = int((stated >= times[0]).sum())
-    if len(times) < due - max(1, MAX_LOST * due):
+    if len(times) < due - max(1, limits.MAX_LOST * due):
         raise MediaError(f"{name}: {len(times)} of its {due} frames can be decoded, wanted all")
 
 

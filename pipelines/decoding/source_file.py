@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
+from pipelines.decoding import limits
 from pipelines.decoding.utf8 import escaped
 from pipelines.errors import reason
 from pipelines.media_types import MediaError
 from pipelines.running.machine_faults import refuse_fault
 
-MAX_BYTES = 8 * 2**30
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
@@ -86,8 +86,8 @@ def _check(path: Path, found: os.stat_result) -> None:
     for folder in _KERNEL_FOLDERS:
         if os.path.ismount(folder) and found.st_dev == Path(folder).stat().st_dev:
             raise MediaError(f"{escaped(str(path))}: lies in {folder}, wanted a file on a disk")
-    if found.st_size > MAX_BYTES:
-        raise MediaError(f"{escaped(str(path))}: has {found.st_size} bytes, the limit is {MAX_BYTES}")
+    if found.st_size > limits.MAX_BYTES:
+        raise MediaError(f"{escaped(str(path))}: has {found.st_size} bytes, the limit is {limits.MAX_BYTES}")
 
 
 def _open_at_once(path: str, flags: int) -> int:

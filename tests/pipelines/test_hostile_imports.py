@@ -19,7 +19,7 @@ import pytest
 from pipelines import importing, media
 from pipelines.corpora import source
 from pipelines.corpora.table import CorpusError
-from pipelines.decoding import source_file
+from pipelines.decoding import limits, source_file
 from pipelines.decoding.reencoding import reencode
 from pipelines.errors import UsageError
 from pipelines.importing import main
@@ -89,7 +89,7 @@ def test_what_is_no_file_on_a_disk_is_a_rejected_row(corpus: Path, tmp_path: Pat
     (corpus / "memory.mkv").symlink_to("/proc/self/mem")
     (corpus / "whole.mkv").symlink_to(corpus / "good.mkv")
     (corpus / "huge.mkv").touch()
-    os.truncate(corpus / "huge.mkv", source_file.MAX_BYTES + 1)
+    os.truncate(corpus / "huge.mkv", limits.MAX_BYTES + 1)
     expected = {
         "long": ("a" * 300 + ".mkv", "MediaError", "File name too long"),
         "deep": ("a/" * 3000 + ".mkv", "MediaError", "File name too long"),
@@ -104,7 +104,7 @@ def test_what_is_no_file_on_a_disk_is_a_rejected_row(corpus: Path, tmp_path: Pat
         "memory itself": ("/proc/self/mem", "MediaError", "lies in /proc, wanted a file on a disk"),
         "zero": ("/dev/zero", "MediaError", "is a device, wanted a file"),
         "stdin": ("/dev/stdin", "MediaError", "wanted a"),
-        "huge": ("huge.mkv", "MediaError", f"the limit is {source_file.MAX_BYTES}"),
+        "huge": ("huge.mkv", "MediaError", f"the limit is {limits.MAX_BYTES}"),
     }
     good = {
         "good": "good.mkv",

@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.decoding import container, scan, source_file
+from pipelines.decoding import limits
 from pipelines.importing import main
 from pipelines.media import MediaError, open_clip, read_audio, read_video
 from pipelines.store import StoreReader
@@ -177,9 +177,7 @@ def test_a_file_beyond_the_limits_is_refused(tmp_path: Path, monkeypatch: pytest
         "MAX_PIXELS": "frames are 64x48, the limit is 0 pixels",
     }.items():
         with monkeypatch.context() as patch:
-            patch.setattr(container, limit, 0)
-            patch.setattr(scan, limit, 0, raising=False)
-            patch.setattr(source_file, limit, 0, raising=False)
+            patch.setattr(limits, limit, 0)
             with pytest.raises(MediaError, match=message):
                 open_clip(path)
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from pipelines.errors import RunError
-from score.calibrate import MIN_PAIRS, MOST, Anchors, Calibration, calibrate, load, scale_anchors
+from score.calibrate import MIN_PAIRS, calibrate, scale_anchors
+from score.quality import MOST, Anchors, Calibration, load_calibration
 from score.signals.catalogue import JUDGED, MODALITIES, SIGNALS
 
 WEIGHED = [name for name, signal in SIGNALS.items() if signal.direction == "higher"]
@@ -213,11 +214,11 @@ def test_saved_and_loaded_is_equal(tmp_path: Path) -> None:
         signal_weights={"video_agreement": 3.5},
     )
     saved.save(tmp_path, predictors={"video_agreement": {"folds": 5}})
-    assert load(tmp_path) == saved
+    assert load_calibration(tmp_path) == saved
     read = json.loads((tmp_path / "calibration.json").read_text())
     assert read["predictors"]["video_agreement"]["folds"] == 5
     (tmp_path / "calibration.json").write_text(json.dumps({"signals": {}, "left_out": {}}))
-    assert load(tmp_path).signal_weights == {}  # as 0.1.0 wrote it
+    assert load_calibration(tmp_path).signal_weights == {}  # as 0.1.0 wrote it
 
 
 def test_a_weighted_signal_adds_its_distance_and_hides_nothing() -> None:
@@ -244,4 +245,4 @@ def test_a_missing_or_broken_file_is_refused(tmp_path: Path, content: str | None
     if content is not None:
         (tmp_path / "calibration.json").write_text(content)
     with pytest.raises(RunError, match=message):
-        load(tmp_path)
+        load_calibration(tmp_path)

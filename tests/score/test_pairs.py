@@ -10,7 +10,8 @@ import pytest
 
 from pipelines.atomic import DamagedFile
 from pipelines.errors import RunError
-from score.calibrate import MOST, PAIRS_FILE, Anchors, Calibration, Pairs, load_pairs
+from score.calibrate import PAIRS_FILE, Pairs, load_pairs
+from score.quality import MOST, Anchors, Calibration
 from score.signals.catalogue import SIGNALS
 
 NONE = float("nan")

@@ -24,11 +24,12 @@ from score import calibrate, measurement
 from score.__main__ import FLAGS, main
 from score.aggregation import MOST_MOOD
 from score.measurement import Comparison
-from score.picture_perturbation import another_look
+from score.perturbation.picture import another_look
+from score.perturbation.voice import another_voice
+from score.quality import QUALITY_AT_BAD, load_calibration
 from score.run import SCORES, reweigh, run
 from score.settings import ScoreConfig
 from score.signals.catalogue import JUDGED
-from score.voice_perturbation import another_voice
 from tests import processes
 from tests.pipelines.older_stores import as_before
 from tests.score.clips import FPS, blurred, noisy, original, restyled, variant, with_noise, write_store
@@ -115,7 +116,7 @@ def test_ruined_video_ends_the_stage_with_a_warning(
     made = score(write_store(tmp_path / "in", kept), tmp_path / "out")
     qualities = [row["quality_video"] for row in made.values() if row["kind"] in ("video", "both")]
     told = [record.getMessage() for record in caplog.records if "median quality_video" in record.message]
-    assert (np.median(qualities) < calibrate.QUALITY_AT_BAD) == ruined
+    assert (np.median(qualities) < QUALITY_AT_BAD) == ruined
     if ruined:
         assert caplog.records[-1].getMessage() == told[0]
         assert told[0].startswith(f"the median quality_video of {len(qualities)} video variants is 0.0")
@@ -406,6 +407,17 @@ def test_a_store_of_0_1_0_is_weighed_and_calibrated_again(
     assert (copy / "calibration.json").read_text() == calibration
 
 
+def test_a_version_that_judges_otherwise_writes_the_rows_that_its_calibration_gives(
+    store: Path, scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copytree(scored, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
+    before = {row["id"]: row for row in StoreReader(copy).rows()}
+    monkeypatch.setattr(calibrate, "GOOD_QUANTILE", 0.8)
+    found = score(store, copy)
+    assert found != before
+    assert found == score(store, tmp_path / "straight")
+
+
 def test_signals_that_are_disabled_are_stored_and_do_not_count(store: Path, tmp_path: Path) -> None:
     whole = score(store, tmp_path / "out")
     disabled = ("--score.disabled_signals", "[video_structure,audio_pitch]")
@@ -421,7 +433,7 @@ def test_signals_that_are_disabled_are_stored_and_do_not_count(store: Path, tmp_
 
 def test_only_signals_that_are_chosen_count(store: Path, tmp_path: Path) -> None:
     found = score(store, tmp_path, "--score.signals", "[video_structure]")
-    anchors = calibrate.load(tmp_path).signals["video_structure"]
+    anchors = load_calibration(tmp_path).signals["video_structure"]
     for row in found.values():
         if row["score_video_structure"] is None:
             assert row["quality"] is None

@@ -124,6 +124,13 @@ def test_corruption_of_a_real_video_lowers_its_signals(real: Clip, corruption: s
         assert falling([1.0, *(values[name] for values in grades)]), name
 
 
+def test_grain_that_is_hardly_visible_is_no_flicker(real: Clip) -> None:
+    still = np.repeat(frames(real)[:1], 20, axis=0)
+    for source, grain, least in ((frames(real), 2, 0.75), (still, 1, 0.5)):
+        track = VideoTrack(source, 25.0)
+        assert SIGNALS["video_flicker"].measure(VideoTrack(noisy(source, grain), 25.0), track) > least
+
+
 def test_a_frozen_picture_has_lost_its_motion(clip: Clip) -> None:
     frozen = np.repeat(frames(clip)[:1], len(frames(clip)), axis=0)
     values = measure(with_frames(clip, frozen), clip, ("video", "cross"))

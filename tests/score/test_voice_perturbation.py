@@ -7,7 +7,7 @@ import pytest
 
 from pipelines import pitch
 from score.media.similarity import pearson
-from score.voice_perturbation import OCTAVES, another_voice
+from score.perturbation.voice import OCTAVES, another_voice
 from tests.score.clips import voice
 
 

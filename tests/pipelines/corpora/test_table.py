@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines.corpora import table_file
+from pipelines.corpora import bounded_text
 from pipelines.corpora.table import Clip, Corpus, CorpusError, Line, ParseErrors, read_table
 from pipelines.running.machine_faults import MachineFault
 
@@ -80,12 +80,12 @@ def test_a_table_is_a_regular_file_of_limited_size(tmp_path: Path, monkeypatch: 
     (tmp_path / "folder.csv").mkdir()
     os.mkfifo(tmp_path / "pipe.csv")
     with (tmp_path / "large.csv").open("wb") as file:
-        file.truncate(table_file.MAX_BYTES + 1)
+        file.truncate(bounded_text.MAX_BYTES + 1)
     for path, told in (
         (tmp_path / "folder.csv", "is a folder, wanted a file"),
         (tmp_path / "pipe.csv", "is a pipe, wanted a file"),
         (Path("/dev/zero"), "is a device, wanted a file"),
-        (tmp_path / "large.csv", f"the limit of a table is {table_file.MAX_BYTES}"),
+        (tmp_path / "large.csv", f"the limit of a table is {bounded_text.MAX_BYTES}"),
         (tmp_path / ("a" * 300), "File name too long"),
     ):
         with pytest.raises(CorpusError, match=told):
@@ -96,7 +96,7 @@ def test_a_table_is_a_regular_file_of_limited_size(tmp_path: Path, monkeypatch: 
 
     path = write(tmp_path / "t.csv", "id,text\n1,2\n")
     wrapper = type("Broken", (io.TextIOWrapper,), {"readline": broken})
-    monkeypatch.setattr(table_file, "io", SimpleNamespace(TextIOWrapper=wrapper))
+    monkeypatch.setattr(bounded_text, "io", SimpleNamespace(TextIOWrapper=wrapper))
     with pytest.raises(MachineFault, match=r"t\.csv: OSError: .*check the disk"):
         read_table(ParseErrors(path), COLUMNS)
 
