@@ -74,7 +74,7 @@ class Signal:
 
     @property
     def veto_only(self) -> bool:
-        """Whether another clip may have as good a value, so that it can lower a quality but not raise it."""
+        """Whether another clip may have as good a value, so that it can only lower its track's quality."""
         return (self.chance or self.bad != "mismatched") and not self.mood
 
 
