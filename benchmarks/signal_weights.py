@@ -25,7 +25,7 @@ from benchmarks.commands import table
 from benchmarks.scorer.corruptions import CORRUPTIONS
 from benchmarks.scorer.report import LEAST_AREA, LEAST_TAU, ScoredVariants, area, tau
 from pipelines.errors import RunError, call
-from score.quality import TRACKS, load_calibration
+from score.quality import TRACKS, excess, load_calibration
 from score.signals.catalogue import SIGNALS, Modality, column
 
 PENALTIES = (0.3, 0.03)
@@ -63,17 +63,18 @@ class Graded:
             for name in calibration.signals
             if SIGNALS[name].modality == track and name not in calibration.signal_weights
         ]
-        excess = {}
+        found = {}
         for name, corruption in CORRUPTIONS.items():
-            if corruption.track != track or (corruption.harmless and corruption.partner):
+            other_person = corruption.harmless and corruption.partner
+            if corruption.track != track or other_person or not signals:
                 continue
             raw = {signal: variants.values(name, column(signal)) for signal in signals}
             qualities = [calibration.signals[signal].quality(values) for signal, values in raw.items()]
             quality = np.stack(qualities, axis=-1)
             clips = np.isfinite(quality).any(axis=-1).all(axis=0)
             if clips.any():
-                excess[name] = 1 / quality[:, clips] - 1
-        return Graded(signals, excess)
+                found[name] = excess(quality[:, clips])
+        return Graded(signals, found)
 
     def harmful(self) -> list[str]:
         """Names of the corruptions that lower a quality."""
@@ -96,7 +97,7 @@ class Graded:
 def fit(graded: Graded, left_out: str, penalty: float) -> np.ndarray:
     """Weights of the signals, (signals,), fitted on all corruptions but one; 1 each before the fit."""
     used = {name: each for name, each in graded.excess.items() if name != left_out}
-    excess = {name: torch.from_numpy(np.nan_to_num(each)) for name, each in used.items()}
+    own = {name: torch.from_numpy(np.nan_to_num(each)) for name, each in used.items()}
     known = {name: torch.from_numpy(np.isfinite(each).astype(np.float64)) for name, each in used.items()}
     logs = torch.zeros(len(graded.signals), dtype=torch.float64, requires_grad=True)
     harmful = [name for name in graded.harmful() if name != left_out]
@@ -104,7 +105,7 @@ def fit(graded: Graded, left_out: str, penalty: float) -> np.ndarray:
 
     def loss() -> torch.Tensor:
         weights = logs.exp()
-        badness = {name: torch.log1p((excess[name] @ weights) / (known[name] @ weights)) for name in excess}
+        badness = {name: torch.log1p((own[name] @ weights) / (known[name] @ weights)) for name in own}
         harmless = torch.cat([each.ravel() for name, each in badness.items() if name not in harmful])
         total = penalty * (logs**2).mean()
         for name in harmful:

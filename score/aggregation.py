@@ -1,4 +1,7 @@
-"""From signals to qualities and weights: the steps that need the whole training split at once."""
+"""The steps that need the whole training split at once: predictors, calibration, and the rows' columns.
+
+How signals become a quality is in `score.quality`, how a quality becomes a weight in `score.weights`.
+"""
 
 from __future__ import annotations
 

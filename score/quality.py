@@ -111,12 +111,12 @@ class Calibration:
             others = _harmonic_mean([own[name] for name in own if name not in vetoes], rows)
             ceiling = np.where(np.isfinite(others), others, 1.0)
             own |= {name: np.minimum(own[name], ceiling) for name in vetoes}
-        most = _excess(_at_distance(MOST))
-        mean = _excess(_harmonic_mean([*own.values()], rows))
+        most = excess(_at_distance(MOST))
+        mean = excess(_harmonic_mean([*own.values()], rows))
         parts = [np.minimum(mean, most) if modality == "cross" else mean]
         for name, quality in added.items():
             weight = self.signal_weights[name]
-            parts.append(np.minimum(weight * _excess(quality), min(weight, 1.0) * most))
+            parts.append(np.minimum(weight * excess(quality), min(weight, 1.0) * most))
         return _with_excess(parts)
 
     def save(self, directory: Path, **details: Any) -> None:
@@ -146,6 +146,11 @@ def load_calibration(directory: Path) -> Calibration:
         ) from error
 
 
+def excess(qualities: _Number) -> _Number:
+    """9 d² of qualities; NaN stays NaN."""
+    return 1 / qualities - 1
+
+
 def of_whole(tracks: Sequence[np.ndarray], cross: np.ndarray) -> np.ndarray:
     """Qualities of variants: the curve at the sum of the d² of their parts.
 
@@ -156,7 +161,7 @@ def of_whole(tracks: Sequence[np.ndarray], cross: np.ndarray) -> np.ndarray:
     Returns:
         (n,); NaN where all are.
     """
-    return _with_excess([_excess(quality) for quality in (*tracks, cross)])
+    return _with_excess([excess(quality) for quality in (*tracks, cross)])
 
 
 def _at_distance(distance: _Number) -> _Number:
@@ -172,11 +177,6 @@ def _harmonic_mean(qualities: list[np.ndarray], rows: int) -> np.ndarray:
     reciprocals = 1 / np.stack(qualities)  # qualities are above 0
     counts = np.isfinite(reciprocals).sum(axis=0)
     return np.divide(counts, np.nansum(reciprocals, axis=0), out=mean, where=counts > 0)
-
-
-def _excess(qualities: _Number) -> _Number:
-    """9 d² of qualities; NaN stays NaN."""
-    return 1 / qualities - 1
 
 
 def _with_excess(parts: Sequence[np.ndarray]) -> np.ndarray:

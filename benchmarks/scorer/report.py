@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.commands import table
 from benchmarks.scorer.corruptions import CORRUPTIONS, Corruption
 from benchmarks.scorer.partners import Track
+from pipelines.errors import RunError
 from pipelines.figures import drawn
 from pipelines.row import Row, provenance
 from pipelines.store import StoreReader
@@ -33,13 +34,20 @@ class ScoredVariants:
     """Columns of a scored store by corruption, severity and clip."""
 
     def __init__(self, scored: Path, corruptions: Mapping[str, Corruption]) -> None:
+        """Read them; `RunError` if a variant was made otherwise."""
         rows = StoreReader(scored).table.to_pylist()
         originals = [row["id"] for row in rows if row["kind"] == "original"]
         self.corruptions = corruptions
         self.clips = {row_id: at for at, row_id in enumerate(originals)}
         self.rows: dict[tuple[str, float], list[Row]] = {}
         for row in (row for row in rows if row["kind"] != "original"):
-            key = itemgetter("corruption", "severity")(provenance(row))
+            made = provenance(row)
+            if made.get("corruption") not in corruptions:
+                raise RunError(
+                    f"{scored}: {row['id']} was not made by one of the corruptions; name DIR/scored of"
+                    " benchmarks.scorer.sensitivity"
+                )
+            key = itemgetter("corruption", "severity")(made)
             row[OVERALL] = _overall(row, f"quality_{corruptions[key[0]].track}")
             self.rows.setdefault(key, []).append(row)
 

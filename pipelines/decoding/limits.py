@@ -1,4 +1,4 @@
-"""The limits of a media file: what is beyond them is refused, with the limit, before it is decoded.
+"""The limits of a media file; what is beyond them is refused.
 
 How long a clip may be is a setting, `corpus.max_duration_s`; how long and with how much memory a file may
 be decoded, `pipelines.decoding.isolation` decides.

@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.signal_weights import Graded, fit, main
 from pipelines.errors import RunError
-from tests.score.clips import original, write_store
+from score.quality import FILE
+from tests.score.clips import original, variant, write_store
 
 GRADES = np.arange(1.0, 6.0)[:, None]
 
@@ -54,3 +55,13 @@ def test_a_clip_that_lacks_a_signal_is_judged_by_the_others() -> None:
 def test_a_store_that_is_not_scored_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="missing; score the store first"):
         main([str(write_store(tmp_path, [original(0)]))])
+
+
+@pytest.mark.parametrize("generated", [False, True])
+def test_a_store_of_other_clips_is_refused(generated: bool, tmp_path: Path) -> None:
+    row = original(0)
+    rows = [row, variant(row, "video", 0, video=row["video"]["bytes"])] if generated else [row]
+    store = write_store(tmp_path, rows)
+    (store / FILE).write_text('{"signals": {}, "left_out": {}}', encoding="utf-8")
+    with pytest.raises(RunError, match=r"DIR/scored of benchmarks\.scorer\.sensitivity"):
+        main([str(store)])
