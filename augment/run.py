@@ -28,6 +28,7 @@ from pipelines.errors import UsageError
 from pipelines.row import MEDIA, Row, digest, features, media
 from pipelines.runner import Stage, Task
 from pipelines.running.folder_lock import alone_in_its_folder
+from pipelines.running.outputs import check_output
 from pipelines.store import StoreReader, committed_generation
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def set_determinism() -> None:
         library.utils.logging.set_verbosity_error()
 
 
-@alone_in_its_folder
+@alone_in_its_folder("a store")
 def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:
     """Augment a store; given scores, make variants of low quality again.
 
@@ -109,13 +110,12 @@ def run(invocation: Invocation[AugmentConfig]) -> dict[str, int]:
         Rows per split; empty in all processes but the first.
 
     Raises:
-        UsageError: If the embedded video model would ruin the clips.
+        UsageError: If the embedded video model would ruin the clips, or `--out` is in the store that is read.
         StageFailed: If too many variants, or all of them, failed.
         RunError: If the scores were not made from the current store.
     """
     config, reader = invocation.config, StoreReader(invocation.data)
-    if invocation.data.resolve() == invocation.out.resolve():
-        raise UsageError(f"--out: {invocation.out} is the store that is read; name another folder")
+    check_output(invocation.out, {"--data": invocation.data})
     check_embedded(reader, config)
     variants = plan(reader, config, invocation.seed)
     states = retries.stored_states(variants, invocation.out, config)
@@ -216,13 +216,14 @@ def _settings(
     """The record of the store, with the generation that the scores were for, so that it is judged once."""
     tries = {row_id: state.tries for row_id, state in states.items() if state.tries}
     config, read = invocation.config, committed_generation(invocation.data)
+    counts = ", ".join(f"{count} {kind}" for kind, count in config.variants().items() if count)
     settings = provenance.record(
         invocation,
         stage="augment",
         title="Talking-face clips with diffusion-made variants",
         description=(
             "Originals and variants of the training clips, of which each has up to"
-            f" {config.variants()}. Words and labels of a variant are its original's."
+            f" {counts or 0}. Words and labels of a variant are its original's."
         ),
         inputs=[read, digest(tries)] if tries else read,
         notes=audio_variants.notes(config.audio) if config.converts else [],

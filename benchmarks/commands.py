@@ -54,13 +54,32 @@ def ablation_parser(prog: str, description: str | None, arms: Iterable[str]) -> 
     return parser
 
 
-def train(module: str, arguments: Sequence[str], out: Path) -> None:
-    """Run a training command in a new process.
+def parse_ablation(parser: ArgumentParser, argv: Sequence[str], section: str) -> tuple[Namespace, list[str]]:
+    """What was given of an `ablation_parser`, and the settings of all arms, keys of a recipe's section.
 
     Raises:
+        UsageError: If a seed is given twice, or an option is neither of the parser nor a setting.
+    """
+    options, settings = parser.parse_known_args(argv)
+    for name in settings:
+        if name.startswith("--") and not name.startswith((f"--{section}.", "--config")):
+            raise UsageError(f"{name}: no option of {parser.prog} and no setting of the section {section}")
+    if len(set(options.seeds)) < len(options.seeds):
+        raise UsageError(f"--seeds: got {' '.join(map(str, options.seeds))}, takes different numbers")
+    return options, settings
+
+
+def train(module: str, arguments: Sequence[str], out: Path) -> None:
+    """Run a training command in a new process; it decides what of a finished run is left to do.
+
+    Raises:
+        UsageError: If it refuses its options, or a folder of other settings or data.
         RunError: If it fails.
     """
-    if subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode:
+    code = subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode
+    if code == 2:
+        raise UsageError(f"{out}: the run was refused, for the reason above")
+    if code:
         raise RunError(f"{out}: the run failed, for the reason above; start the study again to go on")
 
 

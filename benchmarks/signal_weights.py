@@ -146,7 +146,11 @@ def _cells(scored: Path, track: str, weights: str, found: Mapping[str, Told]) ->
 
 def main(argv: list[str]) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.signal_weights", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.signal_weights",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("stores", type=Path, nargs="+", help="DIR/scored of benchmarks.scorer.sensitivity")
     lines = []
     for scored in parser.parse_args(argv).stores:

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from finetune.inputs.scales import middle_if_unparsable
 from finetune.msa_metrics import Definition, Grading, Score, definition_of
 from pipelines.atomic import write_json
 from pipelines.errors import RunError, UsageError, call, reason
@@ -88,6 +89,8 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
 def paired(model: Sequence[dict[str, Any]], against: Sequence[dict[str, Any]]) -> Pairs:
     """Bring two tables of predictions together, in the order of the first.
 
+    A rating that is NaN, because the written answer was no number, counts as the middle of the scale.
+
     Raises:
         RunError: At the first row that is not the same in both.
     """
@@ -106,12 +109,17 @@ def paired(model: Sequence[dict[str, Any]], against: Sequence[dict[str, Any]]) -
         raise RunError(
             f"{len(model)} rows of the scales {sorted(scales)}; a comparison wants two or more, of one"
         )
+    scale = scales.pop()
+    own, theirs = (
+        middle_if_unparsable(np.array([table[row["id"]]["prediction"] for row in model]), scale)
+        for table in ({row["id"]: row for row in model}, others)
+    )
     return Pairs(
         groups=[row["group"] or row["id"] for row in model],
         labels=np.array([row["label"] for row in model]),
-        model=np.array([row["prediction"] for row in model]),
-        against=np.array([others[row["id"]]["prediction"] for row in model]),
-        definition=definition_of(scales.pop(), {row["corpus"] for row in model}),
+        model=own,
+        against=theirs,
+        definition=definition_of(scale, {row["corpus"] for row in model}),
     )
 
 
@@ -287,7 +295,7 @@ def _check_ids(rows: Sequence[dict[str, Any]], others: Any, lacks: str) -> None:
             raise RunError(f"{row['id']}: stands in a table of predictions twice; evaluate the model again")
         if row["id"] not in others:
             raise RunError(f"{row['id']}: {lacks} this row; compare predictions of the same store and split")
-        if not np.isfinite([row["label"], row["prediction"]]).all():
+        if not np.isfinite(row["label"]) or np.isinf(row["prediction"]):
             raise RunError(
                 f"{row['id']}: rated {row['prediction']}, label {row['label']}; wants finite numbers"
             )
@@ -304,6 +312,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.resamples < 1:
         raise UsageError(f"--resamples: got {options.resamples}, takes 1 or more")
+    if options.seed < 0:
+        raise UsageError(f"--seed: got {options.seed}, takes 0 or more")
     return options
 
 

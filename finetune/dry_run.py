@@ -1,8 +1,8 @@
 """What a run would read and how much memory it would take, without running it: `finetune --dry-run …`.
 
 Rows are encoded as in the run. The model is built from its configuration alone, without weights, so that a
-folder with `config.json` and the processor's files is enough for a model of any size. The memory of a step is
-counted in `finetune.training.memory_estimate`.
+folder with `config.json` and the processor's files is enough for a model of any size. Activations and towers
+are counted in `finetune.training.memory_estimate`, weights and the optimizer here.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ import transformers
 
 from finetune.inputs.batch import Encoded, InputError, collate
 from finetune.inputs.dataset import select
-from finetune.inputs.scales import common_scale
-from finetune.inputs.shown_modalities import check_shown, shown_modalities
 from finetune.model.adapters import adapted
 from finetune.model.fsdp import layers_of
 from finetune.model.loading import BaseModel, load_processor, source_of
 from finetune.model.quantization import is_kept
 from finetune.model.regressor import SentimentModel
 from finetune.model.saved_model import base_dtype, encoder_of
+from finetune.run import check_rows, splits_of
 from finetune.settings import FinetuneConfig
 from finetune.tower_cache.frozen_towers import with_embeds
 from finetune.training.memory_estimate import Rehearsal
-from finetune.training.validation import rated_rows
 from pipelines.device import share
+from pipelines.errors import listed
 from pipelines.pretrained import SAFE
 from pipelines.settings import Invocation
 from pipelines.store import StoreReader
@@ -73,20 +72,18 @@ def report(invocation: Invocation[FinetuneConfig]) -> Iterator[str]:
     Raises:
         RunError: If the store has nothing to learn from, or rows of several scales, or the memory of a step
             cannot be counted.
-        UsageError: If the model cannot be found or lacks a requested part, or if rows have none of the
-            modalities that it is shown.
+        UsageError: If the model cannot be found or lacks a requested part, if rows have none of the
+            modalities that it is shown, or if the split valid has nothing to choose an epoch by.
     """
     config, reader = invocation.config, StoreReader(invocation.data)
-    base_dtype(config)
-    chosen, tests = select(reader, config.arm, invocation.seed, config.kinds), rated_rows(reader, "test")
-    rows = {"rows to train on": chosen.ids, "originals of test": [row["id"] for row in tests]}
-    ids = [row_id for own in rows.values() for row_id in own]
-    scale = common_scale(reader, ids)
+    splits = splits_of(reader, config.best_by)
+    chosen = select(reader, config.arm, invocation.seed, config.kinds)
+    scale = check_rows(reader, config, chosen, splits)
     base = blank(config)
-    shown = shown_modalities(base.family.modalities, base.name, config.modalities)
-    check_shown(reader, rows, shown, named=config.modalities is not None)
-    lengths = measure(base, config, reader, ids)
-    yield f"rows: {len(chosen)} to train on, {len(tests)} to test on"
+    rated = [row["id"] for rows in splits.values() for row in rows]
+    lengths = measure(base, config, reader, [*chosen.ids, *rated])
+    counts = [f"{len(rows)} of {split} to rate" for split, rows in splits.items()]
+    yield f"rows: {', '.join([f'{len(chosen)} to train on', *counts])}"
     yield from length_lines(lengths, config.max_tokens)
     model = adapted(base, config, scale, seed=0)
     yield from memory_lines(base, model, config, extremes(base, config, reader, lengths))
@@ -167,7 +164,7 @@ def length_lines(lengths: Sequence[Length], max_tokens: int | None) -> Iterator[
         refused = [length.name for length in lengths if length.refused]
         yield f"rows over {max_tokens} tokens: {over}, which lose frames or audio"
         if refused:
-            yield f"rows that cannot be brought under it: {len(refused)} ({', '.join(refused[:3])}, …)"
+            yield f"rows that cannot be brought under it: {len(refused)} ({listed(refused, most=3)})"
 
 
 def memory_lines(

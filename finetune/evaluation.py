@@ -18,7 +18,7 @@ from pipelines.durable.checkpoints import read_json_object
 from pipelines.errors import RunError, UsageError, call
 from pipelines.row import SPLITS
 from pipelines.running.folder_lock import FolderLock
-from pipelines.running.outputs import check_output
+from pipelines.running.outputs import check_content, check_output
 from pipelines.store import StoreReader
 
 if TYPE_CHECKING:
@@ -44,10 +44,12 @@ def evaluate(options: argparse.Namespace) -> None:
 
     out = options.out or options.model
     check_output(out, {"--data": options.data}, "--out" if options.out else "--model")
+    check_content(out, "a fine-tuned model")
     reader = StoreReader(options.data)
     rows = rated_rows(reader, options.split)
     if not options.overwrite:
         _check_loss(out, options, rows)
+    known = _metrics(out, options.overwrite)
     other = _known_predictions(options.against, rows) if options.against else None
     predictions = _rate(options.model, reader, rows, options)
     if options.against and other is None:
@@ -55,11 +57,10 @@ def evaluate(options: argparse.Namespace) -> None:
     if share().rank:
         return
     metrics = metrics_of(rows, predictions)
-    known = _metrics(out, options.overwrite)
     known[options.split] = known.get(options.split, {}) | {"after": metrics}
     write_json(out / "metrics.json", known)
     write_predictions(out / "predictions.parquet", rows, predictions)
-    if out == options.model:
+    if out.resolve() == options.model.resolve():
         vouch_again(out, RESULTS)
     print(json.dumps({options.split: metrics}, indent=2))
     if other is not None:
@@ -89,7 +90,9 @@ def _check_loss(out: Path, options: argparse.Namespace, rows: list[dict[str, Any
             other = min(set(known) - set(rated), default=known[0])
             lost = f"{path} holds ratings of other rows, {len(known)} in all, such as {other[0]}"
         elif not known and options.split in (read_json_object(metrics) if metrics.is_file() else {}):
-            lost = f"{metrics} has the metrics of other rows of the split {options.split}"
+            lost = (
+                f"{metrics} has metrics of the split {options.split}, and no {path.name} says of which rows"
+            )
     except RunError as error:
         lost = str(error)
     if lost:
@@ -97,14 +100,17 @@ def _check_loss(out: Path, options: argparse.Namespace, rows: list[dict[str, Any
 
 
 def _metrics(out: Path, overwrite: bool) -> dict[str, Any]:
-    """The metrics of other splits; a broken file, or a lost one, is replaced only if that was asked for."""
+    """The metrics by split; a broken file, or a lost one, is replaced only if that was asked for."""
     from finetune.model.saved_model import vouched
 
     path = out / "metrics.json"
     if not path.exists() and path.name not in vouched(out):
         return {}
     try:
-        return read_json_object(path)
+        metrics = read_json_object(path)
+        if not all(isinstance(each, dict) for each in metrics.values()):
+            raise DamagedFile(f"{path} has something else than metrics by split")
+        return metrics
     except DamagedFile as error:
         if overwrite:
             return {}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.settings import FinetuneConfig
 from pipelines.atomic import write_table
 from pipelines.errors import UsageError, call
+from pipelines.running.outputs import check_file
 from pipelines.settings import Invocation, parse_stage
 from pipelines.store import StoreReader
 
@@ -32,7 +33,7 @@ def run(invocation: Invocation[FinetuneConfig]) -> None:
     """Write the log probability of each training row's label to the file `invocation.out`.
 
     Raises:
-        UsageError: If the head needs training.
+        UsageError: If the head needs training, or the file cannot be written or is not to be replaced.
         RunError: If there is no training row, or rows have several scales.
     """
     import pyarrow
@@ -49,6 +50,7 @@ def run(invocation: Invocation[FinetuneConfig]) -> None:
             f"finetune.head: got {config.head}, which means nothing before it is trained;"
             f" take {' or '.join(UNTRAINED_HEADS)}"
         )
+    check_file(invocation.out, {"--data": invocation.data}, overwrite=invocation.overwrite)
     reader = StoreReader(invocation.data)
     selection = select(reader, "uniform", invocation.seed)
     model, encoder = build(config, common_scale(reader, selection.ids), seed=invocation.seed)

@@ -7,7 +7,8 @@ the weights of small batches would cancel (Σ w ℓ / Σ w = ℓ for a batch of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -60,11 +61,12 @@ def weighted_share(losses: Tensor, weights: Tensor, total: Tensor) -> Tensor:
     return (weights * counted).sum() / torch.where(total > 0, total, torch.ones_like(total)).to(losses.dtype)
 
 
-def check_weights(ids: Iterable[str], weights: Iterable[float | None]) -> None:
-    """Refuse weights that are missing, not finite or negative.
+def check_weights(where: str | Path, ids: Iterable[str], weights: Sequence[float | None]) -> None:
+    """Refuse training rows of which a weight is missing, not finite or negative, or all weights are 0.
 
     Raises:
-        WeightError: At the first such weight, with the row's id.
+        WeightError: At the first such weight, with the row's id; with `where`, the rows' store or file, if
+            there is nothing to learn from.
     """
     for row_id, weight in zip(ids, weights, strict=True):
         if weight is None or not math.isfinite(weight) or weight < 0:
@@ -73,6 +75,11 @@ def check_weights(ids: Iterable[str], weights: Iterable[float | None]) -> None:
                 f"{row_id}: {problem}; training takes a finite weight of at least 0 on every row:"
                 " run `python -m score` on the store, or set finetune.arm to uniform"
             )
+    if weights and not any(weights):
+        raise WeightError(
+            f"{where}: all {len(weights)} training rows have the weight 0, so nothing can be learned;"
+            " run `python -m score` on the store, or set finetune.arm to uniform"
+        )
 
 
 def effective_sample_size(weights: Tensor) -> float:

@@ -64,7 +64,7 @@ from pipelines.store import StoreReader, committed_generation
 Rows = list[dict[str, Any]]
 
 
-@alone_in_its_folder
+@alone_in_its_folder("a fine-tuned model")
 def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
     """Fine-tune on a store, from the newest complete checkpoint if there is one; nothing over a finished run.
 
@@ -78,13 +78,14 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
         RunError: If the store has nothing to learn from, or rows of several scales; if the training diverges.
     """
     config, out = invocation.config, invocation.out
-    check_output(out, {"--data": invocation.data})
+    check_folders(invocation)
     reader = StoreReader(invocation.data)
 
     # The rows; whatever a model or device cannot take is refused before anything is written.
     splits = splits_of(reader, config.best_by)
     selection = select(reader, config.arm, invocation.seed, config.kinds)
     scale = check_rows(reader, config, selection, splits)
+    summary = store_summary(reader)
 
     # The folder.
     arguments = training_arguments(config, out, invocation.seed)
@@ -122,8 +123,16 @@ def run(invocation: Invocation[FinetuneConfig]) -> dict[str, Any]:
         return {}
     metrics = compared(splits, before, after) | kept
     write_predictions(out / "predictions.parquet", splits["test"], after["test"])
-    write_results(invocation, selection, scale, metrics)
+    write_results(invocation, selection, scale, metrics, summary)
     return metrics
+
+
+def check_folders(invocation: Invocation[FinetuneConfig]) -> None:
+    """Refuse an output folder or a tower cache that is a file, or inside the store."""
+    source, cache = {"--data": invocation.data}, invocation.config.tower_cache
+    check_output(invocation.out, source)
+    if cache not in ("auto", "none"):
+        check_output(Path(cache), source, "finetune.tower_cache")
 
 
 def splits_of(reader: StoreReader, best_by: BestBy) -> dict[str, Rows]:
@@ -258,9 +267,13 @@ def compared(
 
 
 def write_results(
-    invocation: Invocation[FinetuneConfig], selection: Selection, scale: str, metrics: dict[str, Any]
+    invocation: Invocation[FinetuneConfig],
+    selection: Selection,
+    scale: str,
+    metrics: dict[str, Any],
+    summary: dict[str, Any],
 ) -> None:
-    """Write the metrics, the card and `model.json`."""
+    """Write the metrics, the card and `model.json`; `summary` is the store's."""
     out = invocation.out
     inputs = {"data": committed_generation(invocation.data)}
     record = provenance.record(
@@ -268,7 +281,7 @@ def write_results(
     )
     weights = torch.tensor(selection.weights)
     rows = {
-        "store": store_summary(StoreReader(invocation.data)),
+        "store": summary,
         "kinds": dict(Counter(selection.kinds)),
         "mean_weight": float(weights.mean()),
         "effective_sample_size": effective_sample_size(weights),

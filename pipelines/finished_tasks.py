@@ -10,6 +10,7 @@ only. What turns out to be damaged is left out with a warning, and its tasks are
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.atomic import DamagedFile, json_lines, sweep, temporary_for, write_json_lines
 from pipelines.row import Row, digest
-from pipelines.store import GENERATION_DIGITS, StoreReader, committed_generation, remove_unnamed
+from pipelines.store import GENERATION_DIGITS, StoreReader, committed_generation, own_shards, remove_unnamed
 from pipelines.store_files.card import DamagedStore, StoreError
 from pipelines.store_files.checksums import (
     is_vouched,
@@ -44,6 +45,7 @@ Result = TypeVar("Result")
 WORKS = "works.json"
 FAILURES = "failures.jsonl"
 NAME_DIGITS = 32  # of the digest of its tasks, in a part's name
+_PART = re.compile(rf"([0-9a-f]{{2}})/\1[0-9a-f]{{{NAME_DIGITS - 2}}}((-[0-9a-f]+)?\.parquet|\.failed\.json)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +140,7 @@ def clear_rubbish(directory: Path) -> None:
         return  # what the card does not name may be what it should name
     except StoreError:
         if not _index_of(directory).get("generation"):  # there never was a store
-            for path in (directory / "data").glob("*.parquet"):
+            for path in own_shards(directory):
                 path.unlink()
 
 
@@ -175,9 +177,13 @@ class Parts:
                 self._seen.add(path)
 
     def _unseen(self, pattern: str) -> list[Path]:
+        return sorted(self._own(pattern) - self._seen)
+
+    def _own(self, pattern: str) -> set[Path]:
+        """The parts and failures of this stage; a file of another name is somebody's own."""
         # Path.glob fails if a folder is removed meanwhile.
-        paths = {self.folder / name for name in glob(f"*/{pattern}", root_dir=self.folder)}  # noqa: PTH207
-        return sorted(paths - self._seen)
+        names = glob(f"*/{pattern}", root_dir=self.folder)  # noqa: PTH207
+        return {self.folder / name for name in names if _PART.fullmatch(name)}
 
     def done(self, key: str) -> bool:
         """Whether there is a result for this key."""
@@ -244,14 +250,13 @@ class Parts:
         assert generation is not None
         write_sealed(self.directory / WORKS, self._index(generation, tasks))
         held = {self._own_name(key) for key in keep}
-        for path in sorted(self.folder.rglob("*"), reverse=True):  # a folder after what is in it
-            if path.is_dir():
-                with suppress(OSError):  # if something in it stays
-                    path.rmdir()
-            elif path.suffix != ".parquet" or _name_of(path) not in held:
+        own = self._own("*")
+        for path in own:
+            if path.suffix != ".parquet" or _name_of(path) not in held:
                 path.unlink(missing_ok=True)
-        with suppress(OSError):
-            self.folder.rmdir()
+        for folder in (*{path.parent for path in own}, self.folder):
+            with suppress(OSError):  # if something in it stays
+                folder.rmdir()
 
     def hold(self, key: str) -> None:
         """Before the commit: write a result that the store will not have any more to a part of its own."""

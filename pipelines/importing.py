@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -17,16 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines import provenance
-from pipelines.corpora.places import check_machine, check_places, make_folder
+from pipelines.corpora.places import check_machine, check_places
 from pipelines.corpora.readers import READERS
 from pipelines.corpora.source import Source, check_unchanged, source_of
 from pipelines.decoding.isolation import Isolated
+from pipelines.decoding.limits import MIN_READING_S, TIMES_LONGEST
 from pipelines.decoding.reencoding import Reencoded, reencode
 from pipelines.errors import RowError, call
 from pipelines.media_types import MediaError
 from pipelines.row import Row, arrow_schema, media, new_row
 from pipelines.running.folder_lock import alone_in_its_folder
-from pipelines.untrusted.plain_json import parsed_json
 
 if TYPE_CHECKING:
     from pipelines.corpora.table import Clip, Corpus
@@ -41,8 +42,6 @@ else:
     CorpusName = Literal["puppets", *READERS]
 
 MIN_PUPPETS = 8
-# Reading a clip may take so many times the length of the longest one accepted, and at least so long (s).
-LIMIT, MIN_LIMIT_S = 10.0, 60.0
 VERSIONS = ("daq-msa", "av", "decord2")
 
 
@@ -81,8 +80,8 @@ class ImportConfig:
             raise ValueError(f"fold, speaker_independent: these are of mustard, name is {self.name}")
         if self.name == "puppets" and self.clips < MIN_PUPPETS:
             raise ValueError(f"clips: {self.clips} is too few for three splits; take {MIN_PUPPETS} or more")
-        if self.max_duration_s <= 0:
-            raise ValueError(f"max_duration_s: {self.max_duration_s:g} is not above 0")
+        if not 0 < self.max_duration_s < math.inf:
+            raise ValueError(f"max_duration_s: {self.max_duration_s:g} is not above 0 and finite")
         if self.max_side is not None and self.max_side < 16:
             raise ValueError(f"max_side: {self.max_side} is not null or 16 or more")
         if self.fps is not None and not 0 < self.fps <= 120:
@@ -131,7 +130,7 @@ class ImportClips:
         self.config = config
         self.versions = provenance.versions(VERSIONS)
         self._threads = ThreadPoolExecutor(batch_size())
-        self._reencode = Isolated(reencode, max(MIN_LIMIT_S, LIMIT * config.max_duration_s))
+        self._reencode = Isolated(reencode, max(MIN_READING_S, TIMES_LONGEST * config.max_duration_s))
         self._made: dict[str, Future[Row]] = {}
 
     def __call__(self, sources: Sequence[Source]) -> list[Row]:
@@ -198,7 +197,7 @@ def run(invocation: Invocation[ImportConfig]) -> Summary:
     return _import(invocation)
 
 
-@alone_in_its_folder
+@alone_in_its_folder("a store")
 def _import(invocation: Invocation[ImportConfig]) -> Summary:
     from pipelines.runner import Stage
 
@@ -212,7 +211,6 @@ def _import(invocation: Invocation[ImportConfig]) -> Summary:
     if no_text:
         logger.warning("%s: %d of %d rows have no transcript", name, no_text, len(corpus.clips))
     tasks = plan(corpus, config)
-    make_folder(out)
     stage = Stage("import", out, arrow_schema(), invocation.run_settings(batch_size()))
     stage.perform(tasks, lambda task: task.payload, lambda: operator)
     operator.close()  # before the commit, which takes memory of its own
@@ -278,7 +276,9 @@ def main(argv: list[str]) -> None:
     """Import a corpus and print a one-line summary."""
     from pipelines.settings import parse_stage
 
-    invocation = parse_stage(ImportConfig, "corpus", argv, prog="daq-msa import", needs=("out",))
+    invocation = parse_stage(
+        ImportConfig, "corpus", argv, prog="python -m pipelines.importing", needs=("out",)
+    )
     print(f"{invocation.config.name}: {run(invocation)}; {invocation.out}")
 
 
@@ -289,14 +289,11 @@ def original(clip: Clip, **media_columns: Any) -> Row:
 
 
 def _make_puppets(folder: Path, clips: int, seed: int) -> Path:
-    """The table of a puppet corpus, which is generated unless it was with the same settings."""
-    from pipelines.corpora.folder import PUPPETS
-    from pipelines.puppets.corpus import write_corpus
+    """The table of a puppet corpus, which is generated unless it is there."""
+    from pipelines.puppets.corpus import TABLE, write_corpus
 
-    record, settings = folder / PUPPETS, {"clips": clips, "seed": seed}
-    if not record.exists() or parsed_json(record.read_text(encoding="utf-8")) != settings:
-        write_corpus(folder, **settings)
-    return folder / "label.csv"
+    write_corpus(folder, clips=clips, seed=seed)
+    return folder / TABLE
 
 
 if __name__ == "__main__":

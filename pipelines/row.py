@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pipelines.untrusted.plain_json import parsed_json
@@ -86,6 +87,11 @@ def media(encoded: bytes | None) -> dict[str, Any] | None:
 def variant_id(source_id: str, kind: str, number: int) -> str:
     """The id of the `number`-th variant of a kind, `<source>#<kind>-<number>`."""
     return f"{source_id}#{kind}-{number}"
+
+
+def is_variant_id(row_id: str) -> bool:
+    """Whether an id has the form that `variant_id` gives."""
+    return re.search(rf"#({'|'.join(VARIANT_KINDS)})-\d+$", row_id) is not None
 
 
 def effective_size(weights: Iterable[float]) -> float:

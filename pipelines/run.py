@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from pipelines.device import cpu_is_wanted
 from pipelines.errors import RunError, UsageError, reason
 from pipelines.running.folder_lock import holder
 from pipelines.running.launching import launch
-from pipelines.settings import SECTIONS, read_recipe
+from pipelines.settings import SECTIONS, parse_stage, read_recipe
 from pipelines.store import committed_generation, made_by
 from pipelines.untrusted.plain_json import parsed_json
 
@@ -35,6 +36,13 @@ STAGES = {
     "finetune": ("finetune", "scored", "model"),
 }
 
+# The class of each section's settings; they are imported when a run begins.
+SETTINGS = {
+    "corpus": ("pipelines.importing", "ImportConfig"),
+    "augment": ("augment.settings", "AugmentConfig"),
+    "score": ("score.settings", "ScoreConfig"),
+    "finetune": ("finetune.settings", "FinetuneConfig"),
+}
 MAX_CPU_PROCESSES = 4  # each holds the models
 # What `accelerate launch --mixed_precision no --dynamo_backend no` sets.
 ACCELERATE = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "no"}
@@ -51,7 +59,8 @@ def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
         overrides: `--section.key value` arguments, each passed to the stage of its section.
 
     Raises:
-        UsageError: If the recipe names no working folder or an override belongs to no section.
+        UsageError: If the recipe names no working folder, an override belongs to no section, or a key or
+            value of any stage is wrong.
         RunError: If a stage fails or is stopped.
     """
     recipe = read_recipe(recipe_path)
@@ -59,7 +68,7 @@ def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
         raise UsageError(f"work: {recipe_path} names no working folder; add `work: DIR` or give --work DIR")
     work = work or Path(recipe["work"])
     given = _by_section(overrides)
-    gpus = _gpus()
+    gpus, alone = _gpus(), bool(given["retry-failed"])
 
     def start_stage(section: str, *more: str) -> None:
         module, data, out = STAGES[section]
@@ -68,8 +77,9 @@ def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
             arguments += given[option]
         if data:
             arguments += ["--data", str(work / data)]
-        start(section, ["-m", module, *arguments], **_processes(section, gpus))
+        start(section, ["-m", module, *arguments], **_processes(section, gpus, alone=alone))
 
+    _check_settings(recipe_path, given)
     for section in STAGES:
         start_stage(section)
         if section == "score":
@@ -77,6 +87,19 @@ def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
     report = ["--out", str(work / "report"), "--model", str(work / "model")]
     start("report", ["-m", "pipelines", "report", str(work / "scored"), *report])
     print(_table(parsed_json((work / "model" / "metrics.json").read_text(encoding="utf-8"))))
+
+
+def _check_settings(recipe: Path, given: dict[str, list[str]]) -> None:
+    """Refuse a wrong key or value of any stage before the first one runs.
+
+    Raises:
+        UsageError: Naming the setting.
+    """
+    for section, (module, name) in SETTINGS.items():
+        common = [argument for option in FOR_ALL for argument in given[option]]
+        argv = ["--config", str(recipe), *given[section], *common]
+        config_class = getattr(import_module(module), name)
+        parse_stage(config_class, section, argv, prog=f"daq-msa run ({section})", needs=())
 
 
 def _make_again(work: Path, start_stage: Callable[..., None]) -> None:
@@ -155,14 +178,17 @@ def _gpus() -> int:
     return int(subprocess.run([sys.executable, "-c", count], check=True, capture_output=True).stdout)
 
 
-def _processes(section: str, gpus: int) -> dict[str, Any]:
+def _processes(section: str, gpus: int, *, alone: bool) -> dict[str, Any]:
     """How many processes a stage takes, one per GPU or, on the CPU, per core, and their environment.
 
     The import has processes of its own. On the CPU, fine-tuning is one process that computes in threads.
+    `alone` asks for one process of each stage that processes rows.
     """
     if section == "corpus":
         return {}
     cores = os.cpu_count() or 1
+    if alone and section != "finetune":
+        return {"processes": 1}
     if not gpus and section != "finetune":
         return {"processes": min(cores, MAX_CPU_PROCESSES), "OMP_NUM_THREADS": "1"}
     environment = {"OMP_NUM_THREADS": str(max(1, cores // (gpus or 1)))} | ACCELERATE

@@ -21,16 +21,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from pipelines.atomic import make_folder, write_json_lines
+from pipelines.atomic import DamagedFile, make_folder, write_json_lines
 from pipelines.device import Share, share
 from pipelines.errors import RowError, RunError, UsageError, listed
-from pipelines.finished_tasks import Failure, Parts, clear_rubbish
+from pipelines.finished_tasks import WORKS, Failure, Parts, clear_rubbish
 from pipelines.progress import Progress, Tally
 from pipelines.row import Row, digest
 from pipelines.running.machine_faults import refuse_fault
 from pipelines.running.shared_failure import ENOUGH, FirstFailures, likeness
 from pipelines.settings import RunSettings
-from pipelines.store import commit
+from pipelines.store import SETTINGS, commit
+from pipelines.store_files.card import CARD
+from pipelines.store_files.checksums import read_sealed
 
 if TYPE_CHECKING:
     import pyarrow
@@ -86,11 +88,12 @@ class Stage:
         make_folder(self.directory)
         self.share: Share = share()
         if settings.retry_failed and self.share.processes > 1:
-            raise ValueError(
-                f"retry_failed: {self.share.processes} processes were started, and failed rows are tried"
+            raise UsageError(
+                f"--retry-failed: {self.share.processes} processes were started, and failed rows are tried"
                 " again by one process only; start the stage without a launcher"
             )
         if self.leads:
+            self._check_ours()
             clear_rubbish(self.directory)
         self.parts = Parts(self.directory, schema)
         self._first = FirstFailures()
@@ -179,6 +182,21 @@ class Stage:
         counts = commit(self.directory, rows, generation=generation, settings=settings, scores=scores)
         self.parts.close(index, keep)
         return counts
+
+    def _check_ours(self) -> None:
+        """Refuse a folder with a store of other making, or with a README that is no store's."""
+        held = next((name for name in (CARD, SETTINGS) if (self.directory / name).exists()), None)
+        if held is None or self.settings.overwrite or (self.directory / WORKS).exists():
+            return
+        try:
+            stage = read_sealed(self.directory / SETTINGS).get("stage")
+        except (FileNotFoundError, DamagedFile):
+            stage = None
+        if stage != self.name:  # else it is ours, and its index is lost
+            raise UsageError(
+                f"--out: {self.directory} has a {held} that this stage did not write; choose another --out,"
+                " or give --overwrite to replace what is there"
+            )
 
     def _check_replaced(self, known: set[str]) -> None:
         """Refuse to replace finished results that none of the tasks would make again."""

@@ -24,6 +24,7 @@ from pipelines.untrusted import plain_yaml
 
 SECTIONS = ("corpus", "augment", "score", "finetune", "fusion")
 RUN_KEYS = ("seed", "work")
+SEEDS = range(2**32)  # that every library takes
 # Settings that had another name in a release: the old key, and the one to use.
 RENAMED: dict[str, str] = {"finetune.readout": "finetune.head"}
 
@@ -147,6 +148,10 @@ def parse_stage(
         parsed = parser.parse_args(_inline_recipe(list(argv), config_class, section))
     except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
         raise UsageError(" ".join(str(error).split())) from error
+    if parsed.seed not in SEEDS:
+        raise UsageError(f"--seed: got {parsed.seed}; it takes 0 to 2**32 - 1")
+    if parsed.max_failures is not None and parsed.max_failures < 0:
+        raise UsageError(f"--max-failures: got {parsed.max_failures}; takes 0 or more")
     for name in needs:
         if parsed[name] is None:
             needed = " and ".join(f"--{each}" for each in needs)

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import bisect
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property, lru_cache
+from glob import escape
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +42,7 @@ GROUP_BYTES = 32 * 2**20  # the Hub's viewer wants row groups under 100 MB
 GROUP_ROWS = 64
 GENERATION_DIGITS = 12
 SETTINGS = "settings.json"
+_SHARD = re.compile(rf"({'|'.join(SPLITS)})-[^-]+-\d{{5}}(-[0-9a-f]+)?\.parquet")
 
 
 def open_store(directory: str | Path) -> datasets.Dataset:
@@ -52,7 +55,7 @@ def open_store(directory: str | Path) -> datasets.Dataset:
     import datasets
 
     open_shards(Path(directory), thorough=True)
-    files = [str(path) for path in shards(Path(directory))]
+    files = [escape(str(path)) for path in shards(Path(directory))]  # datasets takes patterns
     return datasets.load_dataset("parquet", data_files=files, split="train")
 
 
@@ -217,10 +220,13 @@ def _write_shards(
 
 def remove_unnamed(directory: Path) -> None:
     """Remove the data files that the card of a whole store does not name; they are of other generations."""
-    named = {*shards(directory)}
-    for path in (directory / "data").glob("*.parquet"):
-        if path not in named:
-            path.unlink(missing_ok=True)
+    for path in own_shards(directory) - {*shards(directory)}:
+        path.unlink(missing_ok=True)
+
+
+def own_shards(directory: Path) -> set[Path]:
+    """The data files of all generations; a file of another name is somebody's own and is left alone."""
+    return {path for path in (directory / "data").glob("*.parquet") if _SHARD.fullmatch(path.name)}
 
 
 def shards(directory: Path) -> list[Path]:

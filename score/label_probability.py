@@ -16,6 +16,8 @@ from pipelines.store_files.parquet import read_table
 
 NAME = "cross_label"
 """The signal that compares the label's probability for a variant with that for its source."""
+LEAST = -100.0
+"""Smallest change of a logarithm; a label of probability 0 has this one."""
 
 
 def read(path: Path) -> dict[str, float]:
@@ -29,15 +31,19 @@ def read(path: Path) -> dict[str, float]:
     setting = "score.label_probability"
     try:
         table = read_table(path, ["id", "log_probability"])
+        values = table["log_probability"].cast(pyarrow.float64(), safe=False).to_pylist()
     except (OSError, pyarrow.ArrowException) as error:
         raise UsageError(
             f"{setting}: {path} cannot be read ({reason(error)}); give a Parquet file with the"
             " columns id and log_probability, as python -m finetune.label_probability writes it"
         ) from error
-    labels = dict(zip(table["id"].to_pylist(), table["log_probability"].to_pylist(), strict=True))
-    for row_id, value in labels.items():
+    labels: dict[str, float] = {}
+    for row_id, value in zip(table["id"].to_pylist(), values, strict=True):
         if value is None or not value <= 0:
             raise UsageError(f"{setting}: {path}: {row_id} has {value}; takes a logarithm, 0 or less")
+        if row_id in labels:
+            raise UsageError(f"{setting}: {path}: {row_id} is there twice; takes each row once")
+        labels[row_id] = value
     return labels
 
 
@@ -50,11 +56,12 @@ def change(labels: dict[str, float], ids: Sequence[str], sources: Sequence[str])
         sources: Ids of their sources, (n,).
 
     Returns:
-        Natural logarithms, at most 0, float32 (n,); NaN where the file lacks one of the two.
+        Natural logarithms in [`LEAST`, 0], float32 (n,); NaN where the file lacks one of the two, or both
+        probabilities are 0.
     """
     pairs = [
         (labels.get(own, np.nan), labels.get(other, np.nan)) for own, other in zip(ids, sources, strict=True)
     ]
     own, other = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
     with np.errstate(invalid="ignore"):  # minus infinity on both sides
-        return np.minimum(own - other, 0.0).astype(np.float32)
+        return np.clip(own - other, LEAST, 0.0).astype(np.float32)

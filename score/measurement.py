@@ -24,7 +24,7 @@ from pipelines.store_files.parquet import parsing, read_table
 from score.media.alignment import aligned
 from score.media.audio import SAMPLING_RATE, AudioTrack
 from score.media.clip import Clip, analysis_fps, decode_audio, decode_video, video_track
-from score.media.video import MAX_SIDE, MODEL_SIDE, Pixels, VideoTrack, resized
+from score.media.video import MAX_SIDE, MODEL_SIDE, Pixels, VideoTrack, at_size, resized
 from score.models.feature_extractors import VIDEO_MODELS, FeatureExtractors
 from score.perturbation.picture import another_look
 from score.perturbation.voice import another_voice
@@ -255,9 +255,8 @@ def corrupted(clip: Clip, seed: int) -> Clip:
 
 def _blurred_and_shuffled(frames: np.ndarray, seed: int) -> np.ndarray:
     height, width = frames.shape[1:3]
-    sides = (max(1, height // CORRUPTED_SCALE), max(1, width // CORRUPTED_SCALE))
-    small = resized(VideoTrack(frames, 0.0), *sides)
-    return resized(small, height, width).frames[np.random.default_rng(seed).permutation(len(frames))]
+    small = at_size(frames, max(1, height // CORRUPTED_SCALE), max(1, width // CORRUPTED_SCALE))
+    return at_size(small, height, width)[np.random.default_rng(seed).permutation(len(frames))]
 
 
 def _decode_variant(row: Row, source: Row, source_clip: Clip, *, max_side: int) -> Clip:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.errors import RunError
-from pipelines.row import MEDIA, Row, digest
+from pipelines.errors import RunError, listed
+from pipelines.row import KINDS, MEDIA, Row, digest
 from pipelines.runner import Task, task_key
 from pipelines.store import StoreReader
 from score.measurement import VERSION, Comparison
@@ -27,9 +27,15 @@ def plan(
         models: Identity of each pre-trained model in use, by setting.
 
     Raises:
-        RunError: If a variant is in another split than train.
+        RunError: If a variant is in another split than train, or of an unknown kind.
     """
     rows = reader.table.to_pylist()
+    unknown = {row["id"]: row["kind"] for row in rows if row["kind"] not in KINDS}
+    if unknown:
+        raise RunError(
+            f"{reader.directory}: {len(unknown)} rows are of an unknown kind ({listed(unknown)}:"
+            f" {', '.join(sorted(set(map(str, unknown.values()))))}); takes {', '.join(KINDS)}"
+        )
     strays = [row["id"] for row in rows if row["kind"] != "original" and row["split"] != "train"]
     if strays:
         raise RunError(

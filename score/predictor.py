@@ -127,20 +127,21 @@ def cross_fit(
         features: (n, d); NaN for a missing track.
         labels: (n,); rows without a label (NaN) are left out of the fit.
         groups: Each row's speaker or source video.
-        folds: Number of models; fewer if there are fewer groups.
+        folds: Number of models; fewer if fewer groups have labels.
         copies: Added to the fit, so that features that they change count less.
 
     Returns:
         The predictor, or why there is none.
     """
-    fold_of = assign_folds(groups, folds)
     labelled = np.isfinite(labels)
     usable = int(labelled.sum())
+    fold_of = assign_folds([group for group, known in zip(groups, labelled, strict=True) if known], folds)
     if usable < MIN_ORIGINALS or len(fold_of) < MIN_GROUPS:
         return (
-            f"{usable} labelled originals of {len(fold_of)} groups, a predictor needs {MIN_ORIGINALS}"
-            f" of {MIN_GROUPS}"
+            f"found {usable} labelled originals of {len(fold_of)} groups; a predictor needs at least"
+            f" {MIN_ORIGINALS} of {MIN_GROUPS}"
         )
+    fold_of |= {group: 0 for group in groups if group not in fold_of}  # no model has seen its labels
     means = _Means.of(features, labels, groups)
     features, targets = features - means.features, labels - means.labels
     of_row = np.array([fold_of[group] for group in groups])

@@ -137,10 +137,15 @@ def load_calibration(directory: Path) -> Calibration:
         read = parsed_json(path.read_text(encoding="utf-8"))
         signals = {name: Anchors(**anchors) for name, anchors in read["signals"].items() if name in SIGNALS}
         weights = {name: float(each) for name, each in dict(read.get("signal_weights", {})).items()}
+        for name, each in signals.items():
+            if not -np.inf < each.bad < each.good < np.inf:
+                raise ValueError(f"{name}: bad is {each.bad}, good {each.good}")
+        if not all(0 <= each < np.inf for each in weights.values()):
+            raise ValueError(f"signal_weights: {weights}")
         return Calibration(signals=signals, left_out=read["left_out"], signal_weights=weights)
     except FileNotFoundError as error:
         raise RunError(f"{path}: missing; score the store first, without --reweigh") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{path}: no calibration ({error}); score the store again, without --reweigh"
         ) from error

@@ -1,7 +1,7 @@
 """The stage: reads a store of originals and variants, and adds signals, qualities and weights.
 
     measure     each training row, in parts that resume (`score.measurement`)
-    judge       from signals to qualities on this corpus (`score.aggregation`, `score.calibrate`)
+    judge       from signals to qualities on this corpus (`score.whole_split`, `score.calibrate`)
     weigh       from qualities to weights (`score.weights`), on a scale of the corpus' own
 
 Rows of valid and test are passed on unchanged and are neither decoded nor measured. Beside the store:
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +27,14 @@ from pipelines.finished_tasks import committed_tasks
 from pipelines.row import Row
 from pipelines.runner import Stage, Task
 from pipelines.running.folder_lock import alone_in_its_folder
+from pipelines.running.outputs import check_output
 from pipelines.store import StoreReader, committed_generation, made_by
 from score import calibrate, label_probability, measurement, planning, plots
-from score.aggregation import Variants, judge, unscored, weigh
 from score.models import loading
 from score.quality import QUALITY_AT_BAD, Calibration, load_calibration
 from score.settings import ScoreConfig
 from score.signals.catalogue import SIGNALS, column, of_models
+from score.whole_split import Variants, judge, unscored, weigh
 
 if TYPE_CHECKING:
     from pipelines.settings import Invocation
@@ -45,7 +47,7 @@ WEIGHING = ("scale", "ruined", "low", "high", "gamma", "floor", "novelty")
 SCORES = [column(name) for name in SIGNALS]
 
 
-@alone_in_its_folder
+@alone_in_its_folder("a store")
 def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     """Score a store.
 
@@ -56,8 +58,7 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
         StageFailed: If too many rows, or all of them, failed.
     """
     config, reader = invocation.config, StoreReader(invocation.data)
-    if invocation.data.resolve() == invocation.out.resolve():
-        raise UsageError(f"--out: {invocation.out} is the store that is read; name another folder")
+    check_output(invocation.out, {"--data": invocation.data})
     labels = label_probability.read(Path(config.label_probability)) if config.label_probability else None
     lacking = loading.unavailable(config.models.names())
     names = {setting: name for setting, name in config.models.names().items() if setting not in lacking}
@@ -101,7 +102,7 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     return _commit(invocation, stage, reader, tasks, kept, columns, inputs, before)
 
 
-@alone_in_its_folder
+@alone_in_its_folder("a store")
 def reweigh(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     """Compute qualities and weights of a scored store again from its signals and its calibration.
 
@@ -109,6 +110,7 @@ def reweigh(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
 
     Raises:
         RunError: If the folder holds no scored store.
+        UsageError: If settings ask for other signals than were measured, or for measuring.
     """
     if share().rank > 0:
         return {}
@@ -122,13 +124,25 @@ def reweigh(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
         logger.warning(
             "%s was scored without %s; score it again to have a scale of its own", out, calibrate.PAIRS_FILE
         )
+    before, kept = made_by(out), range(reader.table.num_rows)
+    invocation = _as_measured(invocation, before)
     rows = reader.table.to_pylist()
     variants = Variants.of(rows, range(len(rows)), dict(enumerate(rows)))
     columns = _weigh(invocation, variants, load_calibration(out), calibrate.load_pairs(out))
     tasks = [Task(row_id, key) for key, row_id in committed_tasks(out).items()]
     tasks += [Task(failure["id"], failure["key"]) for failure in read_json_lines(out / "failures.jsonl")]
-    before, kept = made_by(out), range(len(rows))
-    return _commit(invocation, _stage(invocation), reader, tasks, kept, columns, before["inputs"], before)
+    return _commit(invocation, _stage(invocation), reader, tasks, kept, columns, before.get("inputs"), before)
+
+
+def _as_measured(invocation: Invocation[ScoreConfig], before: dict[str, Any]) -> Invocation[ScoreConfig]:
+    """The command line with the seed and the settings that the store was measured with."""
+    try:
+        config = invocation.config.as_measured(before.get("config", {}))
+    except ValueError as error:
+        raise UsageError(
+            f"--reweigh: score.{error}; leave it out, or score the store again without --reweigh"
+        ) from error
+    return replace(invocation, config=config, seed=before.get("seed", invocation.seed))
 
 
 def _stage(invocation: Invocation[ScoreConfig]) -> Stage:
@@ -142,6 +156,11 @@ def _weigh(
     pairs: calibrate.Pairs,
 ) -> dict[int, Row]:
     config, counted = invocation.config, calibration.of(invocation.config.counted())
+    lacking = set(config.signals or ()) - {*config.disabled_signals, *counted.signals}
+    if config.signals and not counted.signals:
+        raise UsageError(f"score.signals: got {', '.join(config.signals)}; the store has none of them")
+    if lacking:
+        logger.warning("score.signals: the store has no %s, which do not count", ", ".join(sorted(lacking)))
     if config.signal_weights == "equal":
         counted = counted.equally_weighted()
     anchors = pairs.scale(counted)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from score.models.settings import ModelSettings
 
 Scale = Literal["anchored", "ranks"]
 Ruined = Literal["keep", "drop"]
+MEASURING = ("calibration_clips", "folds", "label_probability")
+"""Settings that, like the models, only measuring depends on, and not weighing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,8 @@ class ScoreConfig:
             if unknown:
                 raise ValueError(f"{key}: got {', '.join(unknown)}; takes {', '.join(WEIGHED)}")
         if not self.counted():
-            raise ValueError("disabled_signals: no signal is left that counts; disable fewer")
+            key = "disabled_signals" if self.disabled_signals else "signals"
+            raise ValueError(f"{key}: no signal is left that counts; take null and [] for all")
 
     def counted(self) -> list[str]:
         """The signals that count, if available."""
@@ -72,3 +76,25 @@ class ScoreConfig:
 
         chosen = WEIGHED if self.signals is None else self.signals
         return [name for name in chosen if name not in self.disabled_signals]
+
+    def as_measured(self, before: Mapping[str, Any]) -> ScoreConfig:
+        """These settings, with those of the run that measured a store, whose weights are computed again.
+
+        Args:
+            before: That run's settings, as `settings.json` has them; what it lacks stays as it is.
+
+        Raises:
+            ValueError: If these ask for others, which would have no effect.
+        """
+        known = {name: before[name] for name in MEASURING if name in before}
+        for name, value in known.items():
+            if getattr(self, name) not in (getattr(ScoreConfig(), name), value):
+                raise ValueError(
+                    f"{name}: got {getattr(self, name)}, and the store was measured with {value}"
+                )
+        if "models" in before:
+            kept = {name: value for name, value in before["models"].items() if hasattr(self.models, name)}
+            known["models"] = ModelSettings(**kept)
+            if self.models.names() and self.models.names() != known["models"].names():
+                raise ValueError(f"models: got {self.models.names()}, and the store was measured with {kept}")
+        return replace(self, **known)

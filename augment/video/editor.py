@@ -1,4 +1,4 @@
-"""The interface of video editors, and what they share."""
+"""What a video editor must do (`Editor`), how its checkpoint is loaded (`load`), and what editors share."""
 
 from __future__ import annotations
 

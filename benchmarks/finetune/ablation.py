@@ -3,8 +3,8 @@
     python -m benchmarks.finetune.ablation --data STORE --out DIR [--arms weighted text_only] [--seeds 1 ...]
 
 Writes `study.json` and `study.md` with the mean and standard deviation of each arm's test metrics over
-the seeds, before and after fine-tuning. Finished runs are not repeated. Further options are settings of
-the section `finetune` as in `python -m finetune`, for all arms.
+the seeds, before and after fine-tuning. Finished runs are not repeated, and those of other settings or data
+are refused. Further options are settings of the section `finetune` as in `python -m finetune`, for all arms.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.commands import ablation_parser, mean_and_deviation, table, train, write_report
+from benchmarks.commands import (
+    ablation_parser,
+    mean_and_deviation,
+    parse_ablation,
+    table,
+    train,
+    write_report,
+)
 from pipelines.errors import call
 
 # The settings of each arm.
@@ -40,7 +47,7 @@ Figures = dict[str, list[float | None]]
 def main(argv: list[str]) -> None:
     """Run what is missing and write the table."""
     parser = ablation_parser("python -m benchmarks.finetune.ablation", __doc__, ARMS)
-    options, settings = parser.parse_known_args(argv)
+    options, settings = parse_ablation(parser, argv, "finetune")
     figures: dict[str, dict[str, Figures]] = {}
     for arm in options.arms:
         runs = [_run(options, arm, seed, settings) for seed in options.seeds]
@@ -56,9 +63,8 @@ def main(argv: list[str]) -> None:
 def _run(options: argparse.Namespace, arm: str, seed: int, settings: Sequence[str]) -> dict[str, Any]:
     """The test metrics of a run, `before` and `after`; trains if it is not finished."""
     out = options.out / f"{arm}-{seed}"
-    if not (out / "model.json").exists():
-        arguments = ["--data", str(options.data), "--out", str(out), "--seed", str(seed)]
-        train("finetune", [*arguments, *ARMS[arm], *settings], out)
+    arguments = ["--data", str(options.data), "--out", str(out), "--seed", str(seed)]
+    train("finetune", [*arguments, *ARMS[arm], *settings], out)
     return json.loads((out / "metrics.json").read_text(encoding="utf-8"))["test"]
 
 

@@ -1,8 +1,8 @@
-"""Speed and memory of training, compared with the usual recipe.
+"""Speed and memory of training, compared with the standard recipe.
 
     python -m benchmarks.finetune.speed --out DIR [--data STORE | --clips 96] [--epochs 3]
 
-**Speed.** The usual recipe is transformers' Trainer with its own loss, the model's processor in the
+**Speed.** The standard recipe is transformers' Trainer with its own loss, the model's processor in the
 collator on decoded clips, all towers at each step, and logits for all tokens. Ours is `finetune` with the
 head `answer` and a tower cache that is empty at first. Both train the embedded model with the same adapter
 on the same rows in the same order, each with weight 1.
@@ -26,7 +26,7 @@ import torch
 from transformers import Trainer
 from transformers.trainer_utils import SaveStrategy
 
-from benchmarks.commands import import_puppets, table, write_report
+from benchmarks.commands import import_puppets, require_at_least, table, write_report
 from benchmarks.finetune.step_memory import logits
 from benchmarks.measurement import MIB
 from finetune.inputs.dataset import EncodedRows, EpochOrder, Selection
@@ -35,7 +35,7 @@ from finetune.model.loading import BaseModel, load_base
 from finetune.model.saved_model import encoder_of
 from finetune.settings import FinetuneConfig
 from finetune.training.arguments import training_arguments
-from pipelines.errors import call
+from pipelines.errors import UsageError, call
 from pipelines.row import digest
 from pipelines.store import StoreReader
 
@@ -58,6 +58,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--clips", type=int, default=96, help="puppets over all splits (default: 96)")
     parser.add_argument("--epochs", type=int, default=3, help="(default: 3)")
     options = parser.parse_args(argv)
+    require_at_least(options, clips=BATCH, epochs=1)
     if options.data:
         speeds = {str(options.data): speed(options.data, options.out / "data", options.epochs)}
     else:  # puppets at their own size, and at that of camera clips
@@ -115,9 +116,18 @@ def speed(store: Path, out: Path, epochs: int) -> dict[str, Any]:
 
 
 def whole_batches(reader: StoreReader) -> Selection:
-    """The first training rows that fill whole batches."""
+    """The first training rows that fill whole batches.
+
+    Raises:
+        UsageError: If there are too few for one.
+    """
     columns = reader.table.select(["id", "split", "label"]).to_pylist()
     rows = [row for row in columns if row["split"] == "train"]
+    if len(rows) < BATCH:
+        raise UsageError(
+            f"{reader.directory}: got {len(rows)} training rows, takes {BATCH} or more; give another --data,"
+            " or more --clips"
+        )
     rows = rows[: len(rows) // BATCH * BATCH]
     return Selection(
         ids=[row["id"] for row in rows],
@@ -235,7 +245,7 @@ def markdown(report: dict[str, Any]) -> str:
     memory = [f"{sizes[kind] / MIB:.0f}" for kind in ("full", "answers")]
     rows.append([f"MiB of a step, {step}", *memory, f"{large['ratio']:.2f}"])
     most = max(fast["largest_difference_of_losses"] for fast in report["speed"].values())
-    head = ["", "usual recipe", "ours", "ratio"]
+    head = ["", "standard recipe", "ours", "ratio"]
     return f"{table(head, rows)}\n\nThe losses of all steps differ by at most {most:.1e}.\n"
 
 

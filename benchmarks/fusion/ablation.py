@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.commands import ablation_parser, require_at_least, train, write_report
+from benchmarks.commands import ablation_parser, parse_ablation, require_at_least, train, write_report
 from finetune.fusion.settings import FusionConfig
 from pipelines.errors import call
 from pipelines.settings import parse_stage
@@ -82,17 +82,22 @@ def invocation_of(options: argparse.Namespace, arm: str, settings: Sequence[str]
 
 
 def train_arm(arm: str, invocation: Invocation[FusionConfig]) -> None:
-    """Train the missing seeds of an arm.
+    """Train the seeds of an arm that are missing or damaged.
 
     Raises:
-        RunError: If that fails.
+        UsageError: If the arm's folder belongs to other settings or data.
+        RunError: If the training fails.
     """
-    from finetune.fusion.run_folder import claimed
+    from benchmarks.fusion.modality_drop import FILE
+    from finetune.fusion.run_folder import claimed, finished
 
     claimed(invocation)
     folders = [invocation.out / f"seed-{seed}" for seed in invocation.config.seeds]
-    if all((folder / "metrics.json").is_file() for folder in folders):
+    missing = [folder for folder in folders if not finished(folder)]
+    if not missing:
         return
+    for folder in missing:
+        (folder / FILE).unlink(missing_ok=True)  # of the network before
     print(f"{arm}:", flush=True)
     options = shlex.split("--" + invocation.command.partition(" --")[2])
     train("finetune.fusion", options, invocation.out)
@@ -115,7 +120,7 @@ def _compared(folders: dict[str, Path], seeds: Sequence[int], resamples: int) ->
 def _options(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = ablation_parser("python -m benchmarks.fusion.ablation", __doc__, ARMS)
     parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap (default: 10000)")
-    options, settings = parser.parse_known_args(argv)
+    options, settings = parse_ablation(parser, argv, "fusion")
     require_at_least(options, resamples=1)
     return options, settings
 

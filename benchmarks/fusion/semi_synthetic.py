@@ -68,7 +68,8 @@ def main(argv: list[str]) -> None:
 
     options = _options(argv)
     noise = {"audio": options.audio_noise, "video": options.video_noise}
-    out, sentences = checked_out(options.out), read_sentences(options.labels)
+    out = checked_out(options.out, {"--labels": options.labels}, overwrite=True)
+    sentences = read_sentences(options.labels)
     latents, clips = latent_valences(sentences, options.votes, options.seed)
     encoder = load(
         "text", options.text, options.revision, pick(options.device), max_tokens=options.max_tokens

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.commands import table
-from benchmarks.scorer.sentiment import made_by
+from benchmarks.scorer.sentiment import made_by, scored_variants
 from pipelines.errors import RunError, call
 from pipelines.row import Row
 from pipelines.store import StoreReader
@@ -30,16 +30,11 @@ def same_variants(before: Path, after: Path) -> list[Pair]:
     """The variants that both stores have, in the order of the first.
 
     Raises:
-        RunError: If a store is not scored, or they share no variant.
+        RunError: If a store has no scored variant, or they share none.
     """
-    scored = []
-    for store in (before, after):
-        rows = StoreReader(store).table.to_pylist()
-        variants = {row["id"]: row for row in rows if row["kind"] != "original"}
-        if all(row["quality"] is None for row in variants.values()):
-            raise RunError(f"{store}: has no qualities; score it first")
-        scored.append(variants)
-    first, second = scored
+    first, second = (
+        {row["id"]: row for row in scored_variants(StoreReader(store))} for store in (before, after)
+    )
     pairs = [(row, second[name]) for name, row in first.items() if name in second]
     if not pairs:
         raise RunError(f"{before}, {after}: share no variant; name two scorings of one store")
@@ -86,7 +81,11 @@ def _cells(group: Sequence[Pair], lowest: Sequence[float]) -> list[str]:
 
 def main(argv: list[str]) -> None:
     """Print the report."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scorer.compare", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scorer.compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "stores", type=Path, nargs=2, metavar="STORE", help="two scorings of the same variants"
     )

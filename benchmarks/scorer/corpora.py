@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from benchmarks.commands import import_puppets
 from pipelines import importing
+from pipelines.corpora.bounded_text import CorpusError, lines_of
 from pipelines.errors import UsageError
-from pipelines.media import encode_audio, read_audio
+from pipelines.media import MediaError, encode_audio, read_audio
 from pipelines.settings import parse_stage
 
 Line = Mapping[str, object]
@@ -64,7 +65,7 @@ def voices(table: Path, out: Path, *, clips: int) -> Corpus:
         clips: How many clips, at most.
 
     Raises:
-        UsageError: If the table lacks a column.
+        UsageError: If the table cannot be read, lacks a column, or names a clip without a sound.
     """
     lines = _table(table, ("id", "path", "text", "label", "group", "emotion"))
     ((sentence, _),) = Counter(line["text"] for line in lines).most_common(1)
@@ -73,16 +74,17 @@ def voices(table: Path, out: Path, *, clips: int) -> Corpus:
         if line["text"] == sentence:
             takes.setdefault((line["group"], f"{line['emotion']} {line.get('intensity', '')}".strip()), line)
     chosen = _grid(takes, clips)
-    (out / "audio").mkdir(parents=True)
-    for line in chosen.values():
-        samples = read_audio(table.parent / line["path"])
-        (out / "audio" / f"{line['id']}.flac").write_bytes(encode_audio(samples))
+    sounds = [_sound(table, line) for line in chosen.values()]
+    folder = (out / "audio").resolve()
+    folder.mkdir(parents=True)
+    for number, sound in enumerate(sounds):
+        (folder / f"{number}.flac").write_bytes(sound)
     made = [
         {
-            "id": line["id"], "path": (out / "audio" / f"{line['id']}.flac").resolve(), "text": sentence,
+            "id": line["id"], "path": folder / f"{number}.flac", "text": sentence,
             "label": line["label"], "split": "train", "group": speaker,
         }
-        for (speaker, _), line in chosen.items()
+        for number, ((speaker, _), line) in enumerate(chosen.items())
     ]  # fmt: skip
     moods = {f"folder/{line['id']}": mood for (_, mood), line in chosen.items()}
     return Corpus(_imported(made, out), moods=moods)
@@ -101,14 +103,22 @@ def _grid(
 
 def _table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = [*csv.DictReader(file)]
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); name the clips' table") from error
+        with lines_of(path) as text:
+            lines = [*csv.DictReader(text, restval="")]
+    except CorpusError as error:
+        raise UsageError(str(error)) from error
     missing = [column for column in columns if not lines or column not in lines[0]]
     if missing:
         raise UsageError(f"{path}: lacks the columns {', '.join(missing)}, or has no line; see --help")
     return lines
+
+
+def _sound(table: Path, line: Mapping[str, str]) -> bytes:
+    """The sound of a line's clip, encoded."""
+    try:
+        return encode_audio(read_audio(table.parent / line["path"]))
+    except MediaError as error:
+        raise UsageError(f"{error}; {table} names it: mend the clip, or leave its line out") from error
 
 
 def _clip(folder: Path, line: Mapping[str, str]) -> Path:

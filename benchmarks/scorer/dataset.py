@@ -12,6 +12,7 @@ from benchmarks.scorer.corpora import Corpus
 from benchmarks.scorer.corruptions import Corruption
 from benchmarks.scorer.partners import Partners
 from pipelines import pitch
+from pipelines.errors import RunError
 from pipelines.media import encode_audio, encode_video, read_audio, read_video
 from pipelines.provenance import versions
 from pipelines.row import Row, digest, media, provenance, row_seed, variant_id
@@ -36,10 +37,15 @@ def write_corrupted(
         corrupted: How many of the originals, drawn by digest of the id, have variants; None for all.
         seed: Seed of all random draws.
         command: For the records.
+
+    Raises:
+        RunError: If the corpus has no training original.
     """
     reader = StoreReader(corpus.store)
     rows = reader.table.select(["id", "split", "kind"]).to_pylist()
     ids = [row["id"] for row in rows if row["split"] == "train" and row["kind"] == "original"]
+    if not ids:
+        raise RunError(f"{corpus.store}: has no original in its training split; name another store")
     chosen = {*sorted(ids, key=digest)[:corrupted]}
     config = {name: {"severities": each.severities, "unit": each.unit} for name, each in corruptions.items()}
     settings = {

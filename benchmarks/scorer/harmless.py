@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.scorer.video_faults import at_size, grey_levels
+from benchmarks.scorer.video_faults import grey_levels
+from score.media.video import at_size
 from score.perturbation.voice import clipped, with_pitch
 
 

@@ -20,8 +20,6 @@ from score.plots import KINDS
 from score.quality import of_whole
 from score.signals.catalogue import SIGNALS, column
 
-COPIES: dict[Track, str] = {"video": "encoded again", "audio": "sound encoded again"}
-"""By track, the change that changes nothing."""
 OTHER: dict[Track, Track] = {"video": "audio", "audio": "video"}
 OVERALL = "overall"
 """Name of what `quality` would be if only the corrupted track had been replaced. (`quality` counts the other,
@@ -76,10 +74,6 @@ class ScoredVariants:
         ]
         return [_mean(area(better.ravel(), worse) for better in against) for worse in self.values(name, key)]
 
-    def middle(self, name: str, key: str) -> np.ndarray:
-        """A column at a corruption's middle severity, (clips,)."""
-        return self.values(name, key)[len(self.corruptions[name].severities) // 2]
-
     def summary(self, name: str) -> dict[str, Any]:
         """The figures of one corruption; see `summarise`."""
         corruption = self.corruptions[name]
@@ -114,7 +108,6 @@ class ScoredVariants:
         return {
             **figures,
             **self.measures(name, own),
-            "area_copy": area(self.middle(COPIES[track], own), self.middle(name, own)),
             OVERALL: self.measures(name, OVERALL),
             "signals": signals,
         }
@@ -133,8 +126,7 @@ def summarise(scored: Path, corruptions: Mapping[str, Corruption] = CORRUPTIONS)
         the number of `rows`, the median, 10 % and 90 % quantile of `quality` (of the corrupted track), and
         the medians of `quality_cross` and `overall`; and `other`, the largest distance of the other track's
         quality from 1. If it is not harmless also `tau`, `areas` and `area` of `quality`, of `overall`, and
-        in `signals` of each signal on its own (`ScoredVariants.measures`), and `area_copy`, the middle
-        severity's area against the change that changes nothing.
+        in `signals` of each signal on its own (`ScoredVariants.measures`).
     """
     variants = ScoredVariants(scored, corruptions)
     return {name: variants.summary(name) for name in corruptions}
@@ -215,8 +207,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     used = {name: each for name, each in report["corruptions"].items() if each["severities"][0]["rows"]}
     lines = [_cells(name, each) for name, each in used.items()]
     corruptions = table((*head, OVERALL, "tau", "area"), lines)
-    moved = max((each["other"] for each in used.values() if each["other"] is not None), default=0.0)
-    verdicts += f"\n- The quality of the track that was not changed is at most {moved:.2f} below 1."
+    if moved := [each["other"] for each in used.values() if each["other"] is not None]:
+        verdicts += f"\n- The quality of the track that was not changed is at most {max(moved):.2f} below 1."
     return f"{summary}\n\n{verdicts}\n\n{corruptions}\n\n{_signal_table(report['corruptions'])}\n"
 
 

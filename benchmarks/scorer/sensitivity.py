@@ -35,6 +35,9 @@ from pipelines.errors import UsageError, call
 from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
 
+CLIPS = 96
+"""Puppets or voices, unless the command line says how many."""
+
 
 def run(
     corpus: Corpus,
@@ -52,7 +55,7 @@ def run(
         out: The folder of `corrupted`, `scored` and the report's three files.
         seed: Seed of all random draws.
         corrupted: How many clips to corrupt; the others still calibrate the scorer. None for all.
-        corruptions: How to corrupt; with `COPIES` of each track.
+        corruptions: How to corrupt.
         command: For the records.
 
     Returns:
@@ -99,7 +102,7 @@ def main(argv: list[str]) -> None:
     prog = "python -m benchmarks.scorer.sensitivity"
     parser = argparse.ArgumentParser(prog=prog, description="Scores clips with known corruptions.")
     parser.add_argument("--out", type=Path, required=True, help="a new or an empty folder")
-    parser.add_argument("--clips", type=int, default=96, help="puppets or voices (default: 96)")
+    parser.add_argument("--clips", type=int, help=f"puppets or voices (default: {CLIPS})")
     parser.add_argument("--corrupted", type=int, help="clips to corrupt (default: all of the training split)")
     parser.add_argument("--seed", type=int, default=0, help="of all random draws (default: 0)")
     corpus = parser.add_mutually_exclusive_group()
@@ -109,8 +112,10 @@ def main(argv: list[str]) -> None:
     )
     corpus.add_argument("--data", type=Path, metavar="STORE", help="a store")
     options = parser.parse_args(argv)
-    if options.corrupted is not None:
-        require_at_least(options, corrupted=1)
+    given = {name: 1 for name in ("clips", "corrupted") if getattr(options, name) is not None}
+    require_at_least(options, **given)
+    if "clips" in given and (options.data or options.faces):
+        raise UsageError("--clips: counts puppets or voices; leave it out with --data and --faces")
     if options.out.exists() and any(options.out.iterdir()):
         raise UsageError(f"--out: {options.out} is not empty, and speed is that of a whole run; name another")
     run(
@@ -128,9 +133,10 @@ def _corpus(options: argparse.Namespace, originals: Path) -> Corpus:
         return Corpus(options.data)
     if options.faces:
         return faces(options.faces, originals)
+    clips = options.clips or CLIPS
     if options.voices:
-        return voices(options.voices, originals, clips=options.clips)
-    return puppets(originals, clips=options.clips, seed=options.seed)
+        return voices(options.voices, originals, clips=clips)
+    return puppets(originals, clips=clips, seed=options.seed)
 
 
 if __name__ == "__main__":

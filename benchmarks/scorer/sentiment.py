@@ -14,7 +14,6 @@ distances: 0 if a weight does not fall with what is new in a variant that shows 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +27,7 @@ from pipelines.errors import RunError, call
 from pipelines.media import read_audio, read_video
 from pipelines.row import Row, provenance
 from pipelines.store import SETTINGS, StoreReader
+from pipelines.store import made_by as settings_of
 from score.quality import of_whole
 
 RESAMPLES = 300
@@ -73,20 +73,19 @@ class CachedProbes:
         return self._probes[track](row, decoded)
 
 
-def changes(store: Path, probes: CachedProbes) -> Iterator[Change]:
+def changes(reader: StoreReader, probes: CachedProbes) -> Iterator[Change]:
     """Every scored variant of a store.
 
     Raises:
-        RunError: If it holds other clips than puppets, or is not scored.
+        RunError: If it holds other clips than puppets, or no scored variant.
     """
-    reader = StoreReader(store)
     corpora = set(reader.table["corpus"].to_pylist())
     if corpora != {"puppets"}:
         raise RunError(
-            f"{store}: holds clips of {', '.join(sorted(corpora))}; the sentiment of puppets alone is known"
+            f"{reader.directory}: holds clips of {', '.join(sorted(corpora))}; the sentiment of puppets alone"
+            " is known"
         )
-    if reader.table["quality"].null_count == reader.table.num_rows:
-        raise RunError(f"{store}: has no qualities; score it first")
+    scored_variants(reader)
     new = _novelty_ranks(reader)
     sources: dict[str, Row] = {}
     for row in reader.rows():
@@ -99,6 +98,20 @@ def changes(store: Path, probes: CachedProbes) -> Iterator[Change]:
                 known = [new[track][row["id"]] for track in tracks]
                 novelty = sum(known) / len(known)
                 yield _change(row, source, tracks, probes, novelty)
+
+
+def scored_variants(reader: StoreReader) -> list[Row]:
+    """The variants of a store without their media.
+
+    Raises:
+        RunError: If there are none, or none of them has a quality.
+    """
+    variants = [row for row in reader.table.to_pylist() if row["kind"] != "original"]
+    if not variants:
+        raise RunError(f"{reader.directory}: has no variants; name a scored store that has some")
+    if all(row["quality"] is None for row in variants):
+        raise RunError(f"{reader.directory}: none of its variants has a quality; score it first")
+    return variants
 
 
 def _novelty_ranks(reader: StoreReader) -> dict[str, dict[str, float]]:
@@ -129,9 +142,10 @@ def _change(row: Row, source: Row, tracks: Sequence[str], probes: CachedProbes, 
 
 
 def made_by(row: Row) -> str:
-    """The corruption or the method that made a variant."""
+    """The corruption or the method that made a variant; its kind if that is not known."""
     made = provenance(row)
-    return str(made.get("corruption") or made.get("means") or made["method"])  # `means` in 0.1.0
+    # `means` in 0.1.0
+    return str(made.get("corruption") or made.get("means") or made.get("method") or row["kind"])
 
 
 def spearman(quality: np.ndarray, distance: np.ndarray) -> float:
@@ -202,19 +216,30 @@ def _cells(kind: str, name: str, group: Sequence[Change]) -> list[str]:
     return cells
 
 
+def _seed(store: Path) -> int:
+    seed = settings_of(store).get("seed")
+    if seed is None:
+        raise RunError(f"{store}: its {SETTINGS} has no seed; give that of its puppets with --seed")
+    return int(seed)
+
+
 def main(argv: list[str]) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scorer.sentiment", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scorer.sentiment",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("stores", type=Path, nargs="+", help="scored stores of puppets")
     parser.add_argument("--seed", type=int, help="of the puppets (default: that of each store)")
     options = parser.parse_args(argv)
     voices = VoiceProbe()
     found: list[Change] = []
     for store in options.stores:
-        own = json.loads((store / SETTINGS).read_text(encoding="utf-8"))["seed"]
-        faces = RedrawnFaces(own if options.seed is None else options.seed)
+        reader = StoreReader(store)
+        faces = RedrawnFaces(_seed(store) if options.seed is None else options.seed)
         probes = CachedProbes({"video": faces, "audio": lambda _, samples: voices(samples)})
-        found += changes(store, probes)
+        found += changes(reader, probes)
     print(table(found))
 
 

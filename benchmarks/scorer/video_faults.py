@@ -12,7 +12,7 @@ import io
 import numpy as np
 
 from benchmarks.scorer.random_parts import piece, places
-from score.media.video import VideoTrack, pooled, resized
+from score.media.video import VideoTrack, at_size, pooled
 
 BLOCK = 16
 """Pixels of a side of a block that a codec moves or loses as a whole."""
@@ -32,9 +32,8 @@ def noisy(frames: np.ndarray, spread: float, rng: np.random.Generator) -> np.nda
 def blurred(frames: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
     """Shrunk by a factor and enlarged again."""
     height, width = frames.shape[1:3]
-    return at_size(
-        at_size(frames, max(1, round(height / factor)), max(1, round(width / factor))), height, width
-    )
+    small = at_size(frames, max(1, round(height / factor)), max(1, round(width / factor)))
+    return at_size(small, height, width)
 
 
 def blocky(frames: np.ndarray, quality: float, rng: np.random.Generator) -> np.ndarray:
@@ -141,12 +140,6 @@ def replaced(frames: np.ndarray, share: float, rng: np.random.Generator, other: 
 def instead(frames: np.ndarray, severity: float, rng: np.random.Generator, other: np.ndarray) -> np.ndarray:
     """Another drawing of the whole clip, which has the severity in it."""
     return replaced(frames, 1.0, rng, other)
-
-
-def at_size(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Frames at another size, antialiased."""
-    # The rate of 1 is not used.
-    return resized(VideoTrack(frames, 1.0), height, width).frames
 
 
 def grey_levels(frames: np.ndarray) -> np.ndarray:

@@ -8,7 +8,8 @@ training step detects and penalizes that, and the statistical loss is exempt. Th
     r_m   n_m / mean of the other modalities' norms
     k_m   of the dominant modality max(floor, 1 − tanh(α (r_m/τ − 1))) if r_m > τ, else 1
 
-It needs only the features of the modalities and the parameters of their encoders:
+`finetune.gradient_norms` computes r_m and k_m. The penalty needs only the features of the modalities and the
+parameters of their encoders:
 
     for micro_batch in step:
         penalty.observe(task_loss, features)

@@ -31,7 +31,7 @@ from finetune.fusion.features.mmsa_pickle import from_pickle
 from finetune.fusion.network import FusionNetwork, Inputs
 from finetune.fusion.run_folder import CHECKPOINT, SEED, SUMMARY, claim, claimed, finished, vouch
 from finetune.fusion.settings import FusionConfig, NetworkSettings
-from finetune.fusion.tracking import PROJECT, flat, make_accelerator
+from finetune.fusion.tracking import PROJECT, check_precision, flat, make_accelerator
 from finetune.fusion.training import Trained, Trainer, inputs_of, make_network, train
 from finetune.settings import check_trackers
 from finetune.training.agreement import agreed
@@ -51,18 +51,20 @@ if TYPE_CHECKING:
 DESCRIPTION = "A fusion network trained with a conflict-aware penalty and a statistical loss."
 
 
-@alone_in_its_folder
+@alone_in_its_folder("fusion networks")
 def run(invocation: Invocation[FusionConfig]) -> dict[str, Any]:
     """Train from every seed and write the summary; returns the content of `metrics.json`.
 
     Raises:
-        UsageError: If the output folder belongs to other settings or data, and is not to be overwritten.
+        UsageError: If the output folder belongs to other settings or data, and is not to be overwritten, or
+            the device does not support the precision.
         RunError: If the data cannot be used.
     """
     out, config = invocation.out, invocation.config
     check_output(out, {"--data": invocation.data})
     check_trackers("fusion.training.trackers", config.training.trackers)
     join_group(pick(config.training.device))
+    check_precision(config.training)
     fingerprint = claimed(invocation)
     features, failures = read_features(invocation.data, config, out)
     first = share().rank == 0
@@ -115,7 +117,8 @@ def load(directory: str | Path, seed: int | None = None) -> FusionNetwork:
             whole(weights.parent)
         network.load_state_dict(load_file(weights))
     except (DamagedFile, SafetensorError, RuntimeError) as error:
-        raise RunError(f"{weights}: {reason(error)}; the command of the run makes it again") from error
+        damage = error if isinstance(error, DamagedFile) else f"{weights}: {reason(error)}"
+        raise RunError(f"{damage}; the command of the run makes it again") from error
     return network.eval()
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from finetune.gradient_norms import ConflictSettings
 from finetune.settings import Tracker
 from pipelines.row import MODALITIES, Modality
+from pipelines.running.outputs import check_output
+from pipelines.settings import SEEDS
 
 Balancing = Literal["conflict_penalty", "none", "ogm_ge", "cggm", "mmpareto", "constant"]
 # Methods that score a modality by its unimodal head.
 JUDGING: tuple[Balancing, ...] = ("ogm_ge", "cggm", "mmpareto")
+SAMPLING_RATE = 16_000  # of the audio that features are extracted from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,7 @@ class ExtractSettings:
     mel_bands: int = 64
     """Bands of the spectrum; for `log_mel`."""
     audio_fps: float = 25.0
-    """Spectra per second; hidden states of a pre-trained encoder are averaged to this rate."""
+    """Spectra per second, at most 16000; hidden states of a pre-trained encoder are averaged to this rate."""
     video_fps: float = 5.0
     """Frames per second."""
     frame_px: int = 64
@@ -52,6 +56,10 @@ class ExtractSettings:
     def __post_init__(self) -> None:
         numbers = ("word_dimensions", "mel_bands", "audio_fps", "video_fps", "cells", "max_duration_s")
         _check_above_0(self, *numbers, "batch_size")
+        if not self.audio_fps <= SAMPLING_RATE:
+            raise ValueError(
+                f"audio_fps: got {self.audio_fps}; it takes at most {SAMPLING_RATE}, the sampling rate"
+            )
         if self.frame_px < 2 * self.cells or self.frame_px % self.cells:
             raise ValueError(
                 f"frame_px: got {self.frame_px}; it takes a multiple of cells ({self.cells}), twice or more"
@@ -188,11 +196,15 @@ class FusionConfig:
     def __post_init__(self) -> None:
         if not self.modalities or len(set(self.modalities)) < len(self.modalities):
             raise ValueError(f"modalities: got {list(self.modalities)}; it takes one to three different ones")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: got {list(self.seeds)}; it takes one or more different numbers")
+        if not self.seeds or len({seed for seed in self.seeds if seed in SEEDS}) < len(self.seeds):
+            raise ValueError(
+                f"seeds: got {list(self.seeds)}; it takes one or more different numbers, 0 to 2**32 - 1"
+            )
+        if self.feature_cache not in ("auto", "none"):
+            check_output(Path(self.feature_cache), {}, "fusion.feature_cache")
         if self.balance.method in JUDGING and not self.losses.auxiliary:
             raise ValueError(
-                f"losses.auxiliary: got 0 with balance.method {self.balance.method}, which uses the"
+                f"losses.auxiliary: got 0 with fusion.balance.method {self.balance.method}, which uses the"
                 " unimodal heads that it trains; give it a weight above 0, or take another method"
             )
 

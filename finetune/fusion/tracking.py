@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.fusion.settings import TrainingSettings
 from pipelines.device import check_bfloat16, pick
+from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -22,15 +23,26 @@ def make_accelerator(training: TrainingSettings, folder: Path) -> Accelerator:
     """
     from accelerate import Accelerator
 
-    device = pick(training.device)
-    if training.precision == "bf16":
-        check_bfloat16("fusion.training.precision: got bf16", device, "no or fp16")
+    check_precision(training)
     return Accelerator(
-        cpu=device == "cpu",
+        cpu=pick(training.device) == "cpu",
         mixed_precision=training.precision,
         log_with=list(training.trackers) or None,
         project_dir=folder,
     )
+
+
+def check_precision(training: TrainingSettings) -> None:
+    """Refuse a precision that the device does not support.
+
+    Raises:
+        UsageError: Naming the setting.
+    """
+    device = pick(training.device)
+    if training.precision == "fp16" and device == "cpu":
+        raise UsageError("fusion.training.precision: got fp16, which needs a GPU; take no or bf16")
+    if training.precision == "bf16":
+        check_bfloat16("fusion.training.precision: got bf16", device, "no or fp16")
 
 
 def flat(record: dict[str, Any]) -> dict[str, float]:

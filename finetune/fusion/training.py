@@ -205,7 +205,7 @@ class Trainer:
         raise Diverged(
             f"fusion: {'the loss' if lost else 'a gradient'} is not finite in epoch {self.epoch}, with the"
             f" {rows_named(rows)}; the training ends before it is used; look at these rows, or lower"
-            " training.learning_rate and begin in another --out"
+            " fusion.training.learning_rate and begin in another --out"
         )
 
     def _backward(self, parts: Parts, output: Output, batch: Batch) -> None:
@@ -251,7 +251,8 @@ class Trainer:
         if lost:
             raise Diverged(
                 f"fusion: the rating is not finite in epoch {self.epoch} for the {rows_named(lost)} of the"
-                f" split {split}; the training ends; lower training.learning_rate and begin in another --out"
+                f" split {split}; the training ends; lower fusion.training.learning_rate and begin in another"
+                " --out"
             )
         return predictions
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def select(reader: StoreReader, arm: Arm, seed: int, kinds: Sequence[str] = VARI
     return Selection(
         ids=[row["id"] for row in rows],
         labels=[row["label"] for row in rows],
-        weights=_weights(rows, arm, seed),
+        weights=_weights(reader.directory, rows, arm, seed),
         kinds=[row["kind"] for row in rows],
     )
 
@@ -75,11 +76,11 @@ def check_labels(rows: Sequence[dict[str, Any]]) -> None:
             raise RunError(f"{row['id']}: the label is {row['label']}; every row needs a finite one")
 
 
-def _weights(rows: list[dict[str, Any]], arm: Arm, seed: int) -> list[float]:
+def _weights(store: Path, rows: list[dict[str, Any]], arm: Arm, seed: int) -> list[float]:
     if arm == "uniform":
         return [1.0] * len(rows)
     given = [row["weight"] for row in rows]
-    check_weights((row["id"] for row in rows), given)
+    check_weights(store, (row["id"] for row in rows), given)
     if arm == "shuffled":
         variants = [index for index, row in enumerate(rows) if row["kind"] != "original"]
         dealt = np.random.default_rng(seed).permutation(variants)

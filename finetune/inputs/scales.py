@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from pipelines.errors import RunError, listed
 from pipelines.row import SCALES
 from pipelines.store import StoreReader
@@ -29,3 +31,8 @@ def common_scale(reader: StoreReader, ids: Iterable[str]) -> str:
             " labels to one scale in the table that `daq-msa import folder` reads (columns label and scale)"
         )
     return next(iter(by_scale))
+
+
+def middle_if_unparsable(predictions: np.ndarray, scale: str) -> np.ndarray:
+    """Ratings (N,), with the middle of the scale for NaN, the rating of an answer that was no number."""
+    return np.where(np.isnan(predictions), sum(SCALES[scale]) / 2, predictions)

@@ -1,4 +1,8 @@
-"""A LoRA adapter, on the layers that settings choose, and a head on a loaded model."""
+"""A LoRA adapter, on the layers that settings choose, and a head on a loaded model.
+
+Which layers a family of models has, `finetune.model.families` says; `finetune.model.regressor` loads a saved
+adapter.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ The run's own model goes through the run's own step, towers, language model, los
 torch's fake tensors, which have a shape, a type and a storage but no memory. Each storage counts from the
 operation that creates it until nothing refers to it any more. So the count includes what autograd keeps for
 the backward pass, what is recomputed, and temporary results. It does not include parameters, their gradients
-and the optimizer's moments, the workspace of kernels, and the fragmentation of an allocator.
+and the optimizer's moments, which `finetune.dry_run` adds, the workspace of kernels, and the fragmentation of
+an allocator.
 """
 
 from __future__ import annotations

@@ -53,7 +53,8 @@ def claim_folder(out: Path, claim: dict[str, Any], *, overwrite: bool) -> None:
         overwrite: Whether what another run left there is removed.
 
     Raises:
-        UsageError: If another run was begun there, and is not to be replaced; names the settings that differ.
+        UsageError: If another run was begun there, or files of other making are there, and are not to be
+            replaced; names the settings that differ.
     """
     begun = _begun(out)
     changes = [
@@ -63,6 +64,12 @@ def claim_folder(out: Path, claim: dict[str, Any], *, overwrite: bool) -> None:
     ]
     if changes or not begun:
         held = _held(out)
+        foreign = next((name for name in (CARD, CHECKPOINTS) if (out / name).exists()), None)
+        if foreign and not (overwrite or begun or held):
+            raise UsageError(
+                f"--out: {out} has {foreign}, which no run wrote; choose another folder, or give --overwrite"
+                " to replace what is there"
+            )
         if not overwrite and (changes or held):
             other = f"other settings ({', '.join(changes)})" if changes else "settings that no file tells"
             raise UsageError(

@@ -16,13 +16,12 @@ from torch import distributed
 from finetune.divergence import check_ratings
 from finetune.inputs.batch import collate
 from finetune.inputs.dataset import EncodedRows, check_labels
-from finetune.inputs.scales import common_scale
+from finetune.inputs.scales import common_scale, middle_if_unparsable
 from finetune.model.regressor import SentimentModel
-from finetune.msa_metrics import DEFINITIONS, definition_of, measured
+from finetune.msa_metrics import Definition, definition_of, measured
 from finetune.settings import BestBy
 from pipelines.atomic import write_table
 from pipelines.errors import RunError, UsageError
-from pipelines.row import SCALES
 from pipelines.store import StoreReader
 
 Row = dict[str, Any]
@@ -59,7 +58,7 @@ def validation_rows(reader: StoreReader, best_by: BestBy) -> list[Row]:
         raise UsageError(
             f"finetune.best_by: got {best_by}, which takes originals in the split valid ({error})"
         ) from error
-    known = metric_names(rows[0]["scale"])
+    known = metric_names(_definition(rows))
     if best_by not in known:
         raise UsageError(
             f"finetune.best_by: got {best_by};"
@@ -68,9 +67,14 @@ def validation_rows(reader: StoreReader, best_by: BestBy) -> list[Row]:
     return rows
 
 
-def metric_names(scale: str) -> list[str]:
-    """The metrics of a scale."""
-    return list(measured(DEFINITIONS[scale], np.array([0.0, 1.0]), np.array([0.0, 1.0])))
+def metric_names(definition: Definition) -> list[str]:
+    """The metrics that a definition has."""
+    return list(measured(definition, np.array([0.0, 1.0]), np.array([0.0, 1.0])))
+
+
+def _definition(rows: Sequence[Row]) -> Definition:
+    """The definition of the rows' metrics."""
+    return definition_of(rows[0]["scale"], {row["corpus"] for row in rows})
 
 
 def predict(model: SentimentModel, inputs: EncodedRows, ids: Sequence[str], batch_size: int) -> np.ndarray:
@@ -134,8 +138,8 @@ def metrics_of(rows: Sequence[Row], predictions: np.ndarray) -> dict[str, Any]:
     """
     labels = np.array([row["label"] for row in rows])
     unparsable = np.isnan(predictions)
-    predictions = np.where(unparsable, sum(SCALES[rows[0]["scale"]]) / 2, predictions)
-    metrics = measured(definition_of(rows[0]["scale"], {row["corpus"] for row in rows}), predictions, labels)
+    predictions = middle_if_unparsable(predictions, rows[0]["scale"])
+    metrics = measured(_definition(rows), predictions, labels)
     values = {name: None if np.isnan(value) else value for name, value in metrics.items()}
     counted = {"unparsable": int(unparsable.sum())} if unparsable.any() else {}
     return {"rows": len(rows), **counted, **values}

@@ -18,7 +18,7 @@ from pipelines.corpora.bounded_text import text_of
 from pipelines.corpora.mediafiles import ClipFolders
 from pipelines.corpora.table import Clip, Corpus, CorpusError, Line, ParseErrors
 from pipelines.decoding.source_file import is_missing, opened
-from pipelines.errors import reason
+from pipelines.errors import UsageError, reason
 from pipelines.media_types import MediaError
 from pipelines.untrusted import pickles
 from pipelines.untrusted.plain_json import parsed_json
@@ -42,10 +42,10 @@ def read(src: Path, *, fold: int = 0, speaker_independent: bool = False, strict:
 
     Raises:
         CorpusError: If a file is missing or malformed.
-        ValueError: If there is no such fold.
+        UsageError: If there is no such fold.
     """
     if not 0 <= fold < FOLDS:
-        raise ValueError(f"fold: {fold} is no fold of MUStARD, 0 to {FOLDS - 1}")
+        raise UsageError(f"corpus.fold: {fold} is no fold of MUStARD, 0 to {FOLDS - 1}")
     table = _found(src, _TABLE_FOLDERS, "sarcasm_data.json")
     entries = _entries(table)
     if speaker_independent:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import mmap
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from pipelines.decoding.utf8 import is_utf8
 from pipelines.errors import UsageError, reason
-from pipelines.running.machine_faults import MachineFault, refuse_fault
+from pipelines.running.machine_faults import MachineFault
 
 # Address space that the libraries of an import take, and for each thread that waits for a decoder.
 BASE_BYTES, THREAD_BYTES = 576 * 2**20, 64 * 2**20
@@ -57,7 +56,7 @@ def _check_handles(needed: int) -> None:
 
 
 def check_places(src: str | None, out: Path, command: str) -> None:
-    """Refuse a corpus that is not there, and a store that cannot be written there.
+    """Refuse a corpus that is not there, a store in it or around it, and names that are not UTF-8.
 
     Args:
         src: The corpus' folder, or its CSV; None of puppets, which are generated.
@@ -72,23 +71,7 @@ def check_places(src: str | None, out: Path, command: str) -> None:
             raise UsageError(f"{key}: {text!a} has bytes that are not UTF-8; rename it in UTF-8")
     if src is not None:
         _check_source(Path(src))
-    _check_out(out)
-    if src is not None:
         _check_apart(Path(src), out)
-
-
-def make_folder(out: Path) -> None:
-    """Make the store's folder.
-
-    Raises:
-        UsageError: If it cannot be made there.
-        MachineFault: If that is the machine's fault.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        refuse_fault(error, f"--out: {out}")
-        raise _no_place(out, error) from error
 
 
 def _check_source(src: Path) -> None:
@@ -111,25 +94,6 @@ def _check_apart(src: Path, out: Path) -> None:
         )
     if source.is_relative_to(store) and source != store:
         raise UsageError(f"--out: {out} holds the corpus {src}; give a folder of the store's own")
-
-
-def _check_out(out: Path) -> None:
-    try:
-        place = next(each for each in (out, *out.absolute().parents) if os.path.lexists(each))
-        if not place.is_dir():
-            raise UsageError(f"--out: {place} is no folder; give a folder, which may not exist yet")
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise UsageError(f"--out: {place} cannot be written in; give a folder in another place")
-        with suppress(FileNotFoundError):
-            (out / "parts").stat()  # fails where a name is too long for the disk
-    except UsageError:
-        raise
-    except (OSError, ValueError) as error:
-        raise _no_place(out, error) from error
-
-
-def _no_place(out: Path, error: Exception) -> UsageError:
-    return UsageError(f"--out: {out} cannot be made ({_told(error)}); give a folder in another place")
 
 
 def _told(error: Exception) -> str:

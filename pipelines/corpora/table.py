@@ -17,14 +17,14 @@ from pipelines.corpora.bounded_text import CorpusError as CorpusError
 from pipelines.corpora.bounded_text import lines_of
 from pipelines.decoding.utf8 import escaped, is_utf8
 from pipelines.errors import listed
-from pipelines.row import SCALES
+from pipelines.row import SCALES, is_variant_id
 
-# The names of splits in corpora, in lower case.
 # Punctuation of Windows-1252 that was read as Latin-1, and so stands there as C1 control characters: MELD's
 # tables had U+0092 for apostrophes and U+0085 for ellipses. No text has such characters of its own.
 _WINDOWS_1252 = {
     code: mark for code in range(0x80, 0xA0) if (mark := bytes([code]).decode("cp1252", "ignore"))
 }
+# The names of splits in corpora, in lower case.
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("valid", "validation", "val", "dev"), "valid"),
@@ -193,7 +193,9 @@ class ParseErrors:
         return SPLIT_NAMES.get(value.lower(), "")
 
     def unique(self, line: Line, clip_id: str) -> None:
-        """Record an error if an earlier good line has the same id."""
+        """Record an error if an earlier good line has the same id, or a variant could have it."""
+        if is_variant_id(clip_id):
+            self.add(line, "the clip is named as a variant is", repr(clip_id))
         if clip_id in self._ids:
             self.add(line, "the clip stands in the table already", f"{clip_id}, line {self._ids[clip_id]}")
         self._ids.setdefault(clip_id, line.place)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from pipelines.errors import call
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the corpus; returns the exit code."""
+
+def main(argv: list[str]) -> None:
+    """Write the corpus."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.puppets", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write label.csv and clips/ to")
     parser.add_argument("--clips", type=int, default=96, help="over all splits, at least 8 (default: 96)")
@@ -18,12 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     options = vars(parser.parse_args(argv))
     from pipelines.puppets.corpus import write_corpus
 
-    try:
-        print(f"{options['out']}: {write_corpus(**options)} clips")
-    except ValueError as error:
-        parser.error(str(error))
-    return 0
+    print(f"{options['out']}: {write_corpus(**options)} clips")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    call(main)

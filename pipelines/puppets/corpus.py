@@ -10,23 +10,31 @@ A clip depends only on (seed, its id): neither the order of clips nor the number
 from __future__ import annotations
 
 import csv
+import hashlib
+import logging
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pipelines import media, row
-from pipelines.atomic import write_json
+from pipelines.atomic import DamagedFile, replacing
 from pipelines.corpora.folder import PUPPETS
+from pipelines.errors import UsageError
 from pipelines.puppets.face import Look, draw_clip, random_look
 from pipelines.puppets.script import SpeakerPool, sentence
 from pipelines.puppets.voice import Voice, mouth_opening, random_voice, speak
+from pipelines.running.outputs import check_output
+from pipelines.store_files.checksums import read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+logger = logging.getLogger(__name__)
+
+TABLE = "label.csv"
 SAMPLING_RATE = 16_000
 FPS = 12.5
 SIZE = 64  # pixels of a frame's side
@@ -128,12 +136,12 @@ def plan(clips: int, train_speakers: int | None = None) -> list[Part]:
     makes training rows scarce and changes no other clip.
 
     Raises:
-        ValueError: If `clips` or `train_speakers` is too small.
+        UsageError: If `clips` or `train_speakers` is too small.
     """
     if clips < 8:
-        raise ValueError(f"clips: got {clips}, expected at least 8, so that each split has some")
+        raise UsageError(f"clips: got {clips}, expected at least 8, so that each split has some")
     if train_speakers is not None and train_speakers < 1:
-        raise ValueError(f"train_speakers: got {train_speakers}, expected 1 or more")
+        raise UsageError(f"train_speakers: got {train_speakers}, expected 1 or more")
     valid, test = max(2, round(0.15 * clips)), max(2, round(0.25 * clips))
     parts: list[Part] = []
     for split, count in (("train", clips - valid - test), ("valid", valid), ("test", test)):
@@ -151,48 +159,131 @@ def plan(clips: int, train_speakers: int | None = None) -> list[Part]:
 def write_corpus(
     out: Path, *, clips: int, seed: int, train_speakers: int | None = None, workers: int = 2
 ) -> int:
-    """Make a corpus in a folder; returns the number of clips.
+    """Make a corpus in a folder, unless it is there; returns the number of clips.
 
-    It holds `clips/*.mkv`, `label.csv`, and `puppets.json` with the arguments that the clips depend on.
+    It holds `clips/*.mkv`, `label.csv`, and `puppets.json` with the arguments that the clips depend on, the
+    digest of the table and the bytes of all clips in sum. If it is unfinished or damaged, it is made again.
 
     Args:
         out: The folder; made if missing.
         clips: The number of clips over all splits, at least 8.
         seed: The seed of everything that is drawn.
         train_speakers: Keep the clips of so many speakers of train; None keeps all.
-        workers: The number of processes that draw; it does not change the clips.
+        workers: The number of processes that draw, at least 1; it does not change the clips.
 
     Raises:
-        ValueError: If `clips` or `train_speakers` is too small.
+        UsageError: If a number is too small, or the folder holds other puppets or another corpus.
     """
     parts = plan(clips, train_speakers)
-    record = {"clips": clips, "seed": seed}
-    if train_speakers is not None:
-        record["train_speakers"] = train_speakers
-    (out / "clips").mkdir(parents=True, exist_ok=True)
-    table = out / "label.csv"
-    # They come last, so that a folder with them is complete.
-    for path in (out / PUPPETS, table):
-        path.unlink(missing_ok=True)
-    write = partial(_write_clip, out, seed)
-    if workers <= 1:
-        lines = [*map(write, parts)]
-    else:
-        with ProcessPoolExecutor(workers) as pool:
-            lines = [*pool.map(write, parts, chunksize=8)]
-    with table.open("w", newline="", encoding="utf-8") as file:
+    if workers < 1:
+        raise UsageError(f"workers: got {workers}, expected 1 or more")
+    check_output(out, {})
+    arguments = {"clips": clips, "seed": seed, "train_speakers": train_speakers}
+    if not _is_there(out, arguments, parts):
+        # First, so that a folder in which a run was killed is known as one of puppets.
+        write_sealed(out / PUPPETS, arguments | {"table_sha256": None})
+        _write_table(out / TABLE, _write_clips(out, seed, parts, workers))
+        write_sealed(out / PUPPETS, arguments | _contents(out, parts))
+    return len(parts)
+
+
+def _is_there(out: Path, arguments: dict[str, Any], parts: list[Part]) -> bool:
+    """Whether a folder holds the corpus of these arguments, whole.
+
+    Raises:
+        UsageError: If it holds something else, which would be replaced.
+    """
+    record = _record(out)
+    if record is None:
+        return False
+    held = {name: record.get(name) for name in arguments}
+    if held != arguments:
+        raise _refusal(out, f"puppets of {_told(held)}, not of {_told(arguments)}")
+    is_whole = _is_whole(out, record, parts)
+    if not is_whole:
+        logger.warning("%s: the puppets are unfinished or damaged, and are made again", out)
+    return is_whole
+
+
+def _record(out: Path) -> dict[str, Any] | None:
+    """What a folder says of the puppets in it; None if there are none, or it is damaged.
+
+    Raises:
+        UsageError: If it holds a corpus of another kind.
+    """
+    try:
+        return read_sealed(out / PUPPETS)
+    except FileNotFoundError:
+        found = next((path for pattern in (TABLE, "clips/*") for path in out.glob(pattern)), None)
+    except DamagedFile as error:
+        logger.warning("%s; the puppets are made again", error)
+        return None
+    if found is not None:
+        raise _refusal(out, f"{found.relative_to(out)} and no {PUPPETS}, so other clips than puppets")
+    return None
+
+
+def _is_whole(out: Path, record: dict[str, Any], parts: list[Part]) -> bool:
+    """Whether a record vouches for the files; with an earlier version's, the table's lines are counted."""
+    try:
+        contents = _contents(out, parts)
+    except FileNotFoundError:
+        return False
+    if "table_sha256" not in record:
+        return (out / TABLE).read_bytes().count(b"\n") == 1 + len(parts)
+    return contents.items() <= record.items()
+
+
+def _contents(out: Path, parts: list[Part]) -> dict[str, Any]:
+    """The digest of the table, and the bytes of all clips in sum, which are not read.
+
+    Raises:
+        FileNotFoundError: If one of them is missing.
+    """
+    return {
+        "table_sha256": hashlib.sha256((out / TABLE).read_bytes()).hexdigest(),
+        "clip_bytes": sum((out / _path(part)).stat().st_size for part in parts),
+    }
+
+
+def _refusal(out: Path, held: str) -> UsageError:
+    return UsageError(
+        f"--out: {out} holds {held}, which would be replaced; choose another folder (an import's puppets go"
+        " into `puppets` beside its --out), or move this one away"
+    )
+
+
+def _told(arguments: dict[str, Any]) -> str:
+    told = (f"{name} {value}" for name, value in arguments.items() if value is not None)
+    return ", ".join(told) or "unknown arguments"
+
+
+def _write_table(path: Path, lines: list[dict[str, object]]) -> None:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, lines[0])
         writer.writeheader()
         writer.writerows(lines)
-    write_json(out / PUPPETS, record)
-    return len(lines)
+
+
+def _write_clips(out: Path, seed: int, parts: list[Part], workers: int) -> list[dict[str, object]]:
+    """Draw the clips and write their media; returns their lines of the table."""
+    write = partial(_write_clip, out, seed)
+    if workers == 1:
+        return [*map(write, parts)]
+    with ProcessPoolExecutor(workers) as pool:
+        return [*pool.map(write, parts, chunksize=8)]
+
+
+def _path(part: Part) -> str:
+    return f"clips/{part.id.replace('/', '_')}.mkv"
 
 
 def _write_clip(out: Path, seed: int, part: Part) -> dict[str, object]:
     """Draw a clip and write its media; returns its line of the table."""
     clip = draw(part, seed)
-    path = f"clips/{part.id.replace('/', '_')}.mkv"
-    (out / path).write_bytes(media.mux(clip.frames, FPS, clip.samples, SAMPLING_RATE))
+    path = _path(part)
+    with replacing(out / path) as temporary:
+        temporary.write_bytes(media.mux(clip.frames, FPS, clip.samples, SAMPLING_RATE))
     unimodal = {f"label_{name}": round(3 * value, 3) for name, value in clip.valences._asdict().items()}
     return {
         "path": path, "text": clip.text, "label": clip.label, "split": part.split, "group": part.speaker,

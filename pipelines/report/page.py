@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.atomic import replacing
+from pipelines.errors import UsageError
 from pipelines.report.clips import MediaFolder, families, select
 from pipelines.report.summary import BINS, summarize
 from pipelines.running.folder_lock import FolderLock
+from pipelines.running.outputs import check_output
 from pipelines.store import StoreReader
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -37,10 +39,13 @@ def write_report(store: Path, out: Path, *, model: Path | None = None, limit: in
 
     Raises:
         StoreError: If there is no store.
-        UsageError: If nothing can be written in `out`.
+        UsageError: If `limit` is below 1, nothing can be written in `out`, or that is inside the store.
         RunError: If the model has no metrics, or another run writes in `out`.
     """
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit: got {limit}; takes 1 or more")
     reader = StoreReader(store)
+    check_output(out, {"STORE": store})
     summary = summarize(reader, model)
     chosen = select(reader, limit)
     with FolderLock(out):

@@ -21,13 +21,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeAlias, TypeVar
 
 from pipelines.atomic import make_folder, sweep
 from pipelines.device import share
 from pipelines.errors import RunError, UsageError, reason
 from pipelines.running.machine_faults import refuse_fault
-from pipelines.running.outputs import check_output
+from pipelines.running.outputs import Content, check_content, check_output
 from pipelines.settings import Invocation
 from pipelines.untrusted.plain_json import parsed_json
 
@@ -40,6 +40,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # disks without lock
 
 Config = TypeVar("Config")
 Result = TypeVar("Result")
+Run: TypeAlias = Callable[[Invocation[Config]], Result]
 
 
 class FolderBusy(RunError):
@@ -156,17 +157,19 @@ def holder(directory: Path) -> Holder | None:
         os.close(file)
 
 
-def alone_in_its_folder(
-    run: Callable[[Invocation[Config]], Result],
-) -> Callable[[Invocation[Config]], Result]:
-    """Let a stage's `run` hold the lock of the folder that it writes."""
+def alone_in_its_folder(makes: Content) -> Callable[[Run[Config, Result]], Run[Config, Result]]:
+    """Let a stage's `run` hold the lock of the folder that it writes, which holds nothing of another kind."""
 
-    @functools.wraps(run)
-    def locked(invocation: Invocation[Config]) -> Result:
-        with FolderLock(invocation.out):
-            return run(invocation)
+    def with_lock(run: Run[Config, Result]) -> Run[Config, Result]:
+        @functools.wraps(run)
+        def locked(invocation: Invocation[Config]) -> Result:
+            with FolderLock(invocation.out):
+                check_content(invocation.out, makes)
+                return run(invocation)
 
-    return locked
+        return locked
+
+    return with_lock
 
 
 def _lock(file: int) -> bool:

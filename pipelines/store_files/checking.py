@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipelines.atomic import DamagedFile, json_lines
-from pipelines.errors import RunError
+from pipelines.errors import RunError, reason
 from pipelines.finished_tasks import FAILURES, WORKS
-from pipelines.store_files.card import CARD, DamagedStore, is_store, read_card
+from pipelines.store_files.card import CARD, DamagedStore, StoreError, is_store, read_card
 from pipelines.store_files.checksums import read_sealed, unsealed, verify
 from pipelines.store_files.parquet import parsing, read_table
 from pipelines.store_files.shards import open_shard, open_shards
@@ -60,6 +60,8 @@ def damages(store: Path) -> Iterator[str]:
             read(path)
         except FileNotFoundError:
             yield f"{path}: missing"
+        except OSError as error:
+            yield f"{path}: cannot be read ({reason(error)})"
         except DamagedFile as error:
             yield str(error)
         except DamagedStore as error:
@@ -78,13 +80,13 @@ def _is_of_a_stage(folder: Path) -> bool:
 
 def _files(store: Path) -> Iterator[tuple[Path, Callable[[Path], object]]]:
     """The files that are there or should be, each with what reads it whole."""
-    if is_store(store):
+    if is_store(store) or _is_committed(store):
         yield store / CARD, lambda path: _read_manifest(path.parent)
         yield from ((path, lambda path: open_shard(store, path, thorough=True)) for path in _named(store))
     by_name: dict[str, Callable[[Path], object]] = {
         SETTINGS: read_sealed, WORKS: read_sealed, FAILURES: _read_failures, STATUS: _read_json,
     }  # fmt: skip
-    of_a_stage = is_store(store) and (store / WORKS).exists()
+    of_a_stage = is_store(store) and any((store / name).exists() for name in (SETTINGS, WORKS))
     for name, read in by_name.items():
         if of_a_stage or (store / name).exists():
             yield store / name, read
@@ -95,15 +97,26 @@ def _files(store: Path) -> Iterator[tuple[Path, Callable[[Path], object]]]:
     yield from ((path, read_sealed) for path in sorted(parts.glob("*/*.failed.json")))
 
 
+def _is_committed(store: Path) -> bool:
+    """Whether the index says that the stage's store was written, and that no other one is being written."""
+    try:
+        index = read_sealed(store / WORKS)
+    except (FileNotFoundError, DamagedFile):
+        return False
+    return bool(index.get("generation")) and "next" not in index
+
+
 def _named(store: Path) -> list[Path]:
     try:
         return [path for path in read_card(store).paths(store) if path.is_file()]
-    except DamagedStore:
+    except StoreError:
         return []
 
 
 def _read_manifest(store: Path) -> None:
     """Hold the card against the shards, unless they are damaged themselves."""
+    if not is_store(store):
+        raise FileNotFoundError(store / CARD)
     read_card(store)
     try:
         open_shards(store)

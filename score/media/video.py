@@ -125,11 +125,16 @@ def pooled(images: np.ndarray, cells: int) -> np.ndarray:
 
 def resized(video: VideoTrack, height: int, width: int) -> VideoTrack:
     """The video at another size, antialiased; the frames for models stay as they are."""
-    if video.frames.shape[1:3] == (height, width):
-        return video
+    frames = at_size(video.frames, height, width)
+    return video if frames is video.frames else VideoTrack(frames, video.fps, video.pixels)
+
+
+def at_size(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Frames, uint8 RGB (F, H, W, 3), at another size, antialiased; the same array if they have that size."""
+    if frames.shape[1:3] == (height, width):
+        return frames
     import torch
 
-    frames = torch.from_numpy(video.frames).permute(0, 3, 1, 2).float()  # (F, 3, H, W)
-    frames = torch.nn.functional.interpolate(frames, (height, width), mode="bilinear", antialias=True)
-    frames = frames.round().clamp(0, 255).byte().permute(0, 2, 3, 1)  # (F, H, W, 3)
-    return VideoTrack(frames.numpy(), video.fps, video.pixels)
+    images = torch.from_numpy(frames).permute(0, 3, 1, 2).float()  # (F, 3, H, W)
+    images = torch.nn.functional.interpolate(images, (height, width), mode="bilinear", antialias=True)
+    return images.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()  # (F, H, W, 3)

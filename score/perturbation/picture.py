@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from score.media.video import VideoTrack, resized
+from score.media.video import at_size
 
 MOST_CUT = 0.15
 """Share of each side that is cut away at most."""
@@ -35,9 +35,9 @@ def another_look(frames: np.ndarray, seed: int) -> np.ndarray:
     mirrored, shrunk = rng.random(2) < 0.5
     coloured = _recoloured(frames[:, :, ::-1] if mirrored else frames, rng)
     if not shrunk:
-        return _resized(coloured[part], [height, width])
+        return at_size(coloured[part], height, width)
     made = np.zeros_like(frames)
-    made[part] = _resized(coloured, kept)
+    made[part] = at_size(coloured, *kept)
     return made
 
 
@@ -47,7 +47,3 @@ def _recoloured(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     levels = np.arange(256) / 255
     table = np.clip(np.round(255 * levels[:, None] ** shape * factors), 0, 255).astype(np.uint8)  # (256, 3)
     return np.stack([table[frames[..., channel], channel] for channel in range(3)], axis=-1)
-
-
-def _resized(frames: np.ndarray, size: list[int]) -> np.ndarray:
-    return resized(VideoTrack(np.ascontiguousarray(frames), 1.0), *size).frames

@@ -60,7 +60,7 @@ class Signal:
     chance: bool = False
     """Whether unrelated clips may have a good value by chance."""
     mood: bool = False
-    """Whether it tells the mood, not how well a clip is made; `score.aggregation` says how much it counts."""
+    """Whether it tells the mood, not how well a clip is made; `score.whole_split` says how much it counts."""
     whole: bool = False
     """Whether it compares the tracks from end to end; others, those of models aside, compare the moments that
     both have."""
@@ -80,7 +80,7 @@ class Signal:
 
 SIGNALS: dict[str, Signal] = {
     "video_flicker": Signal("video", video.flicker, bad="corrupted", default_anchors=(0.3, 0.97)),
-    "video_structure": Signal("video", video.structure, default_anchors=(0.3, 0.97)),
+    "video_structure": Signal("video", video.structure, default_anchors=(0.3, 0.97), version=2),
     "video_motion": Signal("video", video.motion, default_anchors=(0.0, 0.97)),
     "video_activity": Signal("video", activity.activity, bad="corrupted", default_anchors=(0.4, 0.9)),
     "video_length": Signal(

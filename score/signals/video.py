@@ -14,6 +14,8 @@ SMOOTHED = 5
 MIN_FRAMES = 5
 STILL = 1e-6
 """Variance over time of a cell's brightness, which is in [0, 1]; below this nothing moves."""
+FLAT = 0.02
+"""Deviation of the outlines of a frame that shows nothing: hardly a pixel differs from its neighbour."""
 SMOOTH = 1e-3
 """Added to the fine detail, in deviations of the brightness: less than this is not visible."""
 
@@ -33,9 +35,15 @@ def flicker(variant: VideoTrack, source: VideoTrack) -> float:
 
 
 def structure(variant: VideoTrack, source: VideoTrack) -> float:
-    """Mean over the frames of the correlation of the outlines, in [-1, 1]; 1 if unchanged."""
+    """Mean over the frames of the correlation of the outlines, in [-1, 1]; 1 if unchanged.
+
+    Frames of one colour in the source, as in a fade from black, have none and are left out; NaN if all are.
+    """
     length = min(len(variant), len(source))
-    a, b = (_standardised(track.edges[:length]) for track in (variant, source))
+    shown = source.edges[:length].std(axis=(1, 2)) > FLAT
+    if not shown.any():
+        return float("nan")
+    a, b = (_standardised(track.edges[:length][shown]) for track in (variant, source))
     return float((a * b).mean(axis=1).mean())
 
 

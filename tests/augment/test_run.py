@@ -79,6 +79,11 @@ def test_training_clips_alone_get_the_variants_that_apply(augmented: Path) -> No
     ]
 
 
+def test_the_card_counts_the_variants_in_words(augmented: Path) -> None:
+    card = (augmented / "README.md").read_text()
+    assert "training clips, of which each has up to 1 video, 1 audio, 1 both. Words and labels" in card
+
+
 def test_classic_variants_are_a_kind_of_their_own(originals: Path, tmp_path: Path) -> None:
     out, none = tmp_path / "store", ("--augment.video.variants", "0", "--augment.audio.variants", "0")
     main(arguments(originals, out, [], *none, "--augment.classic.variants", "2"))
@@ -296,7 +301,7 @@ def test_drawn_heads_are_told_from_filmed_ones_row_by_row(tmp_path: Path) -> Non
 def test_its_own_store_and_a_missing_model_are_refused(
     originals: Path, models: list[str], tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="is the store that is read"):
+    with pytest.raises(UsageError, match=r"--out: .* is inside --data .*, which is read"):
         main(arguments(originals, originals, models))
     with pytest.raises(UsageError, match=r"augment\.video\.model: .* cannot be loaded"):
         main(arguments(originals, tmp_path / "o", [], "--augment.video.model", str(tmp_path / "nowhere")))

@@ -52,6 +52,12 @@ def test_a_clip_that_lacks_a_signal_is_judged_by_the_others() -> None:
     assert alone == data.told("noise", np.array([1.0, 0.0]))
 
 
+def test_help_keeps_the_lines_of_the_docstring(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "\n    python -m benchmarks.signal_weights SCORED [SCORED ...]\n\n" in capsys.readouterr().out
+
+
 def test_a_store_that_is_not_scored_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="missing; score the store first"):
         main([str(write_store(tmp_path, [original(0)]))])

@@ -177,14 +177,25 @@ def test_results_of_other_rows_are_kept(
     rated = json.loads((tmp_path / "rated" / "metrics.json").read_text())
     assert json.loads((model / "metrics.json").read_text())["test"]["after"] == rated["test"]["after"]
     (model / "predictions.parquet").unlink()
-    with pytest.raises(UsageError, match=r"metrics.json has the metrics of other rows of the split test"):
+    with pytest.raises(UsageError, match=r"has metrics of the split test, and no predictions.parquet says"):
         evaluation.main(evaluate)
 
 
+def test_metrics_of_another_shape_are_replaced_if_asked_for(model: Path, store: Path) -> None:
+    evaluate = ["--model", str(model), "--data", str(store)]
+    (model / "metrics.json").write_text('{"test": []}')
+    with pytest.raises(UsageError, match=r"metrics.json has something else than metrics by split; --overwr"):
+        evaluation.main(evaluate)
+    evaluation.main([*evaluate, "--overwrite"])
+    assert json.loads((model / "metrics.json").read_text())["test"]["after"]["rows"] == 2
+
+
+@pytest.mark.parametrize("spelling", ["", ".", "../model"])
 def test_a_model_vouches_for_what_evaluate_wrote(
-    model: Path, store: Path, tiny_thinker: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, store: Path, tiny_thinker: Path, capsys: pytest.CaptureFixture[str], spelling: str
 ) -> None:
-    evaluation.main(["--model", str(model), "--data", str(store), "--split", "train", "--overwrite"])
+    out = ["--out", f"{model}/{spelling}"] if spelling else []
+    evaluation.main(["--model", str(model), "--data", str(store), "--split", "train", "--overwrite", *out])
     main(command(store, tiny_thinker, model))
     assert "nothing is left to do" in capsys.readouterr().out
     assert set(json.loads((model / "metrics.json").read_text())) == {"test", "train"}

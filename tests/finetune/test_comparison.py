@@ -163,13 +163,20 @@ def test_a_test_split_takes_seconds() -> None:
         (lambda rows: [*rows, rows[1]], "r1: stands in a table of predictions twice"),
         (lambda rows: [rows[0] | {"label": 2.5}, *rows[1:]], r"r0: label is .* and 2.5 in the other"),
         (lambda rows: [row | {"scale": "sims"} for row in rows], "r0: scale is mosi in the first table"),
-        (lambda rows: [*rows[:3], rows[3] | {"prediction": np.nan}], "r3: rated nan"),
+        (lambda rows: [*rows[:3], rows[3] | {"prediction": np.inf}], "r3: rated inf"),
+        (lambda rows: [*rows[:3], rows[3] | {"label": np.nan}], "r3: rated .*, label nan"),
     ],
 )
 def test_rows_that_do_not_match_are_named(change: Any, told: str) -> None:
     rows = rows_of(4)
     with pytest.raises(RunError, match=told):
         paired(rows, change(rows))
+
+
+def test_an_answer_without_a_number_counts_as_the_middle_of_the_scale() -> None:
+    rows = rows_of(4)
+    both = paired([rows[0] | {"prediction": np.nan}, *rows[1:]], rows)
+    assert both.model.tolist() == [0.0, *both.against[1:]]
 
 
 def test_rows_may_stand_in_another_order() -> None:

@@ -19,6 +19,7 @@ from finetune.inputs.batch import Budget, Encoded
 from finetune.model.adapters import adapted
 from finetune.model.loading import load_base
 from finetune.settings import FinetuneConfig
+from pipelines.errors import UsageError
 from tests import tiny
 from tests.tiny_families import BUILDERS
 
@@ -29,7 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [tiny.row(n) for n in range(3)] + [tiny.row(9, text=" ".join(tiny.TEXTS * 3))]
-    return tiny.store(tmp_path_factory.mktemp("store"), rows + [tiny.row(n, "test") for n in range(2)])
+    rows += [tiny.row(n, split) for split in ("valid", "test") for n in range(2)]
+    return tiny.store(tmp_path_factory.mktemp("store"), rows)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def test_it_tells_of_rows_and_writes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     lines = told(capsys, store, tiny_thinker, video_fps=10)
-    assert lines["rows"] == "4 to train on, 2 to test on"
+    assert lines["rows"] == "4 to train on, 2 of test to rate"
     assert re.search(r"median \d+, 95 % \d+, most \d+ \(tiny/train/9\)", lines["tokens of a row"])
     assert lines["frames of a row"] == "median 6, most 6"
     assert lines["seconds of audio of a row"] == "median 0.6, most 0.6"
@@ -82,10 +84,22 @@ def test_it_tells_how_many_rows_a_budget_shortens(
     median, most = (int(number) for number in re.findall(r"(?:median|most) (\d+)", free))
     held = told(capsys, store, tiny_thinker, video_fps=10, max_tokens=median + 10)
     assert held[f"rows over {median + 10} tokens"].startswith("1, ")
-    assert held["rows that cannot be brought under it"] == "1 (tiny/train/9, …)"
+    assert held["rows that cannot be brought under it"] == "1 (tiny/train/9)"
     assert most > median + 10
     roomy = told(capsys, store, tiny_thinker, video_fps=10, max_tokens=most)
     assert roomy[f"rows over {most} tokens"].startswith("0, ")
+
+
+def test_it_refuses_a_best_by_that_a_run_refuses(
+    capsys: pytest.CaptureFixture[str], store: Path, tiny_thinker: Path, tmp_path: Path
+) -> None:
+    lines = told(capsys, store, tiny_thinker, best_by="MAE")
+    assert lines["rows"] == "4 to train on, 2 of valid to rate, 2 of test to rate"
+    with pytest.raises(UsageError, match=r"^finetune\.best_by: got Accuracy; on the scale mosi it takes"):
+        told(capsys, store, tiny_thinker, best_by="Accuracy")
+    lacking = tiny.store(tmp_path, [tiny.row(0), tiny.row(0, "test")])
+    with pytest.raises(UsageError, match=r"^finetune\.best_by: got MAE, which takes originals in .* valid"):
+        told(capsys, lacking, tiny_thinker, best_by="MAE")
 
 
 def test_parameters_are_those_of_the_loaded_model(tiny_thinker: Path) -> None:

@@ -54,3 +54,14 @@ def test_over_all_levels_the_probabilities_sum_to_one(tiny_thinker: Path, tmp_pa
 def test_a_read_out_that_is_untrained_is_refused(store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"finetune\.head: got regression, .*; take levels or answer"):
         asked(store, tiny_thinker, tmp_path / "labels.parquet", head="regression")
+
+
+def test_no_other_file_is_replaced(store: Path, tiny_thinker: Path, tmp_path: Path) -> None:
+    shard = next(store.glob("data/*.parquet"))
+    with pytest.raises(UsageError, match=f"^--out: {shard.parent} is inside --data"):
+        asked(store, tiny_thinker, shard)
+    other = tmp_path / "predictions.parquet"
+    other.write_bytes(b"mine")
+    with pytest.raises(UsageError, match=f"^--out: {other} exists; --overwrite replaces it"):
+        asked(store, tiny_thinker, other)
+    assert other.read_bytes() == b"mine"

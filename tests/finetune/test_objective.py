@@ -62,7 +62,7 @@ def test_all_zero_weights_give_zero() -> None:
 )
 def test_bad_weights_are_refused_by_id(weight: float | None, told: str) -> None:
     with pytest.raises(WeightError, match=rf"^b: .*{told}"):
-        check_weights(["a", "b"], [0.0, weight])
+        check_weights("store", ["a", "b"], [0.0, weight])
 
 
 def test_effective_sample_size() -> None:

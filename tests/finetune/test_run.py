@@ -19,7 +19,7 @@ from finetune import evaluation
 from finetune.__main__ import main
 from finetune.training.resuming import newest_complete_checkpoint
 from pipelines.durable.checkpoints import read_json_object
-from pipelines.errors import UsageError
+from pipelines.errors import RunError, UsageError
 from pipelines.store import committed_generation
 from pipelines.store_files.checksums import write_sealed
 from tests import processes, tiny
@@ -249,6 +249,26 @@ def test_another_number_of_processes_is_refused(store: Path, tiny_thinker: Path,
 def test_an_unknown_model_is_refused(store: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"finetune.model: .*nowhere"):
         main(arguments(store, tmp_path / "nowhere", tmp_path / "out"))
+
+
+def test_a_tower_cache_that_is_no_folder_or_in_the_store_is_refused(
+    store: Path, tiny_thinker: Path, tmp_path: Path
+) -> None:
+    for cache, message in ((__file__, "is a file; takes a folder"), (store / "t", "is inside --data")):
+        with pytest.raises(UsageError, match=rf"^finetune\.tower_cache: .* {message}"):
+            main(arguments(store, tiny_thinker, tmp_path / "out", tower_cache=cache))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_store_with_damaged_settings_is_refused_before_the_training(
+    store: Path, tiny_thinker: Path, tmp_path: Path
+) -> None:
+    damaged = Path(shutil.copytree(store, tmp_path / "store"))
+    path = damaged / "settings.json"
+    path.write_text(path.read_text().replace('"title"', '"tithe"'))
+    with pytest.raises(RunError, match=r"settings\.json"):
+        main(arguments(damaged, tiny_thinker, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_model_of_another_kind_is_refused(store: Path, tmp_path: Path) -> None:

@@ -49,8 +49,9 @@ def test_a_head_trains_is_saved_and_rates(
     assert sum(found[-4:]) < 0.97 * sum(found[:4])
     assert (tmp_path / "head.safetensors").exists() == (head in ("regression", "classes"))
     after = json.loads((tmp_path / "metrics.json").read_text())["test"]["after"]
-    evaluation.main(["--model", str(tmp_path), "--data", str(store)])
-    assert json.loads((tmp_path / "metrics.json").read_text())["test"]["after"] == pytest.approx(after)
+    # In the run's batches: in others the last bits differ, and with them a rounded metric.
+    evaluation.main(["--model", str(tmp_path), "--data", str(store), "--batch_size", "4"])
+    assert json.loads((tmp_path / "metrics.json").read_text())["test"]["after"] == after
     capsys.readouterr()
     prediction.main(["--model", str(tmp_path), "--text", "a good film", "--json"])
     told = json.loads(capsys.readouterr().out)

@@ -89,6 +89,30 @@ def test_a_run_hands_each_stage_its_own_overrides(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
+    ("recipe", "override", "message"),
+    [
+        ("finetune: {nope: 3}", [], "finetune.nope: unknown key"),
+        ("seed: 1", ["--score.folds", "1"], "score.folds: 1 is not 2 or more"),
+        ("seed: 1", ["--max-failures", "-1"], "--max-failures: got -1; takes 0 or more"),
+    ],
+)
+def test_wrong_settings_of_a_late_stage_are_told_before_the_first_one(
+    recipe: str, override: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "start", lambda *_, **__: pytest.fail("a stage was started"))
+    monkeypatch.setattr(run, "_gpus", lambda: 0)
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    with pytest.raises(UsageError, match=f"^{message}"):
+        main(["run", "--config", str(tmp_path / "recipe.yaml"), "--work", str(tmp_path / "work"), *override])
+    assert not (tmp_path / "work").exists()
+
+
+def test_failed_rows_are_tried_again_by_one_process() -> None:
+    assert run._processes("augment", 0, alone=True) == {"processes": 1}
+    assert run._processes("augment", 2, alone=True) == {"processes": 1}
+
+
+@pytest.mark.parametrize(
     ("argv", "started"),
     [
         ("evaluate --model M --data S --split valid", "finetune.evaluation --model M --data S --split valid"),

@@ -290,6 +290,22 @@ def test_the_check_of_a_runs_folder_names_each_damaged_file(
         check(work / "model", silent)
 
 
+@pytest.mark.parametrize("record", ["README.md", "settings.json", "works.json", "status.json"])
+def test_the_check_names_a_record_that_is_lost_or_cannot_be_read(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], record: str
+) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "s"))
+    (copy / record).unlink()
+    with pytest.raises(DamageFound, match="1 damaged file, named above"):
+        main(["check", str(copy)])
+    assert f"{copy / record}: missing" in capsys.readouterr().out
+    if record != "README.md":
+        (copy / record).mkdir()
+        with pytest.raises(DamageFound, match="1 damaged file, named above"):
+            main(["check", str(copy)])
+        assert f"{copy / record}: cannot be read" in capsys.readouterr().out
+
+
 def test_what_killed_processes_left_is_swept_at_the_next_start(
     finished: Path, unfinished: Path, tmp_path: Path
 ) -> None:

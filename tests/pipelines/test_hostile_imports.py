@@ -371,8 +371,8 @@ def test_places_where_no_store_can_be_are_told_at_once(
     (tmp_path / "file").write_text("notes")
     (tmp_path / "Raw").mkdir()
     for src, out, told in (
-        (table, tmp_path / "file", r"--out: .*file is no folder"),
-        (table, tmp_path / "file/store", r"--out: .*file is no folder"),
+        (table, tmp_path / "file", r"--out: .*file is a file; takes a folder"),
+        (table, tmp_path / "file/store", r"--out: .*file is a file; takes a folder"),
         (table, tmp_path / ("a" * 300), r"--out: .*cannot be made \(File name too long\)"),
         (table, Path("/proc/nowhere/store"), r"--out: /proc/nowhere/store cannot be made \(No such file"),
         (table, corpus, r"--out: .*corpus holds the corpus .*label\.csv"),

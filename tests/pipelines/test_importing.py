@@ -6,7 +6,10 @@ import csv
 import gc
 import json
 import os
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from pipelines.errors import UsageError
 from pipelines.importing import main
 from pipelines.row import Row, features
 from pipelines.runner import Stage, StageFailed
-from pipelines.store import StoreReader
+from pipelines.store import DamagedStore, StoreReader
 from tests import processes
 from tests.pipelines.clips import numbered, numbers, tone, write_clip
 
@@ -124,6 +127,19 @@ def test_what_a_row_says_of_its_source(good: Path, tmp_path: Path) -> None:
     assert {"av", "decord2"} <= set(made["versions"])
     assert (row["text"], row["label"], row["group"]) == ("says good0.mkv", 0.5, "good0.mkv")
     assert numbers(media.read_video(row["video"]["bytes"]).frames) == list(range(10))
+
+
+def test_the_command_that_a_damaged_store_names_makes_it_again(good: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    whole = import_folder(good / "label.csv", store)
+    (store / "README.md").write_text("")
+    with pytest.raises(
+        DamagedStore, match=r": python -m pipelines\.importing --corpus\.name folder"
+    ) as damaged:
+        StoreReader(store)
+    command = shlex.split(str(damaged.value).rpartition(": python ")[2])
+    subprocess.run([sys.executable, *command], check=True)
+    assert {row["id"].removeprefix("folder/"): row for row in StoreReader(store).rows()} == whole
 
 
 @pytest.mark.parametrize(
@@ -408,6 +424,9 @@ def test_official_splits_that_cut_through_groups_are_reported(
         (["--corpus.fps", "0"], "corpus.fps: 0 is not null or in (0, 120]"),
         (["--corpus.max_side", "3"], "corpus.max_side: 3 is not null or 16 or more"),
         (["--corpus.max_duration_s", "-1"], "corpus.max_duration_s: -1 is not above 0"),
+        (["--corpus.max_duration_s", ".nan"], "corpus.max_duration_s: nan is not above 0 and finite"),
+        (["--corpus.max_duration_s", ".inf"], "corpus.max_duration_s: inf is not above 0 and finite"),
+        (["--max-failures", "-1"], "--max-failures: got -1; takes 0 or more"),
     ],
 )
 def test_wrong_settings_name_their_key(tmp_path: Path, arguments: list[str], message: str) -> None:

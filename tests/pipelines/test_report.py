@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.errors import RunError
+from pipelines.errors import RunError, UsageError
 from pipelines.media import encode_audio, encode_video
 from pipelines.report import variants_picture as picture
 from pipelines.report.page import duration, number, write_report
@@ -216,6 +216,17 @@ def test_two_reports_at_once_do_not_share_a_folder(store: Path, tmp_path: Path) 
         write_report(store, tmp_path, limit=1)
     assert write_report(store, tmp_path, limit=1).parent == tmp_path
     assert not (tmp_path / NAME).exists()
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_1_is_refused(store: Path, tmp_path: Path, limit: int) -> None:
+    with pytest.raises(UsageError, match=f"^--limit: got {limit}; takes 1 or more"):
+        write_report(store, tmp_path, limit=limit)
+
+
+def test_a_store_is_no_place_for_its_report(store: Path) -> None:
+    with pytest.raises(UsageError, match=r"--out: .* is inside STORE .*, which is read"):
+        write_report(store, store / "report")
 
 
 def test_no_store(tmp_path: Path) -> None:

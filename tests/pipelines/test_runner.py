@@ -103,6 +103,7 @@ def test_a_store_holds_every_row_and_opens_with_load_dataset(tmp_path: Path) -> 
     assert len(open_store(tmp_path / "s")) == 10
     status = json.loads((tmp_path / "s" / "status.json").read_text())
     assert (status["done"], status["failed"], status["left"], status["state"]) == (10, 0, 0, "done")
+    assert len(open_store((tmp_path / "s").rename(tmp_path / "s[1]*"))) == 10
 
 
 def test_tasks_of_one_shard_key_fall_to_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,6 +164,44 @@ def test_finished_rows_are_not_replaced_unless_that_is_asked_for(tmp_path: Path)
     assert len(more.seen) == 2
     run(tmp_path / "s", tasks(6)[:5], more, overwrite=True)
     assert len(StoreReader(tmp_path / "s")) == 5
+
+
+def test_a_store_of_other_making_is_not_replaced_unless_that_is_asked_for(tmp_path: Path) -> None:
+    rows = [load(task) for task in tasks(3)]
+    commit(tmp_path, rows, generation="of another program", settings=SETTINGS | {"stage": "another"})
+    with pytest.raises(UsageError, match=r"has a README.md that this stage did not write; .*--overwrite"):
+        run(tmp_path, tasks(6), Doubler())
+    assert len(StoreReader(tmp_path)) == 3
+    run(tmp_path, tasks(6), Doubler(), overwrite=True)
+    assert len(StoreReader(tmp_path)) == 6
+    (tmp_path / "works.json").unlink()  # of the stage itself
+    run(tmp_path, tasks(6), Doubler())
+
+
+def test_files_of_other_names_are_left_alone(tmp_path: Path) -> None:
+    own = [
+        tmp_path / name for name in ("data/mine.parquet", "parts/mine.txt", "parts/ab/mine.parquet", "mine")
+    ]
+    for path in own:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    with pytest.raises(StageFailed):
+        run(tmp_path, tasks(6), Interrupted(4), batch_size=2)
+    run(tmp_path, tasks(6), Doubler())
+    run(tmp_path, tasks(8), Doubler())
+    assert [path.read_text() for path in own] == ["mine"] * len(own)
+    assert not [path for path in tmp_path.rglob("parts/??/*") if path not in own]
+
+
+def test_a_readme_that_is_no_card_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# Mine\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train-00000-of-00001.parquet").write_text("mine")
+    with pytest.raises(UsageError, match=r"has a README.md that this stage did not write"):
+        run(tmp_path, tasks(6), Doubler())
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "README.md", "data", "train-00000-of-00001.parquet",
+    ]  # fmt: skip
 
 
 def test_interrupted_and_resumed_equals_straight(tmp_path: Path) -> None:
@@ -411,7 +450,7 @@ def test_failed_rows_are_not_taken_again_by_several_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "share", lambda: runner.Share(0, 2))
-    with pytest.raises(ValueError, match="2 processes were started"):
+    with pytest.raises(UsageError, match=r"^--retry-failed: 2 processes were started"):
         run(tmp_path / "s", tasks(3), Doubler(), retry_failed=True)
 
 

@@ -64,6 +64,7 @@ def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_defaults(tmp_
     assert invocation.flags == {"fast": True}
     assert parse(tmp_path, "--seed", "9", "--augment.video.steps=3").config.video.steps == 3
     assert parse(tmp_path, recipe="seed: 1").config == Outer()
+    assert parse(tmp_path, "--seed", str(2**32 - 1)).seed == 2**32 - 1
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,9 @@ def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_defaults(tmp_
         ("a: b: c", [], "is not YAML"),
         ("seed: 1", ["--augment.steps", "3"], "unrecognized arguments: --augment.steps 3"),
         ("seed: 1", ["--executor", "mars"], "executor.*mars"),
+        ("seed: -1", [], r"^--seed: got -1; it takes 0 to 2\*\*32 - 1$"),
+        ("seed: 1", ["--seed", str(2**32)], r"^--seed: got 4294967296; it takes 0 to 2\*\*32 - 1$"),
+        ("seed: 1", ["--seed", "9" * 23], r"^--seed: got 9{23}; it takes 0"),
     ],
 )
 def test_errors_name_the_key_and_are_one_line(

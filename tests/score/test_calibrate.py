@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -237,9 +238,22 @@ def test_a_weighted_signal_adds_its_distance_and_hides_nothing() -> None:
     assert equal == pytest.approx([2 / (10 + 1), 2 / (1 + 2), 0.1, 0.5])
 
 
+def saved(weights: dict[str, float] | None = None, **anchors: Any) -> str:
+    motion = {"bad": 0.0, "good": 1.0, "good_pairs": 9, "bad_pairs": 9, "basis": "corpus"} | anchors
+    return json.dumps({"signals": {"video_motion": motion}, "left_out": {}, "signal_weights": weights or {}})
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "missing; score the store first"), ("[]", "no calibration"), ("{", "again")],
+    [
+        (None, "missing; score the store first"),
+        ("[]", "no calibration"),
+        ("{", "again"),
+        ('{"signals": [1], "left_out": {}}', "no calibration"),
+        (saved(bad="x"), "no calibration"),
+        (saved(bad=1.0), r"no calibration \(video_motion: bad is 1.0, good 1.0\)"),
+        (saved({"video_agreement": -3}, bad=0.1), "no calibration .signal_weights: "),
+    ],
 )
 def test_a_missing_or_broken_file_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
     if content is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -15,6 +17,7 @@ from pipelines.media import encode_audio, read_audio
 from pipelines.row import Row
 from pipelines.settings import parse_stage
 from pipelines.store import StoreReader
+from score.label_probability import LEAST, read
 from score.run import reweigh, run
 from score.settings import ScoreConfig
 from tests.score.clips import original, variant, with_noise, write_store
@@ -92,3 +95,29 @@ def test_a_wrong_file_is_refused_before_anything_is_measured(
     with pytest.raises(UsageError, match=rf"score\.label_probability: .*{reason}"):
         scored(rows, tmp_path, f"--score.label_probability={file}")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_label_of_probability_0_is_worse_than_any_other(rows: list[Row], tmp_path: Path) -> None:
+    own, *ids = (row["id"] for row in rows[:4])
+    file = written(
+        tmp_path / "labels.parquet", dict(zip((own, *ids), (-1.0, -1.0, -60.0, -math.inf), strict=True))
+    )
+    found = scored(rows, tmp_path, f"--score.label_probability={file}", "--score.signals=[cross_label]")
+    assert [row["score_cross_label"] for row in found] == [0, -59, LEAST]
+    assert found[0]["quality"] > found[1]["quality"] == found[2]["quality"] > 0  # both ruin a variant
+
+
+@pytest.mark.parametrize(
+    ("ids", "values", "message"),
+    [
+        (["a", "b"], ["x", "y"], r"cannot be read \(.*; give a Parquet file"),
+        (["a", "a"], [-1.0, -2.0], "a is there twice"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(
+    ids: list[str], values: list[Any], message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "labels.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"id": ids, "log_probability": values}), file)
+    with pytest.raises(UsageError, match=f"^score.label_probability: {file}.* {message}"):
+        read(file)

@@ -207,12 +207,27 @@ def test_of_a_track_the_features_of_the_other_are_missing() -> None:
     np.testing.assert_array_equal(of_track(features, "audio")[:, cells:], features[:, cells:])
 
 
+def test_a_group_without_labels_is_predicted_and_changes_nothing() -> None:
+    features, labels, groups = data()
+    whole = fitted(features, labels, groups)
+    more = fitted(
+        np.concatenate([features, features[:5]]), np.concatenate([labels, [np.nan] * 5]), groups + ["new"] * 5
+    )
+    differences = features[:5] - features[5:10]
+    np.testing.assert_allclose(more.predict(differences, groups[:5]), whole.predict(differences, groups[:5]))
+    assert np.isfinite(more.predict(differences, ["new"] * 5)).all()
+
+
 def test_says_why_there_is_none() -> None:
     features, labels, groups = data()
     noise = np.random.default_rng(3).normal(size=len(labels))
     assert "correlate" in cross_fit(features, noise, groups, folds=5)
     assert "15 labelled originals" in cross_fit(features[:15], labels[:15], groups[:15], folds=5)
     assert "of 2 groups" in cross_fit(features, labels, ["a", "b"] * 30, folds=5)
+    one_group = np.where(np.array(groups) == groups[0], labels, np.nan)
+    assert "originals of 1 groups" in cross_fit(
+        np.tile(features, (9, 1)), np.tile(one_group, 9), groups * 9, folds=5
+    )
     assert "do not differ" in cross_fit(features, np.ones(60), groups, folds=5)
 
 

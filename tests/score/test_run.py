@@ -22,7 +22,6 @@ from pipelines.store import StoreReader
 from pipelines.store_files.checksums import read_sealed, write_sealed
 from score import calibrate, measurement
 from score.__main__ import FLAGS, main
-from score.aggregation import MOST_MOOD
 from score.measurement import Comparison
 from score.perturbation.picture import another_look
 from score.perturbation.voice import another_voice
@@ -30,6 +29,7 @@ from score.quality import QUALITY_AT_BAD, load_calibration
 from score.run import SCORES, reweigh, run
 from score.settings import ScoreConfig
 from score.signals.catalogue import JUDGED
+from score.whole_split import MOST_MOOD
 from tests import processes
 from tests.pipelines.older_stores import as_before
 from tests.score.clips import FPS, blurred, noisy, original, restyled, variant, with_noise, write_store
@@ -359,6 +359,19 @@ def test_weighing_again_equals_scoring_with_the_new_settings_and_decodes_nothing
     assert score(store, tmp_path / "out", *new) == straight
 
 
+def test_weighing_again_keeps_what_the_store_was_measured_with(scored: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(scored, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
+    main(["--out", str(copy), "--reweigh", "--score.gamma", "2", "--seed", "7"])
+    before, after = (json.loads((folder / "settings.json").read_text()) for folder in (scored, copy))
+    assert after["config"] == before["config"] | {"gamma": 2.0}
+    assert after["seed"] == before["seed"]
+    for option, value in (("folds", "2"), ("label_probability", "x.parquet"), ("models.image", "a/b")):
+        with pytest.raises(
+            UsageError, match=rf"^--reweigh: score.{option.split('.')[0]}: got .*measured with"
+        ):
+            main(["--out", str(copy), "--reweigh", f"--score.{option}", value])
+
+
 def test_weighing_again_refuses_a_store_without_signals(store: Path) -> None:
     with pytest.raises(RunError, match=r"has no scores; score the store first"):
         reweigh(asked(store, store))
@@ -429,6 +442,18 @@ def test_signals_that_are_disabled_are_stored_and_do_not_count(store: Path, tmp_
     assert any(row["quality_video"] != whole[row_id]["quality_video"] for row_id, row in without.items())
     reweigh(asked(tmp_path / "out", tmp_path / "out", "--reweigh", *disabled))
     assert {row["id"]: row for row in StoreReader(tmp_path / "out").rows()} == without
+
+
+def test_signals_that_are_chosen_and_not_there_are_told(
+    scored: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = shutil.copytree(scored, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
+    main(["--out", str(copy), "--reweigh", "--score.signals", "[video_motion,video_content]"])
+    assert "score.signals: the store has no video_content, which do not count" in caplog.text
+    before = (copy / "weights.json").read_bytes()
+    with pytest.raises(UsageError, match=r"score.signals: got video_content; the store has none of them"):
+        main(["--out", str(copy), "--reweigh", "--score.signals", "[video_content]"])
+    assert (copy / "weights.json").read_bytes() == before
 
 
 def test_only_signals_that_are_chosen_count(store: Path, tmp_path: Path) -> None:
@@ -545,7 +570,7 @@ def test_a_small_corpus_says_what_it_leaves_out(
 ) -> None:
     few = [row for row in rows if row["source_id"] in {row["id"] for row in rows[:1]}]
     found = score(write_store(tmp_path / "in", few), tmp_path / "out")
-    assert "the signal video_agreement is left out: 1 labelled originals of 1 groups" in caplog.text
+    assert "the signal video_agreement is left out: found 1 labelled originals of 1 groups" in caplog.text
     assert (
         json.loads((tmp_path / "out" / "calibration.json").read_text())["signals"]["audio_pitch"]["basis"]
         == "default"
@@ -559,8 +584,12 @@ def test_variants_outside_train_and_the_own_store_are_refused(
     stray = changed(rows, lambda row: {"split": "test"} if row["kind"] == "audio" else {})
     with pytest.raises(RunError, match=r"8 variants are not in the split train, the first is toy/"):
         score(write_store(tmp_path / "in", stray), tmp_path / "out")
-    with pytest.raises(UsageError, match="name another folder"):
-        score(store, store)
+    for inside in (store, store / "scored"):
+        with pytest.raises(UsageError, match=r"--out: .* is inside --data .*; name a folder outside it"):
+            score(store, inside)
+    unknown = changed(rows, lambda row: {"kind": "voice"} if row["kind"] == "audio" else {})
+    with pytest.raises(RunError, match=r"8 rows are of an unknown kind .*: voice\); takes original, video"):
+        score(write_store(tmp_path / "unknown", unknown), tmp_path / "out")
 
 
 @pytest.mark.parametrize(

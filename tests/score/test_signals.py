@@ -246,6 +246,16 @@ def test_what_cannot_be_told_is_nan_and_what_is_lost_is_bad(clip: Clip) -> None:
     assert lost["cross_sync"] < -0.3
 
 
+def test_frames_that_show_nothing_do_not_count(clip: Clip) -> None:
+    shown = frames(clip)
+    faded = with_frames(clip, np.concatenate([np.zeros_like(shown[:8]), shown]))
+    assert measure(faded, faded, ("video",))["video_structure"] == pytest.approx(1)
+    lost = with_frames(clip, np.concatenate([np.zeros_like(shown[:8]), shown[:4], np.zeros_like(shown[4:])]))
+    assert measure(lost, faded, ("video",))["video_structure"] == pytest.approx(4 / len(shown))
+    black = with_frames(clip, np.zeros_like(shown))
+    assert np.isnan(measure(black, black, ("video",))["video_structure"])
+
+
 def test_a_clip_of_one_frame_or_without_a_track_is_no_error(clip: Clip) -> None:
     single = with_frames(clip, frames(clip)[:1])
     values = measure(single, single, ALL)

@@ -97,6 +97,9 @@ def checked(where: str, splits: dict[str, Split], scale: str) -> FeatureSet:
     """
     for name, split in splits.items():
         check_labels(f"{where}: {name}", split.ids, split.labels, scale)
+        for modality, labels in split.unimodal.items():
+            known = np.where(np.isnan(labels), split.labels, labels)  # one that is missing needs no check
+            check_labels(f"{where}: {name}: unimodal labels, {modality}", split.ids, known, scale)
     return cleaned(splits, scale)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-SAMPLING_RATE = 16_000
+from finetune.fusion.settings import SAMPLING_RATE
+
 WINDOW = 1024  # samples of a spectrum, 64 ms: enough to resolve the harmonics of a voice
 QUIETEST = 1e-6  # power below which there is silence
 ORIENTATIONS = 6  # directions of edges, over half a turn

@@ -24,17 +24,19 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
     text = "of the labels (default: sims with unimodal, else mosi)"
     parser.add_argument("--scale", choices=SCALES, help=text)
+    parser.add_argument("--overwrite", action="store_true", help="replace a file of that name")
     options = parser.parse_args(argv)
-    print(convert(options.pickle, options.out, options.scale))
+    print(convert(options.pickle, options.out, options.scale, overwrite=options.overwrite))
 
 
-def convert(source: Path, out: Path, scale: str | None = None) -> str:
+def convert(source: Path, out: Path, scale: str | None = None, *, overwrite: bool = False) -> str:
     """Write a pickle's arrays as a feature file.
 
     Args:
         source: The pickle.
-        out: The file; an existing one is replaced.
+        out: The file.
         scale: The labels' scale; None takes `sims` if there are unimodal labels, else `mosi`.
+        overwrite: Whether a file of that name is replaced.
 
     Returns:
         A summary, with a line for each modality.
@@ -44,7 +46,7 @@ def convert(source: Path, out: Path, scale: str | None = None) -> str:
         pipelines.untrusted.pickles.PickleError: If the pickle is refused.
         FeatureError: If it has another layout, or a label is missing or not on the scale.
     """
-    checked_out(out)
+    checked_out(out, {"PICKLE": source}, overwrite=overwrite)
     splits, own_scale = arrays_of(source, None)
     checked(str(source), splits, scale or own_scale)
     about = {"made_by": "daq-msa convert", "source": named(source)}

@@ -50,7 +50,8 @@ def extract(invocation: Invocation[FusionConfig]) -> str:
         UsageError: If an encoder cannot be loaded, or `--out` cannot be a feature file.
         RunError: If rows cannot be used, or more failed than `--max-failures`.
     """
-    config, out = invocation.config, file.checked_out(invocation.out)
+    config, source = invocation.config, {"--data": invocation.data}
+    out = file.checked_out(invocation.out, source, overwrite=invocation.overwrite)
     store = _Store(invocation.data, config.scale)
     failures = _written(out, store, config.modalities, config.extract)[1]
     failed = f"{len(failures)} rows failed"
@@ -129,7 +130,7 @@ class _Store:
         own = common_scale(self.reader, (row["id"] for row in self.chosen)) if self.chosen else "mosi"
         self.scale = scale or own
         training = [row for row in self.chosen if row["split"] == "train"]
-        check_weights([row["id"] for row in training], [row["weight"] for row in training])
+        check_weights(directory, [row["id"] for row in training], [row["weight"] for row in training])
         for split in SPLITS:
             rows = [row for row in self.chosen if row["split"] == split]
             ids, labels = [row["id"] for row in rows], _column(rows, "label")

@@ -34,6 +34,7 @@ from pipelines.errors import UsageError
 from pipelines.provenance import versions
 from pipelines.row import MODALITIES, SCALES, SPLITS
 from pipelines.running.machine_faults import refuse_fault
+from pipelines.running.outputs import check_file
 from pipelines.store_files.checksums import sealed, unsealed
 from pipelines.untrusted.plain_json import parsed_json
 
@@ -112,7 +113,7 @@ def usable(
         FeatureError: If a label is not on the scale, or a split is empty.
         finetune.objective.WeightError: If a training clip has no usable weight.
     """
-    check_weights(splits["train"].ids, splits["train"].weights.tolist())
+    check_weights(path, splits["train"].ids, splits["train"].weights.tolist())
     return checked(str(path), splits, scale or content["scale"]), content["failures"]
 
 
@@ -140,15 +141,19 @@ def read(path: str | Path, modalities: tuple[str, ...]) -> tuple[dict[str, Any],
     return content, splits
 
 
-def checked_out(out: Path) -> Path:
+def checked_out(out: Path, source: dict[str, Path], *, overwrite: bool) -> Path:
     """The path, if a feature file can be written there.
 
     Raises:
-        UsageError: If it has another suffix, by which no reader would recognize it, or is a folder.
+        UsageError: If it has another suffix, by which no reader would recognize it, is a folder or in the
+            source, which an option names, or exists and is not to be replaced.
     """
-    if out.suffix != SUFFIX or out.is_dir():
-        found = "a folder" if out.is_dir() else f"the suffix {out.suffix!r}"
-        raise UsageError(f"--out: {out}: found {found}; it takes the path of a file that ends in {SUFFIX}")
+    if out.suffix != SUFFIX:
+        raise UsageError(
+            f"--out: {out}: found the suffix {out.suffix!r}; it takes the path of a file that ends in"
+            f" {SUFFIX}"
+        )
+    check_file(out, source, overwrite=overwrite)
     return out
 
 

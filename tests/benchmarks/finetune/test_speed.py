@@ -9,6 +9,8 @@ import torch
 
 from benchmarks.commands import import_puppets
 from benchmarks.finetune import speed, step_memory
+from pipelines.errors import UsageError
+from tests import tiny
 
 
 @pytest.mark.slow
@@ -19,6 +21,18 @@ def test_both_trainings_have_the_same_losses(tmp_path: Path) -> None:
     assert told["largest_difference_of_losses"] < 1e-4
     assert told["losses"][0][1] < told["losses"][0][0]
     assert told["ratio"] > 0
+
+
+@pytest.mark.parametrize("given", [["--epochs", "0"], ["--clips", "7"]])
+def test_a_number_that_trains_nothing_is_refused(tmp_path: Path, given: list[str]) -> None:
+    with pytest.raises(UsageError, match=f"^{given[0]}: got {given[1]}, takes [18] or more$"):
+        speed.main(["--out", str(tmp_path), *given])
+
+
+def test_a_store_of_less_than_a_batch_is_refused(tmp_path: Path) -> None:
+    store = tiny.store(tmp_path / "store", [tiny.row(number) for number in range(7)])
+    with pytest.raises(UsageError, match=r"store: got 7 training rows, takes 8 or more"):
+        speed.main(["--out", str(tmp_path / "out"), "--data", str(store)])
 
 
 def test_logits_of_answers_give_the_gradients_of_all_logits() -> None:
@@ -54,5 +68,6 @@ def test_the_report_tells_what_was_measured() -> None:
         },
     }  # fmt: skip
     lines = speed.markdown(report).splitlines()
+    assert lines[0] == "|  | standard recipe | ours | ratio |"
     assert lines[2] == "| samples per second, puppets, 3 epochs of 8 rows | 10.0 | 25.0 | 2.5 |"
     assert lines[3].endswith("| 4096 | 1024 | 0.25 |")

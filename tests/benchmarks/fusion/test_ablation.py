@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from finetune.fusion.features.mmsa_pickle import from_pickle
 from finetune.fusion.run import load
 from finetune.msa_metrics import DEFINITIONS, measured
 from pipelines.errors import RunError, UsageError
+from tests.damage import DAMAGES
 
 MODALITIES = ("text", "audio", "video")
 QUICK = [
@@ -111,9 +113,38 @@ def test_finished_runs_are_not_done_again_and_missing_ones_are(
     assert (seed / "model.safetensors").read_bytes() == weights
 
 
+def test_a_damaged_seed_is_trained_and_rated_again(
+    data: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Path(shutil.copytree(done, tmp_path / "out"))
+    seed = out / "both" / "seed-1"
+    before = {path: path.read_bytes() for path in (seed / "model.safetensors", seed / "without.json")}
+    DAMAGES["cut"](seed / "model.safetensors")
+    (seed / "without.json").write_text("{}")  # of another network
+    started = Started()
+    monkeypatch.setattr(commands.subprocess, "run", started)
+    ablation.main(command(data, out, "neither", "both"))
+    assert started.count == 1
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_damage_is_told_with_its_path_once(done: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(done / "both", tmp_path / "both"))
+    weights = out / "seed-1" / "model.safetensors"
+    DAMAGES["cut"](weights)
+    with pytest.raises(RunError, match="the command of the run makes it again") as told:
+        load(out, 1)
+    assert str(told.value).count(str(weights)) == 1
+
+
 def test_a_folder_of_other_settings_is_refused(data: Path, done: Path) -> None:
     with pytest.raises(UsageError, match="other settings or data"):
         ablation.main([*command(data, done, "both"), "--fusion.training.learning_rate", "0.1"])
+
+
+def test_a_seed_that_is_given_twice_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^--seeds: got 1 2 2, takes different numbers$"):
+        ablation.main([*command(data, tmp_path, "both"), "--seeds", "1", "2", "2"])
 
 
 def test_every_arm_has_settings_that_hold(data: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.scorer.compare import excess, report, same_variants
+from benchmarks.scorer.compare import excess, main, report, same_variants
 from pipelines.errors import RunError
 from pipelines.row import QUALITIES
 from tests.score.clips import original, variant, write_store
@@ -37,6 +37,17 @@ def test_the_report_has_both_stores_side_by_side(tmp_path: Path) -> None:
     assert lines[-1].endswith("by at most 0.30 and -0.10.")
 
 
+def test_variants_of_an_unknown_method_are_named_by_their_kind(tmp_path: Path) -> None:
+    store = scored(tmp_path / "store", [0.2, 0.3], generator='{"made": "elsewhere"}')
+    assert report(same_variants(store, store)).splitlines()[2].startswith("| both | both | 2 | ")
+
+
+def test_help_keeps_the_lines_of_the_docstring(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "\n    python -m benchmarks.scorer.compare BEFORE AFTER\n\n" in capsys.readouterr().out
+
+
 def test_variants_of_one_track_have_no_worse_half(tmp_path: Path) -> None:
     store = scored(tmp_path / "store", [0.2], quality_audio=None)
     assert np.isnan(excess([row for row, _ in same_variants(store, store)]))
@@ -45,8 +56,11 @@ def test_variants_of_one_track_have_no_worse_half(tmp_path: Path) -> None:
 def test_stores_that_share_nothing_are_refused(tmp_path: Path) -> None:
     store = scored(tmp_path / "store", [0.2])
     other = write_store(tmp_path / "other", [original(2) | dict.fromkeys(QUALITIES) | {"weight": 1.0}])
-    with pytest.raises(RunError, match="other: has no qualities; score it first"):
+    with pytest.raises(RunError, match="other: has no variants; name a scored store that has some"):
         same_variants(store, other)
+    bare = scored(tmp_path / "bare", [0.2], quality=None)
+    with pytest.raises(RunError, match="bare: none of its variants has a quality; score it first"):
+        same_variants(store, bare)
     row = original(3) | dict.fromkeys(QUALITIES) | {"weight": 1.0}
     made = variant(row, "both", 0) | BOTH | {"quality": 0.4, "weight": 0.4}
     with pytest.raises(RunError, match="share no variant"):

@@ -81,3 +81,28 @@ def test_voices_are_takes_of_one_sentence_of_which_each_has_both_partners(
         del line["emotion"]
     with pytest.raises(UsageError, match="lacks the columns emotion"):
         voices(write(tmp_path / "without.csv", lines), tmp_path / "none", clips=4)
+
+
+def test_voices_whose_ids_are_paths_are_taken_and_those_that_cannot_be_read_are_named(
+    tmp_path: Path, clip: bytes
+) -> None:
+    (tmp_path / "clip.mkv").write_bytes(clip)
+    line: dict[str, object] = {
+        "path": "clip.mkv", "text": "words", "label": 1, "group": "one", "id": "tapes/first",
+        "emotion": "glad",
+    }  # fmt: skip
+    corpus = voices(write(tmp_path / "label.csv", [line]), tmp_path / "out", clips=4)
+    assert [row["id"] for row in StoreReader(corpus.store).rows()] == ["folder/tapes/first"]
+    assert corpus.moods == {"folder/tapes/first": "glad"}
+    lost = write(tmp_path / "lost.csv", [line, line | {"group": "two", "path": "lost.wav"}])
+    with pytest.raises(UsageError, match=r"lost\.wav: cannot be read \(No such .*lost\.csv names it: mend"):
+        voices(lost, tmp_path / "other", clips=4)
+    latin = tmp_path / "latin.csv"
+    latin.write_bytes((tmp_path / "label.csv").read_bytes().replace(b"words", b"w\xf6rter"))
+    with pytest.raises(UsageError, match=r"latin\.csv: is not UTF-8 \(byte \d+\); save the table as UTF-8"):
+        voices(latin, tmp_path / "other", clips=4)
+    short = tmp_path / "short.csv"
+    short.write_text("id,text,label,group,emotion,path\n1,words,1,one\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"is a folder, wanted a file; .*short\.csv names it"):
+        voices(short, tmp_path / "other", clips=4)
+    assert not (tmp_path / "other").exists()

@@ -16,11 +16,11 @@ from benchmarks.scorer.dataset import variants
 from benchmarks.scorer.partners import Partners
 from benchmarks.scorer.report import markdown
 from benchmarks.scorer.sensitivity import main, run
-from pipelines.errors import UsageError
+from pipelines.errors import RunError, UsageError
 from pipelines.media import read_audio, read_video
 from pipelines.row import provenance
 from pipelines.store import StoreReader
-from tests.score.clips import original, write_store
+from tests.score.clips import original, variant, write_store
 
 FEW = {
     name: CORRUPTIONS[name]
@@ -48,12 +48,12 @@ def test_severities_in_seconds_are_cut_off_at_the_tracks_own_rate(tmp_path: Path
     partners = Partners(StoreReader(write_store(tmp_path, [row])))
     cuts = {name: each for name, each in CORRUPTIONS.items() if each.unit == "s"}
     found = 0
-    for variant in variants(row, cuts, partners, 0):
-        made = provenance(variant)
+    for cut in variants(row, cuts, partners, 0):
+        made = provenance(cut)
         if cuts[made["corruption"]].track == "video":
-            length = len(read_video(variant["video"]["bytes"]).frames) / row["fps"]
+            length = len(read_video(cut["video"]["bytes"]).frames) / row["fps"]
         else:
-            length = len(read_audio(variant["audio"]["bytes"])) / 16_000
+            length = len(read_audio(cut["audio"]["bytes"])) / 16_000
         assert length == pytest.approx(row["duration_s"] - made["severity"], abs=1e-3)
         found += 1
     assert found == sum(len(each.severities) for each in cuts.values())
@@ -79,7 +79,7 @@ def test_a_small_run_writes_files_whose_counts_and_figures_add_up(tmp_path: Path
         first, *_, last = (each["quality"] for each in figures[name]["severities"])
         assert last < 0.3 < 0.9 < first
         assert figures[name]["other"] < 0.01
-        assert figures[name]["area_copy"] == figures[name]["areas"][-1] == 1
+        assert figures[name]["areas"][-1] == 1
         overall = figures[name]["severities"][-1]
         assert overall["overall"] == pytest.approx(min(last, overall["quality_cross"]), rel=0.2)
     harmless = [name for name, corruption in FEW.items() if corruption.harmless]
@@ -119,6 +119,7 @@ def test_rejected_variants_are_counted_and_null_in_no_median(tmp_path: Path) -> 
 def test_a_clip_without_a_picture_counts_where_it_has_variants(tmp_path: Path) -> None:
     store = write_store(tmp_path / "in", [original(0), original(1) | {"video": None}])
     report = run(Corpus(store), tmp_path, seed=0, corruptions=FEW)
+    assert "The quality of the track that was not changed is at most" in markdown(report)
     rows = {
         name: {severity["rows"] for severity in figures["severities"]}
         for name, figures in report["corruptions"].items()
@@ -127,9 +128,41 @@ def test_a_clip_without_a_picture_counts_where_it_has_variants(tmp_path: Path) -
     assert report["rejected"] == 0
 
 
+def test_a_report_of_voices_alone_says_nothing_about_their_other_track(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "in", [original(seed) | {"video": None} for seed in range(2)])
+    report = run(Corpus(store), tmp_path, seed=0, corruptions={"band loss": FEW["band loss"]})
+    assert "track that was not changed" not in markdown(report)
+
+
 def test_a_folder_that_is_not_empty_and_too_few_clips_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"clips: 4 is too few for three splits; take 8"):
         main(["--out", str(tmp_path / "new"), "--clips", "4"])
     (tmp_path / "there").touch()
     with pytest.raises(UsageError, match=r"--out: .* is not empty, .*; name another"):
         main(["--out", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--voices", "label.csv", "--clips", "0"], "--clips: got 0, takes 1 or more"),
+        (["--voices", "label.csv", "--clips", "-4"], "--clips: got -4, takes 1 or more"),
+        (["--data", "store", "--clips", "96"], "--clips: .*; leave it out with --data and --faces"),
+        (["--faces", "folder", "--clips", "4"], "--clips: .*; leave it out with --data and --faces"),
+    ],
+)
+def test_a_number_of_clips_that_cannot_be_is_refused_before_anything_is_written(
+    options: list[str], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=told):
+        main(["--out", str(tmp_path / "new"), *options])
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_store_without_training_originals_is_refused(tmp_path: Path) -> None:
+    row = original(0)
+    rows = [variant(row, "video", 0, video=row["video"]["bytes"]), original(1, split="test")]
+    store = write_store(tmp_path / "in", rows)
+    with pytest.raises(RunError, match="in: has no original in its training split; name another store"):
+        run(Corpus(store), tmp_path, seed=0, corruptions=FEW)
+    assert not (tmp_path / "corrupted").exists()

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.commands import import_puppets
 from benchmarks.redrawn_faces import RedrawnFaces
 from benchmarks.scorer.partners import redrawn
-from benchmarks.scorer.sentiment import CachedProbes, Change, changes, spearman, table
+from benchmarks.scorer.sentiment import CachedProbes, Change, changes, main, spearman, table
 from pipelines.errors import RunError
 from pipelines.media import encode_video, read_video
 from pipelines.row import QUALITIES, Row
@@ -51,7 +51,7 @@ def puppets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_moods_that_move_farther_are_read_as_farther(puppets: Path) -> None:
     probes = CachedProbes({"video": RedrawnFaces(2)})
-    found = list(changes(puppets, probes))
+    found = list(changes(StoreReader(puppets), probes))
     assert len(found) == 4 * len(SHARES)
     assert {(each.made_by, each.kind) for each in found} == {("redrawn", "video")}
     by_share = np.array([each.distance for each in found]).reshape(4, len(SHARES)).mean(axis=0)
@@ -96,8 +96,29 @@ def test_other_clips_than_puppets_and_stores_without_scores_are_refused(
 ) -> None:
     probes = CachedProbes({})
     with pytest.raises(RunError, match=r"holds clips of toy; the sentiment of puppets alone is known"):
-        next(changes(write_store(tmp_path / "toy", [original(0)]), probes))
+        next(changes(StoreReader(write_store(tmp_path / "toy", [original(0)])), probes))
     plain = [row | {"quality": None} for row in StoreReader(puppets).rows()]
     bare = write_store(tmp_path / "bare", plain)
-    with pytest.raises(RunError, match="has no qualities; score it first"):
-        next(changes(bare, probes))
+    with pytest.raises(RunError, match="none of its variants has a quality; score it first"):
+        next(changes(StoreReader(bare), probes))
+    originals = write_store(tmp_path / "originals", [row for row in plain if row["kind"] == "original"])
+    with pytest.raises(RunError, match="has no variants; name a scored store that has some"):
+        next(changes(StoreReader(originals), probes))
+
+
+def test_a_folder_that_is_no_store_and_settings_without_a_seed_are_refused(
+    tmp_path: Path, puppets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.scorer.sentiment.VoiceProbe", lambda: None)  # fitting it takes long
+    with pytest.raises(RunError, match="nothere: not a store"):
+        main([str(tmp_path / "nothere")])
+    with pytest.raises(RunError, match=r"settings\.json has no seed; give that of its puppets with --seed"):
+        main([str(puppets)])
+
+
+def test_help_keeps_the_lines_of_the_docstring(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "\n    python -m benchmarks.scorer.sentiment SCORED [SCORED ...] [--seed N]\n\n" in (
+        capsys.readouterr().out
+    )

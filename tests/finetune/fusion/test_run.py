@@ -155,8 +155,15 @@ WRONG = {
     "--fusion.losses.diversity -1": "fusion.losses.diversity: got -1.0; it takes a weight of at least 0",
     "--fusion.training.epochs 0": "fusion.training.epochs: got 0; it takes a value above 0",
     "--fusion.seeds [1,1]": "fusion.seeds: got .*; it takes one or more different numbers",
+    "--fusion.seeds [-1]": "fusion.seeds: got .*; it takes one or more different numbers, 0 to 2",
+    "--fusion.seeds [1,5000000000]": "fusion.seeds: got .*; it takes one or more different numbers, 0 to 2",
     "--fusion.modalities [text,text]": "fusion.modalities: got .*; it takes one to three different ones",
     "--fusion.extract.frame_px 60": "fusion.extract.frame_px: got 60; it takes a multiple of cells",
+    "--fusion.extract.audio_fps 40000": "fusion.extract.audio_fps: got 40000.0; it takes at most 16000",
+    "--fusion.extract.audio_fps .nan": "fusion.extract.audio_fps: got nan; it takes at most 16000",
+    "--fusion.training.precision fp16": "fusion.training.precision: got fp16, which needs a GPU; take no or",
+    f"--fusion.feature_cache {__file__}": "fusion.feature_cache: .* is a file; takes a folder",
+    "--fusion.losses.auxiliary 0 --fusion.balance.method ogm_ge": "got 0 with fusion.balance.method ogm_ge",
 }
 
 

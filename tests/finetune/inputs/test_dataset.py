@@ -92,6 +92,13 @@ def test_bad_weights_are_refused_by_id(tmp_path: Path, weight: float | None) -> 
     assert select(reader, "uniform", 0).weights == [1, 1]
 
 
+def test_rows_that_all_weigh_0_are_refused(tmp_path: Path) -> None:
+    reader = StoreReader(tiny.store(tmp_path / "store", [tiny.row(0, weight=0.0), tiny.variant(0, 0.0)]))
+    with pytest.raises(WeightError, match=r"/store: all 2 training rows have the weight 0, so nothing"):
+        select(reader, "weighted", 0)
+    assert select(reader, "uniform", 0).weights == [1, 1]
+
+
 def test_a_store_without_training_rows_is_refused(tmp_path: Path) -> None:
     reader = StoreReader(tiny.store(tmp_path, [tiny.row(0, "test")]))
     with pytest.raises(RunError, match="no row of the split train"):

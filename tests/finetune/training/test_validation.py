@@ -12,12 +12,13 @@ from safetensors.torch import load_file
 
 from finetune import evaluation
 from finetune.__main__ import main
-from finetune.msa_metrics import DEFINITIONS
+from finetune.msa_metrics import DEFINITIONS, OF_CORPUS
 from finetune.settings import BestBy, FinetuneConfig
 from finetune.training.trainer import WeightedTrainer
 from finetune.training.validation import metric_names
 from pipelines.durable.checkpoints import MARKER
 from pipelines.errors import UsageError
+from pipelines.row import SPLITS
 from pipelines.store_files.checksums import write_sealed
 from tests import tiny
 
@@ -212,6 +213,15 @@ def test_a_metric_of_another_scale_is_refused(store: Path, tiny_thinker: Path, t
         main(arguments(store, tiny_thinker, tmp_path, best_by="Accuracy"))
 
 
+def test_a_corpus_with_metrics_of_its_own_is_judged_by_them(tiny_thinker: Path, tmp_path: Path) -> None:
+    rows = [tiny.row(n, split, corpus="meld", scale="sims", label=0.0) for split in SPLITS for n in range(2)]
+    store = tiny.store(tmp_path / "store", rows)
+    with pytest.raises(UsageError, match=r"finetune.best_by: got Mult_acc_2; .* takes none, Accuracy, F1_sc"):
+        main(arguments(store, tiny_thinker, tmp_path, best_by="Mult_acc_2"))
+    main(arguments(store, tiny_thinker, tmp_path, best_by="Accuracy", epochs=1))
+    assert "Accuracy" in metrics(tmp_path)["valid"]["after"]
+
+
 def test_patience_needs_something_to_wait_for() -> None:
     with pytest.raises(ValueError, match="patience: got 2, takes a best_by beside it"):
         FinetuneConfig(patience=2)
@@ -220,5 +230,5 @@ def test_patience_needs_something_to_wait_for() -> None:
 
 
 def test_every_metric_can_be_chosen_by() -> None:
-    known = {name for scale in DEFINITIONS for name in metric_names(scale)}
+    known = {name for each in (DEFINITIONS | OF_CORPUS).values() for name in metric_names(each)}
     assert known == set(get_args(BestBy)) - {"none"}

@@ -93,9 +93,13 @@ def test_bad_lines_cost_themselves_alone(tmp_path: Path) -> None:
         ",hi,0,train,,3",
         ",hi,1,train,ann,2",  # the bad line above does not take its id away
         ",ho,1,train,ann,2",
+        ",ho,1,train,ann,2#classic-0",
+        ",ho,1,train,ann,2#1",
     ]
     corpus = folder.read(write(tmp_path / "t.csv", *lines, header=WITH_ID))
-    assert [(clip.id, clip.text) for clip in corpus.clips] == [("folder/a", ""), ("folder/2", "hi")]
+    assert [(clip.id, clip.text) for clip in corpus.clips] == [
+        ("folder/a", ""), ("folder/2", "hi"), ("folder/2#1", "ho"),
+    ]  # fmt: skip
     assert {bad.id: bad.reasons for bad in corpus.bad_lines} == {
         "folder/t.csv:3": "t.csv, line 3: there is no media file, and text is empty",
         "folder/t.csv:4": "t.csv, line 4: label is not a number ('')",
@@ -104,6 +108,7 @@ def test_bad_lines_cost_themselves_alone(tmp_path: Path) -> None:
         "folder/t.csv:6": "t.csv, line 6: has not 6 values as the header (2 values)",
         "folder/t.csv:7": "t.csv, line 7: group is empty",
         "folder/t.csv:9": "t.csv, line 9: the clip stands in the table already (folder/2, line 8)",
+        "folder/t.csv:10": "t.csv, line 10: the clip is named as a variant is ('folder/2#classic-0')",
     }
 
 

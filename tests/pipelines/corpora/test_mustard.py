@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.corpora import mustard
 from pipelines.corpora.table import CorpusError
-from pipelines.errors import RunError
+from pipelines.errors import RunError, UsageError
 from pipelines.untrusted.pickles import PickleError
 
 
@@ -124,7 +124,7 @@ def test_a_bad_entry_does_not_move_the_others_into_another_split(corpus: Path) -
 
 
 def test_there_are_five_folds(corpus: Path) -> None:
-    with pytest.raises(ValueError, match="fold: 5 is no fold of MUStARD, 0 to 4"):
+    with pytest.raises(UsageError, match=r"corpus\.fold: 5 is no fold of MUStARD, 0 to 4"):
         mustard.read(corpus, fold=5)
 
 

@@ -83,6 +83,7 @@ def test_a_row_that_cannot_be_read_is_a_failure_with_its_reason(tmp_path: Path) 
         ({"weight": -1.0}, WeightError, "made/train/9: the weight -1"),
         ({"label": None}, FeatureError, "made/train/9 has the label nan"),
         ({"label": 7.0}, FeatureError, "made/train/9 has the label 7.0; the scale mosi goes from -3 to 3"),
+        ({"label_audio": 7.0}, FeatureError, "audio: made/train/9 has the label 7.0; the scale mosi"),
         ({"scale": "sims"}, RunError, "scales are 8 of mosi .*; 1 of sims"),
     ],
 )
@@ -91,6 +92,12 @@ def test_names_a_row_that_cannot_be_used(
 ) -> None:
     with pytest.raises(error, match=message):
         from_store(store(tmp_path / "store", [*rows(), row(9, "train", **changes)]), ALL, SETTINGS)
+
+
+def test_a_store_whose_training_rows_all_weigh_0_is_refused(tmp_path: Path) -> None:
+    weightless = [made | {"weight": 0.0} for made in rows()]
+    with pytest.raises(WeightError, match=r"/store: all 4 training rows have the weight 0, so nothing"):
+        from_store(store(tmp_path / "store", weightless), ALL, SETTINGS)
 
 
 def test_names_an_empty_split(tmp_path: Path) -> None:
@@ -209,7 +216,9 @@ def test_the_command_makes_a_file_that_a_run_reads(
     assert_equal(found, from_store(data, ALL, ExtractSettings(mel_bands=12))[0])
     assert [failure["id"] for failure in failures] == ["made/train/9"]
     with pytest.raises(RunError, match="1 rows failed, --max-failures is 0"):
-        extract.main([*named, "--max-failures", "0"])
+        extract.main([*named, "--max-failures", "0", "--overwrite"])
+    with pytest.raises(UsageError, match=f"--out: {out} exists; --overwrite replaces it"):
+        extract.main(named)
     with pytest.raises(UsageError, match="found the suffix ''; it takes the path of a file"):
         extract.main(["--data", str(data), "--out", str(tmp_path / "folder")])
 

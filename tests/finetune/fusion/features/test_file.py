@@ -28,7 +28,7 @@ ALL = ("text", "audio", "video")
 
 def converted(folder: Path, content: Any, *more: str) -> Path:
     out = folder / "features.safetensors"
-    convert.main([str(write(folder / "features.pkl", content)), "--out", str(out), *more])
+    convert.main([str(write(folder / "features.pkl", content)), "--out", str(out), "--overwrite", *more])
     return out
 
 
@@ -226,6 +226,9 @@ def test_refuses_weights_and_labels_that_cannot_be_used(tmp_path: Path) -> None:
     out = converted(tmp_path, mmsa_content())
     with pytest.raises(WeightError, match=r"video0\$_\$0: the weight -1"):
         from_file(changed(out, **{"train/weights": np.full(40, -1, dtype=np.float32)}), ALL)
+    out = converted(tmp_path, mmsa_content())
+    with pytest.raises(WeightError, match=r"features[.]safetensors: all 40 training rows have the weight 0"):
+        from_file(changed(out, **{"train/weights": np.zeros(40, dtype=np.float32)}), ALL)
 
 
 def test_names_files_that_are_no_feature_files(tmp_path: Path) -> None:

@@ -139,6 +139,14 @@ REFUSED: dict[str, tuple[Any, str]] = {
         broken(regression_labels=np.full(12, np.nan)),
         r"video0\$_\$0 has the label nan; the scale mosi",
     ),
+    "a unimodal label off the scale": (
+        broken(regression_labels_T=np.array([np.nan, 9.0] * 6)),
+        r"valid: unimodal labels, text: video0\$_\$1 has the label 9[.]0; the scale mosi goes from -3",
+    ),
+    "an infinite unimodal label": (
+        broken(regression_labels_A=np.full(12, np.inf)),
+        r"valid: unimodal labels, audio: video0\$_\$0 has the label inf; the scale mosi",
+    ),
     "a wrong scale": (
         broken(regression_labels=np.full(12, 5.0)),
         r"has the label 5[.]0; the scale mosi goes from -3",
