@@ -265,7 +265,7 @@ def test_a_modality_that_is_alone_is_not_slowed_by_scores(method: Balancing) -> 
 
 @pytest.mark.parametrize("method", ["ogm_ge", "cggm", "mmpareto"])
 def test_a_method_that_goes_by_unimodal_heads_wants_them_trained(method: Balancing) -> None:
-    with pytest.raises(ValueError, match=f"losses.auxiliary: got 0 with balance.method {method}"):
+    with pytest.raises(ValueError, match=f"losses.auxiliary: got 0 with fusion.balance.method {method}"):
         FusionConfig(balance=BalanceSettings(method=method), losses=LossSettings(auxiliary=0))
 
 
