@@ -92,6 +92,9 @@ def test_a_run_hands_each_stage_its_own_overrides(tmp_path: Path, monkeypatch: p
     ("recipe", "override", "message"),
     [
         ("finetune: {nope: 3}", [], "finetune.nope: unknown key"),
+        ("fusion: {nope: 3}", [], "fusion.nope: unknown key"),
+        ("corpus: {name: mustard, path: M, fold: 7}", [], "corpus.fold: 7 is not 0 to 4"),
+        ("seed: 1", ["--finetune.epoch", "3"], r"finetune.epoch: unknown key; did you mean epochs\?"),
         ("seed: 1", ["--score.folds", "1"], "score.folds: 1 is not 2 or more"),
         ("seed: 1", ["--max-failures", "-1"], "--max-failures: got -1; takes 0 or more"),
     ],
@@ -100,16 +103,45 @@ def test_wrong_settings_of_a_late_stage_are_told_before_the_first_one(
     recipe: str, override: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "start", lambda *_, **__: pytest.fail("a stage was started"))
-    monkeypatch.setattr(run, "_gpus", lambda: 0)
+    monkeypatch.setattr(run, "_gpus", lambda: pytest.fail("it waited for torch"))
     (tmp_path / "recipe.yaml").write_text(recipe)
     with pytest.raises(UsageError, match=f"^{message}"):
         main(["run", "--config", str(tmp_path / "recipe.yaml"), "--work", str(tmp_path / "work"), *override])
     assert not (tmp_path / "work").exists()
 
 
-def test_failed_rows_are_tried_again_by_one_process() -> None:
-    assert run._processes("augment", 0, alone=True) == {"processes": 1}
-    assert run._processes("augment", 2, alone=True) == {"processes": 1}
+def test_the_settings_are_checked_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("seed: 1\n")
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from pipelines import run\n"
+        "run._check_settings(Path(sys.argv[1]), run._by_section([]))\n"
+        "assert 'finetune.settings' in sys.modules and 'torch' not in sys.modules\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "recipe.yaml")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_failed_rows_are_tried_again_by_one_process(
+    gpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processes: dict[str, int | None] = {}
+    monkeypatch.setattr(run, "start", lambda name, _, **given: processes.update({name: given["processes"]}))
+    monkeypatch.setattr(run, "_gpus", lambda: gpus)
+    monkeypatch.setattr(run.os, "cpu_count", lambda: 4)
+    (tmp_path / "recipe.yaml").write_text("seed: 1\n")
+
+    def started(*options: str) -> dict[str, int | None]:
+        with pytest.raises(FileNotFoundError):
+            main(["run", "--config", str(tmp_path / "recipe.yaml"), "--work", str(tmp_path), *options])
+        return {name: processes[name] for name in ("augment", "score", "finetune")}
+
+    trained_by = gpus or 1
+    assert started("--retry-failed") == {"augment": 1, "score": 1, "finetune": trained_by}
+    assert started() == {"augment": gpus or 4, "score": gpus or 4, "finetune": trained_by}
 
 
 @pytest.mark.parametrize(
