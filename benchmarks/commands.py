@@ -25,7 +25,8 @@ def import_puppets(out: Path, *, clips: int, seed: int) -> Path:
     from pipelines import importing
 
     argv = ["--out", str(out), "--seed", str(seed), "--corpus.clips", str(clips)]
-    importing.run(parse_stage(importing.ImportConfig, "corpus", argv, prog="daq-msa import", needs=("out",)))
+    prog = "python -m pipelines.importing"
+    importing.run(parse_stage(importing.ImportConfig, "corpus", argv, prog=prog, needs=("out",)))
     return out
 
 
@@ -54,6 +55,10 @@ def ablation_parser(prog: str, description: str | None, arms: Iterable[str]) -> 
     return parser
 
 
+PASSED_ON = ("--config", "--overwrite", "--max-failures")
+"""Options of the training commands that a study takes for all its runs."""
+
+
 def parse_ablation(parser: ArgumentParser, argv: Sequence[str], section: str) -> tuple[Namespace, list[str]]:
     """What was given of an `ablation_parser`, and the settings of all arms, keys of a recipe's section.
 
@@ -62,7 +67,8 @@ def parse_ablation(parser: ArgumentParser, argv: Sequence[str], section: str) ->
     """
     options, settings = parser.parse_known_args(argv)
     for name in settings:
-        if name.startswith("--") and not name.startswith((f"--{section}.", "--config")):
+        option = name.partition("=")[0]
+        if option.startswith("-") and option not in PASSED_ON and not option.startswith(f"--{section}."):
             raise UsageError(f"{name}: no option of {parser.prog} and no setting of the section {section}")
     if len(set(options.seeds)) < len(options.seeds):
         raise UsageError(f"--seeds: got {' '.join(map(str, options.seeds))}, takes different numbers")

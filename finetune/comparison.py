@@ -54,6 +54,8 @@ class Pairs:
     """The other model's, (N,)."""
     definition: Definition
     """Of the metrics."""
+    unparsable: tuple[int, int] = (0, 0)
+    """How many of each model's ratings are the middle of the scale, since the answer was no number."""
 
 
 def main(argv: list[str]) -> None:
@@ -111,15 +113,16 @@ def paired(model: Sequence[dict[str, Any]], against: Sequence[dict[str, Any]]) -
         )
     scale = scales.pop()
     own, theirs = (
-        middle_if_unparsable(np.array([table[row["id"]]["prediction"] for row in model]), scale)
+        np.array([table[row["id"]]["prediction"] for row in model], dtype=np.float64)
         for table in ({row["id"]: row for row in model}, others)
     )
     return Pairs(
         groups=[row["group"] or row["id"] for row in model],
         labels=np.array([row["label"] for row in model]),
-        model=own,
-        against=theirs,
+        model=middle_if_unparsable(own, scale),
+        against=middle_if_unparsable(theirs, scale),
         definition=definition_of(scale, {row["corpus"] for row in model}),
+        unparsable=(int(np.isnan(own).sum()), int(np.isnan(theirs).sum())),
     )
 
 
@@ -153,6 +156,8 @@ def compare(pairs: Pairs, *, resamples: int = RESAMPLES, seed: int = SEED) -> di
         for name, values in once.items()
     }
     about = {"unit": unit, "units": count, "rows": len(units), "resamples": resamples, "seed": seed}
+    if any(pairs.unparsable):
+        about |= {"unparsable": dict(zip(("model", "against"), pairs.unparsable, strict=True))}
     return about | {"confidence": CONFIDENCE, "metrics": metrics}
 
 
@@ -277,6 +282,9 @@ def table(comparison: dict[str, Any]) -> str:
         f"{comparison['rows']} rows; {drawn}: {comparison['units']}, {comparison['resamples']} times",
         f"{'':<16}{'model':>10}{'against':>10}{'difference':>12}{'95 % interval':>22}{'p':>9}",
     ]
+    if "unparsable" in comparison:
+        counts = ", ".join(f"{count} of {name}" for name, count in comparison["unparsable"].items())
+        lines.insert(1, f"answers that were no number, and count as the middle of the scale: {counts}")
     for name, values in comparison["metrics"].items():
         signed = {key: "–" if value is None else f"{value:+.4f}" for key, value in values.items()}
         plain = {key: "–" if value is None else f"{value:.4f}" for key, value in values.items()}

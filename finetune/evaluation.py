@@ -43,8 +43,9 @@ def evaluate(options: argparse.Namespace) -> None:
     from finetune.training.validation import metrics_of, rated_rows, write_predictions
 
     out = options.out or options.model
-    check_output(out, {"--data": options.data}, "--out" if options.out else "--model")
-    check_content(out, "a fine-tuned model")
+    key = "--out" if options.out else "--model"
+    check_output(out, {"--data": options.data}, key)
+    check_content(out, "a fine-tuned model", key)
     reader = StoreReader(options.data)
     rows = rated_rows(reader, options.split)
     if not options.overwrite:

@@ -27,7 +27,7 @@ ROW_LOSSES: dict[RowLoss, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class WeightError(RunError):
-    """A weight that cannot be used. The message names the row."""
+    """Weights that cannot be used. The message names the row, or the store or file."""
 
 
 def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
@@ -77,8 +77,8 @@ def check_weights(where: str | Path, ids: Iterable[str], weights: Sequence[float
             )
     if weights and not any(weights):
         raise WeightError(
-            f"{where}: all {len(weights)} training rows have the weight 0, so nothing can be learned;"
-            " run `python -m score` on the store, or set finetune.arm to uniform"
+            f"{where}: all {len(weights)} training rows have the weight 0, so nothing can be learned from"
+            " them; score them again, or train on others"
         )
 
 

@@ -44,7 +44,7 @@ class FinetuneConfig:
     """Kinds of variants that are trained on besides the originals: video, audio, both, classic."""
     best_by: BestBy = "none"
     """Keep the epoch that is best by this metric on the originals of the split valid, such as MAE or Corr;
-    the metrics depend on the labels' scale. none: no validation, the last epoch is kept."""
+    the metrics depend on the labels' scale, or the corpus. none: no validation, the last epoch is kept."""
     patience: int | None = None
     """End the training after so many epochs without a better `best_by`; null trains all epochs."""
     epochs: int = 8

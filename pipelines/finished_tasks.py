@@ -250,11 +250,10 @@ class Parts:
         assert generation is not None
         write_sealed(self.directory / WORKS, self._index(generation, tasks))
         held = {self._own_name(key) for key in keep}
-        own = self._own("*")
-        for path in own:
+        for path in self._own("*"):
             if path.suffix != ".parquet" or _name_of(path) not in held:
                 path.unlink(missing_ok=True)
-        for folder in (*{path.parent for path in own}, self.folder):
+        for folder in (*self.folder.glob("[0-9a-f][0-9a-f]"), self.folder):
             with suppress(OSError):  # if something in it stays
                 folder.rmdir()
 

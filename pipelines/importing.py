@@ -78,6 +78,8 @@ class ImportConfig:
             raise ValueError(f"path: got {self.path}; {advice}")
         if self.name != "mustard" and (self.fold or self.speaker_independent):
             raise ValueError(f"fold, speaker_independent: these are of mustard, name is {self.name}")
+        if not 0 <= self.fold <= 4:
+            raise ValueError(f"fold: {self.fold} is not 0 to 4")
         if self.name == "puppets" and self.clips < MIN_PUPPETS:
             raise ValueError(f"clips: {self.clips} is too few for three splits; take {MIN_PUPPETS} or more")
         if not 0 < self.max_duration_s < math.inf:

@@ -42,6 +42,7 @@ SETTINGS = {
     "augment": ("augment.settings", "AugmentConfig"),
     "score": ("score.settings", "ScoreConfig"),
     "finetune": ("finetune.settings", "FinetuneConfig"),
+    "fusion": ("finetune.fusion.settings", "FusionConfig"),
 }
 MAX_CPU_PROCESSES = 4  # each holds the models
 # What `accelerate launch --mixed_precision no --dynamo_backend no` sets.
@@ -68,6 +69,7 @@ def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
         raise UsageError(f"work: {recipe_path} names no working folder; add `work: DIR` or give --work DIR")
     work = work or Path(recipe["work"])
     given = _by_section(overrides)
+    _check_settings(recipe_path, given)
     gpus, alone = _gpus(), bool(given["retry-failed"])
 
     def start_stage(section: str, *more: str) -> None:
@@ -79,7 +81,6 @@ def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
             arguments += ["--data", str(work / data)]
         start(section, ["-m", module, *arguments], **_processes(section, gpus, alone=alone))
 
-    _check_settings(recipe_path, given)
     for section in STAGES:
         start_stage(section)
         if section == "score":
@@ -90,7 +91,7 @@ def run(recipe_path: Path, work: Path | None, overrides: Sequence[str]) -> None:
 
 
 def _check_settings(recipe: Path, given: dict[str, list[str]]) -> None:
-    """Refuse a wrong key or value of any stage before the first one runs.
+    """Refuse a wrong key or value of any section before the first stage runs.
 
     Raises:
         UsageError: Naming the setting.
@@ -187,12 +188,12 @@ def _processes(section: str, gpus: int, *, alone: bool) -> dict[str, Any]:
     if section == "corpus":
         return {}
     cores = os.cpu_count() or 1
-    if alone and section != "finetune":
-        return {"processes": 1}
+    one = {"processes": 1} if alone and section != "finetune" else {}
     if not gpus and section != "finetune":
-        return {"processes": min(cores, MAX_CPU_PROCESSES), "OMP_NUM_THREADS": "1"}
+        return {"processes": min(cores, MAX_CPU_PROCESSES), "OMP_NUM_THREADS": "1"} | one
     environment = {"OMP_NUM_THREADS": str(max(1, cores // (gpus or 1)))} | ACCELERATE
-    return {"processes": gpus or 1} | environment | ({} if gpus else {"ACCELERATE_USE_CPU": "true"})
+    environment |= {} if gpus else {"ACCELERATE_USE_CPU": "true"}
+    return {"processes": gpus or 1} | environment | one
 
 
 def _table(metrics: dict[str, Any]) -> str:

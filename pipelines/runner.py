@@ -80,6 +80,24 @@ def task_key(row_id: str, inputs: Any, settings: Any, seed: int) -> str:
     return digest([row_id, inputs, settings, seed])
 
 
+def check_ours(stage: str, directory: Path) -> None:
+    """Refuse a folder with a store that another stage wrote, or with a README or settings of no stage.
+
+    Raises:
+        UsageError: Naming what is there.
+    """
+    held = next((name for name in (CARD, SETTINGS) if (directory / name).exists()), None)
+    try:
+        writer = read_sealed(directory / SETTINGS).get("stage")
+    except (OSError, DamagedFile):  # of a store of our own, the index is there, too
+        writer = stage if held is None or (directory / WORKS).exists() else None
+    if writer != stage:
+        raise UsageError(
+            f"--out: {directory} has a {held} that this stage did not write; choose another --out, or give"
+            " --overwrite to replace what is there"
+        )
+
+
 class Stage:
     """One stage that works on the folder of its store; `schema` has the columns of one result."""
 
@@ -92,8 +110,9 @@ class Stage:
                 f"--retry-failed: {self.share.processes} processes were started, and failed rows are tried"
                 " again by one process only; start the stage without a launcher"
             )
+        if not settings.overwrite:
+            check_ours(name, self.directory)
         if self.leads:
-            self._check_ours()
             clear_rubbish(self.directory)
         self.parts = Parts(self.directory, schema)
         self._first = FirstFailures()
@@ -182,21 +201,6 @@ class Stage:
         counts = commit(self.directory, rows, generation=generation, settings=settings, scores=scores)
         self.parts.close(index, keep)
         return counts
-
-    def _check_ours(self) -> None:
-        """Refuse a folder with a store of other making, or with a README that is no store's."""
-        held = next((name for name in (CARD, SETTINGS) if (self.directory / name).exists()), None)
-        if held is None or self.settings.overwrite or (self.directory / WORKS).exists():
-            return
-        try:
-            stage = read_sealed(self.directory / SETTINGS).get("stage")
-        except (FileNotFoundError, DamagedFile):
-            stage = None
-        if stage != self.name:  # else it is ours, and its index is lost
-            raise UsageError(
-                f"--out: {self.directory} has a {held} that this stage did not write; choose another --out,"
-                " or give --overwrite to replace what is there"
-            )
 
     def _check_replaced(self, known: set[str]) -> None:
         """Refuse to replace finished results that none of the tasks would make again."""

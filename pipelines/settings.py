@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import json
 import shlex
 import typing
@@ -110,7 +111,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise UsageError(f"--config: {path} holds no mapping; its keys are {', '.join(RUN_KEYS + SECTIONS)}")
     for key in recipe:
         if key not in RUN_KEYS + SECTIONS:
-            raise UsageError(f"{key}: unknown key in {path}; a recipe takes {', '.join(RUN_KEYS + SECTIONS)}")
+            right = _right_keys(key, "a recipe", RUN_KEYS + SECTIONS)
+            raise UsageError(f"{key}: unknown key in {path}; {right}")
     if not isinstance(recipe.get("work", ""), str | None):
         raise UsageError(
             f"work: in {path} is no text; it takes a folder, in quotes if it looks like a number"
@@ -208,8 +210,15 @@ def _inline_recipe(argv: list[str], config_class: type, section: str) -> list[st
             inlined += ["--config", json.dumps(own)]
         else:
             _check_renamed(name.removeprefix("--"))
+            if name.startswith(f"--{section}.") and not name.endswith(".help"):  # which jsonargparse adds
+                _check_keys(config_class, _as_mapping(name.split(".")[1:]), section)
             inlined.append(argument)
     return inlined
+
+
+def _as_mapping(keys: list[str]) -> dict[str, Any]:
+    """What a recipe's section holds where these keys are given, one inside another."""
+    return {keys[0]: _as_mapping(keys[1:]) if keys[1:] else None}
 
 
 def _check_renamed(key: str) -> None:
@@ -228,6 +237,12 @@ def _nested(config_class: type) -> dict[str, type]:
     }
 
 
+def _right_keys(key: Any, owner: str, names: Sequence[str]) -> str:
+    """What is told of a wrong key: the nearest right one, if any is near, and all that there are."""
+    near = "".join(f"did you mean {name}? " for name in difflib.get_close_matches(str(key), names, 1))
+    return f"{near}{owner} takes {', '.join(names)}"
+
+
 def _check_keys(config_class: type, values: Any, prefix: str) -> None:
     names = [field.name for field in dataclasses.fields(config_class)]
     if not isinstance(values, dict):
@@ -235,7 +250,7 @@ def _check_keys(config_class: type, values: Any, prefix: str) -> None:
     for key, value in values.items():
         _check_renamed(f"{prefix}.{key}")
         if key not in names:
-            raise UsageError(f"{prefix}.{key}: unknown key; {prefix} takes {', '.join(names)}")
+            raise UsageError(f"{prefix}.{key}: unknown key; {_right_keys(key, prefix, names)}")
         if key in _nested(config_class) and value is not None:
             _check_keys(_nested(config_class)[key], value, f"{prefix}.{key}")
 

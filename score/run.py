@@ -25,7 +25,7 @@ from pipelines.device import share
 from pipelines.errors import RunError, UsageError
 from pipelines.finished_tasks import committed_tasks
 from pipelines.row import Row
-from pipelines.runner import Stage, Task
+from pipelines.runner import Stage, Task, check_ours
 from pipelines.running.folder_lock import alone_in_its_folder
 from pipelines.running.outputs import check_output
 from pipelines.store import StoreReader, committed_generation, made_by
@@ -34,7 +34,7 @@ from score.models import loading
 from score.quality import QUALITY_AT_BAD, Calibration, load_calibration
 from score.settings import ScoreConfig
 from score.signals.catalogue import SIGNALS, column, of_models
-from score.whole_split import Variants, judge, unscored, weigh
+from score.whole_split import Judgement, Variants, judge, unscored, weigh
 
 if TYPE_CHECKING:
     from pipelines.settings import Invocation
@@ -62,12 +62,17 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     labels = label_probability.read(Path(config.label_probability)) if config.label_probability else None
     lacking = loading.unavailable(config.models.names())
     names = {setting: name for setting, name in config.models.names().items() if setting not in lacking}
+    set_models = {*config.models.names(), *(["label"] if labels is not None else [])}
+    unasked = of_models({*loading.LOADERS, "label"} - set_models)
+    _check_chosen(config.signals, {*unasked, *of_models(lacking)})
     tasks = planning.plan(
         reader,
         calibration_clips=config.calibration_clips,
         seed=invocation.seed,
         models=loading.identity(names),
     )
+    if not invocation.overwrite:
+        check_ours("score", invocation.out)
     measurement.forget_unless_kept(invocation.out, tasks)
     stage = _stage(invocation)
     stage.perform(
@@ -79,27 +84,39 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
         return {}
     rows = reader.table.to_pylist()
     measured = measurement.collect(stage, tasks)
-    set_models = {*config.models.names(), *(["label"] if labels is not None else [])}
     judgement = judge(
         rows,
         measured,
         folds=config.folds,
         unavailable={name: reason for model, reason in lacking.items() for name in of_models([model])},
-        unasked=of_models({*loading.LOADERS, "label"} - set_models),
+        unasked=unasked,
         labels=labels,
     )
-    judgement.calibration.save(invocation.out, predictors=judgement.predictors)
-    judgement.pairs.save(invocation.out)
-    plots.plot_calibration(
-        invocation.out / "calibration.svg", judgement.calibration, *judgement.pairs.by_signal()
-    )
-    for name, reason in judgement.calibration.left_out.items():
-        logger.warning("the signal %s is left out: %s", name, reason)
+    _counted(config, judgement.calibration)  # before anything of an earlier run is replaced
+    _save(invocation.out, judgement)
     columns = _weigh(invocation, judgement.variants, judgement.calibration, judgement.pairs)
     rejected = {task.payload.row for task in tasks} - set(measured)
     kept = [index for index in range(len(rows)) if index not in rejected]
     inputs, before = committed_generation(invocation.data), made_by(invocation.data)
     return _commit(invocation, stage, reader, tasks, kept, columns, inputs, before)
+
+
+def _check_chosen(signals: Sequence[str] | None, missing: set[str]) -> None:
+    """Refuse a choice of signals that all lack what measures them, before anything is measured."""
+    if signals and missing.issuperset(signals):
+        raise UsageError(
+            f"score.signals: got {', '.join(signals)}, whose models are not set or not installed; choose"
+            " others, or set score.models or score.label_probability"
+        )
+
+
+def _save(out: Path, judgement: Judgement) -> None:
+    """Write the calibration with its figure and its pairs, and say which signals are left out."""
+    judgement.calibration.save(out, predictors=judgement.predictors)
+    judgement.pairs.save(out)
+    plots.plot_calibration(out / "calibration.svg", judgement.calibration, *judgement.pairs.by_signal())
+    for name, reason in judgement.calibration.left_out.items():
+        logger.warning("the signal %s is left out: %s", name, reason)
 
 
 @alone_in_its_folder("a store")
@@ -136,17 +153,38 @@ def reweigh(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
 
 def _as_measured(invocation: Invocation[ScoreConfig], before: dict[str, Any]) -> Invocation[ScoreConfig]:
     """The command line with the seed and the settings that the store was measured with."""
+    seed = before.get("seed", invocation.seed)
+    if invocation.seed not in (0, seed):
+        logger.warning("--seed: the store was measured with the seed %d, which stays", seed)
     try:
         config = invocation.config.as_measured(before.get("config", {}))
     except ValueError as error:
         raise UsageError(
             f"--reweigh: score.{error}; leave it out, or score the store again without --reweigh"
         ) from error
-    return replace(invocation, config=config, seed=before.get("seed", invocation.seed))
+    return replace(invocation, config=config, seed=seed)
 
 
 def _stage(invocation: Invocation[ScoreConfig]) -> Stage:
     return Stage("score", invocation.out, measurement.schema(), invocation.run_settings(batch_size=BATCH))
+
+
+def _counted(config: ScoreConfig, calibration: Calibration) -> Calibration:
+    """The calibration of the signals that count.
+
+    Raises:
+        UsageError: If the store has none of those that are chosen.
+    """
+    counted = calibration.of(config.counted())
+    if config.signals and not counted.signals:
+        raise UsageError(
+            f"score.signals: got {', '.join(config.signals)}, none of which could be measured; choose others,"
+            " or set what they need"
+        )
+    lacking = set(config.signals or ()) - {*config.disabled_signals, *counted.signals}
+    if lacking:
+        logger.warning("score.signals: the store has no %s, which do not count", ", ".join(sorted(lacking)))
+    return counted
 
 
 def _weigh(
@@ -155,12 +193,7 @@ def _weigh(
     calibration: Calibration,
     pairs: calibrate.Pairs,
 ) -> dict[int, Row]:
-    config, counted = invocation.config, calibration.of(invocation.config.counted())
-    lacking = set(config.signals or ()) - {*config.disabled_signals, *counted.signals}
-    if config.signals and not counted.signals:
-        raise UsageError(f"score.signals: got {', '.join(config.signals)}; the store has none of them")
-    if lacking:
-        logger.warning("score.signals: the store has no %s, which do not count", ", ".join(sorted(lacking)))
+    config, counted = invocation.config, _counted(invocation.config, calibration)
     if config.signal_weights == "equal":
         counted = counted.equally_weighted()
     anchors = pairs.scale(counted)

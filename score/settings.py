@@ -68,7 +68,7 @@ class ScoreConfig:
                 raise ValueError(f"{key}: got {', '.join(unknown)}; takes {', '.join(WEIGHED)}")
         if not self.counted():
             key = "disabled_signals" if self.disabled_signals else "signals"
-            raise ValueError(f"{key}: no signal is left that counts; take null and [] for all")
+            raise ValueError(f"{key}: no signal is left that counts; choose more, or disable fewer")
 
     def counted(self) -> list[str]:
         """The signals that count, if available."""
@@ -81,20 +81,22 @@ class ScoreConfig:
         """These settings, with those of the run that measured a store, whose weights are computed again.
 
         Args:
-            before: That run's settings, as `settings.json` has them; what it lacks stays as it is.
+            before: That run's settings, as `settings.json` has them; what it lacks was the default.
 
         Raises:
-            ValueError: If these ask for others, which would have no effect.
+            ValueError: If these ask for others than that or the default, which would have no effect.
         """
-        known = {name: before[name] for name in MEASURING if name in before}
+        default = ScoreConfig()
+        known: dict[str, Any] = {name: before.get(name, getattr(default, name)) for name in MEASURING}
         for name, value in known.items():
-            if getattr(self, name) not in (getattr(ScoreConfig(), name), value):
-                raise ValueError(
-                    f"{name}: got {getattr(self, name)}, and the store was measured with {value}"
-                )
-        if "models" in before:
-            kept = {name: value for name, value in before["models"].items() if hasattr(self.models, name)}
-            known["models"] = ModelSettings(**kept)
-            if self.models.names() and self.models.names() != known["models"].names():
-                raise ValueError(f"models: got {self.models.names()}, and the store was measured with {kept}")
+            own = getattr(self, name)
+            if own not in (getattr(default, name), value):
+                raise ValueError(f"{name}: got {own}, and the store was measured with {value}")
+        models = before.get("models", {})
+        known["models"] = ModelSettings(
+            **{name: models[name] for name in models if hasattr(self.models, name)}
+        )
+        if self.models.names() and self.models.names() != known["models"].names():
+            names = known["models"].names()
+            raise ValueError(f"models: got {self.models.names()}, and the store was measured with {names}")
         return replace(self, **known)

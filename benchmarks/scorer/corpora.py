@@ -142,5 +142,6 @@ def _imported(lines: Iterable[Line], out: Path) -> Path:
         writer.writerows(lines)
     store = out / "store"
     argv = ["--out", str(store), "--corpus.name", "folder", "--corpus.path", str(table)]
-    importing.run(parse_stage(importing.ImportConfig, "corpus", argv, prog="daq-msa import", needs=("out",)))
+    prog = "python -m pipelines.importing"
+    importing.run(parse_stage(importing.ImportConfig, "corpus", argv, prog=prog, needs=("out",)))
     return store

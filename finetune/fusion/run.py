@@ -62,6 +62,8 @@ def run(invocation: Invocation[FusionConfig]) -> dict[str, Any]:
     """
     out, config = invocation.out, invocation.config
     check_output(out, {"--data": invocation.data})
+    if config.feature_cache not in ("auto", "none"):
+        check_output(Path(config.feature_cache), {"--data": invocation.data}, "fusion.feature_cache")
     check_trackers("fusion.training.trackers", config.training.trackers)
     join_group(pick(config.training.device))
     check_precision(config.training)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from finetune.gradient_norms import ConflictSettings
 from finetune.settings import Tracker
 from pipelines.row import MODALITIES, Modality
-from pipelines.running.outputs import check_output
 from pipelines.settings import SEEDS
 
 Balancing = Literal["conflict_penalty", "none", "ogm_ge", "cggm", "mmpareto", "constant"]
@@ -200,8 +198,6 @@ class FusionConfig:
             raise ValueError(
                 f"seeds: got {list(self.seeds)}; it takes one or more different numbers, 0 to 2**32 - 1"
             )
-        if self.feature_cache not in ("auto", "none"):
-            check_output(Path(self.feature_cache), {}, "fusion.feature_cache")
         if self.balance.method in JUDGING and not self.losses.auxiliary:
             raise ValueError(
                 f"losses.auxiliary: got 0 with fusion.balance.method {self.balance.method}, which uses the"

@@ -63,21 +63,16 @@ def claim_folder(out: Path, claim: dict[str, Any], *, overwrite: bool) -> None:
         if begun and begun.get(name) != value
     ]
     if changes or not begun:
-        held = _held(out)
-        foreign = next((name for name in (CARD, CHECKPOINTS) if (out / name).exists()), None)
-        if foreign and not (overwrite or begun or held):
-            raise UsageError(
-                f"--out: {out} has {foreign}, which no run wrote; choose another folder, or give --overwrite"
-                " to replace what is there"
-            )
-        if not overwrite and (changes or held):
+        own = _held(out) or (BEGUN if begun else None)
+        held = own or _foreign(out)
+        if held and not overwrite:
             other = f"other settings ({', '.join(changes)})" if changes else "settings that no file tells"
+            of = f" with {other}" if own else ""
             raise UsageError(
-                f"--out: {out} holds {held or BEGUN} with {other}; --overwrite replaces it, or choose another"
-                " folder"
+                f"--out: {out} holds {held}{of}; --overwrite replaces it, or choose another folder"
             )
-        if changes or held:
-            print(f"finetune: replaces {held or BEGUN} in {out}", flush=True)
+        if held:
+            print(f"finetune: replaces {held} in {out}", flush=True)
             for name in WRITTEN:
                 _remove(out / name)
     if not _readable(out / RUN_CONFIG) and not _readable(out / RUN_CONFIG_0_1):
@@ -124,6 +119,13 @@ def _held(out: Path) -> str | None:
         return "a finished model"
     newest = newest_complete_checkpoint(out / CHECKPOINTS)
     return f"a training with {newest.name}" if newest else None
+
+
+def _foreign(out: Path) -> str | None:
+    """A file that a run would replace, in a folder where none was begun; None if there is none."""
+    if any((out / name).exists() for name in (RUN_CONFIG, RUN_CONFIG_0_1)):
+        return None  # ours, and broken
+    return next((f"a {name} that no run wrote" for name in WRITTEN if (out / name).exists()), None)
 
 
 def _readable(path: Path) -> bool:

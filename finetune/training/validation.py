@@ -50,7 +50,7 @@ def validation_rows(reader: StoreReader, best_by: BestBy) -> list[Row]:
     """The originals of the split valid, by which the best epoch is chosen.
 
     Raises:
-        UsageError: If the store has none, or the metric is not defined on their scale.
+        UsageError: If the store has none, or the metric is not defined for them.
     """
     try:
         rows = rated_rows(reader, "valid")
@@ -61,8 +61,8 @@ def validation_rows(reader: StoreReader, best_by: BestBy) -> list[Row]:
     known = metric_names(_definition(rows))
     if best_by not in known:
         raise UsageError(
-            f"finetune.best_by: got {best_by};"
-            f" on the scale {rows[0]['scale']} it takes none, {', '.join(known)}"
+            f"finetune.best_by: got {best_by}; for {rows[0]['corpus']} on the scale {rows[0]['scale']} it"
+            f" takes none, {', '.join(known)}"
         )
     return rows
 

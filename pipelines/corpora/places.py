@@ -9,6 +9,7 @@ from pathlib import Path
 from pipelines.decoding.utf8 import is_utf8
 from pipelines.errors import UsageError, reason
 from pipelines.running.machine_faults import MachineFault
+from pipelines.running.outputs import check_output
 
 # Address space that the libraries of an import take, and for each thread that waits for a decoder.
 BASE_BYTES, THREAD_BYTES = 576 * 2**20, 64 * 2**20
@@ -69,6 +70,7 @@ def check_places(src: str | None, out: Path, command: str) -> None:
     for key, text in {"corpus.path": src or "", "--out": str(out), "the command line": command}.items():
         if not is_utf8(text):
             raise UsageError(f"{key}: {text!a} has bytes that are not UTF-8; rename it in UTF-8")
+    check_output(out, {})
     if src is not None:
         _check_source(Path(src))
         _check_apart(Path(src), out)

@@ -193,7 +193,7 @@ def _is_there(out: Path, arguments: dict[str, Any], parts: list[Part]) -> bool:
     Raises:
         UsageError: If it holds something else, which would be replaced.
     """
-    record = _record(out)
+    record = _record(out, parts)
     if record is None:
         return False
     held = {name: record.get(name) for name in arguments}
@@ -205,22 +205,42 @@ def _is_there(out: Path, arguments: dict[str, Any], parts: list[Part]) -> bool:
     return is_whole
 
 
-def _record(out: Path) -> dict[str, Any] | None:
-    """What a folder says of the puppets in it; None if there are none, or it is damaged.
+def _record(out: Path, parts: list[Part]) -> dict[str, Any] | None:
+    """What a folder says of the puppets in it; None if there are none, or the record is lost or damaged.
 
     Raises:
-        UsageError: If it holds a corpus of another kind.
+        UsageError: If it is, and other files than those of these puppets are there.
     """
     try:
         return read_sealed(out / PUPPETS)
     except FileNotFoundError:
-        found = next((path for pattern in (TABLE, "clips/*") for path in out.glob(pattern)), None)
+        problem = f"no {PUPPETS}"
     except DamagedFile as error:
-        logger.warning("%s; the puppets are made again", error)
-        return None
+        problem = str(error)
+    found = _other_file(out, parts)
     if found is not None:
-        raise _refusal(out, f"{found.relative_to(out)} and no {PUPPETS}, so other clips than puppets")
+        raise _refusal(out, f"{found.relative_to(out)}, which is none of these puppets ({problem})")
+    if (out / TABLE).exists() or (out / PUPPETS).exists():
+        logger.warning("%s: %s; the puppets are made again", out, problem)
     return None
+
+
+def _other_file(out: Path, parts: list[Part]) -> Path | None:
+    """A clip, or a table of clips, that is not of these parts."""
+    own, table = {_path(part) for part in parts}, out / TABLE
+    for path in sorted(out.glob("clips/[!.]*")):
+        if path.relative_to(out).as_posix() not in own:
+            return path
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            lines = csv.DictReader(file)
+            listed = {line.get("path") for line in lines}
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return table
+    is_ours = listed <= own and "path" in (lines.fieldnames or ["path"])  # an empty file holds nothing
+    return None if is_ours else table
 
 
 def _is_whole(out: Path, record: dict[str, Any], parts: list[Part]) -> bool:

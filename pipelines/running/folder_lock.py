@@ -80,6 +80,9 @@ class FolderLock:
             return self
         folder = self.path.parent
         check_output(folder, {})
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise UsageError(f"--out: {there} cannot be written in; give a folder in another place")
         try:
             self._is_new = not folder.exists()
             make_folder(folder)

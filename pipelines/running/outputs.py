@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -32,24 +31,23 @@ def check_output(out: Path, inputs: Mapping[str, Path], key: str = "--out") -> N
     try:
         place = out.resolve()
         there = next(path for path in (place, *place.parents) if path.exists())
-    except (OSError, ValueError) as error:  # a name that is too long, or has a null character
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a loop of links, a null character
         told = getattr(error, "strerror", None) or reason(error)
-        raise UsageError(f"{key}: {out} cannot be made ({told}); give another folder") from error
+        raise UsageError(f"{key}: {out} cannot be made ({told}); give another place") from error
     if not there.is_dir():
         raise UsageError(f"{key}: {there} is a file; takes a folder, name another")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(f"{key}: {there} cannot be written in; give a folder in another place")
     for name, path in inputs.items():
         if place == path.resolve() or path.resolve() in place.parents:
             raise UsageError(f"{key}: {out} is inside {name} {path}, which is read; name a folder outside it")
 
 
-def check_content(out: Path, makes: Content) -> None:
+def check_content(out: Path, makes: Content, key: str = "--out") -> None:
     """Refuse a folder that holds what another program makes, whose files have the same names.
 
     Args:
         out: The folder that will be written; it need not exist.
         makes: What the program makes there.
+        key: The option that names the folder.
 
     Raises:
         UsageError: Naming what the folder holds.
@@ -58,7 +56,7 @@ def check_content(out: Path, makes: Content) -> None:
         found = next((path for pattern in patterns for path in out.glob(pattern)), None)
         if content != makes and found is not None:
             raise UsageError(
-                f"--out: {out} holds {content} ({found.relative_to(out)}), of which files would be replaced;"
+                f"{key}: {out} holds {content} ({found.relative_to(out)}), of which files would be replaced;"
                 " choose another folder"
             )
 
@@ -74,11 +72,15 @@ def check_file(out: Path, inputs: Mapping[str, Path], *, overwrite: bool) -> Non
     Raises:
         UsageError: Naming the paths.
     """
+    check_output(out.parent, inputs)
+    try:
+        is_there, place = out.exists(), out.resolve()
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"--out: {out} cannot be made ({reason(error)}); give another place") from error
     if out.is_dir():
         raise UsageError(f"--out: {out} is a folder; takes the path of a file")
-    check_output(out.parent, inputs)
     for name, path in inputs.items():
-        if out.resolve() == path.resolve():
+        if place == path.resolve():
             raise UsageError(f"--out: {out} is {name}, which is read; name another file")
-    if out.exists() and not overwrite:
+    if is_there and not overwrite:
         raise UsageError(f"--out: {out} exists; --overwrite replaces it, or name another file")

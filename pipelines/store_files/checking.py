@@ -86,7 +86,8 @@ def _files(store: Path) -> Iterator[tuple[Path, Callable[[Path], object]]]:
     by_name: dict[str, Callable[[Path], object]] = {
         SETTINGS: read_sealed, WORKS: read_sealed, FAILURES: _read_failures, STATUS: _read_json,
     }  # fmt: skip
-    of_a_stage = is_store(store) and any((store / name).exists() for name in (SETTINGS, WORKS))
+    # A store from the Hub has neither of these two.
+    of_a_stage = is_store(store) and any((store / name).exists() for name in (STATUS, WORKS))
     for name, read in by_name.items():
         if of_a_stage or (store / name).exists():
             yield store / name, read
@@ -101,7 +102,7 @@ def _is_committed(store: Path) -> bool:
     """Whether the index says that the stage's store was written, and that no other one is being written."""
     try:
         index = read_sealed(store / WORKS)
-    except (FileNotFoundError, DamagedFile):
+    except (OSError, DamagedFile):
         return False
     return bool(index.get("generation")) and "next" not in index
 
@@ -109,7 +110,7 @@ def _is_committed(store: Path) -> bool:
 def _named(store: Path) -> list[Path]:
     try:
         return [path for path in read_card(store).paths(store) if path.is_file()]
-    except StoreError:
+    except (OSError, StoreError):
         return []
 
 
@@ -128,7 +129,7 @@ def _read_manifest(store: Path) -> None:
 def _rows(store: Path) -> int | str:
     try:
         return sum(shard.file.metadata.num_rows for shard in open_shards(store))
-    except DamagedStore:
+    except (OSError, DamagedStore):
         return "unknown"
 
 

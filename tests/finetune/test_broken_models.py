@@ -201,6 +201,22 @@ def test_a_model_vouches_for_what_evaluate_wrote(
     assert set(json.loads((model / "metrics.json").read_text())) == {"test", "train"}
 
 
+def test_a_folder_with_files_of_others_is_refused(
+    model: Path, store: Path, tiny_thinker: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for name in ("README.md", "metrics.json", "checkpoints/checkpoint-3/model.bin"):
+        shutil.rmtree(out, ignore_errors=True)
+        (out / name).parent.mkdir(parents=True)
+        (out / name).write_text("mine")
+        with pytest.raises(UsageError, match=f"holds a {name.split('/')[0]} that no run wrote; --overwrite"):
+            main(command(store, tiny_thinker, out))
+        assert (out / name).read_text() == "mine"
+    (out / "run_config.json").write_text("{")  # so it was a run, of which a file is broken
+    main(command(store, tiny_thinker, out))
+    assert not (out / name).exists()
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_other_settings_replace_only_what_they_are_told_to(
     model: Path,

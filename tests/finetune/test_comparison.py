@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune.comparison import COLUMNS, Pairs, compare, drawn_units, main, metrics_of_draws, paired
+from finetune.comparison import COLUMNS, Pairs, compare, drawn_units, main, metrics_of_draws, paired, table
 from finetune.msa_metrics import DEFINITIONS, OF_CORPUS, Definition, measured
 from finetune.training.validation import write_predictions
 from pipelines.errors import RunError, UsageError
@@ -177,6 +177,9 @@ def test_an_answer_without_a_number_counts_as_the_middle_of_the_scale() -> None:
     rows = rows_of(4)
     both = paired([rows[0] | {"prediction": np.nan}, *rows[1:]], rows)
     assert both.model.tolist() == [0.0, *both.against[1:]]
+    found = compare(both, resamples=10)
+    assert found["unparsable"] == {"model": 1, "against": 0}
+    assert "count as the middle of the scale: 1 of model, 0 of against" in table(found)
 
 
 def test_rows_may_stand_in_another_order() -> None:

@@ -129,7 +129,9 @@ def test_failed_rows_are_tried_again_by_one_process(
     gpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     processes: dict[str, int | None] = {}
-    monkeypatch.setattr(run, "start", lambda name, _, **given: processes.update({name: given["processes"]}))
+    monkeypatch.setattr(
+        run, "start", lambda name, _, **given: processes.update({name: given.get("processes")})
+    )
     monkeypatch.setattr(run, "_gpus", lambda: gpus)
     monkeypatch.setattr(run.os, "cpu_count", lambda: 4)
     (tmp_path / "recipe.yaml").write_text("seed: 1\n")

@@ -306,6 +306,13 @@ def test_the_check_names_a_record_that_is_lost_or_cannot_be_read(
         assert f"{copy / record}: cannot be read" in capsys.readouterr().out
 
 
+def test_a_store_from_the_hub_is_whole(finished: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "s"))
+    for name in ("works.json", "status.json"):
+        (copy / name).unlink()
+    check(copy, silent)
+
+
 def test_what_killed_processes_left_is_swept_at_the_next_start(
     finished: Path, unfinished: Path, tmp_path: Path
 ) -> None:
@@ -315,6 +322,7 @@ def test_what_killed_processes_left_is_swept_at_the_next_start(
         dead = subprocess.run(
             ["sh", "-c", "echo $$"], capture_output=True, text=True, check=True
         ).stdout.strip()
+        (out / "parts" / "ab").mkdir(parents=True, exist_ok=True)  # its part was damaged and is gone
         part = next(iter((*out.glob("parts/*/"), out)))
         (out / "data").mkdir(exist_ok=True)
         rubbish = [

@@ -421,8 +421,14 @@ def test_official_splits_that_cut_through_groups_are_reported(
         (["--corpus.name", "mosi", "--corpus.path", "nowhere"], "corpus.path: nowhere does not exist"),
         (["--corpus.path", "x"], "corpus.path: got x; puppets have none"),
         (["--corpus.fold", "2"], "corpus.fold, speaker_independent: these are of mustard"),
-        (["--corpus.name", "mustard", "--corpus.path", "x", "--corpus.fold", "5"], "corpus.fold: 5 is not 0 to 4"),
-        (["--corpus.name", "mustard", "--corpus.path", "x", "--corpus.fold=-1"], "corpus.fold: -1 is not 0 to 4"),
+        (
+            ["--corpus.name", "mustard", "--corpus.path", "x", "--corpus.fold", "5"],
+            "corpus.fold: 5 is not 0 to 4",
+        ),
+        (
+            ["--corpus.name", "mustard", "--corpus.path", "x", "--corpus.fold=-1"],
+            "corpus.fold: -1 is not 0 to 4",
+        ),
         (["--corpus.fps", "0"], "corpus.fps: 0 is not null or in (0, 120]"),
         (["--corpus.max_side", "3"], "corpus.max_side: 3 is not null or 16 or more"),
         (["--corpus.max_duration_s", "-1"], "corpus.max_duration_s: -1 is not above 0"),

@@ -171,6 +171,9 @@ def test_a_store_of_other_making_is_not_replaced_unless_that_is_asked_for(tmp_pa
     commit(tmp_path, rows, generation="of another program", settings=SETTINGS | {"stage": "another"})
     with pytest.raises(UsageError, match=r"has a README.md that this stage did not write; .*--overwrite"):
         run(tmp_path, tasks(6), Doubler())
+    (tmp_path / "works.json").write_text("{")  # damage makes it nobody's
+    with pytest.raises(UsageError, match=r"has a README.md that this stage did not write; .*--overwrite"):
+        run(tmp_path, tasks(6), Doubler())
     assert len(StoreReader(tmp_path)) == 3
     run(tmp_path, tasks(6), Doubler(), overwrite=True)
     assert len(StoreReader(tmp_path)) == 6

@@ -38,6 +38,8 @@ class Outer:
     """Of the video."""
     device: Literal["auto", "cpu"] = "auto"
     """Where."""
+    second: Inner | None = None
+    """Of a second video."""
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,16 +72,29 @@ def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_defaults(tmp_
 @pytest.mark.parametrize(
     ("recipe", "argv", "message"),
     [
-        ("augment: {video: {stpes: 4}}", [], r"augment\.video\.stpes: unknown key; did you mean steps\? .* takes steps, styles"),
+        (
+            "augment: {video: {stpes: 4}}",
+            [],
+            r"augment\.video\.stpes: unknown key; did you mean steps\? .* takes steps, styles",
+        ),
         ("augment: {video: 3}", [], r"augment\.video: got 3; it takes a mapping"),
-        ("augmnt: {}", [], r"augmnt: unknown key .*; did you mean augment\? .* takes seed, work, corpus, aug"),
+        (
+            "augmnt: {}",
+            [],
+            r"augmnt: unknown key .*; did you mean augment\? .* takes seed, work, corpus, aug",
+        ),
         ("augment: {video: {steps: many}}", [], r"augment\.video\.steps.*Got value: many"),
         ("augment: {video: {steps: 0}}", [], r"augment\.video\.steps: 0 is not 1 or more"),
         ("augment: {device: tpu}", [], r"augment\.device.*'auto', 'cpu'.*Got value: tpu"),
         ("", [], "holds no mapping"),
         ("a: b: c", [], "is not YAML"),
         ("augment: {video: {quality: 4}}", [], r"augment\.video\.quality: unknown key; augment\.video takes"),
-        ("seed: 1", ["--augment.steps", "3"], "augment.steps: unknown key; augment takes video, device"),
+        (
+            "seed: 1",
+            ["--augment.steps", "3"],
+            "augment.steps: unknown key; augment takes video, device, second",
+        ),
+        ("seed: 1", ["--augment.second.step=3"], r"augment\.second\.step: unknown key; did you mean steps\?"),
         ("seed: 1", ["--augment.vidoe.steps=3"], r"augment\.vidoe: unknown key; did you mean video\?"),
         ("seed: 1", ["--augment.video.stpes=3"], r"augment\.video\.stpes: unknown key; did you mean steps\?"),
         ("seed: 1", ["--augment.inner.stpes=3"], r"augment\.inner: unknown key"),
@@ -96,6 +111,15 @@ def test_errors_name_the_key_and_are_one_line(
     with pytest.raises(UsageError, match=message) as caught:
         parse(tmp_path, *argv, recipe=recipe)
     assert "\n" not in str(caught.value)
+
+
+def test_the_help_of_settings_that_may_be_null_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(tmp_path, "--augment.second.help")
+    assert not ended.value.code
+    assert "--augment.second.steps" in capsys.readouterr().out
 
 
 def test_data_and_out_are_needed() -> None:

@@ -451,9 +451,15 @@ def test_signals_that_are_chosen_and_not_there_are_told(
     main(["--out", str(copy), "--reweigh", "--score.signals", "[video_motion,video_content]"])
     assert "score.signals: the store has no video_content, which do not count" in caplog.text
     before = (copy / "weights.json").read_bytes()
-    with pytest.raises(UsageError, match=r"score.signals: got video_content; the store has none of them"):
+    with pytest.raises(
+        UsageError, match=r"score.signals: got video_content, none of which could be measured"
+    ):
         main(["--out", str(copy), "--reweigh", "--score.signals", "[video_content]"])
     assert (copy / "weights.json").read_bytes() == before
+    chosen = ("--score.signals", "[video_content,cross_label]")
+    with pytest.raises(UsageError, match=r"^score.signals: got video_content, cross_label, whose models are"):
+        run(asked(scored, tmp_path / "new", *chosen))
+    assert not (tmp_path / "new").exists()
 
 
 def test_only_signals_that_are_chosen_count(store: Path, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_whole_corpus_is_not_made_again(puppets: Path) -> None:
 def test_a_corpus_of_somebody_elses_is_not_replaced(held: str, tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     (tmp_path / held).write_text("mine")
-    refusal = rf"^--out: {tmp_path} holds {held} and no puppets\.json, .*choose another folder"
+    refusal = rf"^--out: {tmp_path} holds {held}, which is none of these puppets .*choose another"
     with pytest.raises(UsageError, match=refusal):
         main(["--out", str(tmp_path), *ARGUMENTS])
     with pytest.raises(UsageError, match=refusal):
@@ -188,6 +188,7 @@ CLIP = "clips/train000_00000.mkv"
     [
         ("label.csv", cut), ("label.csv", emptied), ("label.csv", edited), ("label.csv", Path.unlink),
         ("puppets.json", cut), ("puppets.json", emptied), ("puppets.json", edited),
+        ("puppets.json", Path.unlink),
         (CLIP, cut), (CLIP, emptied), (CLIP, Path.unlink),
     ],
 )  # fmt: skip

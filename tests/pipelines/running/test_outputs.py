@@ -15,6 +15,10 @@ def test_a_file_or_a_folder_below_one_is_refused(tmp_path: Path) -> None:
     file.touch()
     with pytest.raises(UsageError, match=r"^--out: .*a{300} cannot be made \(File name too long\)"):
         check_output(tmp_path / ("a" * 300), {})
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for check in (lambda out: check_output(out, {}), lambda out: check_file(out, {}, overwrite=True)):
+        with pytest.raises(UsageError, match=r"^--out: .*loop cannot be made \(Symlink loop|Too many levels"):
+            check(tmp_path / "loop")
     for out in (file, file / "below"):
         with pytest.raises(UsageError, match=rf"^--out: {file} is a file; takes a folder"):
             check_output(out, {})
