@@ -92,9 +92,9 @@ def run(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
         unasked=unasked,
         labels=labels,
     )
-    _counted(config, judgement.calibration)  # before anything of an earlier run is replaced
+    counted = _counted(config, judgement.calibration)  # refuses before anything of an earlier run is replaced
     _save(invocation.out, judgement)
-    columns = _weigh(invocation, judgement.variants, judgement.calibration, judgement.pairs)
+    columns = _weigh(invocation, judgement.variants, counted, judgement.pairs)
     rejected = {task.payload.row for task in tasks} - set(measured)
     kept = [index for index in range(len(rows)) if index not in rejected]
     inputs, before = committed_generation(invocation.data), made_by(invocation.data)
@@ -145,7 +145,8 @@ def reweigh(invocation: Invocation[ScoreConfig]) -> dict[str, int]:
     invocation = _as_measured(invocation, before)
     rows = reader.table.to_pylist()
     variants = Variants.of(rows, range(len(rows)), dict(enumerate(rows)))
-    columns = _weigh(invocation, variants, load_calibration(out), calibrate.load_pairs(out))
+    counted = _counted(invocation.config, load_calibration(out))
+    columns = _weigh(invocation, variants, counted, calibrate.load_pairs(out))
     tasks = [Task(row_id, key) for key, row_id in committed_tasks(out).items()]
     tasks += [Task(failure["id"], failure["key"]) for failure in read_json_lines(out / "failures.jsonl")]
     return _commit(invocation, _stage(invocation), reader, tasks, kept, columns, before.get("inputs"), before)
@@ -170,7 +171,7 @@ def _stage(invocation: Invocation[ScoreConfig]) -> Stage:
 
 
 def _counted(config: ScoreConfig, calibration: Calibration) -> Calibration:
-    """The calibration of the signals that count.
+    """The calibration of the signals that count, weighted as the settings say.
 
     Raises:
         UsageError: If the store has none of those that are chosen.
@@ -184,18 +185,16 @@ def _counted(config: ScoreConfig, calibration: Calibration) -> Calibration:
     lacking = set(config.signals or ()) - {*config.disabled_signals, *counted.signals}
     if lacking:
         logger.warning("score.signals: the store has no %s, which do not count", ", ".join(sorted(lacking)))
-    return counted
+    return counted if config.signal_weights == "fitted" else counted.equally_weighted()
 
 
 def _weigh(
     invocation: Invocation[ScoreConfig],
     variants: Variants,
-    calibration: Calibration,
+    counted: Calibration,
     pairs: calibrate.Pairs,
 ) -> dict[int, Row]:
-    config, counted = invocation.config, _counted(invocation.config, calibration)
-    if config.signal_weights == "equal":
-        counted = counted.equally_weighted()
+    config = invocation.config
     anchors = pairs.scale(counted)
     if anchors.basis == "default":
         logger.warning(
