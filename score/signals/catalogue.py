@@ -82,7 +82,9 @@ SIGNALS: dict[str, Signal] = {
     "video_flicker": Signal("video", video.flicker, bad="corrupted", default_anchors=(0.3, 0.97)),
     "video_structure": Signal("video", video.structure, default_anchors=(0.3, 0.97), version=2),
     "video_motion": Signal("video", video.motion, default_anchors=(0.0, 0.97)),
-    "video_activity": Signal("video", activity.activity, bad="corrupted", default_anchors=(0.4, 0.9)),
+    "video_activity": Signal(
+        "video", activity.activity, bad="corrupted", default_anchors=(0.4, 0.9), version=2
+    ),
     "video_length": Signal(
         "video", timing.length_of_video, bad="neither", whole=True, default_anchors=(-0.3, -0.1)
     ),

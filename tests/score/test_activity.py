@@ -71,3 +71,17 @@ def test_a_picture_that_stands_still_has_no_activity() -> None:
     assert moving is not None
     assert np.isnan(activity(moving, still))
     assert activity(VideoTrack(moving.frames[:1].repeat(len(moving), 0), moving.fps), moving) < 0.01
+
+
+@pytest.mark.parametrize(("gone", "least", "most"), [("large", 0.0, 0.1), ("small", 0.35, 0.6)])
+def test_a_motion_that_is_gone_counts_by_its_share(gone: str, least: float, most: float) -> None:
+    def blinking(**amplitudes: int) -> VideoTrack:
+        frames = np.full((10, 64, 64, 3), 60, dtype=np.uint8)
+        frames[:, 56:] = 255  # most of the clip's contrast, which stays
+        frames[::2, 8:20, 8:20] += np.uint8(amplitudes["large"])
+        frames[::2, 40:52, 40:52] += np.uint8(amplitudes["small"])
+        return VideoTrack(frames, FPS)
+
+    source = blinking(large=120, small=95)
+    variant = blinking(**{"large": 120, "small": 95} | {gone: 0})
+    assert least <= activity(variant, source) <= most
