@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 import psutil
 
 from pipelines.errors import RunError
+from pipelines.running.workers import worker_pool
 
 MIB = 2**20
 
@@ -46,7 +46,7 @@ def in_new_process(function: Callable[..., Result], *arguments: Any, smaller: st
     Raises:
         RunError: If the process ends before the function.
     """
-    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+    with worker_pool(1, get_context("spawn")) as pool:
         try:
             return pool.submit(function, *arguments).result()
         except BrokenProcessPool as error:

@@ -24,8 +24,9 @@ from pipelines.store_files.parquet import parsing, read_table
 from score.media.alignment import aligned
 from score.media.audio import SAMPLING_RATE, AudioTrack
 from score.media.clip import Clip, analysis_fps, decode_audio, decode_video, video_track
-from score.media.video import MAX_SIDE, MODEL_SIDE, Pixels, VideoTrack, at_size, resized
+from score.media.video import MAX_SIDE, MODEL_SIDE, resized
 from score.models.feature_extractors import VIDEO_MODELS, FeatureExtractors
+from score.perturbation.corrupted import corrupted
 from score.perturbation.picture import another_look
 from score.perturbation.voice import another_voice
 from score.signals.catalogue import SIGNALS, Modality, column, judged, measure
@@ -44,8 +45,6 @@ a version of its own."""
 CACHED = 4  # decoded clips that are kept: the variants of a source follow each other
 MAX_LENGTH_DIFFERENCE, MAX_LENGTH_DIFFERENCE_S = 0.1, 0.5  # as a share of the source's length, and in seconds
 REENCODED_SIDE = 512  # pixels; larger frames are shrunk before they are encoded again
-CORRUPTED_SCALE = 4  # factor by which the frames of a corrupted clip are shrunk and enlarged again
-CORRUPTED_DB = 10.0  # signal-to-noise ratio of the audio of a corrupted clip
 
 Item = TypeVar("Item")
 
@@ -238,25 +237,6 @@ def _kept(path: Path) -> dict[str, Row]:
     with parsing(path):
         rows = read_table(path).to_pylist()
     return {row.pop("key"): row for row in rows}
-
-
-def corrupted(clip: Clip, seed: int) -> Clip:
-    """The clip with blurred and shuffled frames, and with white noise in its audio."""
-    video, audio = clip.video, clip.audio
-    if video is not None:
-        pixels = video.pixels and Pixels(_blurred_and_shuffled(video.pixels.frames, seed), video.fps)
-        video = VideoTrack(_blurred_and_shuffled(video.frames, seed), video.fps, pixels)
-    if audio is not None:
-        level = float(np.sqrt((audio.samples * audio.samples).mean())) / 10 ** (CORRUPTED_DB / 20)
-        noise = np.random.default_rng(seed).normal(0, level, len(audio.samples))
-        audio = replace(audio, samples=np.clip(audio.samples + noise, -1, 1).astype(np.float32))
-    return Clip(video, audio)
-
-
-def _blurred_and_shuffled(frames: np.ndarray, seed: int) -> np.ndarray:
-    height, width = frames.shape[1:3]
-    small = at_size(frames, max(1, height // CORRUPTED_SCALE), max(1, width // CORRUPTED_SCALE))
-    return at_size(small, height, width)[np.random.default_rng(seed).permutation(len(frames))]
 
 
 def _decode_variant(row: Row, source: Row, source_clip: Clip, *, max_side: int) -> Clip:

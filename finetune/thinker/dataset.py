@@ -7,7 +7,6 @@ other word of judgement would fit a sentence. Sentiment is never asked for.
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from pipelines import media, pitch, row
 from pipelines.puppets import corpus, script, voice
+from pipelines.running.workers import worker_pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ class Studio:
 def record(path: Path, *, cast: script.SpeakerPool, clips: int, seed: int, workers: int = 2) -> Studio:
     """Record a pool of speakers to a file; an existing file is read."""
     if not path.exists():
-        with ProcessPoolExecutor(workers) as pool:
+        with worker_pool(workers) as pool:
             takes = list(pool.map(_take, [(cast, seed, n) for n in range(clips)], chunksize=16))
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **_stack(takes))

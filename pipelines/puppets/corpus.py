@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import logging
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,6 +26,7 @@ from pipelines.puppets.face import Look, draw_clip, random_look
 from pipelines.puppets.script import SpeakerPool, sentence
 from pipelines.puppets.voice import Voice, mouth_opening, random_voice, speak
 from pipelines.running.outputs import check_output
+from pipelines.running.workers import worker_pool
 from pipelines.store_files.checksums import read_sealed, write_sealed
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ def _write_clips(out: Path, seed: int, parts: list[Part], workers: int) -> list[
     write = partial(_write_clip, out, seed)
     if workers == 1:
         return [*map(write, parts)]
-    with ProcessPoolExecutor(workers) as pool:
+    with worker_pool(workers) as pool:
         return [*pool.map(write, parts, chunksize=8)]
 
 

@@ -1,1 +1,1 @@
-"""Harmless changes of a clip: what a good variant may change, for the good pairs."""
+"""Changes of an original from which the calibration makes its pairs: harmless ones, and a ruined clip."""
