@@ -6,13 +6,14 @@ Imports nothing heavy, like `augment.settings`.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from augment.audio.methods import METHODS, MethodName
 from augment.ranges import check_ranges
 
-# The settings that only `flow_matching` reads.
+# The settings that only `flow_matching` reads, and the sections of the other methods.
 FLOW_MATCHING = ("model", "revision", "steps", "guidance_scale", "temperature", "batch_size")
+SECTIONS = tuple(method.section for method in METHODS.values() if method.section)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,20 @@ class VoiceDatasetSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self, clips="[1, inf]")
+
+
+class OwnSettings(Protocol):
+    """The section of a method that does not read the settings of `flow_matching`."""
+
+    def options(self) -> dict[str, Any]:
+        """What the output depends on."""
+
+    def models(self) -> list[str]:
+        """The known models that it depends on, each a Hub id, a folder or `embedded`."""
+
+    @property
+    def note(self) -> str:
+        """A note for the card of a dataset with such variants."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +183,7 @@ class AudioSettings:
                 f"reference_s: {self.reference_s} is too long for {self.method}; take 1 to {longest:g}"
             )
 
-    def own(self) -> SeedVCSettings | ChatterboxSettings | None:
+    def own(self) -> OwnSettings | None:
         """The settings that the method reads instead of those of `flow_matching`."""
         section = METHODS[self.method].section
         return getattr(self, section) if section else None
@@ -177,10 +192,12 @@ class AudioSettings:
         """What a variant depends on: not their number, other methods' settings, or how a dataset of voices is
         read, as the digest of its contents is part of the key."""
         values = asdict(self) | {"variants": None, "reference": "speech"}
-        del values["seed_vc"], values["chatterbox"], values["voices_dataset"]
+        for name in ("voices_dataset", *SECTIONS):
+            del values[name]
+        if self.method == "flow_matching":
+            del values["method"]  # as before there were others, so that its variants stay
         own = self.own()
         if own is None:
-            del values["method"]
             return values
         for name in FLOW_MATCHING:
             del values[name]

@@ -47,7 +47,7 @@ class Isolated:
     def __init__(self, function: Callable[..., Any], limit_s: float) -> None:
         self._function, self._limit_s = function, limit_s
         # The server that children are forked from loads their modules once, while the caller goes on.
-        _CONTEXT.set_forkserver_preload(["av", function.__module__, "pipelines.decoding.frozen"])
+        _CONTEXT.set_forkserver_preload(["av", function.__module__, "pipelines.decoding.fork_server"])
         if _CONTEXT.get_start_method() == "forkserver":
             forkserver.ensure_running()
         self._thread = threading.local()

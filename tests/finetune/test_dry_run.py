@@ -95,7 +95,8 @@ def test_it_refuses_a_best_by_that_a_run_refuses(
 ) -> None:
     lines = told(capsys, store, tiny_thinker, best_by="MAE")
     assert lines["rows"] == "4 to train on, 2 of valid to rate, 2 of test to rate"
-    with pytest.raises(UsageError, match=r"^finetune\.best_by: got Accuracy; for tiny on the scale mosi it"):
+    told_what_it_takes = r"^finetune\.best_by: got Accuracy; for tiny on the scale mosi it takes"
+    with pytest.raises(UsageError, match=told_what_it_takes):
         told(capsys, store, tiny_thinker, best_by="Accuracy")
     lacking = tiny.store(tmp_path, [tiny.row(0), tiny.row(0, "test")])
     with pytest.raises(UsageError, match=r"^finetune\.best_by: got MAE, which takes originals in .* valid"):

@@ -54,20 +54,17 @@ def watched(seed: int) -> Clip:
 
 
 @pytest.mark.parametrize(
-    ("setting", "model", "best"),
+    ("name", "model", "best"),
     [
-        ("image", "image", 1.0),
-        ("image", "siglip", 1.0),
-        ("expression", "expression", 1.0),
-        ("emotion", "emotion", 1.0),
-        ("speaker", "speaker", 0.0),
+        ("video_content", "image", 1.0),
+        ("video_content", "siglip", 1.0),
+        ("video_expression", "expression", 1.0),
+        ("audio_emotion", "emotion", 1.0),
+        ("audio_speaker", "speaker", 0.0),
     ],
 )
-def test_a_copy_is_best_and_another_clip_is_worse(
-    folder: Path, setting: str, model: str, best: float
-) -> None:
-    extractors = loading.load({setting: str(folder / model)}, "cpu")
-    (name,) = of_models([setting])
+def test_a_copy_is_best_and_another_clip_is_worse(folder: Path, name: str, model: str, best: float) -> None:
+    extractors = loading.load({SIGNALS[name].model: str(folder / model)}, "cpu")
     modalities = (SIGNALS[name].modality,)
     copy, other = (measure(watched(seed), watched(1), modalities, extractors)[name] for seed in (1, 2))
     assert copy == pytest.approx(best, abs=1e-5)
