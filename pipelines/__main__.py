@@ -73,13 +73,13 @@ def _import(arguments: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _run(arguments: argparse.Namespace, rest: list[str]) -> None:
-    from pipelines.run import DEMO_RECIPE, run
+    from pipelines.whole_run import DEMO_RECIPE, run
 
     run(DEMO_RECIPE if arguments.command == "demo" else arguments.config, arguments.work, rest)
 
 
 def _status(arguments: argparse.Namespace, _: list[str]) -> None:
-    from pipelines.run import print_status
+    from pipelines.whole_run import print_status
 
     print_status(arguments.dir)
 
@@ -94,8 +94,8 @@ def _program(module: str, *, quiet: bool) -> Callable[[argparse.Namespace, list[
     """Starts a module with the command's own arguments and the rest of the line."""
 
     def begin(arguments: argparse.Namespace, rest: list[str]) -> None:
-        from pipelines.run import start
         from pipelines.running.launching import launch
+        from pipelines.whole_run import start
 
         given: list[str] = []
         for flag, _ in COMMANDS[arguments.command].arguments:

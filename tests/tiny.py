@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune.inputs.prompts import rating_question
+from finetune.inputs.question import rating_question
 from finetune.thinker.architecture import ThinkerSize, initialised, make_processor, make_tokenizer
 from pipelines import media
 from pipelines.row import digest, new_row, variant_id

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from finetune.inputs.prompts import rating_question
+from finetune.inputs.question import rating_question
 from finetune.thinker.architecture import PADDING, TURN_BEGIN, TURN_END, make_tokenizer
 from tests import tiny
 

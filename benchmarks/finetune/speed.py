@@ -222,7 +222,7 @@ def by_processor(
 
 def prompt(encoder: ChatEncoder, row: Row) -> str:
     """The chat for a row, as text."""
-    from finetune.inputs.prompts import answer_format, quoted, rating_question
+    from finetune.inputs.question import answer_format, quoted, rating_question
 
     assert encoder.chat.audio is not None
     clip = f"<|vision_bos|>{encoder.video_chat.token}<|vision_eos|>{encoder.chat.audio.text}"

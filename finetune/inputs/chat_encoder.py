@@ -29,7 +29,7 @@ from finetune.inputs.chat_formats import (
     VideoChat,
     VideoInput,
 )
-from finetune.inputs.prompts import answer_format, quoted, rating_question
+from finetune.inputs.question import answer_format, quoted, rating_question
 from finetune.inputs.tokenization import PromptTokenizer
 from finetune.settings import HeadName
 from pipelines import media

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from finetune.inputs.batch import NO_ANSWER
-from finetune.inputs.prompts import LEVELS
+from finetune.inputs.question import LEVELS
 from finetune.objective import ROW_LOSSES
 from finetune.settings import RowLoss
 from pipelines.errors import UsageError

@@ -12,7 +12,7 @@ from torch import Tensor
 from finetune.inputs.batch import Encoded, collate, padded
 from finetune.inputs.chat_encoder import ChatEncoder
 from finetune.inputs.chat_formats import AudioInput, VideoInput
-from finetune.inputs.prompts import quoted, rating_question
+from finetune.inputs.question import quoted, rating_question
 from finetune.model import towers
 from finetune.thinker import dataset
 from finetune.thinker.dataset import FACE, LEVELS, OTHER_WORD, VOICE, Studio

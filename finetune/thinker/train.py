@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from finetune.inputs.batch import Budget
 from finetune.inputs.chat_encoder import ChatEncoder
-from finetune.inputs.prompts import rating_question
+from finetune.inputs.question import rating_question
 from finetune.model import towers
 from finetune.model.parts import TOWERS, language_model, part
 from finetune.thinker import dataset

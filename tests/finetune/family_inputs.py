@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from finetune.inputs.batch import Budget
-from finetune.inputs.prompts import rating_question
+from finetune.inputs.question import rating_question
 from finetune.model.loading import BaseModel, load_base
 from pipelines import media
 from pipelines.row import Row

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import run
+from pipelines import whole_run
 from pipelines.__main__ import main
 from pipelines.errors import RunError, UsageError
 from pipelines.running import launching
@@ -73,8 +73,8 @@ def test_a_recipe_without_a_working_folder_needs_one(tmp_path: Path) -> None:
 
 def test_a_run_hands_each_stage_its_own_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: dict[str, list[str]] = {}
-    monkeypatch.setattr(run, "start", lambda name, arguments, **_: started.update({name: arguments}))
-    monkeypatch.setattr(run, "_gpus", lambda: 0)
+    monkeypatch.setattr(whole_run, "start", lambda name, arguments, **_: started.update({name: arguments}))
+    monkeypatch.setattr(whole_run, "_gpus", lambda: 0)
     (tmp_path / "recipe.yaml").write_text("seed: 1\n")
     (tmp_path / "work" / "model").mkdir(parents=True)
     (tmp_path / "work" / "model" / "metrics.json").write_text(json.dumps({"test": {"before": {"MAE": 1.0}}}))
@@ -102,8 +102,8 @@ def test_a_run_hands_each_stage_its_own_overrides(tmp_path: Path, monkeypatch: p
 def test_wrong_settings_of_a_late_stage_are_told_before_the_first_one(
     recipe: str, override: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "start", lambda *_, **__: pytest.fail("a stage was started"))
-    monkeypatch.setattr(run, "_gpus", lambda: pytest.fail("it waited for torch"))
+    monkeypatch.setattr(whole_run, "start", lambda *_, **__: pytest.fail("a stage was started"))
+    monkeypatch.setattr(whole_run, "_gpus", lambda: pytest.fail("it waited for torch"))
     (tmp_path / "recipe.yaml").write_text(recipe)
     with pytest.raises(UsageError, match=f"^{message}"):
         main(["run", "--config", str(tmp_path / "recipe.yaml"), "--work", str(tmp_path / "work"), *override])
@@ -115,8 +115,8 @@ def test_the_settings_are_checked_without_torch(tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from pipelines import run\n"
-        "run._check_settings(Path(sys.argv[1]), run._by_section([]))\n"
+        "from pipelines import whole_run\n"
+        "whole_run._check_settings(Path(sys.argv[1]), whole_run._by_section([]))\n"
         "assert 'finetune.settings' in sys.modules and 'torch' not in sys.modules\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "recipe.yaml")]
@@ -130,10 +130,10 @@ def test_failed_rows_are_tried_again_by_one_process(
 ) -> None:
     processes: dict[str, int | None] = {}
     monkeypatch.setattr(
-        run, "start", lambda name, _, **given: processes.update({name: given.get("processes")})
+        whole_run, "start", lambda name, _, **given: processes.update({name: given.get("processes")})
     )
-    monkeypatch.setattr(run, "_gpus", lambda: gpus)
-    monkeypatch.setattr(run.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(whole_run, "_gpus", lambda: gpus)
+    monkeypatch.setattr(whole_run.os, "cpu_count", lambda: 4)
     (tmp_path / "recipe.yaml").write_text("seed: 1\n")
 
     def started(*options: str) -> dict[str, int | None]:
@@ -163,7 +163,7 @@ def test_commands_of_models_start_their_programs(
     argv: str, started: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[list[str]] = []
-    for module in (run, launching):
+    for module in (whole_run, launching):
         monkeypatch.setattr(module, "launch", lambda name, arguments, **_: found.append(arguments))
     main(argv.split())
     assert found == [["-m", *started.split()]]
@@ -175,7 +175,7 @@ def test_a_stage_that_fails_ends_the_run(code: int, error: type[Exception]) -> N
         f"import os, signal, sys; sys.exit({code}) if {code} > 0 else os.kill(os.getpid(), signal.SIGKILL)"
     )
     with pytest.raises(error, match="augment"):
-        run.start("augment", ["-c", ending])
+        whole_run.start("augment", ["-c", ending])
 
 
 def test_status_of_a_store_and_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines import run
+from pipelines import whole_run
 from pipelines.device import check_bfloat16, has_bfloat16, pick, summing_dtype
 from pipelines.errors import UsageError
 from tests.gpus import pretend_gpus
@@ -40,7 +40,7 @@ def test_a_launch_on_the_cpu_stays_there(monkeypatch: pytest.MonkeyPatch, value:
     pretend_gpus(monkeypatch, 2)
     monkeypatch.setenv("ACCELERATE_USE_CPU", value)
     assert pick("auto") == pick("cpu") == "cpu"
-    assert run._gpus() == 0
+    assert whole_run._gpus() == 0
     with pytest.raises(UsageError, match=r"device: got 'cuda', and accelerate was told .* CPU .*; take auto"):
         pick("cuda")
     monkeypatch.setenv("ACCELERATE_USE_CPU", "false")

@@ -15,7 +15,7 @@ import torch
 from finetune.inputs.audio_in_video import Tokens, chunks, qwen2_5_omni, qwen3_omni
 from finetune.inputs.batch import Budget, Encoded, InputError, collate
 from finetune.inputs.chat_encoder import ChatEncoder
-from finetune.inputs.prompts import rating_question
+from finetune.inputs.question import rating_question
 from finetune.model import towers
 from finetune.model.loading import BaseModel
 from finetune.settings import FinetuneConfig

@@ -11,7 +11,7 @@ import torch
 
 from finetune.inputs.batch import Encoded
 from finetune.inputs.chat_formats import clip_limits, frame_limits
-from finetune.inputs.prompts import rating_question
+from finetune.inputs.question import rating_question
 from finetune.model.families import FAMILIES, TEXT_ONLY, family_of
 from finetune.model.loading import BaseModel, load_base
 from pipelines.errors import UsageError

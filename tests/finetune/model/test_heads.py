@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from finetune.inputs.batch import NO_ANSWER
-from finetune.inputs.prompts import LEVELS
+from finetune.inputs.question import LEVELS
 from finetune.model.adapters import fresh_head
 from finetune.model.heads import (
     Answer,

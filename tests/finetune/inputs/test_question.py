@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finetune.inputs.prompts import BY_CORPUS, QUESTIONS, quoted, rating_question
+from finetune.inputs.question import BY_CORPUS, QUESTIONS, quoted, rating_question
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
