@@ -34,9 +34,12 @@ from finetune.inputs.tokenization import PromptTokenizer
 from finetune.settings import HeadName
 from pipelines import media
 from pipelines.row import MODALITIES, Modality, Row
+from pipelines.running.machine_faults import memory_is_short
 
 Source = TypeVar("Source")
 MAX_THREADS = 8
+THREAD_BYTES = 256 * 2**20
+"""Address space that a thread is given: its stack, its heap and its decoder, with as much to spare."""
 
 
 class Clip(NamedTuple):
@@ -53,17 +56,21 @@ def decode_in_threads(decode: Callable[[Source], Clip], sources: Sequence[Source
     """Decode clips in threads, in order; decoders release Python's lock.
 
     Nothing else is done in these threads: torch would open a pool of its own in each, and the pools would
-    compete for the cores.
+    compete for the cores. Where memory is short for them, clips are decoded one after the other: the C library
+    aborts the process if a thread gets no memory for its own variables, and no error could be told.
 
     Raises:
         Exception: The first that decoding raised.
     """
-    return [*_threads().map(decode, sources)] if len(sources) > 1 else [decode(one) for one in sources]
+    threads = min(MAX_THREADS, os.cpu_count() or 1)
+    if len(sources) > 1 and not memory_is_short(threads * THREAD_BYTES):
+        return [*_pool(threads).map(decode, sources)]
+    return [decode(one) for one in sources]
 
 
 @lru_cache(maxsize=1)
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads)
 
 
 class ChatEncoder:

@@ -8,6 +8,7 @@ before it stays beside it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import zipfile
@@ -19,7 +20,7 @@ from typing import Any
 from pipelines.atomic import DamagedFile, replacing, sweep, sync_folder, temporary_for
 from pipelines.device import share
 from pipelines.errors import RunError, reason
-from pipelines.running.machine_faults import machine_fault
+from pipelines.running.machine_faults import machine_fault, memory_is_short
 from pipelines.store_files.checksums import unsealed, write_sealed
 from pipelines.untrusted.plain_json import parsed_json
 
@@ -212,10 +213,14 @@ def remove_state(path: Path) -> None:
 def writing(path: Path) -> Iterator[None]:
     """Turns what libraries raise when they cannot write into one line that names the path.
 
+    Nothing is written while memory is short: safetensors would abort the process and tell no error.
+
     Raises:
         RunError: If the disk is full, cannot be written to, or the like.
     """
     try:
+        if memory_is_short():
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
         yield
     except Exception as error:
         words = f"{type(error).__name__}: {error}"

@@ -62,10 +62,10 @@ def refuse_fault(error: BaseException, doing: str) -> None:
         raise MachineFault(f"{doing}: {fault}; the same command then goes on") from error
 
 
-def memory_is_short() -> bool:
-    """Whether this process cannot even get 64 MiB more."""
+def memory_is_short(needed: int = _SHORT_BYTES) -> bool:
+    """Whether this process cannot get so many bytes more, by default 64 MiB."""
     try:
-        mmap.mmap(-1, _SHORT_BYTES).close()
+        mmap.mmap(-1, needed).close()
     except (OSError, MemoryError):
         return True
     return False

@@ -161,6 +161,16 @@ def test_a_write_that_fails_is_one_line(tmp_path: Path, write: Any) -> None:
         write({"a": torch.zeros(100_000)}, tmp_path / "a")
 
 
+def test_nothing_is_written_while_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries that write would abort the program."""
+    monkeypatch.setattr(checkpoints, "memory_is_short", lambda: True)
+    with (
+        pytest.raises(RunError, match=r"^x: cannot be written \(.*free memory, or take a smaller batch"),
+        writing(Path("x")),
+    ):
+        pytest.fail("it was begun")
+
+
 def test_another_error_of_a_block_that_writes_stays_as_it_is() -> None:
     with pytest.raises(RuntimeError, match=r"^shapes$"), writing(Path("x")):
         raise RuntimeError("shapes")
