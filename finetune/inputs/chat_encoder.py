@@ -56,8 +56,8 @@ def decode_in_threads(decode: Callable[[Source], Clip], sources: Sequence[Source
     """Decode clips in threads, in order; decoders release Python's lock.
 
     Nothing else is done in these threads: torch would open a pool of its own in each, and the pools would
-    compete for the cores. Where memory is short for them, clips are decoded one after the other: the C library
-    aborts the process if a thread gets no memory for its own variables, and no error could be told.
+    compete for the cores. Where memory is short for them, clips are decoded one after the other: the C
+    library aborts the process if a thread gets no memory for its own variables, and no error could be told.
 
     Raises:
         Exception: The first that decoding raised.

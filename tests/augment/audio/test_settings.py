@@ -17,7 +17,7 @@ def test_only_the_own_section_counts() -> None:
 
 
 def test_only_flow_matching_has_no_name_in_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its variants are older than the name; those of another method that reads its settings are not its own."""
+    """Its variants are older than the name; another method that reads its settings has its own."""
     monkeypatch.setitem(METHODS, "another", Method(converter="module:Class", section=None))
     used = {method: AudioSettings(method=method, reference_s=5).used() for method in METHODS}
     assert used["another"] == used["flow_matching"] | {"method": "another"}
