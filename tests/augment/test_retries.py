@@ -18,7 +18,7 @@ from augment.settings import AugmentConfig, RetrySettings
 from augment.video.diffusers_editor import weaker
 from augment.video.settings import VideoSettings, VideoToVideoSettings
 from augment.video.styles import PUBLISHED
-from pipelines import finished_tasks, run
+from pipelines import finished_tasks, whole_run
 from pipelines.errors import RunError, UsageError
 from pipelines.row import digest
 from pipelines.runner import StageFailed
@@ -386,8 +386,8 @@ def test_a_run_augments_and_scores_by_turns(
         measured.extend(each.row["id"] for each in comparisons)
         return measure(self, comparisons)
 
-    monkeypatch.setattr(run, "start", start)
-    monkeypatch.setattr(run, "_gpus", lambda: 0)
+    monkeypatch.setattr(whole_run, "start", start)
+    monkeypatch.setattr(whole_run, "_gpus", lambda: 0)
     monkeypatch.setattr(ScoreVariants, "__call__", measuring)
     (tmp_path / "recipe.yaml").write_text(
         "augment:\n  video: {variants: 0}\n  audio: {variants: 0}\n  classic: {variants: 1}\n  device: cpu\n"
@@ -395,7 +395,7 @@ def test_a_run_augments_and_scores_by_turns(
     )
     task.mkdir()
     (task / "originals").symlink_to(originals)
-    run.run(tmp_path / "recipe.yaml", task, [])
+    whole_run.run(tmp_path / "recipe.yaml", task, [])
     assert started[:5] == ["corpus", "augment", "score", "augment", "score"]
     assert started[-3:] == ["augment", "finetune", "report"]
     rows = {row["id"]: row for row in StoreReader(task / "scored").rows()}
@@ -410,6 +410,6 @@ def test_a_run_augments_and_scores_by_turns(
     # Originals and first attempts, then what was made again, then what went back.
     assert sorted(measured) == sorted([*(f"c/{n}" for n in range(5)), *map(name, range(5)), *again, *back])
     before, times = {path: path.read_bytes() for path in task.glob("*/data/*")}, len(measured)
-    run.run(tmp_path / "recipe.yaml", task, [])
+    whole_run.run(tmp_path / "recipe.yaml", task, [])
     assert {path: path.read_bytes() for path in task.glob("*/data/*")} == before
     assert len(measured) == times
